@@ -1,0 +1,3 @@
+"""Besom: hyperparameter sweeps that never idle."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,101 @@
+"""Batches that are gathered where the data lies, handed to Lightning a stretch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Batches:
+    """One stretch of an epoch: some rows of `x` [n, features] and `y` [n], in batches.
+
+    Iterating yields (x_batch, y_batch), the last perhaps shorter, on the device of `x`. `index` is int64 row
+    numbers on that device, or a range, whose batches are slices and thus copy nothing.
+
+    Lightning's loop around a batch costs as much as a small model's step. One `training_step` therefore takes
+    a whole stretch. Log with `batch_size=batch.rows`, or Lightning gathers every batch to guess it.
+    """
+
+    __slots__ = ("batch_size", "index", "x", "y")
+
+    def __init__(self, x: Tensor, y: Tensor, index: Tensor | range, batch_size: int) -> None:
+        self.x = x
+        self.y = y
+        self.index = index
+        self.batch_size = batch_size
+
+    @property
+    def rows(self) -> int:
+        """The number of samples in this stretch."""
+        return len(self.index)
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if isinstance(self.index, range):
+            for start in self.index[:: self.batch_size]:
+                rows = slice(start, min(start + self.batch_size, self.index.stop))
+                yield self.x[rows], self.y[rows]
+        else:
+            for index in torch.split(self.index, self.batch_size):
+                yield self.x.index_select(0, index), self.y.index_select(0, index)
+
+    def to(self, device: torch.device | str) -> Batches:
+        """Return these batches on `device`: self if they are there, else a copy of the stretch's own rows."""
+        device = torch.device(device)
+        if device.type == self.x.device.type and device.index in (None, self.x.device.index):
+            return self
+        rows = slice(self.index.start, self.index.stop) if isinstance(self.index, range) else self.index
+        return Batches(self.x[rows].to(device), self.y[rows].to(device), range(self.rows), self.batch_size)
+
+
+class InMemoryLoader:
+    """Yields an epoch as `Batches`, each of at most `steps_per_stretch` batches; `len` counts the stretches.
+
+    With `shuffle`, epoch e of a loader follows a permutation drawn from (`shuffle_seed`, e) alone: the same
+    on every device, whatever else draws random numbers. `batch_size=None` makes the whole part one batch; a
+    single batch is never shuffled, since a sum has no order and a slice needs no copy.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        batch_size: int | None,
+        shuffle: bool,
+        shuffle_seed: int = 0,
+        steps_per_stretch: int = 128,
+    ) -> None:
+        self.x = x
+        self.y = y
+        self.batch_size = min(batch_size or len(y), len(y))
+        self.shuffle = shuffle and self.batch_size < len(y)
+        self.shuffle_seed = shuffle_seed
+        self.steps_per_stretch = steps_per_stretch
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.y) // (self.batch_size * self.steps_per_stretch))
+
+    def __iter__(self) -> Iterator[Batches]:
+        # A generator: the epoch is counted when its first stretch is asked for, so an iterator that is made
+        # and never used skips no epoch.
+        order = self._order(self.epoch)
+        self.epoch += 1
+        step = self.batch_size * self.steps_per_stretch
+        for start in range(0, len(self.y), step):
+            yield Batches(self.x, self.y, order[start : start + step], self.batch_size)
+
+    def _order(self, epoch: int) -> Tensor | range:
+        if not self.shuffle:
+            return range(len(self.y))
+        # Torch's CPU generator keeps 32 bits of its seed: mix the two numbers into 32 good ones.
+        mix = np.random.SeedSequence(self.shuffle_seed, spawn_key=(epoch,))
+        seed = int(mix.generate_state(1)[0])
+        order = torch.randperm(len(self.y), generator=torch.Generator().manual_seed(seed))
+        return order.to(self.x.device)

@@ -1,0 +1,164 @@
+"""The data sets that are known by name. Each is read once per process: equal arguments, the same tensors."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from besom.data.source import Source, Task
+from besom.errors import ConfigError, DataError
+
+# scikit-learn and torchvision take seconds to import: each function imports what it needs.
+if TYPE_CHECKING:
+    from torchvision.datasets import MNIST
+
+
+@lru_cache
+def digits() -> Source:
+    """Return scikit-learn's digits: 1797 images of 8 x 8 pixels in 0..16, flattened to 64, ten classes."""
+    from sklearn.datasets import load_digits
+
+    return _embedded("digits", Task.MULTICLASS, load_digits(), max_value=16.0)
+
+
+@lru_cache
+def diabetes() -> Source:
+    """Return scikit-learn's diabetes: 442 patients, 10 features in their own units, progression after a year.
+
+    Unscaled, unlike scikit-learn's default, which scales by all rows, those to be held out included.
+    """
+    from sklearn.datasets import load_diabetes
+
+    return _embedded("diabetes", Task.REGRESSION, load_diabetes(scaled=False))
+
+
+@lru_cache
+def breast_cancer() -> Source:
+    """Return scikit-learn's breast cancer: 569 tumours, 30 features, malignant (0) or benign (1)."""
+    from sklearn.datasets import load_breast_cancer
+
+    return _embedded("breast_cancer", Task.BINARY, load_breast_cancer())
+
+
+@lru_cache
+def line() -> Source:
+    """Return the ten published points of y = x + 1; w = 1 and b = 1 are found with `scaling: none`."""
+    x = torch.tensor([-3.0, 31, -11, 4, 0, 22, -2, -5, -25, -14])
+    return Source(name="line", task=Task.REGRESSION, x=x[:, None], y=x + 1, feature_names=("x",))
+
+
+@lru_cache
+def random(rows: int = 100, features: int = 2, seed: int = 0) -> Source:
+    """Return `rows` rows of features and a target, uniform in 0..1 and unrelated, and as many again for test.
+
+    Raises ConfigError if `rows` or `features` is below 1.
+    """
+    for key, value in (("rows", rows), ("features", features)):
+        if value < 1:
+            raise ConfigError(f"data.source.{key}: {value} is below 1; give 1 or more")
+    generator = torch.Generator().manual_seed(seed)
+    draws = [torch.rand(rows, features + 1, generator=generator) for _ in range(2)]
+    (x, y), (test_x, test_y) = ((part[:, :-1].clone(), part[:, -1].clone()) for part in draws)
+    names = tuple(f"x{i}" for i in range(features))
+    return Source(name="random", task=Task.REGRESSION, x=x, y=y, test_x=test_x, test_y=test_y, feature_names=names)
+
+
+def mnist(root: str | None = None, download: bool = True, mirrors: Sequence[str] = ()) -> Source:
+    """Return MNIST: 60,000 images of 28 x 28 bytes, flattened to 784, ten digits, and 10,000 to test.
+
+    Reads root/MNIST/raw through torchvision; `root` is the environment's BESOM_DATA_DIR unless given, else
+    `data`. Files that are there are read without the network, from a read-only folder too. Missing ones are
+    downloaded, by one process at a time, from `mirrors` (URLs that end in /) or else torchvision's own.
+    Raises DataError if files are missing and cannot be downloaded, or are torn.
+    """
+    from torchvision.datasets import MNIST
+
+    return _images(MNIST, "mnist", _root(root), download, tuple(mirrors))
+
+
+def fashion_mnist(root: str | None = None, download: bool = True, mirrors: Sequence[str] = ()) -> Source:
+    """Return Fashion-MNIST from root/FashionMNIST/raw: shaped, found and refused as `mnist` is."""
+    from torchvision.datasets import FashionMNIST
+
+    return _images(FashionMNIST, "fashion_mnist", _root(root), download, tuple(mirrors))
+
+
+def _root(root: str | None) -> Path:
+    return Path(root or os.environ.get("BESOM_DATA_DIR") or "data").expanduser().absolute()
+
+
+def _embedded(name: str, task: Task, bunch: Any, *, max_value: float | None = None) -> Source:
+    regression = task is Task.REGRESSION
+    return Source(
+        name=name,
+        task=task,
+        x=torch.tensor(bunch.data, dtype=torch.float32),
+        y=torch.tensor(bunch.target, dtype=torch.float32 if regression else torch.int64),
+        feature_names=tuple(map(str, bunch.feature_names)),
+        class_names=() if regression else tuple(map(str, bunch.target_names)),
+        max_value=max_value,
+    )
+
+
+@lru_cache
+def _images(dataset: type[MNIST], name: str, root: Path, download: bool, mirrors: tuple[str, ...]) -> Source:
+    raw = root / dataset.__name__ / "raw"
+    elsewhere = f"or point BESOM_DATA_DIR at a folder that holds {dataset.__name__}/raw/train-images-idx3-ubyte"
+    missing = [file for url, _ in dataset.resources if not (raw / (file := Path(url).stem)).is_file()]
+    if missing and not download:
+        raise DataError(f"{raw}: {missing[0]} is missing; set data.source.download=true, {elsewhere}")
+    if missing:
+        try:
+            _download(dataset, root, mirrors)
+        except (OSError, RuntimeError, HTTPException) as error:
+            raise DataError(
+                f"{raw}: {missing[0]} is missing and could not be downloaded ({_one_line(error)}); "
+                f"connect to the network once, {elsewhere}"
+            ) from None
+    try:
+        (x, y), (test_x, test_y) = (_read(dataset(root, train=train)) for train in (True, False))
+    except Exception as error:  # torchvision meets torn files with anything from AssertionError to TypeError
+        raise DataError(
+            f"{raw}: a file is torn ({_one_line(error)}); delete the folder and connect to the network once, "
+            f"{elsewhere}"
+        ) from None
+    return Source(
+        name=name,
+        task=Task.MULTICLASS,
+        x=x,
+        y=y,
+        test_x=test_x,
+        test_y=test_y,
+        feature_names=tuple(f"pixel_{row}_{column}" for row in range(28) for column in range(28)),
+        class_names=tuple(label.partition(" - ")[0] for label in dataset.classes),
+        max_value=255.0,
+    )
+
+
+def _download(dataset: type[MNIST], root: Path, mirrors: tuple[str, ...]) -> None:
+    folder = root / dataset.__name__
+    folder.mkdir(parents=True, exist_ok=True)
+    if mirrors:
+        # torchvision names the folder after the class.
+        dataset = type(dataset.__name__, (dataset,), {"mirrors": mirrors})
+    with (folder / ".download.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # workers start together, and two would write one file
+        dataset(root, download=True)  # does nothing if another process was first
+
+
+def _read(dataset: MNIST) -> tuple[Tensor, Tensor]:
+    if len(dataset.data) != len(dataset.targets):
+        raise ValueError(f"{len(dataset.data)} images, {len(dataset.targets)} labels")
+    return dataset.data.reshape(-1, 28 * 28), dataset.targets
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

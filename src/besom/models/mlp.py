@@ -1,0 +1,124 @@
+"""The multi-layer perceptrons: linear layers with something in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import ListConfig
+
+from besom.data.source import DataSpec
+from besom.errors import ConfigError
+from besom.models.module import MakeOptimizer, MakeScheduler, SupervisedModule
+from besom.models.network import MLP
+from besom.models.tasks import require_classes, require_number
+
+
+class MLPClassifier(SupervisedModule):
+    """An MLP for two or more classes: `hidden_sizes`, or else `depth` hidden layers of `width` units each.
+
+    `besom.models.MLP` says what the other options do. Depth 0 is logistic regression.
+
+    Raises ConfigError for a size that cannot be used, or if the data has no classes.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        optimizer: MakeOptimizer,
+        scheduler: MakeScheduler | None = None,
+        seed: int = 0,
+        hidden_sizes: Sequence[int] | None = None,
+        width: int = 128,
+        depth: int = 2,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        init: str = "default",
+        monitor: str = "val/loss",
+        gradient_clip_norm: float | None = None,
+    ) -> None:
+        require_classes(type(self).__name__, spec, instead="mlp_regressor")
+        network = MLP(
+            spec.in_features,
+            hidden_layers(hidden_sizes, width=width, depth=depth),
+            spec.out_features,
+            activation=activation,
+            dropout=dropout,
+            batch_norm=batch_norm,
+            init=init,
+            seed=seed,
+        )
+        super().__init__(
+            network,
+            spec=spec,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            monitor=monitor,
+            gradient_clip_norm=gradient_clip_norm,
+        )
+
+
+class MLPRegressor(SupervisedModule):
+    """An MLP for a number: as MLPClassifier, and `output_activation` bounds the number (sigmoid: 0..1).
+
+    Raises ConfigError for a size that cannot be used, or if the data has classes.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        optimizer: MakeOptimizer,
+        scheduler: MakeScheduler | None = None,
+        seed: int = 0,
+        hidden_sizes: Sequence[int] | None = None,
+        width: int = 128,
+        depth: int = 2,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        init: str = "default",
+        output_activation: str = "linear",
+        monitor: str = "val/loss",
+        gradient_clip_norm: float | None = None,
+    ) -> None:
+        require_number(type(self).__name__, spec, instead="mlp_classifier")
+        network = MLP(
+            spec.in_features,
+            hidden_layers(hidden_sizes, width=width, depth=depth),
+            spec.out_features,
+            activation=activation,
+            dropout=dropout,
+            batch_norm=batch_norm,
+            init=init,
+            output_activation=output_activation,
+            seed=seed,
+        )
+        super().__init__(
+            network,
+            spec=spec,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            monitor=monitor,
+            gradient_clip_norm=gradient_clip_norm,
+        )
+
+
+def hidden_layers(hidden_sizes: Sequence[int] | None, *, width: int, depth: int) -> tuple[int, ...]:
+    """Return the sizes of the hidden layers: `hidden_sizes` when given, else `width`, `depth` times.
+
+    Raises ConfigError naming the key that cannot be used.
+    """
+    if hidden_sizes is None:
+        if width < 1:
+            raise ConfigError(f"model.width: {width} is below 1; a hidden layer has at least one unit")
+        if depth < 0:
+            raise ConfigError(f"model.depth: {depth} is below 0; 0 means no hidden layer")
+        return (width,) * depth
+    if not isinstance(hidden_sizes, list | tuple | ListConfig):
+        raise ConfigError(f"model.hidden_sizes: {hidden_sizes!r} is not a list; write [128,64], or [] for none")
+    for size in hidden_sizes:
+        if not isinstance(size, int) or size < 1:
+            raise ConfigError(f"model.hidden_sizes: {size!r} is not a size; each is a whole number of at least 1")
+    return tuple(hidden_sizes)

@@ -1,0 +1,191 @@
+"""Supervised training of any network, at the price of a hand-written loop.
+
+Lightning calls `training_step` once per item of the loader, and that call costs as much as a small model's
+whole step. Hence the loop over batches lies here: the loader hands out stretches (`besom.data.Batches`, up
+to 128 batches), optimization is manual, and metrics are computed once per epoch from the outputs kept on the
+device. A DataLoader of ordinary (x, y) batches works the same way, one batch at a time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import TypeAlias, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from besom.data.source import DataSpec
+from besom.errors import ConfigError
+from besom.models.passes import Pair, Stretch, batches, concatenate, evaluating
+from besom.models.scoring import LOSSES, finite, probabilities, scores
+
+MakeOptimizer: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
+MakeScheduler: TypeAlias = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+
+
+class SupervisedModule(pl.LightningModule):
+    """Trains `network` on the task of `spec`; logs `train/`, `val/` and `test/` metrics once per epoch.
+
+    The metrics are those of `besom.models.metrics.metric_names` over all samples of the part (train: as they
+    were seen, each with the parameters of its step), and `train/lr`, the learning rate used in the epoch. The
+    scheduler steps once per epoch; ReduceLROnPlateau by `monitor`, in the epochs that measure it.
+    `gradient_clip_norm` bounds the 2-norm of the gradient over all parameters, per step.
+
+    Raises TrialFailed when a loss is not finite: checked once per stretch, because each look at the loss
+    waits for the device. Raises ConfigError for a trainer under which this loop would train wrongly.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        spec: DataSpec,
+        optimizer: MakeOptimizer,
+        scheduler: MakeScheduler | None = None,
+        monitor: str = "val/loss",
+        gradient_clip_norm: float | None = None,
+    ) -> None:
+        super().__init__()
+        if gradient_clip_norm is not None and not gradient_clip_norm > 0:
+            raise ConfigError(f"model.gradient_clip_norm: {gradient_clip_norm} is not above 0; use null for none")
+        self.automatic_optimization = False
+        self.network = network
+        self.spec = spec
+        self.loss = LOSSES[spec.task]
+        self.monitor = monitor
+        self.gradient_clip_norm = gradient_clip_norm
+        self._make_optimizer = optimizer
+        self._make_scheduler = scheduler
+        self._seen: dict[str, list[Pair]] = defaultdict(list)
+        self._loss_sum = 0.0
+        self._validated = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return values [b, 1] or logits [b, out] for inputs [b, ...]."""
+        outputs: Tensor = self.network(x)
+        return outputs
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return predictions for inputs [b, ...], in evaluation mode and without gradients.
+
+        Regression: values [b]. Binary: the probability of `spec.classes[1]` [b]. Multiclass: the probability
+        of each class [b, classes].
+        """
+        with evaluating(self):
+            return probabilities(self.spec.task, self(x.to(self.device)))
+
+    def outputs(self, loader: Iterable[Stretch]) -> Pair:
+        """Return (outputs [n, out], targets [n]) over all samples of a loader, on the module's device.
+
+        In evaluation mode and without gradients. Raises ValueError if the loader is empty.
+        """
+        with evaluating(self):
+            parts = (pair for stretch in loader for pair in batches(stretch))
+            return concatenate([(self(x.to(self.device)), y.to(self.device)) for x, y in parts])
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer, and the scheduler on it."""
+        optimizer = self._make_optimizer(self.parameters())
+        if self._make_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer)}
+
+    def setup(self, stage: str) -> None:
+        """Forget what an interrupted run left; refuse what this loop does not do."""
+        self._seen, self._loss_sum, self._validated = defaultdict(list), 0.0, False
+        if stage == "fit" and self.trainer.precision == "16-mixed":
+            raise ConfigError("trainer.precision: 16-mixed would train without gradient scaling; use bf16-mixed")
+        if stage == "fit" and self.trainer.world_size > 1:
+            raise ConfigError("trainer.devices: a trial trains on one device; use trainer.devices=1")
+
+    def training_step(self, batch: Stretch, batch_idx: int) -> None:
+        """Train on each batch of a stretch, or on the one batch that it is."""
+        optimizer, parameters = self._optimizer(), list(self.parameters())
+        pairs: list[Pair] = []
+        losses: list[Tensor] = []
+        for x, y in islice(batches(batch), self._steps_left()):
+            optimizer.zero_grad()
+            outputs = self(x)
+            loss = self.loss(outputs, y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.gradient_clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, self.gradient_clip_norm)
+            optimizer.step()
+            pairs.append((outputs.detach(), y))
+            losses.append(loss.detach())
+        # Lightning counts the steps of its own wrapper, and max_steps and ModelCheckpoint go by its count.
+        self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_by(len(pairs))
+        sizes = torch.tensor([float(len(y)) for _, y in pairs], device=self.device)
+        self._loss_sum += finite(
+            torch.stack(losses).float() @ sizes, f"loss became {{}} in epoch {self.current_epoch + 1}"
+        )
+        self._seen["train"].append(concatenate(pairs))
+
+    def validation_step(self, batch: Stretch, batch_idx: int) -> None:
+        """Keep the outputs for a stretch or a batch of the validation part."""
+        self._seen["val"] += [(self(x), y) for x, y in batches(batch)]
+
+    def test_step(self, batch: Stretch, batch_idx: int) -> None:
+        """Keep the outputs for a stretch or a batch of the test part."""
+        self._seen["test"] += [(self(x), y) for x, y in batches(batch)]
+
+    def predict_step(self, batch: Stretch | Tensor, batch_idx: int) -> Tensor:
+        """Return what `predict` returns, for inputs alone, a batch or a stretch."""
+        inputs = [batch] if isinstance(batch, Tensor) else [x for x, _ in batches(batch)]
+        return torch.cat([self.predict(x) for x in inputs])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the `val/` metrics."""
+        self._log_evaluation("val")
+        self._validated = not self.trainer.sanity_checking
+
+    def on_test_epoch_end(self) -> None:
+        """Log the `test/` metrics."""
+        self._log_evaluation("test")
+
+    def on_train_epoch_end(self) -> None:
+        """Log the `train/` metrics and step the scheduler; the epoch's validation has already run."""
+        outputs, targets = self._take("train")
+        self._log_scores("train", outputs, targets, loss=self._loss_sum / len(targets))
+        self._loss_sum = 0.0
+        self.log("train/lr", float(self._optimizer().param_groups[0]["lr"]))
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, ReduceLROnPlateau):
+            self._step_plateau(scheduler)
+        elif scheduler is not None:
+            cast(LRScheduler, scheduler).step()
+        self._validated = False
+
+    def _step_plateau(self, scheduler: ReduceLROnPlateau) -> None:
+        if self.monitor.startswith("val/") and any(self.trainer.num_val_batches) and not self._validated:
+            return  # trainer.check_val_every_n_epoch: the last value must not count again
+        known = self.trainer.callback_metrics
+        if self.monitor not in known:
+            raise ConfigError(f"model.monitor: no metric '{self.monitor}' was logged; use one of {', '.join(known)}")
+        scheduler.step(known[self.monitor].item())
+
+    def _optimizer(self) -> Optimizer:
+        return cast(Optimizer, self.optimizers(use_pl_optimizer=False))
+
+    def _steps_left(self) -> int | None:
+        """Return how many more steps `trainer.max_steps` allows, or None when it sets no limit."""
+        limit = self.trainer.max_steps
+        return None if limit == -1 else limit - self.trainer.global_step
+
+    def _take(self, part: str) -> Pair:
+        return concatenate(self._seen.pop(part, []))
+
+    def _log_evaluation(self, part: str) -> None:
+        outputs, targets = self._take(part)
+        self._log_scores(part, outputs, targets, loss=finite(self.loss(outputs, targets), f"{part}/loss is {{}}"))
+
+    def _log_scores(self, part: str, outputs: Tensor, targets: Tensor, *, loss: float) -> None:
+        found: dict[str, Tensor | float] = {"loss": loss, **scores(self.spec.task, outputs, targets)}
+        # Each value is the mean already; given n, Lightning would multiply by it, divide by it, and round.
+        self.log_dict({f"{part}/{name}": value for name, value in found.items()}, batch_size=1)

@@ -1,0 +1,47 @@
+"""Passes over data: what a loader may hand out, and a module's way through it without learning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+Pair: TypeAlias = tuple[Tensor, Tensor]
+"""A batch (x [b, ...], y [b]), or what a network made of it (outputs [b, out], y [b])."""
+
+Stretch: TypeAlias = Pair | list[Tensor] | Iterable[Pair]
+"""A batch, also as the list that torch's DataLoader makes of it, or many: `besom.data.Batches`."""
+
+
+def batches(stretch: Stretch) -> Iterator[Pair]:
+    """Yield the batches of a stretch, or the one batch that it is."""
+    if isinstance(stretch, tuple | list) and isinstance(stretch[0], Tensor):
+        yield stretch[0], cast(Tensor, stretch[1])
+    else:
+        yield from cast(Iterable[Pair], stretch)
+
+
+def concatenate(pairs: Sequence[Pair]) -> Pair:
+    """Return pairs (outputs [b, out], y [b]) joined to (outputs [n, out] float32, y [n]).
+
+    Raises ValueError if there are none.
+    """
+    if not pairs:
+        raise ValueError("no batches to join; the loader is empty")
+    outputs, targets = zip(*pairs, strict=True)
+    return torch.cat(outputs).float(), torch.cat(targets)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode, without gradients, and afterwards in the mode it was in."""
+    training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        module.train(training)

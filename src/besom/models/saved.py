@@ -1,0 +1,88 @@
+"""A trained model on disk: weights as safetensors, everything else as JSON. Loading unpickles nothing.
+
+model.safetensors   the best weights, and the scaler's two vectors
+model.json          the model's config, the data's spec and feature names
+confusion.json      for classifiers: counts on the validation part, rows are the true classes
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from besom.data import DataSpec, InMemoryDataModule, Task
+from besom.data.scaling import Scaler
+from besom.models import SupervisedModule
+
+WEIGHTS, DESCRIPTION, CONFUSION = "model.safetensors", "model.json", "confusion.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedModel:
+    """A model that was trained, with the preprocessing that it was trained behind."""
+
+    module: SupervisedModule
+    scaler: Scaler
+    feature_names: tuple[str, ...]
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return probabilities [n, classes] (binary: [n]) or values [n] for raw inputs [n, features]."""
+        return self.module.predict(self.scaler.apply(x))
+
+
+def save(module: pl.LightningModule, data: pl.LightningDataModule, config: Mapping[str, Any], directory: Path) -> None:
+    """Write the model into `directory`.
+
+    Of a module or data module that is not Besom's, only the weights are written: it cannot be rebuilt from here.
+    """
+    tensors = {f"module.{name}": tensor.contiguous().cpu() for name, tensor in module.state_dict().items()}
+    if isinstance(module, SupervisedModule) and isinstance(data, InMemoryDataModule):
+        scaler = data.scaler
+        tensors |= {
+            "scaler.shift": scaler.shift.contiguous().cpu(),
+            "scaler.scale": scaler.scale.contiguous().cpu(),
+        }
+        description = {"model": config, "spec": asdict(data.spec), "features": data.feature_names}
+        (directory / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
+        _write_confusion(module, data, directory)
+    save_file(tensors, directory / WEIGHTS)
+
+
+def _write_confusion(module: SupervisedModule, data: InMemoryDataModule, directory: Path) -> None:
+    classes = len(data.spec.classes)
+    if data.spec.task is Task.REGRESSION or not data.sizes["val"]:
+        return
+    loader = data.val_dataloader()
+    assert not isinstance(loader, list)
+    outputs, targets = module.outputs(loader)
+    predicted = (outputs.squeeze(-1) > 0).long() if data.spec.task is Task.BINARY else outputs.argmax(dim=-1)
+    counts = torch.bincount(targets.long() * classes + predicted, minlength=classes * classes)
+    table = {"classes": data.spec.classes, "counts": counts.reshape(classes, classes).tolist()}
+    (directory / CONFUSION).write_text(json.dumps(table), encoding="utf-8")
+
+
+def load(directory: Path) -> SavedModel:
+    """Read a model that `save` wrote."""
+    description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
+    raw = description["spec"]
+    spec = DataSpec(**{**raw, "task": Task(raw["task"]), "classes": tuple(raw["classes"])})
+    tensors = load_file(directory / WEIGHTS)
+    build = instantiate({**description["model"], "_partial_": True}, _convert_="all")
+    module = build(spec=spec, optimizer=torch.optim.SGD)
+    module.load_state_dict(
+        {name.removeprefix("module."): t for name, t in tensors.items() if name.startswith("module.")}
+    )
+    return SavedModel(
+        module=module.eval(),
+        scaler=Scaler(shift=tensors["scaler.shift"], scale=tensors["scaler.scale"]),
+        feature_names=tuple(description["features"]),
+    )

@@ -1,0 +1,1 @@
+"""From a study to what a person reads: leaderboard and next steps."""

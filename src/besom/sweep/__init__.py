@@ -1,0 +1,1 @@
+"""Search space, study, and the loop that asks, dispatches and tells."""

@@ -1,0 +1,187 @@
+"""A whole sweep, from Hydra's config to the leaderboard."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.types import TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from besom.config import check
+from besom.errors import BesomError, ConfigError
+from besom.models.metrics import metric_names
+from besom.report.leaderboard import Summary, next_steps, render, summarize
+from besom.sweep.compose import Composer
+from besom.sweep.loop import Interrupted, SweepLoop
+from besom.sweep.progress import LiveBoard
+from besom.sweep.space import SearchSpace, SpaceParser
+from besom.sweep.spec import SweepSpec
+from besom.sweep.study import StudyBook, open_study
+from besom.tracking.nothing import NoRecorder
+from besom.tracking.provenance import code_tags
+from besom.tracking.recorder import Recorder, Status
+from besom.tracking.store import Location
+from besom.tracking.views import runs_table, view_key
+from besom.workers.devices import Slot, find_slots
+from besom.workers.pool import WorkerPool
+
+_RUN_ID = "besom.run_id"
+
+
+def run_sweep(
+    config: DictConfig, arguments: Sequence[str], loader: ConfigLoader, task: TaskFunction
+) -> Sequence[Sequence[Any]]:
+    """Run what is missing of a sweep and show what it came to.
+
+    Raises BesomError for a sweep that cannot be run as it is written, Interrupted when the user stopped it.
+    """
+    if not getattr(task, "trains_besom_config", False):
+        raise ConfigError("hydra/sweeper: besom trains Besom's own configs; start it with: besom sweep NAME")
+    spec = SweepSpec.read(config)
+    parser = SpaceParser(loader, source=spec.source, arguments=arguments)
+    sweeper = OmegaConf.to_container(config.hydra.sweeper)
+    assert isinstance(sweeper, dict)
+    space, fixed = parser.space(sweeper["params"], sweeper["when"])
+    location = Location.of(config.tracking)
+    location.prepare()
+    slots = find_slots(spec.devices, per_device=spec.trials_per_device, limit=spec.n_jobs or spec.n_trials)
+    scratch = location.directory / "scratch" / spec.study_name
+
+    console = Console()
+    with ExitStack() as stack:
+        # First of all, since torch takes a worker seconds to import, while the rest takes us seconds as well.
+        pool = stack.enter_context(WorkerPool(slots, logs=location.directory / "logs" / spec.study_name))
+        recorder = stack.enter_context(
+            Recorder(location, config.tracking.experiment or spec.study_name)
+            if config.tracking.enabled
+            else NoRecorder()
+        )
+        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        composer = Composer(loader, config, fixed)
+        _check_examples(space, composer, spec)
+        book = stack.enter_context(open_study(spec, space, location.directory))
+        _announce(console, spec, space, slots, book)
+        parent = _open_parent(recorder, book, spec, space)
+        failure = None
+        try:
+            with _board(console, spec, slots, book) as board:
+                loop = SweepLoop(
+                    spec=spec, book=book, composer=composer, pool=pool, recorder=recorder, board=board,
+                    scratch=scratch, tags={"besom.study": spec.study_name, **code_tags()},
+                )  # fmt: skip
+                loop.run()
+        except Interrupted as stopped:
+            failure = stopped
+        except BaseException:
+            recorder.close_study(Status.FAILED, {}, {})
+            raise
+        summary = summarize(book.study, spec.objective, recorder.run_ids())
+        _close_parent(recorder, summary, spec, failure)
+    _tell(console, summary, spec, parent, failure)
+    return []
+
+
+def _check_examples(space: SearchSpace, composer: Composer, spec: SweepSpec) -> None:
+    """Compose every parameter and every choice once, so that a wrong key fails before anything is recorded."""
+    for params in space.examples():
+        try:
+            config = composer.compose(params)
+            check(config)
+            _check_objective(config, spec)
+        except ConfigError as error:
+            raise ConfigError(f"{spec.source}: {error}") from error
+
+
+_TASKS: Mapping[str, Sequence[str]] = {
+    "LinearRegression": ("regression",),
+    "MLPRegressor": ("regression",),
+    "LogisticRegression": ("binary", "multiclass"),
+    "MLPClassifier": ("binary", "multiclass"),
+}
+
+
+def _check_objective(config: DictConfig, spec: SweepSpec) -> None:
+    package, _, model = str(config.model.get("_target_")).rpartition(".")
+    if package != "besom.models" or model not in _TASKS:
+        return  # a user's own model logs what it likes
+    names = sorted({name for task in _TASKS[model] for name in metric_names(task)})
+    known = [f"{part}/{name}" for part in ("train", "val") for name in names]
+    if config.objective not in known:
+        raise ConfigError(f"objective: '{config.objective}' is not a metric of {model}; use one of {', '.join(known)}")
+
+
+def _announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Sequence[Slot], book: StudyBook) -> None:
+    left = max(0, spec.n_trials - book.done)
+    todo = f"{left} of {spec.n_trials} trials to go" if left else f"all {spec.n_trials} trials are done"
+    devices = f"{len(slots)} x {slots[0].device}, {slots[0].threads} thread(s) each"
+    console.print(f"study [bold]{spec.study_name}[/]: {spec.direction} {spec.objective}; {todo}", highlight=False)
+    console.print(f"devices: {devices}", highlight=False, markup=False)
+    console.print(f"search space: {', '.join(space.keys)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: SearchSpace) -> str:
+    tags = {
+        "besom.kind": "study",
+        "besom.study": spec.study_name,
+        "besom.objective": spec.objective,
+        "besom.direction": spec.direction,
+        **code_tags(),
+    }
+    note = f"Besom sweep **{spec.study_name}**: {spec.direction} `{spec.objective}` over {', '.join(space.keys)}."
+    parent = recorder.open_study(spec.study_name, run_id=book.study.user_attrs.get(_RUN_ID), tags=tags, note=note)
+    if parent and parent != book.study.user_attrs.get(_RUN_ID):
+        book.study.set_user_attr(_RUN_ID, parent)
+    part, _, name = spec.objective.partition("/")
+    others = [f"{other}/{name}" for other in ("train", "val") if other != part]
+    recorder.view(
+        view_key(spec.study_name),
+        runs_table(
+            parent_run_id=parent,
+            objective=f"best/{spec.objective}",
+            direction=spec.direction,
+            params=space.keys,
+            metrics=[spec.objective, *others, "train/loss", "val/loss"],
+        ),
+    )
+    return parent
+
+
+def _board(console: Console, spec: SweepSpec, slots: Sequence[Slot], book: StudyBook) -> LiveBoard:
+    board = LiveBoard(
+        console, title=spec.study_name, objective=spec.objective, direction=spec.direction,
+        total=spec.n_trials, done=book.done, slots=len(slots),
+    )  # fmt: skip
+    known = summarize(book.study, spec.objective, {}).best
+    if known is not None:
+        board.best_known(known.value, known.trial)
+    return board
+
+
+def _close_parent(recorder: Recorder, summary: Summary, spec: SweepSpec, failure: Interrupted | None) -> None:
+    best = summary.best
+    metrics = {f"best/{spec.objective}": best.value} if best else {}
+    tags = {"besom.best_run": best.run_id, "besom.best_params": json.dumps(best.params)} if best else {}
+    status = Status.KILLED if failure else Status.FINISHED if best else Status.FAILED
+    recorder.close_study(status, metrics, tags)
+
+
+def _tell(console: Console, summary: Summary, spec: SweepSpec, parent: str, failure: Interrupted | None) -> None:
+    console.print(render(summary))
+    best = summary.best
+    if failure is not None:
+        console.print(
+            f"stopped: {len(summary.rows)} of {spec.n_trials} trials are complete; the same command goes on from there"
+        )
+        raise failure
+    if best is None:
+        reason = next(iter(summary.failures), "none was run")
+        raise BesomError(f"study {spec.study_name}: no trial is complete ({reason}); mend it and run the sweep again")
+    next_steps(console, best)
+    console.print(f"study {spec.study_name}", highlight=False)
+    console.print(f"best run {best.run_id or 'none (tracking=none)'}", highlight=False)

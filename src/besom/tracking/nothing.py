@@ -1,0 +1,65 @@
+"""The recorder of `tracking=none`: it takes everything and keeps nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from besom.tracking.recorder import Recorder, RunCard, Status
+from besom.tracking.store import Location
+
+
+class NoRecorder(Recorder):
+    """A Recorder without a store; runs have no ids."""
+
+    def __init__(self) -> None:
+        super().__init__(Location(uri="", directory=Path()), experiment="")
+        self._folders: dict[int, Path] = {}
+
+    def __enter__(self) -> NoRecorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def open_study(self, name: str, *, run_id: str | None, tags: Mapping[str, str], note: str) -> str:
+        """Return an empty id."""
+        return ""
+
+    def close_study(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Do nothing."""
+
+    def view(self, key: str, state: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def start(self, trial: int, card: RunCard, about: Mapping[str, Any]) -> None:
+        """Remember the trial's folder, to remove it."""
+        self._folders[trial] = card.directory
+
+    def report(self, trial: int, epoch: int, metrics: Mapping[str, float], time_s: float) -> None:
+        """Do nothing."""
+
+    def finish(
+        self,
+        trial: int,
+        status: Status,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        traceback: str | None = None,
+    ) -> None:
+        """Remove what the trial left behind."""
+        shutil.rmtree(self._folders.pop(trial), ignore_errors=True)
+
+    def run_id(self, trial: int) -> str:
+        """Return an empty id."""
+        return ""
+
+    def run_ids(self) -> dict[int, str]:
+        """Return no ids."""
+        return {}
+
+    def flush(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,127 @@
+"""Reading back what was recorded: a run's config, its metrics by epoch, the latest study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from besom.errors import RunNotFound
+from besom.tracking.recorder import CONFIG
+from besom.tracking.store import Location, connect, translated
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun:
+    """A run as it was recorded; `history` maps an epoch to its metrics."""
+
+    run_id: str
+    name: str
+    status: str
+    config: Mapping[str, Any]
+    tags: Mapping[str, str]
+    digest: str | None
+    history: Mapping[int, Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedStudy:
+    """The parent run of a study."""
+
+    name: str
+    run_id: str
+    experiment_id: str
+
+
+class Runs:
+    """Reads one store."""
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self._client: MlflowClient = connect(location, create=False)
+
+    def run(self, run_id: str) -> RecordedRun:
+        """Return a run with its config and history.
+
+        Raises RunNotFound when there is no such run, or it was not recorded by Besom.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            raise RunNotFound(
+                f"run '{run_id}' is not in {self._location.directory}; `besom ui` lists the runs, "
+                "MLFLOW_TRACKING_URI chooses another store"
+            ) from error
+        tags = dict(run.data.tags)
+        if tags.get("besom.kind") == "study":
+            best = tags.get("besom.best_run", "none yet")
+            raise RunNotFound(
+                f"run '{run_id}' is a study's parent run; take one of its trials, such as the best: {best}"
+            )
+        with translated(self._location):
+            history: dict[int, dict[str, float]] = {}
+            for name in run.data.metrics:
+                for metric in self._client.get_metric_history(run_id, name):
+                    history.setdefault(metric.step, {})[name] = metric.value
+        datasets = run.inputs.dataset_inputs if run.inputs else []
+        return RecordedRun(
+            run_id=run_id,
+            name=run.info.run_name,
+            status=run.info.status,
+            config=self._config(run_id),
+            tags=tags,
+            digest=datasets[0].dataset.digest if datasets else None,
+            history=history,
+        )
+
+    def _config(self, run_id: str) -> Mapping[str, Any]:
+        from mlflow.artifacts import load_text
+        from mlflow.exceptions import MlflowException
+
+        try:
+            text = load_text(f"runs:/{run_id}/{CONFIG}")
+        except (MlflowException, OSError) as error:
+            raise RunNotFound(
+                f"run '{run_id}' has no artifact {CONFIG}; only runs that Besom recorded can be used"
+            ) from error
+        config = yaml.safe_load(text)
+        if not isinstance(config, dict) or "model" not in config:
+            raise RunNotFound(
+                f"run '{run_id}' never had a config: it failed while it was composed; see its tag besom.reason"
+            )
+        return config
+
+    def download(self, run_id: str, directory: str) -> None:
+        """Copy a run's artifacts into a folder."""
+        with translated(self._location):
+            self._client.download_artifacts(run_id, "", directory)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags on a run."""
+        with translated(self._location):
+            for name, value in tags.items():
+                self._client.set_tag(run_id, name, value)
+
+    def latest_study(self) -> RecordedStudy | None:
+        """Return the study that was started last, if any."""
+        with translated(self._location):
+            experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
+            runs = self._client.search_runs(
+                experiments,
+                "tags.`besom.kind` = 'study'",
+                order_by=["attributes.start_time DESC"],
+                max_results=1,
+            )
+        if not runs:
+            return None
+        (run,) = runs
+        return RecordedStudy(
+            name=run.data.tags["besom.study"], run_id=run.info.run_id, experiment_id=run.info.experiment_id
+        )

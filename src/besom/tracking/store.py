@@ -1,0 +1,144 @@
+"""Opening the MLflow store: SQLite under mlruns/, or the server that a URI names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from besom.config import mask
+from besom.errors import StoreError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Before mlflow is imported, wherever that happens first.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Location:
+    """Where runs are recorded: `uri` as MLflow takes it, `directory` for a local store's files."""
+
+    uri: str
+    directory: Path
+
+    @classmethod
+    def of(cls, tracking: Mapping[str, Any]) -> Location:
+        """Read the config group `tracking`."""
+        directory = Path(tracking["directory"]).absolute()
+        return cls(uri=tracking["uri"] or local_uri(directory), directory=directory)
+
+    @classmethod
+    def default(cls) -> Location:
+        """Where `besom ui` and `besom reproduce` look: MLFLOW_TRACKING_URI, or mlruns/ in the current folder."""
+        return cls.of({"uri": os.environ.get("MLFLOW_TRACKING_URI"), "directory": "mlruns"})
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the store is Besom's own SQLite file under `directory`."""
+        return self.uri == local_uri(self.directory)
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file of a local store."""
+        return self.directory / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of a local store's artifacts."""
+        return self.directory / "artifacts"
+
+    def prepare(self) -> None:
+        """Make the folder, so that a store that cannot be written fails before anything has started.
+
+        Raises StoreError.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            probe = self.directory / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"{self.directory}: cannot be written ({error.strerror}); "
+                "make it writable, or choose another with tracking.directory=PATH"
+            ) from error
+        if self.is_local and self.database.exists():
+            _check_sqlite(self.database)
+
+
+def local_uri(directory: Path) -> str:
+    """The URI of the SQLite store under a folder; absolute, because MLflow and Hydra may change directory."""
+    return f"sqlite:///{directory / 'mlflow.db'}"
+
+
+def _check_sqlite(path: Path) -> None:
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path}: is not a usable SQLite database ({error}); move it away, and a new one is made"
+        ) from error
+
+
+def connect(location: Location, *, create: bool = True) -> MlflowClient:
+    """Open the store; a local one is created on first use, in write-ahead mode. Takes seconds the first time.
+
+    Raises StoreError when it cannot be opened or, without `create`, is not there.
+    """
+    if location.is_local:
+        if not create and not location.database.exists():
+            raise StoreError(f"{location.database}: there is nothing recorded yet; start with: besom train")
+        location.prepare()
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # the first use tells of forty migrations otherwise
+    from mlflow import MlflowClient
+
+    with translated(location):
+        client = MlflowClient(tracking_uri=location.uri)
+        client.search_experiments(max_results=1)
+    if location.is_local:
+        with closing(sqlite3.connect(location.database)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+    return client
+
+
+@contextmanager
+def translated(location: Location) -> Iterator[None]:
+    """Turn what MLflow and its database raise into a StoreError of one line."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        first = str(error).strip().splitlines()[0][:300]
+        raise StoreError(
+            f"{mask(location.uri)}: cannot be used as the tracking store ({mask(first)}); "
+            "check tracking.uri and MLFLOW_TRACKING_URI, or move a broken file away"
+        ) from error
+
+
+def experiment_id(client: MlflowClient, location: Location, name: str) -> str:
+    """Return the id of the MLflow experiment of that name, creating it if need be.
+
+    Raises StoreError when it was deleted: MLflow keeps the name.
+    """
+    with translated(location):
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            artifacts = (location.artifacts / name.replace("/", "_")).as_uri() if location.is_local else None
+            return str(client.create_experiment(name, artifact_location=artifacts))
+    if found.lifecycle_stage != "active":
+        raise StoreError(
+            f"experiment '{name}' was deleted in MLflow; restore it with: mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}, or choose another with tracking.experiment=NAME"
+        )
+    return str(found.experiment_id)

@@ -1,0 +1,1 @@
+"""Processes that train: device slots, messages, the pool, and the worker's own loop."""

@@ -1,0 +1,136 @@
+"""Which devices this machine has, and how they are cut into slots that are leased to one worker each."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from besom.errors import DeviceError
+
+MAX_SOLO_THREADS = 4
+"""Threads of a single run on the CPU: small models gain nothing from more, and lose with many."""
+
+_WORKER_BYTES = 1 << 30
+"""What a warm worker weighs, about; there are no more CPU slots than fit into the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A GPU by its index, or the CPU."""
+
+    kind: str
+    name: str
+    index: str = "0"
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.index} ({self.name})" if self.kind == "gpu" else f"cpu ({self.name})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """A share of a device, leased to one worker."""
+
+    index: int
+    device: Device
+    threads: int
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What has to be set before the worker imports torch."""
+        threads = str(self.threads)
+        return {
+            "CUDA_VISIBLE_DEVICES": self.device.index if self.device.kind == "gpu" else "",
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            # Deterministic cuBLAS: Lightning's `deterministic: true` needs it before CUDA starts.
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        }
+
+
+def find_gpus() -> list[Device]:
+    """Return the GPUs that this process may use, by nvidia-smi; none where there is no driver.
+
+    torch would know as well, but the parent must not spend seconds on importing it.
+    """
+    try:
+        listing = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index,uuid,name", "--format=csv,noheader"],
+            capture_output=True, text=True, timeout=20, check=True,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [tuple(cell.strip() for cell in line.split(",", 2)) for line in listing.splitlines() if line.strip()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [Device(kind="gpu", index=index, name=name) for index, _, name in rows]
+    by_id = {key: name for index, uuid, name in rows for key in (index, uuid)}
+    return [Device(kind="gpu", index=key, name=by_id[key]) for key in visible.split(",") if key in by_id]
+
+
+def find_slots(
+    devices: str | int | Sequence[int] = "auto",
+    *,
+    per_device: int = 1,
+    limit: int | None = None,
+    gpus: Sequence[Device] | None = None,
+    cores: int | None = None,
+) -> list[Slot]:
+    """Cut the devices into slots, `per_device` on each GPU; CPU slots share the cores among themselves.
+
+    `devices`: `auto` takes every GPU, or else the CPU; `cpu`; `gpu`; a number of GPUs; or a list of their indices.
+    `limit` is the largest number of slots that could be busy. `gpus` and `cores` are found when not given.
+    Raises DeviceError for a GPU that is not there.
+    """
+    gpus = find_gpus() if gpus is None and devices != "cpu" else list(gpus or [])
+    cores = cores or len(os.sched_getaffinity(0))
+    chosen = _choose(devices, gpus)
+    if chosen:
+        leases = [gpu for _ in range(per_device) for gpu in chosen][:limit]
+        return [
+            Slot(index=index, device=gpu, threads=max(1, min(cores // len(leases), MAX_SOLO_THREADS)))
+            for index, gpu in enumerate(leases)
+        ]
+    count = max(1, min(cores * per_device, _free_memory() // _WORKER_BYTES, limit or cores * per_device))
+    cpu = Device(kind="cpu", name=_processor())
+    threads = max(1, min(cores // count, MAX_SOLO_THREADS))
+    return [Slot(index=index, device=cpu, threads=threads) for index in range(count)]
+
+
+def _choose(devices: str | int | Sequence[int], gpus: Sequence[Device]) -> list[Device]:
+    names = ", ".join(str(gpu) for gpu in gpus) or "none"
+    if devices in ("auto", "cpu"):
+        return list(gpus) if devices == "auto" else []
+    if devices in ("gpu", "cuda"):
+        devices = len(gpus) or 1
+    if isinstance(devices, (bool, str)):
+        raise DeviceError(
+            f"devices: '{devices}' is unknown; use auto, cpu, gpu, a number of GPUs or a list like [0, 2]"
+        )
+    if isinstance(devices, int):
+        if not 1 <= devices <= len(gpus):
+            raise DeviceError(
+                f"devices: {devices} GPU(s) asked for, found here: {names}; use trainer=cpu, or devices=auto"
+            )
+        return list(gpus[:devices])
+    known = {gpu.index: gpu for gpu in gpus}
+    missing = [str(index) for index in devices if str(index) not in known]
+    if missing or not devices:
+        raise DeviceError(
+            f"devices: no GPU {', '.join(missing) or 'named'}; found here: {names}; use trainer=cpu, or devices=auto"
+        )
+    return [known[str(index)] for index in devices]
+
+
+def _free_memory() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""Besom as a Hydra sweeper plugin."""

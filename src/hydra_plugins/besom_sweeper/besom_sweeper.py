@@ -1,0 +1,47 @@
+"""The plugin's face: what Hydra calls. The work is in `besom.sweep`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from hydra_plugins.besom_sweeper import config as _config  # noqa: F401  (registers the schema)
+
+
+class BesomSweeper(Sweeper):
+    """`hydra/sweeper: besom`."""
+
+    def __init__(self, **_: Any) -> None:
+        self._context: HydraContext | None = None
+        self._task: TaskFunction | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra gives before a sweep."""
+        self._context = hydra_context
+        self._task = task_function
+        self.config = config
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the sweep that the config and the command line's overrides describe."""
+        from besom.sweep.run import run_sweep
+
+        assert self._context is not None
+        assert self._task is not None
+        assert self.config is not None
+        return run_sweep(self.config, arguments, self._context.config_loader, self._task)
+
+
+class BesomSearchPath(SearchPathPlugin):
+    """Adds the folders that `besom` was started with; for any other Hydra app it adds nothing."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the shipped configs after the user's own."""
+        from besom.paths import extra_search_path
+
+        for folder in extra_search_path():
+            search_path.append("besom", folder.as_uri())
