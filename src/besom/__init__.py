@@ -1,3 +1,33 @@
 """Besom: hyperparameter sweeps that never idle."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from besom.models.saved import SavedModel
+
+__all__ = ["__version__", "load_model"]
 __version__ = "0.1.0"
+
+
+def load_model(run_id: str, *, tracking_uri: str | None = None) -> SavedModel:
+    """Return the best weights of a recorded run behind its own preprocessing, ready to `predict`.
+
+    `tracking_uri` is a store as MLflow names it; by default MLFLOW_TRACKING_URI, or mlruns/ in the current folder.
+    Nothing is unpickled. Raises RunNotFound when there is no such run, or it left no model that can be rebuilt.
+    """
+    import tempfile
+    from pathlib import Path
+
+    from besom.errors import RunNotFound
+    from besom.models.saved import DESCRIPTION, load
+    from besom.tracking.runs import Runs
+    from besom.tracking.store import Location
+
+    location = Location.of({"uri": tracking_uri, "directory": "mlruns"}) if tracking_uri else Location.default()
+    with tempfile.TemporaryDirectory() as folder:
+        Runs(location).download(run_id, folder)
+        if not (Path(folder) / DESCRIPTION).exists():
+            raise RunNotFound(f"run '{run_id}' left no model; it did not finish, or its model is not one of besom.models")
+        return load(Path(folder))

@@ -2,6 +2,8 @@
 
 `train` and `sweep` hand their arguments to Hydra, so every Hydra override and flag works. What the user can
 mend ends in one line and exit code 2; a traceback is shown for Besom's own mistakes, or with HYDRA_FULL_ERROR=1.
+
+Each command imports what it needs by itself: help and tab completion answer at once.
 """
 
 from __future__ import annotations
@@ -9,27 +11,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-import hydra
-import yaml
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
 
 import besom
-from besom.completion import adapt_completion
-from besom.config import register_schemas
-from besom.errors import BesomError, ConfigError
-from besom.paths import conf_dir, search_path, sweeps_dir
-from besom.single import TrainingCrashed, run_single
-from besom.sweep.compose import one_line
-from besom.sweep.loop import Interrupted
-from besom.tracking.store import Location
+from besom.completion import COMMANDS, answer
+from besom.errors import ConfigError, Interrupted, TrainingCrashed, one_of
+from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
 
 CRASHED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -44,6 +33,8 @@ PyTorch Lightning trains it on the next free device, MLflow remembers every run.
   besom reproduce    train a recorded run again, compare   besom reproduce RUN_ID
   besom ui           browse and compare what is recorded   besom ui
 
+New here? besom sweep digits takes about a minute and needs no download; then besom ui.
+
 Each command has its own --help. Everything is recorded under mlruns/ in the current folder,
 or where MLFLOW_TRACKING_URI points. Tab completion: eval "$(besom -sc install=bash)"
 """
@@ -51,191 +42,174 @@ or where MLFLOW_TRACKING_URI points. Tab completion: eval "$(besom -sc install=b
 SWEEP_HELP = """\
 usage: besom sweep NAME [OVERRIDE …] [HYDRA FLAG …]
 
-Runs the sweep file NAME: sweeps/NAME.yaml here, in --config-dir, or one that ships with Besom. A path works too.
-ctrl-C stops it; the same command goes on from there, and adds nothing when the sweep is complete.
+Search for the best config: runs the sweep file NAME, which says what to choose from, how often and by which
+objective. NAME is a file in sweeps/ here, in a --config-dir, or one that ships with Besom; a path works too.
+Trials train on every free device at once. ctrl-C stops it; the same command goes on from there, and adds
+nothing when the sweep is complete.
 
   besom sweep digits                                        as it is written
   besom sweep digits hydra.sweeper.n_trials=100             more trials
   besom sweep digits trainer.max_epochs=5                   the same for every trial
   besom sweep digits 'model.width=choice(32,64)'            another range: choice, range, interval, tag(log, …)
+  besom sweep digits hydra.sweeper.study_name=second        a study of its own beside the first
+  besom sweep digits --help                                 what is in the file
   besom sweep digits --cfg job                              the config that the trials start from
 
-shipped sweeps: {names}
+The study is kept in mlruns/optuna.db and every trial is an MLflow run: besom ui shows them.
+What a config may hold: besom train --help. Your own sweep: copy a shipped file into sweeps/.
+
+sweeps: {names}
+"""
+
+ONE_SWEEP_HELP = """\
+usage: besom sweep {name} [OVERRIDE …] [HYDRA FLAG …]
+
+{path}:
+
+{text}
+  besom sweep {name}                                  run it, or go on where it was stopped
+  besom sweep {name} hydra.sweeper.n_trials=100       more trials
+  besom sweep {name} --cfg job                        the config that the trials start from
+
+More: besom sweep --help. What a config may hold: besom train --help.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `besom` and return its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra prints errors over many lines and exits with 1: let them through
     try:
-        return _dispatch(arguments)
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
     except (Interrupted, KeyboardInterrupt):
         return INTERRUPTED
+    except SystemExit as stopped:  # argparse and Hydra, after --help and the like
+        return USAGE if stopped.code else 0
+    except BrokenPipeError:  # `besom train --cfg job | head`: whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except TrainingCrashed as error:
         sys.stderr.write(f"{error.traceback}besom: {error}\n")
         return CRASHED
-    except (BesomError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        if full_errors:
+    except Exception as error:
+        from besom.explain import explain
+
+        line = explain(error)
+        if line is None:
             raise
-        sys.stderr.write(f"besom: {_message(error)}\n")
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
+        sys.stderr.write(f"besom: {line}\n")
         return USAGE
 
 
 def _dispatch(arguments: list[str]) -> int:
-    arguments = adapt_completion(arguments)
     command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if command in ("-h", "--help", "help"):
         sys.stdout.write(OVERVIEW)
         return 0
-    if command == "--complete":
-        sys.stdout.write(" ".join(rest) + "\n")
-        return 0
     if command == "--version":
         sys.stdout.write(f"besom {besom.__version__}\n")
         return 0
+    if command in ("-sc", "--shell-completion"):
+        return answer(arguments)
     commands = {"train": train, "sweep": sweep, "reproduce": reproduce, "ui": ui}
     if command not in commands:
-        raise ConfigError(f"'{command}' is not a command; use one of {', '.join(commands)}, or besom --help")
+        raise ConfigError(f"'{command}' is not a command; {one_of(command, COMMANDS)}; see besom --help")
     return commands[command](rest)
 
 
 def train(arguments: list[str]) -> int:
     """`besom train`: compose conf/train.yaml with the arguments and train it."""
-    user, rest = _config_dirs(arguments)
-    _hydra([*user, conf_dir()], "train", rest)
+    from besom import app
+
+    words = app.Words.read(arguments)
+    app.run([*words.folders, conf_dir()], "train", words)
     return 0
 
 
 def sweep(arguments: list[str]) -> int:
     """`besom sweep NAME`: the same app in multirun mode, its primary config a sweep file."""
-    user, rest = _config_dirs(arguments)
-    if not rest or rest[0] in ("-h", "--help"):
-        names = ", ".join(sorted(path.stem for path in sweeps_dir().glob("*.yaml")))
+    from besom import app
+
+    words = app.Words.read(arguments)
+    name = next((word for word in words.overrides if "=" not in word and word[0] != "~"), None)
+    if name is None:
+        names = ", ".join(sweep_names(words.folders))
+        if not words.options.help:
+            raise ConfigError(f"sweep: name one of {names}, or a path to a .yaml file; see besom sweep --help")
         sys.stdout.write(SWEEP_HELP.format(names=names))
         return 0
-    file = _find_sweep(rest[0], user)
-    shows = any(flag in rest for flag in ("--cfg", "-c", "--info", "-i", "--help", "-h", "-sc", "--shell-completion"))
-    _hydra([file.parent, *user, conf_dir()], file.stem, rest[1:] if shows else [*rest[1:], "--multirun"])
+    file = find_sweep(name, words.folders)
+    if words.options.help:
+        text = "".join(f"    {line}\n" for line in file.read_text(encoding="utf-8").splitlines())
+        sys.stdout.write(ONE_SWEEP_HELP.format(name=name, path=file, text=text))
+        return 0
+    if words.options.run:
+        raise ConfigError("--run: a sweep is many runs; leave it out, or use besom train")
+    words.overrides.remove(name)
+    if not any(word.startswith("hydra/sweeper=") for word in words.overrides):
+        words.overrides.append("hydra/sweeper=besom")
+    if not words.only_shows:
+        words.flags.append("--multirun")
+    app.run(sweep_search_path(file, words.folders), file.stem, words)
     return 0
 
 
 def reproduce(arguments: list[str]) -> int:
     """`besom reproduce RUN_ID`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="besom reproduce",
-        description="Train a recorded run again from its config, in a fresh process, and compare every metric at every "
-        "epoch. Says REPRODUCED if all are bit-exact, else DIFFERS with a table and exit code 1.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train a recorded run again from its config, in a fresh process, and compare every metric at\n"
+        "every epoch: REPRODUCED if all are bit-exact, else DIFFERS with a table and exit code 1. It warns about\n"
+        "each difference in code, versions, device and data. The new run is recorded beside the old one.",
+        epilog="examples:\n"
+        "  besom reproduce 4ba3b408759b42e99d4b0cad8ea04da9\n"
+        "  MLFLOW_TRACKING_URI=http://127.0.0.1:5000 besom reproduce RUN_ID       a run on a server\n",
     )
-    parser.add_argument("run_id", metavar="RUN_ID", help="the id that `besom train` and `besom sweep` print last")
+    parser.add_argument(
+        "run_id", metavar="RUN_ID", help="the id that `besom train` and `besom sweep` print last, or `besom ui` shows"
+    )
     options = parser.parse_args(arguments)
-    from besom.reproduce import reproduce as again
+    from rich.console import Console
 
-    return 0 if again(options.run_id, Location.default(), Console()) else 1
+    from besom.reproduce import reproduce as again
+    from besom.tracking.store import Location
+
+    return 0 if again(options.run_id, Location.default(), Console()) else CRASHED
 
 
 def ui(arguments: list[str]) -> int:
     """`besom ui`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="besom ui",
-        description="Open the MLflow UI on what is recorded and print a link to the latest study's runs, best first. "
-        "ctrl-C ends it.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Open the MLflow UI on what is recorded under mlruns/ here, or where MLFLOW_TRACKING_URI points,\n"
+        "and print a link to the latest study's runs, best first. ctrl-C ends it.",
+        epilog="examples:\n"
+        "  besom ui\n"
+        "  besom ui --port 5001\n"
+        "  besom ui --host 0.0.0.0        for other machines as well: anyone who reaches the port can read the runs\n",
     )
     parser.add_argument("--port", type=int, default=5000, help="the port to listen on (default: %(default)s)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="the address to bind to (default: %(default)s, this machine only)"
     )
     options = parser.parse_args(arguments)
+    from rich.console import Console
+
     from besom.tracking.server import serve
+    from besom.tracking.store import Location
 
     return serve(Location.default(), host=options.host, port=options.port, console=Console())
 
 
-def train_task(config: DictConfig) -> None:
-    """The Hydra task function of `besom train`: one run."""
-    try:
-        run = run_single(
-            config,
-            name=_run_name(),
-            tags=_overrides(),
-            location=Location.of(config.tracking),
-            console=Console(),
-        )
-    except (BesomError, Interrupted, TrainingCrashed) as error:
-        raise _Ended(error) from error
-    finished = run.finished
-    assert finished is not None
-    parts = [f"best {config.objective} {finished.value:.4f} at epoch {finished.best_epoch}"]
-    parts += [f"{name} {value:.4f}" for name, value in finished.summary.items()]
-    sys.stdout.write("   ".join(parts) + f"   ({finished.duration_s:.1f} s)\n")
-    sys.stdout.write(f"run {run.run_id or 'none (tracking=none)'}\n")
+class _Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are ours: one line."""
 
-
-train_task.trains_besom_config = True  # type: ignore[attr-defined]  # what hydra/sweeper=besom looks for
-
-
-@dataclass
-class _Ended(BaseException):  # not an Exception: Hydra would print over it
-    error: Exception
-
-
-def _run_name() -> str:
-    choices = HydraConfig.get().runtime.choices
-    experiment = choices.get("experiment")
-    return str(experiment) if experiment not in (None, "null") else f"{choices.get('data')}-{choices.get('model')}"
-
-
-def _overrides() -> dict[str, str]:
-    return {"besom.overrides": " ".join(HydraConfig.get().overrides.task)}
-
-
-def _hydra(folders: Sequence[Path], config_name: str, arguments: Sequence[str]) -> None:
-    """Run the Hydra app with these folders as its search path, first one first."""
-    register_schemas()
-    first, *others = dict.fromkeys(folder.resolve() for folder in folders)
-    app: Callable[[], None] = hydra.main(version_base="1.3", config_path=str(first), config_name=config_name)(
-        train_task
-    )
-    argv, sys.argv = sys.argv, [sys.argv[0], *arguments]
-    try:
-        with search_path(others):
-            app()
-    except _Ended as ended:
-        raise ended.error from ended
-    finally:
-        sys.argv = argv
-
-
-def _config_dirs(arguments: list[str]) -> tuple[list[Path], list[str]]:
-    """Take `--config-dir` out: Hydra would search it last, and a user's own configs come first."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path)
-    options, rest = parser.parse_known_args(arguments)
-    for folder in options.config_dir:
-        if not folder.is_dir():
-            raise ConfigError(f"--config-dir: {folder} is not a folder; name one that holds your configs")
-    return options.config_dir, rest
-
-
-def _find_sweep(name: str, user: Sequence[Path]) -> Path:
-    if name.endswith((".yaml", ".yml")):
-        if Path(name).is_file():
-            return Path(name).absolute()
-        raise ConfigError(f"sweep file {name} does not exist; name a file, or a sweep: besom sweep --help lists them")
-    folders = [Path("sweeps"), *user, *(folder / "sweeps" for folder in user), sweeps_dir()]
-    for folder in folders:
-        if (folder / f"{name}.yaml").is_file():
-            return folder.absolute() / f"{name}.yaml"
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    raise ConfigError(f"sweep '{name}' does not exist; use one of {', '.join(known)}, or a path to a .yaml file")
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"{mark.name}: line {mark.line + 1}, column {mark.column + 1}: {error.problem}; mend the YAML"
-    return str(error) if isinstance(error, BesomError) else one_line(error)
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog.removeprefix('besom ')}: {message}; see {self.prog} --help")
 
 
 if __name__ == "__main__":

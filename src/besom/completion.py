@@ -1,27 +1,111 @@
-"""Tab completion: Hydra's own, told which of Besom's commands is being typed."""
+"""Tab completion: Besom's commands, sweeps and flags; all else is Hydra's own completion.
+
+The shell asks `besom -sc query=bash` and hands the typed line over in COMP_LINE. Hydra's completion knows an app
+without commands, so the command, the sweep's name and the flags are taken out of the line before it sees it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-_COMMANDS = ("train", "sweep", "reproduce", "ui")
+from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
+
+COMMANDS = ("train", "sweep", "reproduce", "ui")
+
+_HYDRA_FLAGS = ("--help", "--hydra-help", "--cfg", "--resolve", "--package", "--multirun", "--info", "--config-dir")
+_FLAGS = {
+    "train": _HYDRA_FLAGS,
+    "sweep": _HYDRA_FLAGS,
+    "reproduce": ("--help",),
+    "ui": ("--help", "--host", "--port"),
+}
+_FLAG_VALUES = {
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+    "--config-dir": (),  # the shell completes folders
+    "--package": (),
+}
 
 
-def adapt_completion(arguments: list[str]) -> list[str]:
-    """Turn the call that the shell makes for a completion into one that Hydra can answer.
+@dataclass(frozen=True, kw_only=True)
+class Typed:
+    """The words before the cursor: the complete ones, then the one that is being typed (or "")."""
 
-    Hydra's completion reads the typed line from COMP_LINE and knows an app without commands: the command, and
-    the name of a sweep, are taken out of the line.
-    """
-    if not arguments or arguments[0] not in ("-sc", "--shell-completion"):
-        return arguments
-    line = os.environ.get("COMP_LINE", "")
-    words = line.split()
-    complete = len(words) + line.endswith(" ")  # the word under the cursor counts
-    if "query" not in " ".join(arguments) or not words:
-        return ["train", *arguments]
-    if complete <= 2 or words[1] not in _COMMANDS[:2]:
-        return ["--complete", *_COMMANDS]
-    taken = 3 if words[1] == "sweep" else 2
-    os.environ["COMP_LINE"] = " ".join([words[0], *words[taken:]]) + (" " if line.endswith(" ") else "")
-    return [*words[1:taken], *arguments]
+    words: list[str]
+    word: str
+
+    @classmethod
+    def read(cls) -> Typed:
+        """Read what the shell put into the environment."""
+        line = os.environ.get("COMP_LINE", "")
+        line = line[: int(os.environ.get("COMP_POINT") or len(line))]
+        words = line.split()[1:]
+        word = words.pop() if words and not line[-1].isspace() else ""
+        return cls(words=words, word=word)
+
+
+def answer(arguments: Sequence[str]) -> int:
+    """Answer the call that a shell makes: print the script to evaluate, or what may come at the cursor."""
+    typed = Typed.read()
+    querying = any(word.startswith("query=") for word in arguments)
+    suggestions = _besoms(typed) if querying else None
+    if suggestions is not None:
+        sys.stdout.write(" ".join(word for word in suggestions if word.startswith(typed.word)) + "\n")
+        return 0
+    from besom.app import Words, run
+
+    asked = ["--shell-completion", *arguments[1:]]
+    if not querying:
+        run([conf_dir()], "train", Words.read(asked))
+        return 0
+    # A completion has nowhere to put an error: a line that cannot be composed has no suggestions.
+    with contextlib.suppress(Exception, SystemExit):
+        folders, name, overrides = _hydras(typed)
+        os.environ["COMP_LINE"] = " ".join(["besom", *overrides, typed.word])
+        run(folders, name, Words.read(asked))
+    return 0
+
+
+def _besoms(typed: Typed) -> Sequence[str] | None:
+    """What Besom itself knows to suggest, or None where it is Hydra's turn."""
+    if not typed.words:
+        return COMMANDS
+    command, *before = typed.words
+    if command not in COMMANDS:
+        return ()
+    if before and before[-1] in _FLAG_VALUES and not typed.word.startswith("-"):
+        return _FLAG_VALUES[before[-1]]
+    if typed.word.startswith("-"):
+        return _FLAGS[command]
+    if command not in ("train", "sweep"):
+        return ()
+    user, positional = _split(before)
+    return sweep_names(user) if command == "sweep" and not positional else None
+
+
+def _hydras(typed: Typed) -> tuple[list[Path], str, list[str]]:
+    """The search path, the primary config and the overrides that Hydra completes from."""
+    user, positional = _split(typed.words[1:])
+    if typed.words[0] == "train":
+        return [*user, conf_dir()], "train", positional
+    file = find_sweep(positional[0], user)
+    return sweep_search_path(file, user), file.stem, positional[1:]
+
+
+def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The folders behind `--config-dir`, and the words that are neither flags nor a flag's value."""
+    user: list[Path] = []
+    positional: list[str] = []
+    previous = ""
+    for word in words:
+        if previous == "--config-dir":
+            user.append(Path(word))
+        elif previous not in _FLAG_VALUES and not word.startswith("-"):
+            positional.append(word)
+        previous = word
+    return user, positional

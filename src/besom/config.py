@@ -9,15 +9,18 @@ while its workers are still starting.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from besom.errors import ConfigError
+from besom.errors import ConfigError, one_of
+from besom.explain import explain
+from besom.models.metrics import metric_names
 
 DIRECTIONS = ("minimize", "maximize")
 
@@ -254,6 +257,16 @@ _BOUNDS: Mapping[str, tuple[float, float, str]] = {
 }
 
 
+def require_groups(config: DictConfig, source: str) -> None:
+    """Refuse the config of a file that does not build on conf/train.yaml.
+
+    Raises ConfigError naming the file and what it lacks.
+    """
+    groups = ("data", "model", "optimizer", "scheduler", "trainer", "tracking")
+    if missing := [name for name in groups if name not in config]:
+        raise ConfigError(f"{source}: it has no {', '.join(missing)}; begin the file with: defaults: [train, _self_]")
+
+
 def check(config: DictConfig) -> None:
     """Refuse a composed config that cannot be trained.
 
@@ -272,11 +285,42 @@ def check(config: DictConfig) -> None:
     accelerator = select(config, "trainer.accelerator")
     if accelerator not in ("auto", "cpu", "gpu", "cuda"):
         raise ConfigError(f"trainer.accelerator: '{accelerator}' is unknown; use auto, cpu or gpu")
+    _check_objective(config)
+    _check_table(config)
     if select(config, "data.val_fraction") == 0.0 and str(select(config, "objective")).startswith("val/"):
         raise ConfigError(
             f"objective: '{config.objective}' needs a validation part, but data.val_fraction is 0; "
             "use a train/ metric, or hold some data out"
         )
+
+
+_TASKS: Mapping[str, Sequence[str]] = {
+    "LinearRegression": ("regression",),
+    "MLPRegressor": ("regression",),
+    "LogisticRegression": ("binary", "multiclass"),
+    "MLPClassifier": ("binary", "multiclass"),
+}
+
+
+def _check_objective(config: DictConfig) -> None:
+    package, _, model = str(select(config, "model._target_")).rpartition(".")
+    if package != "besom.models" or model not in _TASKS:
+        return  # a user's own model logs what it likes
+    names = sorted({name for task in _TASKS[model] for name in metric_names(task)})
+    known = [f"{part}/{name}" for part in ("train", "val") for name in names]
+    if config.objective not in known:
+        raise ConfigError(
+            f"objective: '{config.objective}' is not a metric of {model}; {one_of(config.objective, known)}"
+        )
+
+
+def _check_table(config: DictConfig) -> None:
+    if select(config, "data.source._target_") != "besom.data.tables.csv":
+        return
+    for key in ("data.source.path", "data.source.test_path"):
+        path = select(config, key)
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"{key}: {path}: no such file; give the path of a .csv, .tsv or .parquet file")
 
 
 def select(config: DictConfig, key: str) -> Any:
@@ -287,7 +331,7 @@ def select(config: DictConfig, key: str) -> Any:
     try:
         return OmegaConf.select(config, key, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{key}: {_first_line(error)}") from error
+        raise ConfigError(explain(error)) from error
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -298,8 +342,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     try:
         container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        remedy = "give it a value: KEY=VALUE" if "issing mandatory" in str(error) else "mend the interpolation"
-        raise ConfigError(f"{getattr(error, 'full_key', None) or 'config'}: {_first_line(error)}; {remedy}") from error
+        raise ConfigError(explain(error)) from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
@@ -350,7 +393,3 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

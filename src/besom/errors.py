@@ -7,12 +7,17 @@
     ├── StoreError       a database under mlruns/ or a tracking server cannot be used
     ├── RunNotFound      no run, study or artifact by that name
     └── TrialFailed      a trial trained and came to nothing (a loss that is not finite, say)
+    TrainingCrashed      training raised something else: its traceback is what helps
+    Interrupted          ctrl-C or SIGTERM: everything is in order, the same command goes on from there
 
-Each message is one line that says where, what and the remedy: `besom` prints it without a traceback
-and exits with 2. A `TrialFailed` costs its trial; the sweep goes on.
+Each message of a `BesomError` is one line that says where, what and the remedy: `besom` prints it without a
+traceback and exits with 2. A `TrialFailed` costs its trial; the sweep goes on.
 """
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 class BesomError(Exception):
@@ -41,3 +46,28 @@ class RunNotFound(BesomError):
 
 class TrialFailed(BesomError):
     """A trial came to nothing: its loss was not finite, or its objective was never logged."""
+
+
+class TrainingCrashed(Exception):
+    """Training raised something that is no plain mistake of the config; `traceback` is the worker's."""
+
+    def __init__(self, reason: str, traceback: str) -> None:
+        super().__init__(reason)
+        self.traceback = traceback
+
+
+class Interrupted(Exception):
+    """The user stopped the run or the sweep; everything is in order, and the same command goes on from there."""
+
+
+def one_of(wrong: str, known: Iterable[str]) -> str:
+    """Return the remedy for a name that does not exist: what was probably meant, and what else there is."""
+    names = list(known)
+    listed = f"use one of {', '.join(names)}" if names else "there are none"
+    close = closest(wrong, names)
+    return f"did you mean {close}? ({listed})" if close else listed
+
+
+def closest(wrong: str, known: Sequence[str]) -> str | None:
+    """Return the name that was probably meant, if there is one."""
+    return next(iter(difflib.get_close_matches(wrong, known, n=1)), None)

@@ -1,4 +1,4 @@
-"""Where the shipped configs lie, and which folders Hydra looks into while `besom` runs."""
+"""Where configs and sweep files lie, and which folders Hydra looks into while `besom` runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+
+from besom.errors import ConfigError, one_of
 
 _EXTRA: ContextVar[Sequence[Path]] = ContextVar("extra_search_path", default=())
 
@@ -24,6 +26,47 @@ def _shipped(name: str) -> Path:
     package = Path(__file__).resolve().parent
     installed = package / name
     return installed if installed.is_dir() and list(installed.glob("*.yaml")) else package.parents[1] / name
+
+
+def sweep_names(user: Sequence[Path]) -> list[str]:
+    """The sweeps that there are: in the user's own folders, in sweeps/ here, and the shipped ones."""
+    return sorted({path.stem for folder in _sweep_folders(user) for path in folder.glob("*.yaml")})
+
+
+def find_sweep(name: str, user: Sequence[Path]) -> Path:
+    """Return the file of a sweep by its name, the user's own folders first, or by its path.
+
+    Raises ConfigError, with the names that there are.
+    """
+    for folder in _sweep_folders(user):
+        if (folder / f"{name}.yaml").is_file():
+            return (folder / f"{name}.yaml").absolute()
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.name != name:
+        if not path.is_file():
+            raise ConfigError(
+                f"sweep file {name} does not exist; name a file, or one of {', '.join(sweep_names(user))}"
+            )
+        if path.suffix != ".yaml":
+            raise ConfigError(f"sweep file {name}: Hydra reads only files that end with .yaml; rename it")
+        return path.absolute()
+    raise ConfigError(f"sweep '{name}' does not exist; {one_of(name, sweep_names(user))}; a path works too")
+
+
+def sweep_search_path(file: Path, user: Sequence[Path]) -> list[Path]:
+    """Where Hydra looks while it runs a sweep file: its folder last, so that no sweep hides a config.
+
+    Raises ConfigError when a config hides the sweep.
+    """
+    folders = [*user, conf_dir()]
+    for folder in folders:
+        if (folder / file.name).is_file() and not (folder / file.name).samefile(file):
+            raise ConfigError(f"{file}: a config has the same name, {folder / file.name}; rename the sweep")
+    return [*folders, file.parent]
+
+
+def _sweep_folders(user: Sequence[Path]) -> list[Path]:
+    return [*(folder / "sweeps" for folder in user), Path("sweeps"), sweeps_dir()]
 
 
 def extra_search_path() -> Sequence[Path]:

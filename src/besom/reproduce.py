@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from besom.errors import RunNotFound
 from besom.single import SingleRun, run_single
 from besom.tracking.provenance import code_tags
+from besom.tracking.recorder import to_key
 from besom.tracking.runs import RecordedRun, Runs
 from besom.tracking.store import Location
 
@@ -54,7 +56,7 @@ def reproduce(run_id: str, location: Location, console: Console) -> bool:
     )
     for warning in changes(recorded, again):
         console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
-    differences = compare(recorded.history, again.history)
+    differences = compare(recorded.history, _as_recorded(again.history))
     verdict = "DIFFERS" if differences else "REPRODUCED"
     runs.set_tags(again.run_id, {"besom.verdict": verdict})
     if differences:
@@ -70,6 +72,10 @@ def reproduce(run_id: str, location: Location, console: Console) -> bool:
         )
     console.print(f"run {again.run_id}", highlight=False)
     return not differences
+
+
+def _as_recorded(history: History) -> History:
+    return {epoch: {to_key(name): value for name, value in metrics.items()} for epoch, metrics in history.items()}
 
 
 def compare(recorded: History, again: History) -> list[Difference]:
@@ -97,10 +103,16 @@ def compare(recorded: History, again: History) -> list[Difference]:
 def _gap(before: float | None, now: float | None) -> float:
     if before is None or now is None:
         return 0.0 if before is now else math.inf
+    before, now = _stored(before), _stored(now)
     if before == now or (math.isnan(before) and math.isnan(now)):
         return 0.0
     gap = abs(before - now)
     return math.inf if math.isnan(gap) else gap
+
+
+def _stored(value: float) -> float:
+    """The value as MLflow stores it: infinity is the largest number there."""
+    return math.copysign(sys.float_info.max, value) if math.isinf(value) else value
 
 
 def changes(recorded: RecordedRun, again: SingleRun) -> list[str]:

@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from besom.config import check, recordable, resolved
-from besom.errors import BesomError
-from besom.sweep.loop import Interrupted, family, for_slot, interrupts
+from besom.errors import BesomError, Interrupted, TrainingCrashed
+from besom.sweep.loop import family, for_slot, interrupts
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.provenance import code_tags
 from besom.tracking.recorder import Recorder, RunCard, Status
@@ -30,14 +30,6 @@ from besom.workers.pool import Died, WorkerPool
 EXPERIMENT = "train"
 _TRIAL = 0
 _LINES = 20  # epochs that are told of, at most
-
-
-class TrainingCrashed(Exception):
-    """Training raised something that is no plain mistake of the config; `traceback` is the worker's."""
-
-    def __init__(self, reason: str, traceback: str) -> None:
-        super().__init__(reason)
-        self.traceback = traceback
 
 
 @dataclass

@@ -118,6 +118,7 @@ def build_trainer(config: Mapping[str, Any], best: BestEpoch) -> pl.Trainer:
                 patience=patience,
                 min_delta=config["early_stopping"]["min_delta"],
                 check_on_train_epoch_end=True,
+                strict=False,  # a missing objective is told of by BestEpoch
             )
         )
     trainer = instantiate(

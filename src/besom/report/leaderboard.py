@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -64,7 +65,7 @@ def summarize(study: optuna.Study, objective: str, run_ids: Mapping[int, str]) -
                     trial=trial.number,
                     value=trial.value,
                     family=about.get("family", "?"),
-                    params=trial.params,
+                    params={key.partition(" ")[0]: value for key, value in trial.params.items()},
                     duration_s=about.get("duration_s") or 0.0,
                     run_id=run_ids.get(trial.number, ""),
                 )
@@ -76,11 +77,13 @@ def summarize(study: optuna.Study, objective: str, run_ids: Mapping[int, str]) -
     return Summary(study=study.study_name, objective=objective, rows=tuple(rows), failures=failures)
 
 
-def render(summary: Summary) -> RenderableType:
+def render(summary: Summary, console: Console) -> RenderableType:
     """The leaderboard, the best of each family side by side, and the failures."""
     parts: list[RenderableType] = []
     if summary.rows:
-        parts += [_leaders(summary), Text()]
+        leaders = _leaders(summary, spread=True)
+        fits = Measurement.get(console, console.options.update(max_width=1000), leaders).maximum <= console.width
+        parts += [leaders if fits else _leaders(summary, spread=False), Text()]
     families = summary.best_by_family()
     if len(families) > 1:
         parts += [_families(summary.objective, families), Text()]
@@ -89,16 +92,25 @@ def render(summary: Summary) -> RenderableType:
     return Group(*parts)
 
 
-def _leaders(summary: Summary) -> Table:
+def _leaders(summary: Summary, *, spread: bool) -> Table:
+    """The leaders: a column per param, or all params in one where the terminal is too narrow for that."""
     rows = summary.rows[:SHOWN]
-    keys = list(dict.fromkeys(key for row in rows for key in row.params))
+    keys = list(dict.fromkeys(key for row in rows for key in row.params if key != "model"))
     table = Table(title=f"leaders of {summary.study}, {len(summary.rows)} complete", title_justify="left", box=None)
-    for name in ("trial", summary.objective, *(key.removeprefix("model.") for key in keys), "time", "run"):
-        table.add_column(name, justify="right" if name in ("trial", summary.objective, "time") else "left")
+    for name in ("trial", summary.objective):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("model", no_wrap=True)
+    for heading in _headings(keys) if spread else ["params"]:
+        table.add_column(heading)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("run", no_wrap=True)
     for index, row in enumerate(rows):
-        cells = [short(row.params.get(key, "")) for key in keys]
+        cells = [short(row.params.get(key, "·")) for key in keys]
+        if not spread:
+            named = zip(_headings(keys), cells, strict=True)
+            cells = ["  ".join(f"{heading} {cell}" for heading, cell in named if cell != "·")]
         table.add_row(
-            str(row.trial), f"{row.value:.4f}", *cells, f"{row.duration_s:.1f} s", row.run_id[:8],
+            str(row.trial), f"{row.value:.4f}", row.family, *cells, f"{row.duration_s:.1f} s", row.run_id[:8],
             style="bold" if index == 0 else "",
         )  # fmt: skip
     return table
@@ -117,6 +129,12 @@ def _families(objective: str, families: Sequence[Row]) -> Table:
     return table
 
 
+def _headings(keys: Sequence[str]) -> list[str]:
+    """The last part of each key, or the whole key where two would read the same."""
+    lasts = [key.rpartition(".")[2] for key in keys]
+    return [last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)]
+
+
 def short(value: Any) -> str:
     """A param as a cell: floats to three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
@@ -125,12 +143,8 @@ def short(value: Any) -> str:
 def next_steps(console: Console, best: Row) -> None:
     """Print what to type next; as make targets where make started us."""
     by_make = "MAKELEVEL" in os.environ
-    commands = {
-        "make ui" if by_make else "besom ui": "browse and compare the runs",
-        f"make reproduce RUN={best.run_id}"
-        if by_make
-        else f"besom reproduce {best.run_id}": "train the best again and compare",
-    }
-    width = max(map(len, commands))
-    for command, purpose in commands.items():
-        console.print(Text.assemble("  ", (command.ljust(width), "bold cyan"), f"   {purpose}"), soft_wrap=True)
+    ui = "make ui" if by_make else "besom ui"
+    again = f"make reproduce RUN={best.run_id}" if by_make else f"besom reproduce {best.run_id}"
+    for command, purpose in ((ui, "browse and compare the runs"), (again, "train the best again and compare")):
+        text = Text.assemble("  ", (command.ljust(len(again)), "bold cyan"), f"   {purpose}")
+        console.print(text, soft_wrap=True)

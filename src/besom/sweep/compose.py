@@ -6,16 +6,16 @@ then set on a copy, which takes about a millisecond and gives the same config.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from besom.errors import ConfigError
+from besom.explain import explain
+from besom.sweep.overrides import to_overrides
 from besom.sweep.space import Params
 
 
@@ -41,7 +41,7 @@ class Composer:
                 try:
                     OmegaConf.update(config, key, value, merge=True)
                 except OmegaConfBaseException as error:
-                    raise ConfigError(f"{key}: {str(error).splitlines()[0]}; check the key and its type") from error
+                    raise ConfigError(explain(error)) from error
         return config
 
     def overrides(self, params: Params) -> list[str]:
@@ -53,7 +53,7 @@ class Composer:
             try:
                 config = self._loader.load_sweep_config(self._sweep_config, [*self._fixed, *overrides])
             except HydraException as error:
-                raise ConfigError(one_line(error)) from error
+                raise ConfigError(explain(error)) from error
             with open_dict(config):
                 del config["hydra"]
             self._composed[overrides] = config
@@ -61,45 +61,7 @@ class Composer:
 
     def _needs_hydra(self, key: str) -> bool:
         if key not in self._is_group:
-            self._is_group[key] = key[0] in "+~" or "@" in key or bool(self._loader.get_group_options(key))
+            # A group may lie in hydra.searchpath alone, where the loader does not look: then it was chosen from before.
+            chosen = key in self._sweep_config.hydra.runtime.choices
+            self._is_group[key] = key[0] in "+~" or "@" in key or chosen or bool(self._loader.get_group_options(key))
         return self._is_group[key]
-
-
-def to_overrides(params: Mapping[str, Any]) -> list[str]:
-    """Return Hydra overrides that set these values."""
-    return [f"{key}={_text(value)}" for key, value in params.items()]
-
-
-def _text(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case str():
-            plain = value.replace("_", "").isalnum() and not value[0].isdigit()
-            return value if plain else QuotedString(text=value, quote=Quote.single).with_quotes()
-        case list() | tuple():
-            return f"[{','.join(_text(item) for item in value)}]"
-        case dict():
-            return "{" + ",".join(f"{key}:{_text(item)}" for key, item in value.items()) + "}"
-    return str(value)
-
-
-def one_line(error: BaseException) -> str:
-    """Return what Hydra and OmegaConf say over several lines as one: causes and choices, no search paths."""
-    parts: list[str] = []
-    if (written := getattr(error, "override", None)) is not None:
-        parts.append(str(written))
-    current: BaseException | None = error
-    while current is not None:
-        text, _, listing = str(current).partition("Available options")
-        lines = [line.strip().rstrip(".") for line in text.splitlines() if line.strip()]
-        parts += [
-            line for line in lines[:2] if not line.startswith(("full_key", "object_type", "See https", "Config search"))
-        ]
-        options = [line.strip() for line in listing.partition("Config search path")[0].splitlines()[1:] if line.strip()]
-        if options:
-            parts.append(f"use one of {', '.join(options)}")
-        current = current.__cause__
-    return "; ".join(dict.fromkeys(parts))

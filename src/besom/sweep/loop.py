@@ -7,6 +7,7 @@ trial at once.
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 import signal
 import time
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 from omegaconf import DictConfig, OmegaConf
 
 from besom.config import check, recordable, resolved
-from besom.errors import ConfigError
+from besom.errors import BesomError, ConfigError, Interrupted
 from besom.sweep.compose import Composer
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import Asked, StudyBook
@@ -52,10 +53,6 @@ class _Running:
     slot: Slot
     card: RunCard
     recorded: bool = False
-
-
-class Interrupted(Exception):
-    """The user stopped the sweep; it can be taken up by the same command."""
 
 
 class SweepLoop:
@@ -103,11 +100,21 @@ class SweepLoop:
         if stop.asked:
             raise Interrupted
 
+    @property
+    def gave_up(self) -> BesomError | None:
+        """What is wrong, when more trials failed than may fail."""
+        if self._failed <= self._spec.max_failure_rate * self._spec.n_trials:
+            return None
+        return BesomError(
+            f"study {self._spec.study_name}: {self._failed} of {self._spec.n_trials} trials failed; "
+            "mend what failed, or raise hydra.sweeper.max_failure_rate"
+        )
+
     def _more(self) -> bool:
         """Whether another trial should be started."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return False
-        if self._failed > self._spec.max_failure_rate * self._spec.n_trials:
+        if self.gave_up is not None:
             return False
         return self._book.done + len(self._running) < self._spec.n_trials
 
@@ -118,8 +125,7 @@ class SweepLoop:
             asked = self._next or self._book.ask()
             self._next = None
             self._start(asked, slot)
-        ahead = self._book.done + len(self._running) < self._spec.n_trials
-        if self._next is None and ahead and self._more():
+        if self._next is None and self._more():
             self._next = self._book.ask()
             self._composed(self._next)
 
@@ -172,8 +178,10 @@ class SweepLoop:
             case Reported(trial=trial, epoch=epoch, metrics=metrics, time_s=time_s):
                 self._recorder.report(trial, epoch, metrics, time_s)
                 self._board.reported(trial, epoch, metrics.get(self._spec.objective))
-            case Finished(state=State.COMPLETE) as finished:
-                self._complete(finished)
+            case Finished(state=State.COMPLETE, value=float() as value) as finished if math.isfinite(value):
+                self._complete(finished, value)
+            case Finished(trial=trial, state=State.COMPLETE, value=value, duration_s=duration_s):
+                self._fail(trial, f"{self._spec.objective} is {value}", duration_s=duration_s)
             case Finished(trial=trial, reason=reason, traceback=traceback, duration_s=duration_s):
                 self._fail(trial, reason or "unknown", traceback, duration_s)
             case Died(trials=trials, reason=reason):
@@ -185,9 +193,8 @@ class SweepLoop:
         running.recorded = True
         self._recorder.start(trial, running.card, about)
 
-    def _complete(self, finished: Finished) -> None:
+    def _complete(self, finished: Finished, value: float) -> None:
         running = self._running.pop(finished.trial)
-        assert finished.value is not None
         running.asked.trial.set_user_attr(
             "besom",
             {
@@ -196,15 +203,15 @@ class SweepLoop:
                 "best_epoch": finished.best_epoch,
             },
         )
-        self._book.tell(running.asked.trial, finished.value)
-        best = {f"best/{self._spec.objective}": finished.value, **finished.summary}
+        self._book.tell(running.asked.trial, value)
+        best = {f"best/{self._spec.objective}": value, **finished.summary}
         self._recorder.finish(
             finished.trial,
             Status.FINISHED,
             metrics=best,
             tags={"besom.state": "COMPLETE", "besom.best_epoch": str(finished.best_epoch)},
         )
-        self._board.finished(finished.trial, finished.value, None)
+        self._board.finished(finished.trial, value, None)
 
     def _fail(self, trial: int, reason: str, traceback: str | None = None, duration_s: float | None = None) -> None:
         if not self._running[trial].recorded:
@@ -225,11 +232,12 @@ class SweepLoop:
 
     def _put_back(self) -> None:
         """Put back what was asked and not told, so that the same command goes on from there."""
-        if self._next is not None:
+        for running in self._running.values():
+            self._book.interrupt(running.asked.trial)
+        if self._next is not None:  # it was asked last, and comes again last
             self._book.interrupt(self._next.trial)
             self._next = None
         for trial, running in self._running.items():
-            self._book.interrupt(running.asked.trial)
             if running.recorded:
                 self._recorder.finish(trial, Status.KILLED, tags={"besom.state": "INTERRUPTED"})
             else:

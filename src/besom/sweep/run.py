@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -13,16 +13,15 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from besom.config import check
-from besom.errors import BesomError, ConfigError
-from besom.models.metrics import metric_names
+from besom.config import check, require_groups
+from besom.errors import BesomError, ConfigError, Interrupted
 from besom.report.leaderboard import Summary, next_steps, render, summarize
 from besom.sweep.compose import Composer
-from besom.sweep.loop import Interrupted, SweepLoop
+from besom.sweep.loop import SweepLoop
 from besom.sweep.progress import LiveBoard
 from besom.sweep.space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study import StudyBook, open_study
+from besom.sweep.study import StudyBook, build_sampler, open_study
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.provenance import code_tags
 from besom.tracking.recorder import Recorder, Status
@@ -43,39 +42,47 @@ def run_sweep(
     """
     if not getattr(task, "trains_besom_config", False):
         raise ConfigError("hydra/sweeper: besom trains Besom's own configs; start it with: besom sweep NAME")
+    require_groups(config, f"{config.hydra.job.config_name}.yaml")
     spec = SweepSpec.read(config)
     parser = SpaceParser(loader, source=spec.source, arguments=arguments)
     sweeper = OmegaConf.to_container(config.hydra.sweeper)
     assert isinstance(sweeper, dict)
     space, fixed = parser.space(sweeper["params"], sweeper["when"])
+    if not space.parameters:
+        raise ConfigError(
+            f"{spec.source}: hydra.sweeper.params: there is nothing to choose from; add a parameter, "
+            "such as optimizer.lr: tag(log, interval(1e-4, 1e-1))"
+        )
+    build_sampler(spec, 0)  # before anything is made: it may not exist
     location = Location.of(config.tracking)
     location.prepare()
     slots = find_slots(spec.devices, per_device=spec.trials_per_device, limit=spec.n_jobs or spec.n_trials)
-    scratch = location.directory / "scratch" / spec.study_name
+    scratch = location.directory / "scratch" / spec.folder
 
     console = Console()
     with ExitStack() as stack:
         # First of all, since torch takes a worker seconds to import, while the rest takes us seconds as well.
-        pool = stack.enter_context(WorkerPool(slots, logs=location.directory / "logs" / spec.study_name))
+        pool = stack.enter_context(WorkerPool(slots, logs=location.directory / "logs" / spec.folder))
+        composer = Composer(loader, config, fixed)
+        _check_examples(space, composer, spec)
         recorder = stack.enter_context(
             Recorder(location, config.tracking.experiment or spec.study_name)
             if config.tracking.enabled
             else NoRecorder()
         )
-        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-        composer = Composer(loader, config, fixed)
-        _check_examples(space, composer, spec)
         book = stack.enter_context(open_study(spec, space, location.directory))
+        shutil.rmtree(scratch, ignore_errors=True)  # what a parent that was killed left behind
         _announce(console, spec, space, slots, book)
-        parent = _open_parent(recorder, book, spec, space)
-        failure = None
+        failure: Exception | None = None
         try:
             with _board(console, spec, slots, book) as board:
+                _open_parent(recorder, book, spec, space)  # seconds, on the first use of a store
                 loop = SweepLoop(
                     spec=spec, book=book, composer=composer, pool=pool, recorder=recorder, board=board,
                     scratch=scratch, tags={"besom.study": spec.study_name, **code_tags()},
                 )  # fmt: skip
                 loop.run()
+                failure = loop.gave_up
         except Interrupted as stopped:
             failure = stopped
         except BaseException:
@@ -83,7 +90,9 @@ def run_sweep(
             raise
         summary = summarize(book.study, spec.objective, recorder.run_ids())
         _close_parent(recorder, summary, spec, failure)
-    _tell(console, summary, spec, parent, failure)
+        with suppress(OSError):
+            scratch.rmdir()
+    _tell(console, summary, spec, failure)
     return []
 
 
@@ -93,27 +102,8 @@ def _check_examples(space: SearchSpace, composer: Composer, spec: SweepSpec) -> 
         try:
             config = composer.compose(params)
             check(config)
-            _check_objective(config, spec)
         except ConfigError as error:
             raise ConfigError(f"{spec.source}: {error}") from error
-
-
-_TASKS: Mapping[str, Sequence[str]] = {
-    "LinearRegression": ("regression",),
-    "MLPRegressor": ("regression",),
-    "LogisticRegression": ("binary", "multiclass"),
-    "MLPClassifier": ("binary", "multiclass"),
-}
-
-
-def _check_objective(config: DictConfig, spec: SweepSpec) -> None:
-    package, _, model = str(config.model.get("_target_")).rpartition(".")
-    if package != "besom.models" or model not in _TASKS:
-        return  # a user's own model logs what it likes
-    names = sorted({name for task in _TASKS[model] for name in metric_names(task)})
-    known = [f"{part}/{name}" for part in ("train", "val") for name in names]
-    if config.objective not in known:
-        raise ConfigError(f"objective: '{config.objective}' is not a metric of {model}; use one of {', '.join(known)}")
 
 
 def _announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Sequence[Slot], book: StudyBook) -> None:
@@ -125,7 +115,7 @@ def _announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Sequ
     console.print(f"search space: {', '.join(space.keys)}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: SearchSpace) -> str:
+def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: SearchSpace) -> None:
     tags = {
         "besom.kind": "study",
         "besom.study": spec.study_name,
@@ -149,7 +139,6 @@ def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: Se
             metrics=[spec.objective, *others, "train/loss", "val/loss"],
         ),
     )
-    return parent
 
 
 def _board(console: Console, spec: SweepSpec, slots: Sequence[Slot], book: StudyBook) -> LiveBoard:
@@ -163,21 +152,22 @@ def _board(console: Console, spec: SweepSpec, slots: Sequence[Slot], book: Study
     return board
 
 
-def _close_parent(recorder: Recorder, summary: Summary, spec: SweepSpec, failure: Interrupted | None) -> None:
+def _close_parent(recorder: Recorder, summary: Summary, spec: SweepSpec, failure: Exception | None) -> None:
     best = summary.best
     metrics = {f"best/{spec.objective}": best.value} if best else {}
     tags = {"besom.best_run": best.run_id, "besom.best_params": json.dumps(best.params)} if best else {}
-    status = Status.KILLED if failure else Status.FINISHED if best else Status.FAILED
+    status = Status.FINISHED if best and failure is None else Status.FAILED
+    status = Status.KILLED if isinstance(failure, Interrupted) else status
     recorder.close_study(status, metrics, tags)
 
 
-def _tell(console: Console, summary: Summary, spec: SweepSpec, parent: str, failure: Interrupted | None) -> None:
-    console.print(render(summary))
+def _tell(console: Console, summary: Summary, spec: SweepSpec, failure: Exception | None) -> None:
+    console.print(render(summary, console))
     best = summary.best
+    missing = spec.n_trials - len(summary.rows) - sum(summary.failures.values())
+    if missing > 0:
+        console.print(f"stopped: {missing} of {spec.n_trials} trials are to come; the same command goes on from there")
     if failure is not None:
-        console.print(
-            f"stopped: {len(summary.rows)} of {spec.n_trials} trials are complete; the same command goes on from there"
-        )
         raise failure
     if best is None:
         reason = next(iter(summary.failures), "none was run")

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 from optuna.distributions import (
     BaseDistribution,
@@ -23,6 +24,8 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from besom.errors import ConfigError
+from besom.explain import explain
+from besom.sweep.overrides import to_text
 
 Params = dict[str, Any]
 
@@ -53,7 +56,9 @@ class Parameter:
 
     def active(self, params: Params) -> bool:
         """Whether every condition holds among the parameters chosen so far."""
-        return all(params.get(condition.key) in condition.values for condition in self.conditions)
+        return all(
+            condition.key in params and params[condition.key] in condition.values for condition in self.conditions
+        )
 
     def suggest(self, trial: Trial) -> Any:
         """Let the trial choose; return the value that the config gets."""
@@ -72,6 +77,13 @@ class Parameter:
         if isinstance(self.distribution, CategoricalDistribution):
             return [self.labels.get(choice, choice) for choice in self.distribution.choices]
         return [self.distribution.low]  # type: ignore[attr-defined]
+
+    def may_be(self, value: Any) -> bool:
+        """Whether the value can be chosen, at least by its size."""
+        match self.distribution:
+            case FloatDistribution(low=low, high=high) | IntDistribution(low=low, high=high):
+                return isinstance(value, int | float) and low <= value <= high
+        return value in self.examples()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +112,17 @@ class SearchSpace:
                 wanted = {condition.key: condition.values[0] for condition in shown.conditions}
                 params: Params = {}
                 for parameter in self.parameters:
-                    if parameter.active({**params}):
+                    if parameter.active(params):
                         first = value if parameter is shown else parameter.examples()[0]
                         params[parameter.key] = wanted.get(parameter.key, first)
                 yield params
 
     def signature(self) -> dict[str, str]:
         """A description by which a resumed study is told from another one."""
-        return {parameter.name: repr(parameter.distribution) for parameter in self.parameters}
+        return {
+            parameter.name: " ".join([repr(parameter.distribution), *map(str, parameter.conditions)])
+            for parameter in self.parameters
+        }
 
 
 _Found = tuple[Override, tuple[Condition, ...]]
@@ -133,44 +148,52 @@ class SpaceParser:
 
         Raises ConfigError naming the file, the key and the remedy.
         """
-        written = list(self._read(params, when, ()))
+        pinned = {key: override for key, override in self._given.items() if not _is_sampled(override)}
+        written = list(self._read(params, when, (), pinned))
         keys = [override.get_key_element() for override, _ in written]
         added = [(override, ()) for key, override in self._given.items() if key not in keys]
         everything: list[_Found] = [*added, *written]
         fixed = [str(found.input_line) for found, conditions in everything if not (_is_sampled(found) or conditions)]
         sampled = [(found, conditions) for found, conditions in everything if _is_sampled(found) or conditions]
-        self._check_conditions(sampled)
         keys = [override.get_key_element() for override, _ in sampled]
         parameters = tuple(
             self._parameter(key, override, conditions, unique=keys.count(key) == 1)
             for key, (override, conditions) in zip(keys, sampled, strict=True)
         )
+        self._check_conditions(parameters)
         return SearchSpace(parameters=parameters), fixed
 
     def _read(
-        self, params: Mapping[str, Any], when: Mapping[str, Any], conditions: tuple[Condition, ...]
+        self,
+        params: Mapping[str, Any],
+        when: Mapping[str, Any],
+        conditions: tuple[Condition, ...],
+        pinned: Mapping[str, Override],
     ) -> Iterator[_Found]:
+        pinned = dict(pinned)
         for key, value in params.items():
-            yield self._given.get(key) or self._parse(f"{key}={_grammar(value)}", self._source), conditions
+            override = self._given.get(key) or self._parse(f"{key}={_grammar(value)}", self._source)
+            if not (_is_sampled(override) or conditions):
+                pinned[key] = override
+            yield override, conditions
         for text, block in when.items():
             if not isinstance(block, Mapping):
                 raise ConfigError(
                     f"{self._source}: when: '{text}' needs parameters below it, like model.depth: range(1, 4)"
                 )
             condition = self._condition(text)
-            pinned = self._given.get(condition.key)
             inner = {key: value for key, value in block.items() if key != "when"}
             deeper = block.get("when") or {}
-            if pinned is None or _is_sampled(pinned):
-                yield from self._read(inner, deeper, (*conditions, condition))
-            elif pinned.value() in condition.values:
-                yield from self._read(inner, deeper, conditions)
+            if condition.key not in pinned:
+                yield from self._read(inner, deeper, (*conditions, condition), pinned)
+            elif pinned[condition.key].value() in condition.values:
+                yield from self._read(inner, deeper, conditions, pinned)
 
     def _parse(self, line: str, source: str) -> Override:
         try:
             (override,) = OverridesParser.create(config_loader=self._loader).parse_overrides([line])
         except HydraException as error:
-            raise ConfigError(f"{source}: {line}: {_cause(error)}; see Hydra's override grammar") from error
+            raise ConfigError(f"{source}: {explain(error)}") from error
         return override
 
     def _condition(self, text: str) -> Condition:
@@ -178,23 +201,22 @@ class SpaceParser:
         values = override.sweep_iterator() if override.is_choice_sweep() else [override.value()]
         return Condition(key=override.get_key_element(), values=tuple(_plain(value) for value in values))
 
-    def _check_conditions(self, sampled: Sequence[_Found]) -> None:
-        before: set[str] = set()
-        for override, conditions in sampled:
-            for condition in conditions:
-                if condition.key not in before:
-                    raise ConfigError(
-                        f"{self._source}: when: '{condition}' speaks of {condition.key}, which is not sampled; "
-                        "add it to params"
-                    )
-            before.add(override.get_key_element())
+    def _check_conditions(self, parameters: Sequence[Parameter]) -> None:
+        for index, parameter in enumerate(parameters):
+            for condition in parameter.conditions:
+                spoken_of = [other for other in parameters[:index] if other.key == condition.key]
+                where = f"{self._source}: when: '{condition}'"
+                if not spoken_of:
+                    raise ConfigError(f"{where} speaks of {condition.key}, which is not sampled; add it to params")
+                if not any(other.may_be(value) for other in spoken_of for value in condition.values):
+                    raise ConfigError(f"{where} can never hold; name a value that {condition.key} is chosen from")
 
     def _parameter(self, key: str, override: Override, conditions: tuple[Condition, ...], *, unique: bool) -> Parameter:
         try:
             distribution, labels = _distribution(override)
         except ValueError as error:
             raise ConfigError(f"{self._source}: {key}: {error}") from error
-        name = key if unique else f"{key} ({', '.join(map(str, conditions))})"
+        name = key if unique or not conditions else f"{key} ({', '.join(map(str, conditions))})"
         return Parameter(key=key, name=name, distribution=distribution, labels=labels, conditions=conditions)
 
 
@@ -203,9 +225,7 @@ def _is_sampled(override: Override) -> bool:
 
 
 def _grammar(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    return str(value)
+    return value if isinstance(value, str) else to_text(value)
 
 
 def _distribution(override: Override) -> tuple[BaseDistribution, Mapping[Any, Any]]:
@@ -222,7 +242,10 @@ def _distribution(override: Override) -> tuple[BaseDistribution, Mapping[Any, An
             raise ValueError(f"range({value.start}, {value.stop}, {step}) is empty; count upwards")
         points = list(value.range())
         return _numeric(points[0], points[-1], step, log="log" in value.tags), {}
-    choices = override.sweep_iterator() if override.is_sweep_override() else [value]
+    if isinstance(value, ChoiceSweep):
+        choices = value.list  # as written: Optuna knows no order, and a shuffled one would differ on resume
+    else:
+        choices = list(override.sweep_iterator()) if override.is_sweep_override() else [value]
     plain = [_plain(choice) for choice in choices]
     if not plain:
         raise ValueError("nothing to choose from; name at least one value")
@@ -246,6 +269,8 @@ def _plain(choice: Any) -> Any:
 def _numeric(low: float, high: float, step: float | None, *, log: bool) -> BaseDistribution:
     if low > high:
         raise ValueError(f"low {low:g} is above high {high:g}; swap the bounds")
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{low:g} to {high:g} has no end; name finite bounds")
     if log and low <= 0:
         raise ValueError(f"a log scale cannot start at {low:g}; start above 0")
     if log and step not in (None, 1):
@@ -253,8 +278,3 @@ def _numeric(low: float, high: float, step: float | None, *, log: bool) -> BaseD
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log, step=int(step or 1))
     return FloatDistribution(low, high, log=log, step=None if log else step)
-
-
-def _cause(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

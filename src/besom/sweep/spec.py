@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,13 @@ class SweepSpec:
         name = config.hydra.job.config_name or "sweep"
         source = f"{name}.yaml"
         direction = sweeper.direction or config.get("direction") or "minimize"
-        sampler = OmegaConf.to_container(sweeper.sampler, resolve=True) if sweeper.sampler else {}
+        sampler = OmegaConf.to_container(sweeper.sampler, resolve=True) if OmegaConf.is_dict(sweeper.sampler) else {}
         assert isinstance(sampler, dict)
+        if sweeper.sampler and not sampler:
+            raise ConfigError(
+                f"{source}: hydra.sweeper.sampler: '{sweeper.sampler}' names no class; "
+                "write it as {_target_: optuna.samplers.TPESampler}"
+            )
         devices = sweeper.devices
         if devices == "auto" and str(OmegaConf.select(config, "trainer.accelerator")) in (
             "cpu",
@@ -80,6 +86,11 @@ class SweepSpec:
                 raise ConfigError(f"{self.source}: hydra.sweeper.{key}: {value} is below {low}; raise it")
         if self.direction not in DIRECTIONS:
             raise ConfigError(f"{self.source}: direction: '{self.direction}' is unknown; use {' or '.join(DIRECTIONS)}")
+
+    @property
+    def folder(self) -> str:
+        """The study's name as a name of a folder or a file."""
+        return re.sub(r"[^\w-]", "_", self.study_name)
 
     def storage_url(self, directory: Path) -> str:
         """The study's database: the URL that was asked for, or SQLite under `directory`."""

@@ -1,26 +1,25 @@
 """The study: opened or resumed, asked and told by this process alone.
 
-The sampler is built anew for each trial from (seed, trial number), so that a resumed sweep asks what an
-uninterrupted one would have asked.
+The sampler is built anew for each trial from the seed and the trial's place in the sequence, so that a resumed
+sweep asks what an uninterrupted one would have asked.
 """
 
 from __future__ import annotations
 
-import fcntl
 import inspect
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -28,8 +27,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from besom.config import mask
 from besom.errors import ConfigError, StoreError
+from besom.locks import Held, locked
 from besom.sweep.space import Params, SearchSpace
 from besom.sweep.spec import SweepSpec
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # Besom tells of its trials itself
 
 INTERRUPTED = "besom.interrupted"
 _SPACE, _OBJECTIVE = "besom.space", "besom.objective"
@@ -41,7 +43,7 @@ _DEFAULT_SAMPLER: Mapping[str, Any] = {
     "multivariate": True,
 }
 # Samplers whose points form one sequence: another seed per trial would tear it apart.
-_SEQUENCES = ("QMCSampler",)
+_SEQUENCES = ("GridSampler", "QMCSampler")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +75,30 @@ class StudyBook:
 
     def ask(self) -> Asked:
         """Ask for the next trial; one that was interrupted comes again first, with its parameters."""
-        number = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = build_sampler(self._spec, number)
+        self.study.sampler = build_sampler(self._spec, self._position())
         trial = self.study.ask()
         return Asked(trial=trial, params=self._space.sample(trial))
+
+    def _position(self) -> int:
+        """How many trials were asked, one that was interrupted and comes again counted once."""
+        return sum(
+            trial.state is not TrialState.WAITING and not trial.user_attrs.get(INTERRUPTED)
+            for trial in self.study.get_trials(deepcopy=False)
+        )
 
     def tell(self, trial: Trial, value: float | None) -> None:
         """Tell a trial's objective value, or None for a failure."""
         self._done += 1
-        if value is None:
-            self.study.tell(trial, state=TrialState.FAIL)
-        else:
-            self.study.tell(trial, value)
+        try:
+            if value is None:
+                self.study.tell(trial, state=TrialState.FAIL)
+            else:
+                self.study.tell(trial, value)
+        except RuntimeError:
+            # A sampler that has been everywhere asks Optuna to stop, which it allows inside `optimize` alone. The
+            # trial is told by then.
+            if not self.study.get_trials(deepcopy=False)[trial.number].state.is_finished():
+                raise
 
     def interrupt(self, trial: Trial) -> None:
         """Put back a trial that was stopped through no fault of its own."""
@@ -100,16 +114,17 @@ def open_study(spec: SweepSpec, space: SearchSpace, directory: Path) -> Iterator
     the study was made for another search space or objective.
     """
     url = spec.storage_url(directory)
-    with _lock(directory, spec.study_name):
+    with _alone(spec, directory):
         try:
-            study = optuna.create_study(
-                storage=url,
-                study_name=spec.study_name,
-                direction=StudyDirection[spec.direction.upper()],
-                sampler=build_sampler(spec, 0),
-                pruner=optuna.pruners.NopPruner(),
-                load_if_exists=True,
-            )
+            with locked(directory / "locks" / "creating-optuna", wait=True):  # two at once would tear it
+                study = optuna.create_study(
+                    storage=url,
+                    study_name=spec.study_name,
+                    direction=StudyDirection[spec.direction.upper()],
+                    sampler=build_sampler(spec, 0),
+                    pruner=optuna.pruners.NopPruner(),
+                    load_if_exists=True,
+                )
         except (optuna.exceptions.StorageInternalError, SQLAlchemyError, ImportError, ValueError) as error:
             raise StoreError(
                 f"{mask(url)}: cannot be used as the study's storage ({_cause(error)}); move the file away, "
@@ -139,18 +154,19 @@ def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
     ]
 
 
-def build_sampler(spec: SweepSpec, trial_number: int) -> BaseSampler:
-    """Build the sampler that asks for one trial.
+def build_sampler(spec: SweepSpec, position: int) -> BaseSampler:
+    """Build the sampler that asks for the trial at a place in the sequence.
 
     Raises ConfigError for a sampler that does not exist or does not take what it was given.
     """
     config = dict(spec.sampler or _DEFAULT_SAMPLER)
     where = f"{spec.source}: hydra.sweeper.sampler"
     try:
-        target = get_class(config["_target_"])
+        module, _, name = str(config["_target_"]).rpartition(".")
+        target = getattr(import_module(module), name)
     except KeyError as error:
         raise ConfigError(f"{where}: has no _target_; name one, such as optuna.samplers.TPESampler") from error
-    except Exception as error:  # Hydra raises whatever the import raised
+    except (ImportError, AttributeError, ValueError) as error:
         known = ", ".join(name for name in optuna.samplers.__all__ if name.endswith("Sampler") and name[0] != "B")
         raise ConfigError(
             f"{where}: {config['_target_']} does not exist; use optuna.samplers. followed by one of {known}"
@@ -159,7 +175,7 @@ def build_sampler(spec: SweepSpec, trial_number: int) -> BaseSampler:
     seed = spec.seed if seed is None else int(seed)
     if "seed" in inspect.signature(target).parameters:
         sequence = target.__name__ in _SEQUENCES
-        config["seed"] = seed if sequence else _derived_seed(seed, trial_number)
+        config["seed"] = seed if sequence else _derived_seed(seed, position)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -171,8 +187,8 @@ def build_sampler(spec: SweepSpec, trial_number: int) -> BaseSampler:
     return sampler
 
 
-def _derived_seed(seed: int, trial_number: int) -> int:
-    return int(np.random.SeedSequence([seed, trial_number]).generate_state(1)[0])
+def _derived_seed(seed: int, position: int) -> int:
+    return int(np.random.SeedSequence([seed, position]).generate_state(1)[0])
 
 
 def _check_same(study: optuna.Study, spec: SweepSpec, space: SearchSpace) -> None:
@@ -198,22 +214,14 @@ def _difference(before: Any, now: Any) -> str:
 
 
 @contextmanager
-def _lock(directory: Path, study_name: str) -> Iterator[None]:
-    path = directory / "locks" / f"{study_name.replace('/', '_')}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise StoreError(
-                f"study '{study_name}' is being swept by process {file.read().strip() or 'unknown'}; "
-                "wait for it, or stop it first"
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield  # the lock goes with the file, however the process ends
+def _alone(spec: SweepSpec, directory: Path) -> Iterator[None]:
+    try:
+        with locked(directory / "locks" / f"{spec.folder}.lock", wait=False):
+            yield
+    except Held as error:
+        raise StoreError(
+            f"study '{spec.study_name}' is being swept by process {error.pid}; wait for it, or stop it first"
+        ) from error
 
 
 def _cause(error: BaseException) -> str:

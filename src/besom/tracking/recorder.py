@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import shutil
 import threading
 import time
@@ -18,9 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import yaml
+from omegaconf import OmegaConf
 
 from besom.config import flatten, mask
+from besom.tracking.figures import Artist
 from besom.tracking.store import Location, connect, experiment_id, translated
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 FLUSH_EVERY_S = 5.0
 CONFIG = "config.yaml"
+_MAX_KEY = 250
 _MAX_VALUE = 6000  # MLflow cuts a longer param; the artifact config.yaml has it whole
 
 
@@ -63,20 +66,24 @@ class _Open:
 class Recorder:
     """One thread that owns the MLflow client; every method returns at once and its work happens in order.
 
-    Whatever fails there is raised, once, as StoreError by the next call or on exit.
+    What fails there first is raised, once, as StoreError by the next call or on exit. What is submitted after that
+    is still tried, since runs should be closed where they can be, but not told of.
     """
 
-    def __init__(self, location: Location, experiment: str) -> None:
+    def __init__(self, location: Location, experiment: str, *, flush_every_s: float = FLUSH_EVERY_S) -> None:
         self._location = location
         self._experiment = experiment
+        self._flush_every_s = flush_every_s
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._error: BaseException | None = None
+        self._failed = False
         self._open: dict[int, _Open] = {}
         self._run_ids: dict[int, str] = {}
         self._parent: str | None = None
         self._client: MlflowClient
         self._experiment_id: str
+        self._artist = Artist()
         self.cpu_s = 0.0
 
     def __enter__(self) -> Self:
@@ -172,7 +179,8 @@ class Recorder:
                 with translated(self._location):
                     job()
             except BaseException as error:  # carried over to the caller's thread
-                self._error = self._error or error
+                if not self._failed:
+                    self._failed, self._error = True, error
             self.cpu_s += time.thread_time() - began
 
     def _connect(self) -> None:
@@ -190,7 +198,7 @@ class Recorder:
                 run_id = None  # the store was cleaned since: begin a new record
         if run_id is None:
             run = self._client.create_run(
-                self._experiment_id, run_name=name, tags={**tags, "mlflow.note.content": note}
+                self._experiment_id, run_name=name, tags=_masked({**tags, "mlflow.note.content": note})
             )
             run_id = run.info.run_id
         else:
@@ -208,6 +216,7 @@ class Recorder:
             [self._experiment_id], f"tags.`mlflow.parentRunId` = '{parent}' AND attributes.status = 'RUNNING'"
         )
         for run in running:
+            self._client.set_tag(run.info.run_id, "besom.state", "INTERRUPTED")
             self._client.set_tag(run.info.run_id, "besom.reason", "the sweep's process died")
             self._client.set_terminated(run.info.run_id, Status.KILLED)
 
@@ -218,8 +227,8 @@ class Recorder:
         now = int(time.time() * 1000)
         self._client.log_batch(
             self._parent,
-            metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-            tags=[RunTag(name, value) for name, value in tags.items()],
+            metrics=[Metric(to_key(name), value, now, 0) for name, value in metrics.items()],
+            tags=[RunTag(name, value) for name, value in _masked(tags).items()],
         )
         self._client.set_terminated(self._parent, status)
 
@@ -227,18 +236,17 @@ class Recorder:
         from mlflow.entities import Param
 
         run = self._client.create_run(
-            self._experiment_id, run_name=card.name, tags={**card.tags, **self._lineage(), **_tags(about)}
+            self._experiment_id, run_name=card.name, tags=_masked({**card.tags, **self._lineage(), **_tags(about)})
         )
         run_id = run.info.run_id
-        flat = {**dict(flatten(card.config)), **card.params}
-        params = [Param(name, str(value)[:_MAX_VALUE]) for name, value in flat.items()]
+        self._open[trial] = _Open(card, run_id)
+        self._run_ids[trial] = run_id
+        flat = {to_key(name): str(value) for name, value in (*flatten(card.config), *card.params.items())}
+        params = [Param(name, value[:_MAX_VALUE]) for name, value in _masked(flat).items()]
         self._client.log_batch(run_id, params=params)
         if "digest" in about:
             self._client.log_inputs(run_id, datasets=[_dataset(about)])
-        text = yaml.safe_dump(dict(card.config), sort_keys=False, allow_unicode=True)
-        self._client.log_text(run_id, text, CONFIG)
-        self._open[trial] = _Open(card, run_id)
-        self._run_ids[trial] = run_id
+        self._client.log_text(run_id, OmegaConf.to_yaml(OmegaConf.create(dict(card.config))), CONFIG)
 
     def _lineage(self) -> dict[str, str]:
         return {} if self._parent is None else {"mlflow.parentRunId": self._parent}
@@ -248,8 +256,8 @@ class Recorder:
 
         run = self._open[trial]
         run.history.append((epoch, metrics))
-        run.metrics += [Metric(name, value, int(time_s * 1000), epoch) for name, value in metrics.items()]
-        if time.monotonic() - run.flushed > FLUSH_EVERY_S:
+        run.metrics += [Metric(to_key(name), value, int(time_s * 1000), epoch) for name, value in metrics.items()]
+        if time.monotonic() - run.flushed > self._flush_every_s:
             self._flush(run)
 
     def _flush(self, run: _Open) -> None:
@@ -267,24 +275,31 @@ class Recorder:
     ) -> None:
         from mlflow.entities import Metric, RunTag
 
-        from besom.tracking import figures
-
         run = self._open.pop(trial)
         directory = run.card.directory
         if traceback is not None:
-            (directory / "traceback.txt").write_text(traceback, encoding="utf-8")
-        figures.draw(run.history, directory)
+            (directory / "traceback.txt").write_text(mask(traceback), encoding="utf-8")
+        self._artist.draw(run.history, directory)
         now = int(time.time() * 1000)
         last = run.history[-1][0] if run.history else 0
         self._client.log_batch(
             run.run_id,
-            metrics=[*run.metrics, *(Metric(name, value, now, last) for name, value in metrics.items())],
-            tags=[RunTag(name, mask(value)) for name, value in tags.items()],
+            metrics=[*run.metrics, *(Metric(to_key(name), value, now, last) for name, value in metrics.items())],
+            tags=[RunTag(name, value) for name, value in _masked(tags).items()],
         )
         if any(directory.iterdir()):
             self._client.log_artifacts(run.run_id, str(directory))
         self._client.set_terminated(run.run_id, status)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def to_key(name: str) -> str:
+    """Return a name as MLflow takes it for a param or a metric: `+trainer.limit` loses its plus, `acc@5` is `acc_5`."""
+    return re.sub(r"[^\w/. :-]", "_", name.lstrip("+"))[:_MAX_KEY]
+
+
+def _masked(values: Mapping[str, str]) -> dict[str, str]:
+    return {name: mask(value) for name, value in values.items()}
 
 
 def _tags(about: Mapping[str, Any]) -> dict[str, str]:

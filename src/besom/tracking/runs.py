@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -82,15 +84,16 @@ class Runs:
         )
 
     def _config(self, run_id: str) -> Mapping[str, Any]:
-        from mlflow.artifacts import load_text
         from mlflow.exceptions import MlflowException
 
-        try:
-            text = load_text(f"runs:/{run_id}/{CONFIG}")
-        except (MlflowException, OSError) as error:
-            raise RunNotFound(
-                f"run '{run_id}' has no artifact {CONFIG}; only runs that Besom recorded can be used"
-            ) from error
+        with tempfile.TemporaryDirectory() as scratch:
+            try:  # by our client: `mlflow.artifacts.load_text` looks into MLflow's default store, not into ours
+                path = self._client.download_artifacts(run_id, CONFIG, scratch)
+            except (MlflowException, OSError) as error:
+                raise RunNotFound(
+                    f"run '{run_id}' has no artifact {CONFIG}; only runs that Besom recorded can be used"
+                ) from error
+            text = Path(path).read_text(encoding="utf-8")
         config = yaml.safe_load(text)
         if not isinstance(config, dict) or "model" not in config:
             raise RunNotFound(

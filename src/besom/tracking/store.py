@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from besom.config import mask
 from besom.errors import StoreError
+from besom.locks import locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 # Before mlflow is imported, wherever that happens first.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +103,22 @@ def connect(location: Location, *, create: bool = True) -> MlflowClient:
         logging.getLogger(name).setLevel(logging.WARNING)  # the first use tells of forty migrations otherwise
     from mlflow import MlflowClient
 
-    with translated(location):
+    with translated(location), _creating(location):
         client = MlflowClient(tracking_uri=location.uri)
         client.search_experiments(max_results=1)
-    if location.is_local:
+    return client
+
+
+@contextmanager
+def _creating(location: Location) -> Iterator[None]:
+    """Hold a local store while it may have to be created: two processes that create it at once tear it."""
+    if not location.is_local:
+        yield
+        return
+    with locked(location.directory / "locks" / "creating-mlflow", wait=True):
+        yield
         with closing(sqlite3.connect(location.database)) as database:
             database.execute("PRAGMA journal_mode=WAL")
-    return client
 
 
 @contextmanager
@@ -118,8 +129,8 @@ def translated(location: Location) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        first = str(error).strip().splitlines()[0][:300]
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise StoreError(
             f"{mask(location.uri)}: cannot be used as the tracking store ({mask(first)}); "
             "check tracking.uri and MLFLOW_TRACKING_URI, or move a broken file away"

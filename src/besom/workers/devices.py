@@ -7,11 +7,13 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from besom.errors import DeviceError
 
-MAX_SOLO_THREADS = 4
-"""Threads of a single run on the CPU: small models gain nothing from more, and lose with many."""
+THREADS = 1
+"""CPU threads of torch in a slot, unless a config says otherwise: small models gain nothing from more, lose a
+hundredfold where the cores are shared, and with one thread a result does not depend on the number of cores."""
 
 _WORKER_BYTES = 1 << 30
 """What a warm worker weighs, about; there are no more CPU slots than fit into the memory."""
@@ -35,16 +37,17 @@ class Slot:
 
     index: int
     device: Device
-    threads: int
+    threads: int = THREADS
 
     @property
     def environment(self) -> Mapping[str, str]:
         """What has to be set before the worker imports torch."""
-        threads = str(self.threads)
         return {
             "CUDA_VISIBLE_DEVICES": self.device.index if self.device.kind == "gpu" else "",
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
+            "OMP_NUM_THREADS": str(self.threads),
+            "MKL_NUM_THREADS": str(self.threads),
+            # Threads that spin while they wait starve each other as soon as the cores are shared.
+            "OMP_WAIT_POLICY": "passive",
             # Deterministic cuBLAS: Lightning's `deterministic: true` needs it before CUDA starts.
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         }
@@ -78,7 +81,7 @@ def find_slots(
     gpus: Sequence[Device] | None = None,
     cores: int | None = None,
 ) -> list[Slot]:
-    """Cut the devices into slots, `per_device` on each GPU; CPU slots share the cores among themselves.
+    """Cut the devices into slots: `per_device` on each GPU; on the CPU, `per_device` on each core.
 
     `devices`: `auto` takes every GPU, or else the CPU; `cpu`; `gpu`; a number of GPUs; or a list of their indices.
     `limit` is the largest number of slots that could be busy. `gpus` and `cores` are found when not given.
@@ -89,14 +92,13 @@ def find_slots(
     chosen = _choose(devices, gpus)
     if chosen:
         leases = [gpu for _ in range(per_device) for gpu in chosen][:limit]
-        return [
-            Slot(index=index, device=gpu, threads=max(1, min(cores // len(leases), MAX_SOLO_THREADS)))
-            for index, gpu in enumerate(leases)
-        ]
-    count = max(1, min(cores * per_device, _free_memory() // _WORKER_BYTES, limit or cores * per_device))
-    cpu = Device(kind="cpu", name=_processor())
-    threads = max(1, min(cores // count, MAX_SOLO_THREADS))
-    return [Slot(index=index, device=cpu, threads=threads) for index in range(count)]
+    else:
+        count = max(1, min(cores * per_device, _free_memory() // _WORKER_BYTES, limit or cores * per_device))
+        leases = [Device(kind="cpu", name=_processor())] * count
+    return [Slot(index=index, device=device) for index, device in enumerate(leases)]
+
+
+_REMEDY = "use trainer=cpu, and for a sweep hydra.sweeper.devices=auto"
 
 
 def _choose(devices: str | int | Sequence[int], gpus: Sequence[Device]) -> list[Device]:
@@ -111,21 +113,22 @@ def _choose(devices: str | int | Sequence[int], gpus: Sequence[Device]) -> list[
         )
     if isinstance(devices, int):
         if not 1 <= devices <= len(gpus):
-            raise DeviceError(
-                f"devices: {devices} GPU(s) asked for, found here: {names}; use trainer=cpu, or devices=auto"
-            )
+            raise DeviceError(f"devices: {devices} GPU(s) asked for, found here: {names}; {_REMEDY}")
         return list(gpus[:devices])
     known = {gpu.index: gpu for gpu in gpus}
     missing = [str(index) for index in devices if str(index) not in known]
     if missing or not devices:
-        raise DeviceError(
-            f"devices: no GPU {', '.join(missing) or 'named'}; found here: {names}; use trainer=cpu, or devices=auto"
-        )
+        raise DeviceError(f"devices: no GPU {', '.join(missing) or 'named'}; found here: {names}; {_REMEDY}")
     return [known[str(index)] for index in devices]
 
 
 def _free_memory() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes that can be had without swapping, with what the page cache would give back."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _processor() -> str:

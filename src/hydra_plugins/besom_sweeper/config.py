@@ -13,6 +13,7 @@ class BesomSweeperConf:
     """What `hydra.sweeper` may hold."""
 
     _target_: str = "hydra_plugins.besom_sweeper.besom_sweeper.BesomSweeper"
+    _recursive_: bool = False  # the sampler is built once for each trial, not by Hydra beforehand
     study_name: str | None = None  # null: the name of the sweep file
     direction: str | None = None  # null: the config's own `direction`, or minimize
     n_trials: int = 20  # the study's total: a second run adds only what is missing

@@ -1,0 +1,169 @@
+"""The Hydra app behind `besom train` and `besom sweep`: an ordinary `@hydra.main` around one run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from besom.config import register_schemas, require_groups
+from besom.errors import BesomError, ConfigError
+from besom.paths import search_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """A command line as Hydra will read it: its overrides, and its flags with their values."""
+
+    overrides: list[str]
+    flags: list[str]
+    options: Namespace
+
+    @classmethod
+    def read(cls, arguments: Sequence[str]) -> Words:
+        """Tell overrides and flags apart, in whatever order they were written.
+
+        Raises ConfigError for a flag that Hydra does not have, or that does not go with another one.
+        """
+        parser = get_args_parser()
+        parser.error = _refuse  # type: ignore[method-assign]
+        # Overrides first: `--info` would take the one behind it for its value.
+        ahead = [word for word in arguments if "=" in word and not word.startswith("-")]
+        options = parser.parse_intermixed_args([*ahead, *(word for word in arguments if word not in ahead)])
+        flags = list(arguments)
+        for word in options.overrides:
+            flags.remove(word)
+        words = cls(overrides=options.overrides, flags=flags, options=options)
+        if words.only_shows + options.run + options.multirun > 1:
+            _refuse("--run, --multirun, --cfg and --info exclude each other")
+        if options.resolve and not (options.cfg or options.help):
+            _refuse("--resolve goes with --cfg")
+        if options.config_dir and not Path(options.config_dir).is_dir():
+            raise ConfigError(f"--config-dir: {options.config_dir} is not a folder; name one that holds your configs")
+        return words
+
+    @property
+    def folders(self) -> list[Path]:
+        """The user's own configs. Hydra searches `--config-dir` after the app's; here it comes first."""
+        return [Path(self.options.config_dir)] if self.options.config_dir else []
+
+    @property
+    def only_shows(self) -> int:
+        """How many of the flags ask to be shown something, so that nothing is trained."""
+        options = self.options
+        asked = (options.help, options.hydra_help, options.cfg, options.info, options.shell_completion)
+        return sum(map(bool, asked))
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"{message}; see besom train --hydra-help")
+
+
+def run(folders: Sequence[Path], config_name: str, words: Words) -> None:
+    """Run the app with these folders as its search path, first one first."""
+    register_schemas()
+    first, *others = dict.fromkeys(folder.resolve() for folder in folders)
+    app: Callable[[], None] = hydra.main(version_base="1.3", config_path=str(first), config_name=config_name)(
+        train_task
+    )
+    try:
+        with _command_line([*words.overrides, *words.flags]), search_path(others):
+            app()
+    except _Ended as ended:
+        raise ended.error from ended
+    except (BesomError, HydraException, OmegaConfBaseException, YAMLError):
+        raise
+    except Exception as error:
+        if not _raised_while_composing(error):
+            raise
+        raise ConfigError(f"{config_name}.yaml: {_composing(error)}") from error
+
+
+def train_task(config: DictConfig) -> None:
+    """The Hydra task function: one run."""
+    # Optuna and SQLAlchemy come with these: half a second that --help, --cfg and completion do without.
+    from rich.console import Console
+
+    from besom.single import run_single
+    from besom.tracking.store import Location
+
+    try:
+        require_groups(config, f"{HydraConfig.get().job.config_name}.yaml")
+        trained = run_single(
+            config,
+            name=_run_name(),
+            tags={"besom.overrides": " ".join(_overrides())},
+            location=Location.of(config.tracking),
+            console=Console(),
+        )
+    except Exception as error:
+        raise _Ended(error) from error
+    finished = trained.finished
+    assert finished is not None
+    parts = [f"best {config.objective} {finished.value:.4f} at epoch {finished.best_epoch}"]
+    parts += [f"{name} {value:.4f}" for name, value in finished.summary.items()]
+    sys.stdout.write("   ".join(parts) + f"   ({finished.duration_s:.1f} s)\n")
+    sys.stdout.write(f"run {trained.run_id or 'none (tracking=none)'}\n")
+
+
+train_task.trains_besom_config = True  # type: ignore[attr-defined]  # what hydra/sweeper=besom looks for
+
+
+@dataclass
+class _Ended(BaseException):  # not an Exception: Hydra would print over it
+    error: Exception
+
+
+def _overrides() -> list[str]:
+    # Unresolved: an override may hold an interpolation itself, which means nothing in this place.
+    return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
+
+
+def _run_name() -> str:
+    choices = HydraConfig.get().runtime.choices
+    experiment = choices.get("experiment")
+    return str(experiment) if experiment not in (None, "null") else f"{choices.get('data')}-{choices.get('model')}"
+
+
+@contextmanager
+def _command_line(arguments: Sequence[str]) -> Iterator[None]:
+    """Let Hydra see these arguments, and let it raise its errors: by itself it prints them over many lines."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+def _raised_while_composing(error: BaseException) -> bool:
+    """Whether the error came out of Hydra alone: nothing of ours lies between `run` and where it was raised."""
+    frames = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return not any(name.startswith(("besom.", "hydra_plugins.besom")) for name in frames[1:])
+
+
+def _composing(error: Exception) -> str:
+    match error:
+        case RecursionError():
+            return "its defaults lead back to itself; take that line out"
+        case UnicodeDecodeError():
+            return "it, or a file in its defaults, is not UTF-8; save it as UTF-8"
+    return f"{str(error).splitlines()[0]}; mend the config or the override"

@@ -1,0 +1,133 @@
+"""What Hydra, OmegaConf and YAML say about a config, as one line: where, what, the remedy."""
+
+from __future__ import annotations
+
+import re
+from typing import overload
+
+import yaml
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from besom.errors import BesomError, closest, one_of
+
+_GRAMMAR = "quote it for the shell; the grammar: https://hydra.cc/docs/advanced/override_grammar/basic"
+# Hydra and OmegaConf name Python's types and their own; what a user can do about it is said here.
+_WORDINGS = (
+    (r"Value '\{.*\}' of type 'dict' could not be converted.*", "it is one value and holds no keys"),
+    (r"Value '(.*)' of type '\w+' could not be converted to Integer", r"'\1' is not a whole number"),
+    (r"Value '(.*)' of type '\w+' could not be converted to Float", r"'\1' is not a number"),
+    (r"Value '(.*)' is not a valid bool.*", r"'\1' is neither true nor false"),
+    (r"field '.*' is not Optional", "it cannot be null; give it a value"),
+    (r"Invalid value assigned: \w+ is not a ListConfig, list or tuple", "a list is needed; write it as [1,2]"),
+    (r"Invalid type assigned: \w+ is not a subclass of \w+.*", "it holds keys, not a value; set one of them"),
+    (
+        r"Cannot assign \w+ to Dict.*|Cannot merge DictConfig with \w+",
+        "it holds KEY: VALUE lines, not a value or a list",
+    ),
+    (r"\w+ \(DictConfig\) does not support deletion", "it cannot be deleted; give it a value"),
+    (r"missing EQUAL at '(.*)'", "it has no '='; write KEY=VALUE"),
+    (r"ValueError while evaluating '.*': empty choice is not legal", "nothing to choose from; name at least one value"),
+    (r"Sweep parameters '.*' requires --multirun", "one run takes one value; add --multirun, or use besom sweep"),
+    (r"Ambiguous value for argument '.*'", "one run takes one value; write a list as [1,2], or add --multirun"),
+    (
+        r"(no viable alternative at|extraneous|mismatched) input ('.*?').*",
+        r"not a value that Hydra can read, from \2 on",
+    ),
+    (r"\S+@(\w+) appears more than once in the final defaults list", r"\1 is chosen twice; \1=NAME chooses another"),
+    (r"Multiple values for \S+?@(\w+)\..*", r"\1 takes one choice; to compare several, use besom sweep"),
+    (r"Could not load '(.*)'", r"there is no config '\1'"),
+    (r"Cannot find primary config '(.*)'\..*", r"there is no config \1.yaml; --info searchpath shows where it may be"),
+    (r"primary config '(.*)' must be a DictConfig, got .*", r"\1.yaml: lines of KEY: VALUE are needed"),
+    (r"mapping values are not allowed here", "a colon too many, or a line that is indented too far"),
+)
+
+
+@overload
+def explain(error: BesomError | yaml.YAMLError | OmegaConfBaseException | HydraException) -> str: ...
+@overload
+def explain(error: BaseException) -> str | None: ...
+def explain(error: BaseException) -> str | None:
+    """Return the line to print for an error that the user can mend, or None for any other."""
+    match error:
+        case BesomError():
+            return str(error)
+        case yaml.YAMLError():
+            return _yaml(error)
+        case OverrideParseException():
+            problem = str(error).replace(f"Error parsing override '{error.override}'\n", "").splitlines()[0]
+            told = _reworded(problem)
+            unread = told == problem or "can read" in told
+            return f"{error.override}: {told}" + (f"; {_GRAMMAR}" if unread else "")
+        case MissingConfigException(missing_cfg_file=missing, options=[*options]):
+            group, _, name = str(missing).rpartition("/")
+            return f"{group}={name}: there is no such config; {one_of(name, options)}"
+        case OmegaConfBaseException():
+            return _omegaconf(error)
+        case HydraException():
+            return _hydra(error)
+    return None
+
+
+def _yaml(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
+        where = f"{mark.name}: line {mark.line + 1}, column {mark.column + 1}"
+        return f"{where}: {_reworded(error.problem or str(error.context))}; mend the YAML"
+    return f"{getattr(error, 'name', 'a config')}: {_first_line(error)}; mend the YAML"
+
+
+def _hydra(error: HydraException) -> str:
+    first, *_ = lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+    override = re.match(r"(?:Could not override|Error merging override) '?(.*?)'?\.?$", first)
+    if override and isinstance(error.__cause__, OmegaConfBaseException):
+        written = re.search(r"use \+(.*)", str(error))
+        return _omegaconf(error.__cause__, written[1] if written else override[1])
+    file = re.match(r"In '(.*?)': (.*)", first)
+    if file and file[2].endswith("raised while composing config:"):
+        inner = error.__context__
+        if isinstance(inner, OmegaConfBaseException):
+            return f"{file[1]}.yaml: {_omegaconf(inner)}"
+        key = re.search(r"full_key: (\S*)", str(error))
+        return f"{file[1]}.yaml: {key[1] + ': ' if key else ''}{_reworded(lines[1])}"
+    if file:
+        return f"{file[1]}.yaml: {_reworded(file[2])}"
+    written = re.search(r"'(\S+=.*)'", first)
+    reworded = _reworded(first)
+    return f"{written[1]}: {reworded}" if written and reworded != first else reworded
+
+
+def _omegaconf(error: OmegaConfBaseException, written: str | None = None) -> str:
+    """`written` is the override that caused it."""
+    key = str(error.full_key or error.key or "a key")
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key}: it has no value yet; add {key}=VALUE"
+    if isinstance(error, InterpolationResolutionError):
+        return f"{key}: {_reworded(_first_line(error))}; mend the ${{…}}"
+    siblings = error.parent_node
+    if isinstance(error, (ConfigKeyError, AttributeError)) and isinstance(siblings, DictConfig):
+        parent, _, wrong = key.rpartition(".")
+        names = [str(name) for name in siblings if not str(name).startswith("_") and name != "hydra"]
+        close = closest(wrong, names)
+        prefix = f"{parent}." if parent else ""
+        remedy = f"did you mean {prefix}{close}?" if close else one_of(wrong, names)
+        line = f"there is no key {key}; {remedy}"
+        return f"{written}: {line} (+{written} adds it)" if written else line
+    return f"{written or key}: {_reworded(_first_line(error))}"
+
+
+def _reworded(text: str) -> str:
+    text = text.strip().rstrip(".")
+    for pattern, wording in _WORDINGS:
+        if match := re.fullmatch(pattern, text):
+            return match.expand(wording)
+    return text
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

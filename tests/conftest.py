@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+# Before torch is imported anywhere: several tests run at once, and threads that spin would starve each other.
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
+import hydra
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from besom.config import register_schemas
+from besom.paths import conf_dir, search_path, sweeps_dir
+from besom.tracking.store import Location, connect
+
+App = tuple[ConfigLoader, DictConfig]
+
+
+@pytest.fixture(autouse=True)
+def _no_other_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def load_app() -> Callable[..., App]:
+    """Hydra's config loader and a sweep's whole config, as Hydra would hand them to the sweeper."""
+
+    def load(folder: Path, name: str, *overrides: str) -> App:
+        register_schemas()
+        with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+            loader = GlobalHydra.instance().config_loader()
+            return loader, loader.load_configuration(name, list(overrides), run_mode=RunMode.MULTIRUN)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def digits_app(load_app: Callable[..., App]) -> App:
+    """The shipped sweep of digits."""
+    return load_app(sweeps_dir(), "digits", "trainer=cpu")
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., DictConfig]:
+    """The config of one trial, from conf/train.yaml and overrides."""
+
+    def run(*overrides: str) -> DictConfig:
+        register_schemas()
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+            return hydra.compose("train", overrides=["trainer=cpu", *overrides])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # MLflow takes seconds to make a store; a copy takes none.
+    location = Location.of({"uri": None, "directory": tmp_path_factory.mktemp("store")})
+    connect(location)
+    with closing(sqlite3.connect(location.database)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return location.database
+
+
+@pytest.fixture
+def location(tmp_path: Path, _empty_store: Path) -> Location:
+    """A tracking store of the test's own, with nothing in it."""
+    found = Location.of({"uri": None, "directory": tmp_path / "mlruns"})
+    found.directory.mkdir()
+    shutil.copy(_empty_store, found.database)
+    return found

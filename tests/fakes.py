@@ -1,0 +1,151 @@
+"""Fakes at Besom's own seams: workers that are threads and play instead of training, a board that only listens."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from besom.workers.devices import Device, Slot
+from besom.workers.messages import Assignment, Finished, Message, Ready, Reported, Started, State
+
+Play = Callable[[Assignment], Iterator[Message]]
+
+ABOUT = {
+    "device": "cpu",
+    "threads": 1,
+    "parameters": 650,
+    "versions": {"python": "3.11.0", "torch": "2.6.0"},
+    "data": "digits",
+    "digest": "0123456789abcdef" * 4,
+    "sizes": {"train": 1079, "val": 359, "test": 359},
+}
+
+
+class Crash(Exception):
+    """Raised in a play: the worker dies there, as by SIGKILL."""
+
+
+def started(trial: int) -> Started:
+    return Started(trial=trial, about=ABOUT)
+
+
+def reported(trial: int, epoch: int, **metrics: float) -> Reported:
+    """`val_acc=0.5` is the metric val/acc."""
+    named = {name.replace("_", "/"): value for name, value in metrics.items()}
+    return Reported(trial=trial, epoch=epoch, metrics=named, time_s=time.time())
+
+
+def completed(trial: int, value: float) -> Finished:
+    return Finished(trial=trial, state=State.COMPLETE, duration_s=0.5, value=value, best_epoch=1)
+
+
+def failed(trial: int, reason: str, traceback: str | None = None) -> Finished:
+    return Finished(trial=trial, state=State.FAIL, duration_s=0.5, reason=reason, traceback=traceback)
+
+
+def finishing(assignment: Assignment) -> Iterator[Message]:
+    """A trial of one epoch whose objective is its learning rate."""
+    trial, value = assignment.trial, assignment.config["optimizer"]["lr"]
+    yield started(trial)
+    yield reported(trial, 0, val_acc=0.0)
+    yield reported(trial, 1, val_acc=value)
+    yield completed(trial, value)
+
+
+def failing(assignment: Assignment) -> Iterator[Message]:
+    yield started(assignment.trial)
+    yield failed(assignment.trial, "ValueError: no luck", "Traceback …\nValueError: no luck\n")
+
+
+def crashing(assignment: Assignment) -> Iterator[Message]:
+    yield started(assignment.trial)
+    yield reported(assignment.trial, 0, val_acc=0.0)
+    raise Crash
+
+
+def crashing_at_once(assignment: Assignment) -> Iterator[Message]:
+    raise Crash
+    yield
+
+
+class FakeWorker:
+    """The worker's half of a real pipe, and what the pool asks of its process."""
+
+    def __init__(self, pid: int, connection: Connection, play: Play, *, ready: bool) -> None:
+        self.pid = pid
+        self._connection = connection
+        self._play = play
+        self._ready = ready
+        self._code = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def kill(self) -> None:
+        """Nothing to do: the thread ends with its pipe."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._thread.join(10 if timeout is None else timeout)
+        return self._code
+
+    def _serve(self) -> None:
+        try:
+            if not self._ready:
+                raise Crash
+            self._connection.send(Ready())
+            while True:
+                for assignment in self._connection.recv().assignments:
+                    for message in self._play(assignment):
+                        self._connection.send(message)
+        except Crash:
+            self._code = -signal.SIGKILL
+        except (EOFError, OSError):
+            pass  # the pool closed its end
+        finally:
+            self._connection.close()
+
+
+class FakeLauncher:
+    """Starts fake workers; `launched` are the slots they were started for, in order."""
+
+    def __init__(self, play: Play, *, ready: bool = True) -> None:
+        self.launched: list[Slot] = []
+        self._play = play
+        self._ready = ready
+
+    def __call__(self, slot: Slot, log: Path) -> tuple[FakeWorker, Connection]:
+        self.launched.append(slot)
+        ours, theirs = Pipe()
+        return FakeWorker(1_000_000 + len(self.launched), theirs, self._play, ready=self._ready), ours
+
+
+def cpu_slots(count: int) -> list[Slot]:
+    return [Slot(index=index, device=Device(kind="cpu", name="a CPU")) for index in range(count)]
+
+
+@dataclass
+class Board:
+    """What a sweep showed; `on_start` may do something when a trial was handed out."""
+
+    on_start: Callable[[int], None] = lambda trial: None
+    starts: list[int] = field(default_factory=list)
+    values: dict[int, float | None] = field(default_factory=dict)
+    reasons: dict[int, str | None] = field(default_factory=dict)
+
+    def started(self, trial: int, slot: Slot) -> None:
+        self.starts.append(trial)
+        self.on_start(trial)
+
+    def reported(self, trial: int, epoch: int, value: float | None) -> None:
+        assert trial in self.starts
+
+    def finished(self, trial: int, value: float | None, reason: str | None) -> None:
+        self.values[trial], self.reasons[trial] = value, reason
+
+    def refresh(self) -> None:
+        pass

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from besom.errors import ConfigError
+from besom.sweep.compose import Composer
+from tests.conftest import App
+from tests.sweep.test_overrides import VALUES
+
+
+def plain(composer: Composer, params: dict[str, Any]) -> str:
+    # As text, so that 1 and 1.0 and True differ, and NaN equals itself.
+    return repr(OmegaConf.to_container(composer.compose(params)))
+
+
+def composed_by_hydra(app: App, composer: Composer, params: dict[str, Any]) -> str:
+    loader, sweep_config = app
+    config = loader.load_sweep_config(sweep_config, composer.overrides(params))
+    return repr({key: value for key, value in OmegaConf.to_container(config).items() if key != "hydra"})
+
+
+# Text with ${ would be an interpolation, for Hydra as for the fast path; most random ones are none that can be read.
+ANY = VALUES.filter(lambda value: "${" not in repr(value))
+PARAMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "db": st.sampled_from(["small", "large"]),
+        "db.size": ANY,
+        "rate": ANY,
+        "name": ANY,
+        "flag": ANY,
+        "items": ANY,
+        "table": ANY,
+        "table.a": ANY,
+        "nothing": ANY,
+        "+new": ANY,
+        "+db.extra": ANY,
+        "++db.more.most": ANY,
+    },
+).filter(lambda params: not {"table", "table.a"} <= params.keys())  # one would overwrite the other
+
+
+@settings(max_examples=25, deadline=None)
+@given(params=PARAMS)
+def test_the_fast_path_gives_what_hydra_composes_from_the_overrides(small_app: App, params: dict[str, Any]):
+    composer = Composer(*small_app, fixed=["flag=false"])
+    try:
+        expected = composed_by_hydra(small_app, composer, params)
+    except Exception:
+        with pytest.raises(ConfigError):
+            composer.compose(params)
+    else:
+        assert plain(composer, params) == expected
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"model": "mlp_classifier", "model.hidden_sizes": [64, 32], "model.activation": "tanh"},
+        {"model": "logistic_regression", "optimizer": "sgd", "optimizer.lr": 1, "optimizer.nesterov": True},
+        {"optimizer.betas": [0.8, 0.99], "data.batch_size": None, "early_stopping.patience": 3},
+        {"data.scaling": {"mean": 0.5, "std": 0.5}, "scheduler": "cosine", "trainer.max_time": "00:00:01:00"},
+        {"+trainer.gradient_clip_val": 1.0, "tracking.experiment": "a, 'quoted' name", "data": "breast_cancer"},
+        {"data.source.root": "${oc.env:HOME}", "data": "mnist", "seed": 7},
+    ],
+)
+def test_the_shipped_configs_with_their_types_are_composed_as_hydra_does(digits_app: App, params: dict[str, Any]):
+    composer = Composer(*digits_app, fixed=["trainer.max_epochs=3"])
+    assert plain(composer, params) == composed_by_hydra(digits_app, composer, params)
+
+
+def test_trials_do_not_share_their_configs(small_app: App):
+    composer = Composer(*small_app, fixed=[])
+    first = composer.compose({"rate": 1})
+    first["items"].append(3)
+    second = composer.compose({"rate": 2})
+    assert (first.rate, second.rate, second["items"]) == (1, 2, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("params", "named"),
+    [
+        ({"optimizer.learning_rate": 0.1}, "optimizer.learning_rate"),
+        ({"optimizer.lr": "fast"}, "optimizer.lr"),
+        ({"data.batch_size": 3.5}, "data.batch_size"),
+        ({"model": "transformer"}, "transformer"),
+        ({"model": "logistic_regression", "model.depth": 2}, "model.depth"),
+        ({"+optimizer.lr": 0.1}, "optimizer.lr"),
+        ({"nowhere": 1}, "nowhere"),
+    ],
+)
+def test_a_key_that_is_not_there_or_a_wrong_type_is_refused_by_name(
+    digits_app: App, params: dict[str, Any], named: str
+):
+    with pytest.raises(ConfigError, match=named) as refused:
+        Composer(*digits_app, fixed=[]).compose(params)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_wrong_override_that_all_trials_share_is_refused_by_name(digits_app: App):
+    with pytest.raises(ConfigError, match=r"trainer\.max_epoch"):
+        Composer(*digits_app, fixed=["trainer.max_epoch=3"]).compose({"seed": 1})

@@ -1,0 +1,144 @@
+"""Who may import whom: down the list of rooms only, and no torch in the parent process."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src"
+
+# Top to bottom; rooms of one row may import one another, every room the rows below its own.
+ROOMS = (
+    ("cli", "completion"),
+    ("app",),
+    ("besom", "hydra_plugins"),  # the package's own face, and Hydra's
+    ("reproduce",),
+    ("single",),
+    ("sweep",),
+    ("report",),
+    ("tracking",),
+    ("workers",),
+    ("train",),
+    ("bundle",),
+    ("models",),
+    ("data",),
+    ("config", "locks", "paths"),
+    ("explain",),
+    ("errors",),
+)
+GROUND = {"config", "locks", "paths", "explain", "errors"}
+
+# Upward imports that stand, each for a reason.
+EXCEPTIONS = {
+    ("besom.config", "besom.models.metrics"): "names only, and the parent needs them before any torch",
+    ("besom.report.leaderboard", "besom.sweep.study"): "which trials count is the study's to say",
+    ("besom.tracking.provenance", "besom"): "the version",
+}
+
+
+@cache
+def modules() -> Mapping[str, Path]:
+    names = {".".join(path.relative_to(SRC).with_suffix("").parts): path for path in SRC.rglob("*.py")}
+    return {name.removesuffix(".__init__"): path for name, path in names.items()}
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """What a module imports, anywhere in its source: submodules of ours where it names them, else packages."""
+    return frozenset(_imports(ast.parse(modules()[module].read_text(encoding="utf-8"))))
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, "absolute imports only"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in modules() else node.module
+
+
+def room(module: str) -> str:
+    """The package or the module right under `besom`; `besom` itself for the package's face."""
+    package, _, rest = module.partition(".")
+    return rest.split(".")[0] if package == "besom" and rest else package
+
+
+def level(name: str) -> int:
+    rows = [index for index, row in enumerate(ROOMS) if name in row]
+    assert rows, f"'{name}' is a new room: give it a place in ROOMS"
+    return rows[0]
+
+
+def edges() -> list[tuple[str, str]]:
+    """(module, imported module) for all of ours that lie in different rooms."""
+    return [
+        (module, target)
+        for module in modules()
+        for target in imports(module)
+        if target in modules() and room(target) != room(module)
+    ]
+
+
+def reached_from(module: str) -> set[str]:
+    """All modules that may be imported because of one, packages' own files included."""
+    seen, waiting = {"besom"}, [module]  # its face imports in functions only, for users
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in modules():
+            continue
+        seen.add(name)
+        waiting += imports(name)
+        waiting.append(name.rpartition(".")[0])
+    return seen
+
+
+def test_imports_go_down_only() -> None:
+    upward = {(module, target) for module, target in edges() if level(room(target)) < level(room(module))}
+    assert upward == EXCEPTIONS.keys()
+
+
+def test_tracking_stands_beside_on_the_ground_alone() -> None:
+    beneath = {room(target) for module, target in edges() if room(module) == "tracking"}
+    assert beneath <= GROUND | {"besom"}
+
+
+def test_worker_reaches_neither_tracking_nor_the_sweep_nor_their_libraries() -> None:
+    reached = reached_from("besom.workers.worker")
+    assert "besom.train" in reached
+    assert not {room(module) for module in reached} & {"tracking", "sweep", "report", "single", "app", "cli"}
+    libraries = {name.split(".")[0] for module in reached for name in imports(module)}
+    assert "torch" in libraries
+    assert not libraries & {"mlflow", "optuna", "sqlalchemy"}
+
+
+@pytest.mark.parametrize("below", ["workers", "train", "models", "data"])
+def test_rooms_of_a_trial_import_no_store(below: str) -> None:
+    named = {name.split(".")[0] for module in modules() if room(module) == below for name in imports(module)}
+    assert named
+    assert not named & {"mlflow", "optuna", "sqlalchemy"}
+
+
+def test_command_line_answers_without_heavy_imports() -> None:
+    assert imported_with("besom.cli") & {"torch", "mlflow", "optuna", "pytorch_lightning"} == set()
+
+
+def test_parent_of_a_sweep_imports_no_torch() -> None:
+    parent = ("app", "single", "reproduce", "sweep.run", "report.leaderboard", "tracking.runs", "tracking.server")
+    imported = imported_with(*[f"besom.{name}" for name in parent], "hydra_plugins.besom_sweeper.besom_sweeper")
+    assert "optuna" in imported
+    assert imported & {"torch", "pytorch_lightning", "torchvision", "mlflow", "matplotlib"} == set()
+
+
+def imported_with(*names: str) -> set[str]:
+    """The top-level packages that a fresh Python has imported after these modules."""
+    code = f"import sys, {', '.join(names)}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    return set(done.stdout.split())

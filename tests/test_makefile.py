@@ -1,0 +1,126 @@
+"""The Makefile's set-up, with a Python that only notes what it is asked to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# `PYTHON -m venv --clear .venv` leaves the same script there, as a virtual environment's Python.
+PYTHON = """\
+#!/bin/sh
+echo "$*" >> calls
+case "$*" in
+  *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;;
+  *"--editable"*) [ ! -e pip-fails ];;
+esac
+"""
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / "fake-python"
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    return tmp_path
+
+
+def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", "PYTHON=./fake-python", *arguments],
+        cwd=checkout, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def calls(checkout: Path, word: str) -> list[str]:
+    """The calls since the last look that hold a word."""
+    log = checkout / "calls"
+    lines = log.read_text().splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return [line for line in lines if word in line]
+
+
+def test_help_is_the_default_and_sets_nothing_up(checkout: Path) -> None:
+    done = make(checkout)
+    assert done.returncode == 0
+    for target in ("setup", "sweep", "train", "reproduce", "ui", "test", "check", "clean"):
+        assert f"make {target} " in done.stdout
+    assert not (checkout / ".venv").exists()
+
+
+def test_setup_installs_once(checkout: Path) -> None:
+    assert make(checkout, "setup").returncode == 0
+    assert calls(checkout, "--editable")
+    assert make(checkout, "setup").returncode == 0
+    assert not calls(checkout, "-m")
+
+
+def test_setup_hands_its_arguments_to_every_pip_call(checkout: Path) -> None:
+    make(checkout, "setup", "PIP_ARGS=--extra-index-url file:///mirror")
+    installs = calls(checkout, "pip install")
+    assert len(installs) == 2
+    assert all("--extra-index-url file:///mirror" in call and "constraints.txt" in call for call in installs)
+
+
+def test_half_finished_setup_is_made_anew(checkout: Path) -> None:
+    (checkout / "pip-fails").touch()
+    assert make(checkout, "setup").returncode != 0
+    (checkout / "pip-fails").unlink()
+    calls(checkout, "")
+    assert make(checkout, "setup").returncode == 0
+    assert calls(checkout, "venv --clear .venv")
+
+
+def test_changed_lock_updates_the_environment_in_place(checkout: Path) -> None:
+    make(checkout, "setup")
+    calls(checkout, "")
+    stamp = (checkout / ".venv" / ".installed").stat().st_mtime
+    os.utime(checkout / "constraints.txt", (stamp + 1, stamp + 1))
+    assert make(checkout, "setup").returncode == 0
+    made = calls(checkout, "-m")
+    assert [call for call in made if "--editable" in call]
+    assert not [call for call in made if "venv" in call.split()]
+
+
+def test_moved_checkout_gets_a_new_environment(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    make(checkout, "setup")
+    moved = shutil.move(checkout, tmp_path_factory.mktemp("moved") / "checkout")
+    calls(moved, "")
+    assert make(moved, "setup").returncode == 0
+    assert calls(moved, "venv --clear .venv")
+
+
+def test_python_that_is_too_old_is_refused_with_a_remedy(checkout: Path) -> None:
+    (checkout / "fake-python").write_text("#!/bin/sh\nexit 1\n")
+    done = make(checkout, "setup")
+    assert done.returncode != 0
+    assert "needs Python 3.11 or newer" in done.stderr
+    assert "PYTHON=/path/to/python3" in done.stderr
+
+
+def test_reproduce_without_a_run_says_so_before_it_sets_anything_up(checkout: Path) -> None:
+    done = make(checkout, "reproduce")
+    assert done.returncode == 2
+    assert "make reproduce RUN=<run id>" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (checkout / ".venv").exists()
+
+
+def test_clean_keeps_what_is_recorded_and_the_data(checkout: Path) -> None:
+    make(checkout, "setup")
+    for folder in ("mlruns", "data", "dist", "src", "tests/__pycache__", "bench"):
+        (checkout / folder).mkdir(parents=True)
+    assert make(checkout, "clean").returncode == 0
+    left = {path.name for path in checkout.iterdir()}
+    assert {"mlruns", "data", "src"} <= left
+    assert not {".venv", "dist"} & left
+    assert not (checkout / "tests" / "__pycache__").exists()
