@@ -3,7 +3,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -59,6 +60,28 @@ def compose() -> Callable[..., DictConfig]:
             return hydra.compose("train", overrides=["trainer=cpu", *overrides])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def start_line() -> Callable[..., list[int]]:
+    """Start commands that say `ready` and wait for a line, let all go on at once, return their exit codes."""
+
+    def race(commands: Sequence[Sequence[str]]) -> list[int]:
+        racers = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for command in commands
+        ]
+        for racer in racers:
+            assert racer.stdout is not None
+            assert racer.stdout.readline() == "ready\n"
+        for racer in racers:
+            assert racer.stdin is not None
+            racer.stdin.write("\n")
+            racer.stdin.flush()
+        for racer in racers:
+            racer.communicate()
+        return [racer.returncode for racer in racers]
+
+    return race
 
 
 @pytest.fixture(scope="session")

@@ -82,15 +82,16 @@ class FakeWorker:
         self._connection = connection
         self._play = play
         self._ready = ready
-        self._code = 0
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
+        self._code: int | None = None
+        threading.Thread(target=self._serve, daemon=True).start()
 
     def kill(self) -> None:
-        """Nothing to do: the thread ends with its pipe."""
+        # A thread cannot be killed; it ends with its pipe, and until then nobody hears it.
+        if self._code is None:
+            self._code = -signal.SIGKILL
 
     def wait(self, timeout: float | None = None) -> int:
-        self._thread.join(10 if timeout is None else timeout)
+        assert self._code is not None, "only what was killed, or died, is waited for"
         return self._code
 
     def _serve(self) -> None:

@@ -60,6 +60,8 @@ def test_wheel_holds_the_packages_with_every_config_and_sweep_and_nothing_else(w
         names = set(archive.namelist())
     shipped = [path for folder in ("conf", "sweeps") for path in (ROOT / folder).rglob("*.yaml")]
     assert {f"besom/{path.relative_to(ROOT)}" for path in shipped} <= names
+    sources = [path for path in (ROOT / "src").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert {str(path.relative_to(ROOT / "src")) for path in sources} <= names
     assert {"besom/py.typed", "hydra_plugins/besom_sweeper/besom_sweeper.py"} <= names
     assert "hydra_plugins/__init__.py" not in names, "other plugins share that namespace"
     assert {name.split("/")[0] for name in names} == {"besom", "hydra_plugins", f"besom-{PROJECT['version']}.dist-info"}

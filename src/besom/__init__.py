@@ -29,5 +29,7 @@ def load_model(run_id: str, *, tracking_uri: str | None = None) -> SavedModel:
     with tempfile.TemporaryDirectory() as folder:
         Runs(location).download(run_id, folder)
         if not (Path(folder) / DESCRIPTION).exists():
-            raise RunNotFound(f"run '{run_id}' left no model; it did not finish, or its model is not one of besom.models")
+            raise RunNotFound(
+                f"run '{run_id}' left no model; it did not finish, or its model is not one of besom.models"
+            )
         return load(Path(folder))

@@ -15,6 +15,7 @@ from typing import NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -73,7 +74,13 @@ def _refuse(message: str) -> NoReturn:
     raise ConfigError(f"{message}; see besom train --hydra-help")
 
 
-def run(folders: Sequence[Path], config_name: str, words: Words) -> None:
+def without_ranges(overrides: Sequence[str]) -> list[str]:
+    """Leave out what a sweep chooses: `choice(…)`, `interval(…)` and the like."""
+    parser = OverridesParser.create()
+    return [text for text in overrides if not parser.parse_override(text).is_sweep_override()]
+
+
+def run(folders: Sequence[Path], config_name: str, arguments: Sequence[str]) -> None:
     """Run the app with these folders as its search path, first one first."""
     register_schemas()
     first, *others = dict.fromkeys(folder.resolve() for folder in folders)
@@ -81,11 +88,11 @@ def run(folders: Sequence[Path], config_name: str, words: Words) -> None:
         train_task
     )
     try:
-        with _command_line([*words.overrides, *words.flags]), search_path(others):
+        with _command_line(arguments), search_path(others):
             app()
     except _Ended as ended:
         raise ended.error from ended
-    except (BesomError, HydraException, OmegaConfBaseException, YAMLError):
+    except (BesomError, HydraException, OmegaConfBaseException, YAMLError, BrokenPipeError):
         raise
     except Exception as error:
         if not _raised_while_composing(error):

@@ -78,13 +78,14 @@ More: besom sweep --help. What a config may hold: besom train --help.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `besom` and return its exit code."""
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        try:
+            code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        except SystemExit as stopped:  # argparse and Hydra, after --help and the like
+            code = USAGE if stopped.code else 0
         sys.stdout.flush()
         return code
     except (Interrupted, KeyboardInterrupt):
         return INTERRUPTED
-    except SystemExit as stopped:  # argparse and Hydra, after --help and the like
-        return USAGE if stopped.code else 0
     except BrokenPipeError:  # `besom train --cfg job | head`: whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -124,7 +125,7 @@ def train(arguments: list[str]) -> int:
     from besom import app
 
     words = app.Words.read(arguments)
-    app.run([*words.folders, conf_dir()], "train", words)
+    app.run([*words.folders, conf_dir()], "train", [*words.overrides, *words.flags])
     return 0
 
 
@@ -147,12 +148,14 @@ def sweep(arguments: list[str]) -> int:
         return 0
     if words.options.run:
         raise ConfigError("--run: a sweep is many runs; leave it out, or use besom train")
-    words.overrides.remove(name)
-    if not any(word.startswith("hydra/sweeper=") for word in words.overrides):
-        words.overrides.append("hydra/sweeper=besom")
-    if not words.only_shows:
-        words.flags.append("--multirun")
-    app.run(sweep_search_path(file, words.folders), file.stem, words)
+    overrides = [word for word in words.overrides if word != name]
+    if words.only_shows:
+        overrides, flags = app.without_ranges(overrides), words.flags
+    else:
+        flags = [*words.flags, "--multirun"]
+    if not any(word.startswith("hydra/sweeper=") for word in overrides):
+        overrides.append("hydra/sweeper=besom")
+    app.run(sweep_search_path(file, words.folders), file.stem, [*overrides, *flags])
     return 0
 
 
@@ -166,6 +169,7 @@ def reproduce(arguments: list[str]) -> int:
         "each difference in code, versions, device and data. The new run is recorded beside the old one.",
         epilog="examples:\n"
         "  besom reproduce 4ba3b408759b42e99d4b0cad8ea04da9\n"
+        "  besom reproduce RUN_ID; echo $?                                      0: bit-exact, 1: it differs\n"
         "  MLFLOW_TRACKING_URI=http://127.0.0.1:5000 besom reproduce RUN_ID       a run on a server\n",
     )
     parser.add_argument(
@@ -192,7 +196,7 @@ def ui(arguments: list[str]) -> int:
         "  besom ui --port 5001\n"
         "  besom ui --host 0.0.0.0        for other machines as well: anyone who reaches the port can read the runs\n",
     )
-    parser.add_argument("--port", type=int, default=5000, help="the port to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=5000, help="the port to listen on (default: %(default)s)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="the address to bind to (default: %(default)s, this machine only)"
     )
@@ -203,6 +207,12 @@ def ui(arguments: list[str]) -> int:
     from besom.tracking.store import Location
 
     return serve(Location.default(), host=options.host, port=options.port, console=Console())
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port; choose 1 to 65535")
+    return int(text)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -57,17 +57,17 @@ def answer(arguments: Sequence[str]) -> int:
     if suggestions is not None:
         sys.stdout.write(" ".join(word for word in suggestions if word.startswith(typed.word)) + "\n")
         return 0
-    from besom.app import Words, run
+    from besom.app import run
 
     asked = ["--shell-completion", *arguments[1:]]
     if not querying:
-        run([conf_dir()], "train", Words.read(asked))
+        run([conf_dir()], "train", asked)
         return 0
     # A completion has nowhere to put an error: a line that cannot be composed has no suggestions.
     with contextlib.suppress(Exception, SystemExit):
         folders, name, overrides = _hydras(typed)
         os.environ["COMP_LINE"] = " ".join(["besom", *overrides, typed.word])
-        run(folders, name, Words.read(asked))
+        run(folders, name, asked)
     return 0
 
 

@@ -350,31 +350,49 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 def recordable(config: DictConfig) -> dict[str, Any]:
     """Return the config as it may be recorded: resolved, but for what came from the environment.
 
-    `${oc.env:…}` stays as it is written, so that no value of an environment variable reaches a run, and
-    the same config works on another machine. Passwords in URIs are masked.
+    `${oc.env:…}`, and whatever refers to it, stays as it is written, so that no value of an environment variable
+    reaches a run, and the same config works on another machine. Passwords in URIs are masked.
     """
 
-    def visit(node: Any, raw: Any) -> Any:
-        if isinstance(raw, dict):
-            return {str(key): visit(node[key], value) for key, value in raw.items()}
-        if isinstance(raw, list):
-            return [visit(node[index], value) for index, value in enumerate(raw)]
-        return mask(node) if isinstance(node, str) else node
+    written = OmegaConf.to_container(config, resolve=False)
+    secrets = [str(value) for value in _from_environment(config, written) if value not in (None, "")]
 
-    def plain(node: Any, raw: Any) -> Any:
-        if isinstance(raw, str) and "${oc.env:" in raw:
-            return raw
-        if isinstance(node, DictConfig) and isinstance(raw, dict):
-            return {str(key): plain(_get(node, key), value) for key, value in raw.items()}
-        if isinstance(node, ListConfig) and isinstance(raw, list):
-            return [plain(node[index], value) for index, value in enumerate(raw)]
-        if isinstance(node, DictConfig | ListConfig):
-            return OmegaConf.to_container(node, resolve=True)
-        return node
+    def plain(node: Any, text: Any) -> Any:
+        if isinstance(node, DictConfig) and isinstance(text, dict):
+            return {str(key): plain(_get(node, key), value) for key, value in text.items()}
+        if isinstance(node, ListConfig) and isinstance(text, list):
+            return [plain(node[index], value) for index, value in enumerate(text)]
+        value = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
+        if isinstance(text, str) and "${" in text and (_ENV in text or any(one in str(value) for one in secrets)):
+            return text
+        return value
 
-    raw = OmegaConf.to_container(config, resolve=False)
-    values = plain(config, raw)
-    return {str(key): value for key, value in visit(values, values).items()}
+    masked = _masked(plain(config, written))
+    assert isinstance(masked, dict)
+    return masked
+
+
+_ENV = "${oc.env:"
+
+
+def _from_environment(node: Any, text: Any) -> Iterator[Any]:
+    """Yield the values of environment variables in a config; `text` is the config as it is written."""
+    if isinstance(node, DictConfig) and isinstance(text, dict):
+        for key, value in text.items():
+            yield from _from_environment(_get(node, key), value)
+    elif isinstance(node, ListConfig) and isinstance(text, list):
+        for index, value in enumerate(text):
+            yield from _from_environment(node[index], value)
+    elif isinstance(text, str) and _ENV in text:
+        yield node
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _masked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return mask(value) if isinstance(value, str) else value
 
 
 def _get(node: DictConfig, key: Any) -> Any:

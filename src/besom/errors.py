@@ -70,4 +70,5 @@ def one_of(wrong: str, known: Iterable[str]) -> str:
 
 def closest(wrong: str, known: Sequence[str]) -> str | None:
     """Return the name that was probably meant, if there is one."""
-    return next(iter(difflib.get_close_matches(wrong, known, n=1)), None)
+    begun = [name for name in known if wrong and name.startswith(wrong)]
+    return next(iter([*begun, *difflib.get_close_matches(wrong, known, n=1)]), None)

@@ -43,13 +43,14 @@ def find_sweep(name: str, user: Sequence[Path]) -> Path:
             return (folder / f"{name}.yaml").absolute()
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.name != name:
-        if not path.is_file():
+        found = path if path.is_file() else path.with_name(f"{path.name}.yaml")
+        if not found.is_file():
             raise ConfigError(
                 f"sweep file {name} does not exist; name a file, or one of {', '.join(sweep_names(user))}"
             )
-        if path.suffix != ".yaml":
+        if found.suffix != ".yaml":
             raise ConfigError(f"sweep file {name}: Hydra reads only files that end with .yaml; rename it")
-        return path.absolute()
+        return found.absolute()
     raise ConfigError(f"sweep '{name}' does not exist; {one_of(name, sweep_names(user))}; a path works too")
 
 

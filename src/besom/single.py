@@ -25,7 +25,7 @@ from besom.tracking.recorder import Recorder, RunCard, Status
 from besom.tracking.store import Location
 from besom.workers.devices import find_slots
 from besom.workers.messages import Assignment, Bundle, Finished, Reported, Started, State
-from besom.workers.pool import Died, WorkerPool
+from besom.workers.pool import Died, Launcher, WorkerPool, launch
 
 EXPERIMENT = "train"
 _TRIAL = 0
@@ -43,7 +43,13 @@ class SingleRun:
 
 
 def run_single(
-    config: DictConfig, *, name: str, tags: Mapping[str, str], location: Location, console: Console
+    config: DictConfig,
+    *,
+    name: str,
+    tags: Mapping[str, str],
+    location: Location,
+    console: Console,
+    launcher: Launcher = launch,
 ) -> SingleRun:
     """Train a composed config in a fresh worker and record it.
 
@@ -65,7 +71,7 @@ def run_single(
     )
     recorder = Recorder(location, config.tracking.experiment or EXPERIMENT) if config.tracking.enabled else NoRecorder()
     try:
-        with WorkerPool([slot], logs=location.directory / "logs" / "train") as pool, recorder:
+        with WorkerPool([slot], logs=location.directory / "logs" / "train", launcher=launcher) as pool, recorder:
             assignment = Assignment(trial=_TRIAL, config=plain, directory=scratch)
             pool.submit(slot, Bundle(assignments=(assignment,)))
             _follow(run, pool, recorder, card, console, epochs=config.trainer.max_epochs)
@@ -105,18 +111,18 @@ def _follow(
                             trial=_TRIAL, state=State.FAIL, duration_s=0.0, reason=reason, user_error=True
                         )
     if run.about:
-        _record_end(run, recorder, killed=run.finished is None)
+        _record_end(run, recorder, objective=card.config["objective"])
     if run.finished is None:
         recorder.flush()
         raise Interrupted
 
 
-def _record_end(run: SingleRun, recorder: Recorder, *, killed: bool) -> None:
+def _record_end(run: SingleRun, recorder: Recorder, *, objective: str) -> None:
     finished = run.finished
-    if finished is None or killed:
+    if finished is None:
         recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": "INTERRUPTED"})
     elif finished.state is State.COMPLETE:
-        best = {"best/objective": finished.value} if finished.value is not None else {}
+        best = {f"best/{objective}": finished.value} if finished.value is not None else {}
         tags = {"besom.state": "COMPLETE", "besom.best_epoch": str(finished.best_epoch)}
         recorder.finish(_TRIAL, Status.FINISHED, metrics={**best, **finished.summary}, tags=tags)
     else:

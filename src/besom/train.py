@@ -10,8 +10,10 @@ import inspect
 import logging
 import math
 import platform
+import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -20,6 +22,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from torch import Tensor
@@ -57,10 +60,11 @@ def train(config: Mapping[str, Any], *, started: Started, report: Report, direct
     that comes to nothing.
     """
     torch.set_num_threads(config["threads"])
-    data = build_data(config)
-    model = build_model(config, data)
-    best = BestEpoch(config["objective"], config["direction"], report)
-    trainer = build_trainer(config, best)
+    with _targets_exist():
+        data = build_data(config)
+        model = build_model(config, data)
+        best = BestEpoch(config["objective"], config["direction"], report)
+        trainer = build_trainer(config, best)
     started(describe(data, model, trainer))
 
     trainer.fit(model, datamodule=data)
@@ -68,6 +72,17 @@ def train(config: Mapping[str, Any], *, started: Started, report: Report, direct
     summary = evaluate(trainer, model, data) if config["test"] else {}
     save(model, data, config["model"], directory)
     return Result(value=best.value, best_epoch=best.epoch, summary=summary)
+
+
+@contextmanager
+def _targets_exist() -> Iterator[None]:
+    try:
+        yield
+    except InstantiationException as error:
+        target = re.match(r"Error locating target '([^']*)'", str(error))
+        if target is None:
+            raise
+        raise ConfigError(f"_target_: {target[1]} cannot be imported; check the name and the installation") from error
 
 
 def build_data(config: Mapping[str, Any]) -> pl.LightningDataModule:
@@ -99,11 +114,15 @@ def _parameters(target: str) -> set[str]:
     from hydra.utils import get_object
 
     try:
-        return set(inspect.signature(get_object(target)).parameters)
+        found = get_object(target)
     except (ImportError, ValueError) as error:
         raise ConfigError(
             f"model._target_: {target} cannot be imported; check the name and the installation"
         ) from error
+    try:
+        return set(inspect.signature(found).parameters)
+    except (TypeError, ValueError):  # something built in, or nothing that can be called
+        return set()
 
 
 def build_trainer(config: Mapping[str, Any], best: BestEpoch) -> pl.Trainer:

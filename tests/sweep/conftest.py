@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +30,7 @@ def small_app(tmp_path_factory: pytest.TempPathFactory, load_app: Callable[..., 
     return load_app(folder, "config")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_spec() -> Callable[..., SweepSpec]:
     """A sweep of 4 trials that maximizes val/acc, but for what the test changes."""
 

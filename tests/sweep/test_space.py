@@ -285,12 +285,12 @@ def test_a_condition_that_can_never_hold_is_refused(read: Read, params: str, con
 
 
 def test_a_condition_without_parameters_is_refused(read: Read):
-    with pytest.raises(ConfigError, match="digits.yaml: when: 'model=mlp' needs parameters below it"):
+    with pytest.raises(ConfigError, match=r"digits\.yaml: when: 'model=mlp' needs parameters below it"):
         read({"model": MODEL}, {"model=mlp": None})
 
 
 def test_a_condition_that_is_no_override_is_refused(read: Read):
-    with pytest.raises(ConfigError, match="digits.yaml: when: model"):
+    with pytest.raises(ConfigError, match=r"digits\.yaml: when: model"):
         read({"model": MODEL}, {"model": {"depth": "range(1, 4)"}})
 
 

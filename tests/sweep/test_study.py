@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from tests.conftest import App
 
 MakeSpec = Callable[..., SweepSpec]
 
-# TPE proper from the fourth trial on.
-TPE = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 3, "group": True, "multivariate": True}
+# TPE proper from the third trial on.
+TPE = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 2, "group": True, "multivariate": True}
 PARAMS = {"rate": "tag(log, interval(1e-3, 1))", "db": "choice(small, large)"}
 WHEN = {"db=large": {"db.shards": "range(1, 9)"}}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def space(small_app: App) -> SearchSpace:
     return SpaceParser(small_app[0], source="digits.yaml").space(PARAMS, WHEN)[0]
 
@@ -82,17 +82,21 @@ def test_failures_count_and_interrupted_trials_do_not(make_spec: MakeSpec, space
         assert book.done == 1
 
 
-@pytest.mark.parametrize("clean", [True, False], ids=["put back", "killed"])
-@pytest.mark.parametrize("told", [0, 2, 5])
-def test_a_sweep_that_was_stopped_asks_what_it_would_have_asked(
-    make_spec: MakeSpec, space: SearchSpace, tmp_path: Path, told: int, clean: bool
-):
-    spec = make_spec(n_trials=8, sampler=TPE, seed=3)
-    with open_study(spec, space, tmp_path / "whole") as book:
-        whole = run(book, spec)
+@pytest.fixture(scope="session")
+def whole(make_spec: MakeSpec, space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> list[Params]:
+    """What a study of 6 trials asks when nobody stops it."""
+    spec = make_spec(n_trials=6, sampler=TPE, seed=3)
+    with open_study(spec, space, tmp_path_factory.mktemp("whole")) as book:
+        return run(book, spec)
 
+
+@pytest.mark.parametrize(("told", "clean"), [(0, True), (1, False), (3, True), (4, False)])
+def test_a_sweep_that_was_stopped_asks_what_it_would_have_asked(
+    make_spec: MakeSpec, space: SearchSpace, whole: list[Params], tmp_path: Path, told: int, clean: bool
+):
+    spec = make_spec(n_trials=6, sampler=TPE, seed=3)
     first: list[Params] = []
-    with open_study(spec, space, tmp_path / "stopped") as book:
+    with open_study(spec, space, tmp_path) as book:
         current = book.ask()
         for _ in range(told):
             ahead = book.ask()
@@ -103,11 +107,11 @@ def test_a_sweep_that_was_stopped_asks_what_it_would_have_asked(
         if clean:
             book.interrupt(current.trial)
             book.interrupt(ahead.trial)
-    with open_study(spec, space, tmp_path / "stopped") as book:
+    with open_study(spec, space, tmp_path) as book:
         assert book.done == told
         assert TrialState.RUNNING not in states(book.study)
         assert first + run(book, spec) == whole
-        assert book.done == 8
+        assert book.done == 6
 
 
 def test_two_studies_with_one_seed_ask_the_same_and_with_another_seed_something_else(
@@ -163,24 +167,26 @@ def test_a_second_parent_is_refused_with_the_process_id_of_the_first(
         pass
 
 
-def test_two_sweeps_may_make_the_database_at_the_same_time(tmp_path: Path):
-    code = f"""
+RACER = """
 import sys
 from pathlib import Path
 from besom.sweep.space import SearchSpace
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import open_study
-spec = SweepSpec(study_name=sys.argv[1], objective="val/acc", direction="maximize", n_trials=1, timeout_s=None,
-    sampler={{}}, seed=0, storage=None, devices="cpu", trials_per_device=1, n_jobs=None, max_failure_rate=1.0,
-    source="x.yaml")
+
+spec = SweepSpec(
+    study_name=sys.argv[1], objective="val/acc", direction="maximize", n_trials=1, timeout_s=None, sampler={}, seed=0,
+    storage=None, devices="cpu", trials_per_device=1, n_jobs=None, max_failure_rate=1.0, source="x.yaml",
+)
+print("ready", flush=True)
 sys.stdin.readline()
-with open_study(spec, SearchSpace(parameters=()), Path({str(tmp_path)!r})) as book:
+with open_study(spec, SearchSpace(parameters=()), Path(sys.argv[2])) as book:
     book.tell(book.ask().trial, 1.0)
 """
-    racers = [subprocess.Popen([sys.executable, "-c", code, name], stdin=subprocess.PIPE) for name in "abc"]
-    for racer in racers:
-        racer.communicate(b"\n")
-    assert [racer.returncode for racer in racers] == [0, 0, 0]
+
+
+def test_sweeps_that_start_at_once_may_all_make_the_database(tmp_path: Path, start_line: Callable[..., list[int]]):
+    assert start_line([[sys.executable, "-c", RACER, name, str(tmp_path)] for name in "abc"]) == [0, 0, 0]
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + b"torn" * 300])
@@ -188,8 +194,9 @@ def test_a_broken_database_is_refused_and_left_as_it_is(
     make_spec: MakeSpec, space: SearchSpace, tmp_path: Path, content: bytes
 ):
     (tmp_path / "optuna.db").write_bytes(content)
-    with pytest.raises(StoreError, match=r"optuna\.db: cannot be used") as refused, open_study(
-        make_spec(), space, tmp_path
+    with (
+        pytest.raises(StoreError, match=r"optuna\.db: cannot be used") as refused,
+        open_study(make_spec(), space, tmp_path),
     ):
         pass
     assert "\n" not in str(refused.value)
@@ -236,11 +243,11 @@ def test_samplers_are_chosen_by_target_and_finish_a_study(
 
 def test_the_points_of_a_sequence_go_on_after_a_resume(make_spec: MakeSpec, space: SearchSpace, tmp_path: Path):
     sampler = {"_target_": "optuna.samplers.QMCSampler", "scramble": True, "warn_independent_sampling": False}
-    spec = make_spec(sampler=sampler, n_trials=6)
+    spec = make_spec(sampler=sampler, n_trials=4)
     with open_study(spec, space, tmp_path / "whole") as book:
         whole = run(book, spec)
     first: list[Params] = []
-    for n_trials in (3, 6):
+    for n_trials in (2, 4):
         shorter = make_spec(sampler=sampler, n_trials=n_trials)
         with open_study(shorter, space, tmp_path / "parts") as book:
             first += run(book, shorter)
@@ -266,14 +273,10 @@ def test_a_sampler_that_cannot_be_built_is_refused_with_the_remedy(
     assert "\n" not in str(refused.value)
 
 
-def test_a_sampler_whose_package_is_missing_says_which(make_spec: MakeSpec):
-    try:
-        import cmaes  # noqa: F401
-    except ImportError:
-        with pytest.raises(ConfigError, match="cmaes"):
-            build_sampler(make_spec(sampler={"_target_": "optuna.samplers.CmaEsSampler"}), 0)
-    else:
-        pytest.skip("cmaes is installed here")
+@pytest.mark.skipif(find_spec("cmaes") is not None, reason="cmaes is installed here")
+def test_a_sampler_whose_package_is_missing_says_which_before_the_sweep_starts(make_spec: MakeSpec):
+    with pytest.raises(ConfigError, match="CmaEsSampler needs a package more: pip install cmaes"):
+        build_sampler(make_spec(sampler={"_target_": "optuna.samplers.CmaEsSampler"}), 0)
 
 
 def test_the_studys_database_is_one_that_optuna_opens(make_spec: MakeSpec, space: SearchSpace, tmp_path: Path):

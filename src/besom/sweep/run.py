@@ -26,7 +26,7 @@ from besom.tracking.nothing import NoRecorder
 from besom.tracking.provenance import code_tags
 from besom.tracking.recorder import Recorder, Status
 from besom.tracking.store import Location
-from besom.tracking.views import runs_table, view_key
+from besom.tracking.views import runs_table, saved_view, view_key
 from besom.workers.devices import Slot, find_slots
 from besom.workers.pool import WorkerPool
 
@@ -65,12 +65,12 @@ def run_sweep(
         pool = stack.enter_context(WorkerPool(slots, logs=location.directory / "logs" / spec.folder))
         composer = Composer(loader, config, fixed)
         _check_examples(space, composer, spec)
+        book = stack.enter_context(open_study(spec, space, location.directory))
         recorder = stack.enter_context(
             Recorder(location, config.tracking.experiment or spec.study_name)
             if config.tracking.enabled
             else NoRecorder()
         )
-        book = stack.enter_context(open_study(spec, space, location.directory))
         shutil.rmtree(scratch, ignore_errors=True)  # what a parent that was killed left behind
         _announce(console, spec, space, slots, book)
         failure: Exception | None = None
@@ -127,18 +127,14 @@ def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: Se
     parent = recorder.open_study(spec.study_name, run_id=book.study.user_attrs.get(_RUN_ID), tags=tags, note=note)
     if parent and parent != book.study.user_attrs.get(_RUN_ID):
         book.study.set_user_attr(_RUN_ID, parent)
-    part, _, name = spec.objective.partition("/")
-    others = [f"{other}/{name}" for other in ("train", "val") if other != part]
-    recorder.view(
-        view_key(spec.study_name),
-        runs_table(
-            parent_run_id=parent,
-            objective=f"best/{spec.objective}",
-            direction=spec.direction,
-            params=space.keys,
-            metrics=[spec.objective, *others, "train/loss", "val/loss"],
-        ),
+    table = runs_table(
+        study=spec.study_name,
+        parent_run_id=parent,
+        objective=spec.objective,
+        direction=spec.direction,
+        examples=list(space.examples()),
     )
+    recorder.view(view_key(spec.study_name), saved_view(spec.study_name, table))
 
 
 def _board(console: Console, spec: SweepSpec, slots: Sequence[Slot], book: StudyBook) -> LiveBoard:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ _DEFAULT_SAMPLER: Mapping[str, Any] = {
 }
 # Samplers whose points form one sequence: another seed per trial would tear it apart.
 _SEQUENCES = ("GridSampler", "QMCSampler")
+# What Optuna imports only when the sampler first needs it: in the middle of a sweep.
+_NEEDS: Mapping[str, str] = {"CmaEsSampler": "cmaes"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +174,11 @@ def build_sampler(spec: SweepSpec, position: int) -> BaseSampler:
         raise ConfigError(
             f"{where}: {config['_target_']} does not exist; use optuna.samplers. followed by one of {known}"
         ) from error
+    if not issubclass(target, BaseSampler):
+        raise ConfigError(f"{where}: {config['_target_']} is not an Optuna sampler; name one of optuna.samplers")
+    package = _NEEDS.get(target.__name__)
+    if package is not None and find_spec(package) is None:
+        raise ConfigError(f"{where}: {config['_target_']} needs a package more: pip install {package}")
     seed = config.pop("seed", None)
     seed = spec.seed if seed is None else int(seed)
     if "seed" in inspect.signature(target).parameters:
@@ -179,11 +187,9 @@ def build_sampler(spec: SweepSpec, position: int) -> BaseSampler:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = instantiate(config, _convert_="all")
+            sampler: BaseSampler = instantiate(config, _convert_="all")
     except InstantiationException as error:
         raise ConfigError(f"{where}: {_cause(error)}; see Optuna's page on {config['_target_']}") from error
-    if not isinstance(sampler, BaseSampler):
-        raise ConfigError(f"{where}: {config['_target_']} is not an Optuna sampler; name one of optuna.samplers")
     return sampler
 
 

@@ -28,8 +28,9 @@ def code_tags() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """The command as it was typed, passwords masked."""
-    return mask(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    """The command as it was typed, passwords masked; sys.argv holds what was made of it for Hydra."""
+    program, *arguments = sys.orig_argv[1:] or sys.argv
+    return mask(shlex.join([Path(program).name, *arguments]))
 
 
 def _git(*arguments: str) -> str:

@@ -1,106 +1,148 @@
-"""`besom ui`: MLflow's server with light settings, bound to this machine, and the link that is worth opening."""
+"""`besom ui`: MLflow's own web app with light settings, on this machine only, and the link that is worth opening.
+
+It runs in this process. `mlflow server` imports MLflow twice more, in a process that starts a process, takes three
+times as long to answer, and can be left behind.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import uvicorn  # before mlflow.server, which checks Host headers only if it finds a server imported
 from rich.console import Console
 
 from besom.errors import BesomError
 from besom.tracking.runs import Runs
-from besom.tracking.store import Location
-from besom.tracking.views import study_link
+from besom.tracking.store import Location, connect
+from besom.tracking.views import landing_page, runs_link, study_link
 
-START_TIMEOUT_S = 120.0
-# MLflow's defaults are four workers and a job runner: three times the start-up time, five times the memory.
 _LIGHT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a second server, for evaluating prompts
 }
+_STOP_WITHIN_S = 2
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def serve(location: Location, *, host: str, port: int, console: Console) -> int:
-    """Run the UI until ctrl-C; print the link to the latest study once the server answers.
+    """Run the UI until ctrl-C or SIGTERM; print the link to the latest study once the server answers.
 
-    Raises StoreError when nothing is recorded yet, BesomError when the port is in use or the server does not start.
+    Where the runs are on a tracking server, its link is printed, and that is all.
+
+    Raises StoreError when nothing is recorded yet, BesomError when the port is in use.
     """
-    runs = Runs(location)
-    study = runs.latest_study()
-    if location.uri.startswith(("http://", "https://")):
-        base = location.uri.rstrip("/")
-        console.print(study_link(base, study.experiment_id, study.name) if study else base, soft_wrap=True)
-        return 0
-    _check_free(host, port)
-    server = subprocess.Popen(
-        [
-            sys.executable, "-m", "mlflow", "server", "--backend-store-uri", location.uri,
-            "--default-artifact-root", location.artifacts.as_uri(),
-            "--host", host, "--port", str(port), "--workers", "1",
-        ],
-        env={**os.environ, **_LIGHT},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        process_group=0,
-    )  # fmt: skip
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    base = f"http://{host}:{port}"
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        console.print(f"starting the MLflow UI on {location.directory} …", highlight=False)
-        _await(server, base)
-        link = study_link(base, study.experiment_id, study.name) if study else f"{base}/?workflowType=machine_learning"
-        what = f"study {study.name}" if study else "all runs"
-        console.print(f"{what}: {link}", highlight=False, soft_wrap=True)
-        console.print("ctrl-C ends it", highlight=False)
-        server.wait()
-        raise BesomError("the MLflow server ended by itself; start it again")
+        if location.uri.startswith(("http://", "https://")):
+            _tell(console, *landing(location, location.uri.rstrip("/")))
+        else:
+            _serve_here(location, host, port, console)
     except KeyboardInterrupt:
-        return 0
+        pass
     finally:
-        _end(server)
+        signal.signal(signal.SIGTERM, before)
+    return 0
 
 
-def _as_interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _serve_here(location: Location, host: str, port: int, console: Console) -> None:
+    with _bound(host, port) as listener:
+        what, link = landing(location, _url(host, port))
+        log = location.directory / "logs" / "ui.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+
+        def ready() -> None:
+            _tell(console, what, link)
+            console.print(f"ctrl-C ends it; its log is {log}", highlight=False, soft_wrap=True)
+
+        console.print(f"starting the MLflow UI on {location.directory} …", highlight=False, soft_wrap=True)
+        run(partial(_app, location), listener, log=log, ready=ready)
 
 
-def _check_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def run(make_app: Callable[[], Any], listener: socket.socket, *, log: Path, ready: Callable[[], None]) -> None:
+    """Serve an ASGI app on a bound socket until ctrl-C; call `ready` once it answers. Its log goes to a file.
+
+    Raises BesomError with the last line of the log when it does not start.
+    """
+    with log.open("w", buffering=1, encoding="utf-8") as lines, redirect_stderr(lines):
+        server = _Server(make_app(), ready)
+        with suppress(SystemExit):  # how uvicorn says that it did not start
+            server.run(sockets=[listener])
+    if not server.started:
+        last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] or ["no message"]
+        raise BesomError(f"the MLflow UI did not start: {last[0]}; its log is {log}")
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    """Take the port before anything slow happens; who comes early waits."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise BesomError(f"--host {host}: {error.strerror}; name an address of this machine") from error
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            listener.bind(address)
+            listener.listen()
         except OSError as error:
-            raise BesomError(
-                f"{host}:{port}: {error.strerror}; choose another port: besom ui --port {port + 1}"
-            ) from error
+            port_is_the_problem = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            remedy = f"choose another: --port {port + 1}" if port_is_the_problem else "--host takes one of this machine"
+            raise BesomError(f"{host}:{port}: {error.strerror}; {remedy}") from error
+        yield listener
 
 
-def _await(server: subprocess.Popen[bytes], base: str) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            assert server.stderr is not None
-            last = server.stderr.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-            raise BesomError(f"the MLflow server did not start: {last[0]}")
-        try:
-            with urllib.request.urlopen(f"{base}/health", timeout=1):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise BesomError(f"the MLflow server did not answer within {START_TIMEOUT_S:.0f} s")
+def _url(host: str, port: int) -> str:
+    name = _EVERYWHERE.get(host, host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
-    if server.poll() is None:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
+def landing(location: Location, base: str) -> tuple[str, str]:
+    """What is worth opening, and its URL: the latest study, else the latest run's experiment.
+
+    Raises StoreError when there is no store yet, or it cannot be used.
+    """
+    study = Runs(location).latest_study()
+    if study is not None:
+        return f"study {study.name}", study_link(base, study.experiment_id, study.name)
+    client = connect(location)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=1)
+    return ("all runs", runs_link(base, runs[0].info.experiment_id)) if runs else ("no runs yet", base)
+
+
+def _tell(console: Console, what: str, link: str) -> None:
+    console.print(f"{what}: {link}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _app(location: Location) -> Any:
+    os.environ.update(_LIGHT)
+    from mlflow.server import app as pages
+    from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
+    from mlflow.server.fastapi_app import app
+
+    os.environ[BACKEND_STORE_URI_ENV_VAR] = location.uri
+    os.environ[ARTIFACT_ROOT_ENV_VAR] = location.artifacts.as_uri()
+    index = Path(str(pages.static_folder), "index.html").read_text(encoding="utf-8")
+    pages.view_functions["serve"] = partial(landing_page, index)
+    return app
+
+
+class _Server(uvicorn.Server):
+    """Calls `ready` once it answers."""
+
+    def __init__(self, app: Any, ready: Callable[[], None]) -> None:
+        super().__init__(uvicorn.Config(app, access_log=False, timeout_graceful_shutdown=_STOP_WITHIN_S))
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from besom.config import mask
 from besom.errors import StoreError
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 # Before mlflow is imported, wherever that happens first.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+_REACHABLE_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +79,7 @@ class Location:
             ) from error
         if self.is_local and self.database.exists():
             _check_sqlite(self.database)
+        _check_reachable(self.uri)
 
 
 def local_uri(directory: Path) -> str:
@@ -90,6 +97,21 @@ def _check_sqlite(path: Path) -> None:
         ) from error
 
 
+def _check_reachable(uri: str) -> None:
+    # MLflow by itself tries a server that is not there for four minutes.
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or parts.hostname is None or parts.scheme in getproxies():
+        return
+    try:
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        socket.create_connection((parts.hostname, port), timeout=_REACHABLE_S).close()
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{mask(uri)}: no tracking server answers there ({getattr(error, 'strerror', None) or error}); "
+            "start it, or check tracking.uri and MLFLOW_TRACKING_URI"
+        ) from error
+
+
 def connect(location: Location, *, create: bool = True) -> MlflowClient:
     """Open the store; a local one is created on first use, in write-ahead mode. Takes seconds the first time.
 
@@ -99,8 +121,10 @@ def connect(location: Location, *, create: bool = True) -> MlflowClient:
         if not create and not location.database.exists():
             raise StoreError(f"{location.database}: there is nothing recorded yet; start with: besom train")
         location.prepare()
+    _check_reachable(location.uri)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)  # the first use tells of forty migrations otherwise
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it prints, a StoreError says
     from mlflow import MlflowClient
 
     with translated(location), _creating(location):

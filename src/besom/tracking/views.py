@@ -1,15 +1,21 @@
-"""Where the MLflow UI should open: a study's runs table, sorted by its objective, with the right columns.
+"""Where the MLflow UI should open: a study's runs table, best trial first, with the columns that matter.
 
-The state of a shared view is internal to MLflow: it was read off the UI of the pinned versions, and a browser
-test holds it. Everything that knows its shape is in this module.
+How MLflow's page keeps its views is internal to it: it was read off the UI of the pinned version, and a browser
+test holds it. Everything that knows its shape is here and in landing.js.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+_SHOWN_MAX = 30  # parameters; more columns than that are chosen in the UI
+_SECTION = "study"
 
 
 def view_key(study: str) -> str:
@@ -18,44 +24,104 @@ def view_key(study: str) -> str:
 
 
 def runs_table(
-    *, parent_run_id: str, objective: str, direction: str, params: Sequence[str], metrics: Sequence[str]
+    *, study: str, parent_run_id: str, objective: str, direction: str, examples: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The state of a runs table that shows a study's trials: best first, sampled params and metrics as columns."""
-    shown = [objective, *[name for name in metrics if name != objective]]
+    """The state of a runs table that shows a study's trials, best first.
+
+    Its columns are the trial's best objective, the sampled parameters, then what tells of overfitting: the objective
+    on the training part and the validation loss. `examples` are sampled parameters that name each parameter, and each
+    choice, at least once: a column is as wide as the longest. The table's charts are the parameters against the
+    best objective, and the objective by epoch.
+    """
+    best = f"best/{objective}"
+    params = list(dict.fromkeys(name for example in examples for name in example))[:_SHOWN_MAX]
+    columns = {f"metrics.`{best}`": _width(best, sorted_by=True)}
+    for name in params:
+        columns[f"params.`{name}`"] = _width(name, *(str(example[name]) for example in examples if name in example))
+    for name in (f"train/{objective.rpartition('/')[2]}", "val/loss"):
+        columns[f"metrics.`{name}`"] = _width(name)
+    widths = {
+        "attributes.`Run Name`": _width(f"{study}-000"),
+        "runDateAndNestInfo": 150,
+        **columns,
+        "duration": 80,
+    }
     return {
         "searchFilter": f"tags.`mlflow.parentRunId`='{parent_run_id}'",
-        "orderByKey": f"metrics.`{objective}`",
+        "orderByKey": f"metrics.`{best}`",
         "orderByAsc": direction == "minimize",
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",
         "datasetsFilter": [],
-        "selectedColumns": [
-            *[f"metrics.`{name}`" for name in shown],
-            *[f"params.`{name}`" for name in params],
-            "attributes.`Duration`",
-        ],
+        "selectedColumns": list(columns),
+        "columnOrder": list(widths),
+        "columnWidths": widths,
         "runsExpanded": {},
         "runsPinned": [],
         "runsHidden": [],
         "runsVisibilityMap": {},
-        "runsHiddenMode": "SHOWALL",
+        "runsHiddenMode": "SHOW_ALL",
         "viewMaximized": False,
         "runListHidden": False,
-        "isAccordionReordered": False,
-        "compareRunSections": [],
-        "compareRunCharts": [],
+        "isAccordionReordered": True,
+        "compareRunSections": [
+            {
+                "uuid": _SECTION,
+                "name": "Study",
+                "display": True,
+                "isReordered": False,
+                "deleted": False,
+                "isGenerated": False,
+                "columns": 2,
+            }
+        ],
+        "compareRunCharts": [
+            _chart("PARALLEL", selectedParams=_common(params, examples), selectedMetrics=[best], showAllRuns=True),
+            _chart("LINE", metricKey=objective, selectedMetricKeys=[objective], xAxisKey="step", lineSmoothness=0),
+        ],
     }
+
+
+def _width(*texts: str, sorted_by: bool = False) -> int:
+    """Pixels that a column needs for its header, perhaps with the sign that it is sorted by, and its values."""
+    return max(90, min(200, 30 + 7 * max(map(len, texts)))) + 16 * sorted_by
+
+
+def _common(params: Sequence[str], examples: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The parameters that every trial has: a trial without one of them is missing from parallel coordinates."""
+    return [name for name in params if all(name in example for example in examples)] or list(params)
+
+
+def _chart(kind: str, **settings: Any) -> dict[str, Any]:
+    return {
+        "uuid": f"{_SECTION}-{kind.lower()}",
+        "type": kind,
+        "metricSectionId": _SECTION,
+        "runsCountToCompare": 100,
+        "deleted": False,
+        "isGenerated": False,
+        **settings,
+    }
+
+
+def saved_view(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A view as an experiment keeps it in a tag; the UI's menu Views lists it by its name."""
+    now = int(time.time() * 1000)
+    return {"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
 
 
 def study_link(base: str, experiment_id: str, study: str) -> str:
     """The URL of a study's runs table; `workflowType` opens MLflow in its model-training mode."""
-    return (
-        f"{base}/?workflowType=machine_learning#/experiments/{experiment_id}/runs"
-        f"?viewStateShareKey={quote(view_key(study))}"
-    )
+    return f"{runs_link(base, experiment_id)}&viewStateShareKey={quote(view_key(study))}"
 
 
-def run_link(base: str, experiment_id: str, run_id: str) -> str:
-    """The URL of one run."""
-    return f"{base}/?workflowType=machine_learning#/experiments/{experiment_id}/runs/{run_id}"
+def runs_link(base: str, experiment_id: str) -> str:
+    """The URL of all runs of an experiment."""
+    return f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
+def landing_page(page: str) -> str:
+    """MLflow's page with our script ahead of its own."""
+    script = Path(__file__).with_name("landing.js").read_text(encoding="utf-8")
+    return page.replace("<head>", f"<head><script>{script}</script>", 1)

@@ -148,13 +148,13 @@ class WorkerPool:
         worker.process.kill()
         code = worker.process.wait()
         del self._workers[worker.slot]
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         if not worker.ready:
             # It would die again: stop instead of starting workers for ever.
-            raise BesomError(f"a worker was {how} before it was ready; its last words are in {worker.log}")
+            raise BesomError(f"a worker {how} before it was ready; {_last_words(worker.log)}")
         return Died(
             trials=tuple(sorted(worker.pending)),
-            reason=f"the worker (pid {worker.process.pid}) was {how}; its log is {worker.log}",
+            reason=f"the worker (pid {worker.process.pid}) {how}; its log is {worker.log}",
         )
 
     def _start(self, slot: Slot) -> _Worker:
@@ -163,3 +163,9 @@ class WorkerPool:
         worker = _Worker(slot, process, connection, log)
         self._workers[slot] = worker
         return worker
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"its last words: {last}; more in {log}" if last else f"its log is in {log}"

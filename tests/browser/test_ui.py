@@ -1,0 +1,255 @@
+"""What a person sees who opens the link that `besom ui` prints: in a real browser, on a real study.
+
+MLflow's UI is not ours, and what our views say to it is internal to it: these tests hold the pinned version to it.
+BESOM_SCREENSHOTS=docs/images makes the pictures of the documentation instead, on the whole of sweeps/digits.yaml.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from besom.locks import locked
+from besom.tracking.store import Location, connect
+from tests.running import BESOM, Ui, environment, running_ui
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Route
+
+pytestmark = pytest.mark.browser
+
+PICTURES = os.environ.get("BESOM_SCREENSHOTS")
+SIZE = {"width": 1400, "height": 800}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+OBJECTIVE = "metrics.`best/val/acc`"
+PARAMS = ("model", "optimizer", "optimizer.lr", "model.depth", "model.width", "model.activation")
+
+Trials = Mapping[str, Mapping[str, Any]]
+Visit = Callable[..., AbstractContextManager["Page"]]
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study of digits, recorded once for all test processes."""
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    root = tmp_path_factory.getbasetemp().parent if parallel else tmp_path_factory.getbasetemp()
+    folder = root / "browser-study"
+    small = ["hydra.sweeper.n_trials=6", "trainer.max_epochs=2", "hydra.sweeper.devices=cpu"]
+    with locked(root / "browser-study.lock", wait=True):
+        if not folder.exists():
+            folder.mkdir()
+            subprocess.run(
+                [*BESOM, "sweep", "digits", *([] if PICTURES else small)],
+                cwd=folder,
+                env=environment(),
+                check=True,
+                timeout=300,
+                stdout=subprocess.DEVNULL,
+            )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ui(study: Path) -> Iterator[Ui]:
+    with running_ui(study) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def trials(study: Path) -> Trials:
+    """What MLflow holds of the study: each trial's cells as the table should show them, by the run's id."""
+    client = connect(Location.of({"uri": None, "directory": study / "mlruns"}))
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`besom.trial` != ''", max_results=1000)
+    return {
+        run.info.run_id: {
+            **{f"metrics.`{name}`": value for name, value in run.data.metrics.items()},
+            **{f"params.`{name}`": run.data.params.get(name, "-") for name in PARAMS},
+        }
+        for run in runs
+    }
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra 'browser': playwright")
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"needs a Chromium on PATH: {', '.join(BROWSERS)}")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=program, args=list(QUIET))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, tmp_path: Path) -> Visit:
+    """Open a URL as someone who has never been there; nothing may be asked of any other machine."""
+
+    @contextmanager
+    def visiting(url: str, *, page_is: str | None = None) -> Iterator[Page]:
+        outside: list[str] = []
+
+        def pass_on(route: Route) -> None:
+            asked = urlsplit(route.request.url)
+            if asked.hostname not in ("127.0.0.1", None):
+                outside.append(route.request.url)
+                route.abort()
+            elif page_is is not None and asked.path == "/":
+                route.fulfill(body=page_is, content_type="text/html")
+            else:
+                route.continue_()
+
+        with browser.new_context(viewport={"width": 1920, "height": 1400}) as context:
+            context.route("**/*", pass_on)
+            page = context.new_page()
+            try:
+                page.goto(url, wait_until="domcontentloaded")
+                yield page
+            except Exception as error:
+                page.screenshot(path=tmp_path / "failed.png")
+                error.add_note(f"the page as it was: {tmp_path / 'failed.png'}")
+                raise
+        assert outside == []
+
+    return visiting
+
+
+def picture(page: Page, name: str) -> None:
+    if PICTURES:
+        page.set_viewport_size(SIZE)
+        page.wait_for_timeout(1000)
+        page.screenshot(path=Path(PICTURES) / name)
+
+
+def rows(page: Page, count: int) -> list[tuple[str, dict[str, str]]]:
+    """The table as it is shown, from the top: each row's run id, and its cells by their columns."""
+    page.wait_for_function(
+        "([column, count]) => document.querySelectorAll(`[row-id] [col-id='${column}']`).length >= count",
+        arg=[OBJECTIVE, count],
+    )
+    parts = page.evaluate(
+        """() => [...document.querySelectorAll("[role=row][row-id]")].map(row => [
+            Number(row.getAttribute("row-index")), row.getAttribute("row-id"),
+            [...row.querySelectorAll("[role=gridcell]")].map(cell => [cell.getAttribute("col-id"), cell.innerText])])"""
+    )
+    found: dict[int, tuple[str, dict[str, str]]] = {}
+    for index, run_id, cells in parts:  # a row comes in parts: what is pinned, and the rest
+        found.setdefault(index, (run_id, {}))[1].update(cells)
+    return [found[index] for index in sorted(found)]
+
+
+def columns(page: Page) -> list[str]:
+    """The table's columns, from the left, without the one to tick."""
+    headers = page.locator(".ag-header-cell[col-id*='`'], .ag-header-cell[col-id='duration']")
+    return [str(header.get_attribute("col-id")) for header in headers.all()]
+
+
+def test_the_printed_link_shows_the_trials_best_first(ui: Ui, trials: Trials, visit: Visit):
+    with visit(ui.link) as page:
+        shown = rows(page, len(trials))
+        assert {run_id for run_id, _ in shown} == set(trials)
+        assert len(shown) == len(trials)
+        best = [float(cells[OBJECTIVE]) for _, cells in shown]
+        assert best == sorted((trial[OBJECTIVE] for trial in trials.values()), reverse=True)
+        for run_id, cells in shown:
+            assert float(cells[OBJECTIVE]) == trials[run_id][OBJECTIVE]
+            assert float(cells["metrics.`val/loss`"]) == trials[run_id]["metrics.`val/loss`"]
+            assert {name: cells[f"params.`{name}`"] for name in PARAMS} == {
+                name: trials[run_id][f"params.`{name}`"] for name in PARAMS
+            }
+        picture(page, "runs-table.png")
+
+
+def test_the_columns_are_the_objective_the_parameters_and_what_tells_of_overfitting(
+    ui: Ui, trials: Trials, visit: Visit
+):
+    with visit(ui.link) as page:
+        rows(page, len(trials))
+        assert columns(page) == [
+            "attributes.`Run Name`",
+            OBJECTIVE,
+            *[f"params.`{name}`" for name in PARAMS],
+            "metrics.`train/acc`",
+            "metrics.`val/loss`",
+            "duration",
+        ]
+
+
+def test_a_first_visit_is_about_training_and_nothing_covers_the_table(ui: Ui, trials: Trials, visit: Visit):
+    with visit(ui.link) as page:
+        rows(page, len(trials))
+        assert page.get_by_text("Models", exact=True).is_visible()
+        assert not page.get_by_text("Judges", exact=True).is_visible()
+        assert not page.get_by_text("MLflow Assistant", exact=True).is_visible()
+        page.goto(f"{ui.base}/#/")
+        page.get_by_text("Recent Experiments").wait_for()
+        assert not page.get_by_text("collects usage data").is_visible()
+
+
+def test_the_table_is_still_there_when_one_comes_back_from_a_run(ui: Ui, trials: Trials, visit: Visit):
+    with visit(ui.link) as page:
+        before = rows(page, len(trials)), columns(page)
+        run_id = before[0][0][0]
+        page.locator(f"[row-id='{run_id}'] a[href*='{run_id}']").click()
+        page.get_by_text("About this run").wait_for()
+        page.go_back()
+        after = rows(page, len(trials)), columns(page)
+        assert [run_id for run_id, _ in after[0]] == [run_id for run_id, _ in before[0]]
+        assert after[1] == before[1]
+
+
+def test_on_a_server_of_mlflow_alone_the_link_shows_the_same_table(ui: Ui, trials: Trials, visit: Visit):
+    import mlflow.server
+
+    plain = Path(str(mlflow.server.app.static_folder), "index.html").read_text(encoding="utf-8")
+    with visit(ui.link, page_is=plain) as page:
+        page.get_by_text("viewing a shared view").wait_for()
+        assert {run_id for run_id, _ in rows(page, len(trials))} == set(trials)
+        assert columns(page)[1:3] == [OBJECTIVE, "params.`model`"]
+
+
+def test_the_charts_show_every_trial(ui: Ui, trials: Trials, visit: Visit):
+    with visit(f"{ui.link}&compareRunsMode=CHART") as page:
+        page.get_by_text("Parallel Coordinates").wait_for()
+        page.wait_for_function(
+            """names => {
+                const shown = [...document.querySelectorAll(".js-plotly-plot")].flatMap(plot => plot.data);
+                return new Set(shown.map(line => line.name)).size >= names;
+            }""",
+            arg=len(trials),
+        )
+
+
+def test_a_run_shows_its_metrics_and_its_figures(ui: Ui, trials: Trials, visit: Visit):
+    run_id, best = max(((run_id, trial[OBJECTIVE]) for run_id, trial in trials.items()), key=lambda pair: pair[1])
+    experiment = ui.link.partition("/experiments/")[2].partition("/")[0]
+    link = f"{ui.base}/#/experiments/{experiment}/runs/{run_id}"
+    with visit(link) as page:
+        for name in ("best/val/acc", "val/acc", "val/loss", "train/loss"):
+            page.get_by_role("link", name=name, exact=True).wait_for()
+        assert page.get_by_text(str(best), exact=True).first.is_visible()
+        picture(page, "run-page.png")
+        for figure in ("learning_curves.svg", "confusion_matrix.svg"):
+            page.goto(f"{link}/artifacts/{figure}")
+            page.wait_for_function(
+                "name => [...document.querySelectorAll('img')].some(img => img.alt == name && img.naturalWidth > 100)",
+                arg=figure,
+            )

@@ -1,0 +1,76 @@
+"""`besom` as a process of its own, for tests that want the whole of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BESOM = [sys.executable, "-m", "besom.cli"]
+
+
+@dataclass(frozen=True)
+class Ui:
+    """A `besom ui` that answers."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    port: int
+    link: str
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str = "/", **headers: str) -> tuple[int, str]:
+        request = urllib.request.Request(self.base + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return {**{name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}, **changes}
+
+
+@contextmanager
+def running_ui(folder: Path) -> Iterator[Ui]:
+    """Start `besom ui` in a folder and wait for its link."""
+    port = free_port()
+    process = subprocess.Popen(
+        [*BESOM, "ui", "--port", str(port)],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process, process.stdout as lines:
+        try:
+            said = ""
+            while "ctrl-C" not in said:
+                line = lines.readline()
+                assert line, f"besom ui ended: {said}"
+                said += line
+            found = re.search(r"http://\S+", said)
+            assert found is not None
+            yield Ui(process, folder, port, found[0])
+        finally:
+            process.kill()

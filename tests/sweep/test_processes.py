@@ -1,0 +1,219 @@
+"""Whole sweeps as a user starts them, with real worker processes, and what signals do to them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from besom.sweep.study import finished_trials
+from besom.tracking.store import Location
+
+T = TypeVar("T")
+
+ONE_SLOT = "hydra.sweeper.n_jobs=1"
+
+# Trials wait in their first epoch until the gate is open: so they are in mid-trial for as long as a test needs it.
+GATED = """
+import os, time
+from pathlib import Path
+from besom.models import MLPClassifier
+
+class Gated(MLPClassifier):
+    def on_train_epoch_start(self):
+        while not Path("gate").exists():
+            time.sleep(0.02)
+"""
+SWEEP = """
+defaults:
+  - train
+  - override data: digits
+  - override trainer: cpu
+  - override hydra/sweeper: besom
+  - _self_
+objective: val/acc
+direction: maximize
+model: {_target_: gated.Gated, width: 8, depth: 1}
+trainer: {max_epochs: 2}
+hydra:
+  sweeper:
+    n_trials: 3
+    n_jobs: 2
+    params: {optimizer.lr: "tag(log, interval(1e-3, 1e-1))"}
+"""
+
+
+def eventually(look: Callable[[], T], *, within_s: float = 90.0) -> T:
+    """What `look` finds, once it finds something."""
+    end = time.monotonic() + within_s
+    while not (found := look()):
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+    return found
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes among a process's children."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            command = status.with_name("cmdline").read_bytes()
+        except OSError:
+            continue  # it ended just now
+        if parent == pid and b"besom.workers.worker" in command:
+            found.append(int(status.parent.name))
+    return sorted(found)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Command:
+    """`besom sweep gated.yaml` in a folder, and what it recorded there."""
+
+    def __init__(self, folder: Path, location: Location) -> None:
+        self._folder = folder
+        self._location = location
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def start(self, *overrides: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "besom.cli", "sweep", "gated.yaml", *overrides],
+            cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": str(self._folder)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # a process group of its own, as a terminal would give it
+        )
+        self._processes.append(process)
+        return process
+
+    def complete(self, *overrides: str) -> str:
+        """Run the command to its end and return what it printed."""
+        process = self.start(*overrides)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        return output
+
+    def open_gate(self) -> None:
+        (self._folder / "gate").touch()
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+
+    @property
+    def study(self) -> optuna.Study:
+        return optuna.load_study(study_name="gated", storage=f"sqlite:///{self._location.directory / 'optuna.db'}")
+
+    def runs(self, *, parent: bool = False) -> list[Run]:
+        """The trials' runs, or the study's."""
+        client = MlflowClient(self._location.uri)
+        experiment = client.get_experiment_by_name("gated")
+        runs = client.search_runs([experiment.experiment_id]) if experiment else []
+        return [run for run in runs if ("besom.trial" in run.data.tags) is not parent]
+
+    def statuses(self) -> Counter[str]:
+        return Counter(run.info.status for run in self.runs())
+
+    def outcomes(self) -> Counter[str]:
+        """How Optuna's trials ended that count."""
+        return Counter(trial.state.name for trial in finished_trials(self.study))
+
+
+@pytest.fixture
+def command(tmp_path: Path, location: Location) -> Iterator[Command]:
+    (tmp_path / "gated.py").write_text(GATED)
+    (tmp_path / "gated.yaml").write_text(SWEEP)
+    command = Command(tmp_path, location)
+    yield command
+    command.close()
+
+
+def test_a_worker_that_is_killed_costs_its_trial_alone(command: Command):
+    sweep = command.start()
+    eventually(lambda: command.statuses()["RUNNING"] == 2)
+    victim, other = workers_of(sweep.pid)
+    os.kill(victim, signal.SIGKILL)
+    (failed,) = eventually(lambda: [run for run in command.runs() if run.info.status == "FAILED"])
+    assert f"pid {victim}" in failed.data.tags["besom.reason"]
+    assert "SIGKILL" in failed.data.tags["besom.reason"]
+    assert alive(other)
+    command.open_gate()
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0, output
+    assert command.outcomes() == {"COMPLETE": 2, "FAIL": 1}
+    assert command.statuses() == {"FINISHED": 2, "FAILED": 1}
+    assert [run.info.status for run in command.runs(parent=True)] == ["FINISHED"]
+
+
+def test_ctrl_c_leaves_true_states_and_the_same_command_goes_on_from_there(command: Command):
+    sweep = command.start()
+    eventually(lambda: command.statuses()["RUNNING"] == 2)
+    workers = workers_of(sweep.pid)
+    os.killpg(sweep.pid, signal.SIGINT)
+    output, _ = sweep.communicate(timeout=20)
+    assert sweep.returncode == 130, output
+    assert "the same command goes on from there" in output
+    assert not any(map(alive, workers))
+    assert command.statuses() == {"KILLED": 2}
+    (parent,) = command.runs(parent=True)
+    assert parent.info.status == "KILLED"
+    assert command.outcomes() == {}
+    assert all(trial.state is not optuna.trial.TrialState.RUNNING for trial in command.study.trials)
+    stopped = [trial.params for trial in command.study.trials[:2]]
+
+    command.open_gate()
+    assert "study gated" in command.complete()
+    assert command.outcomes() == {"COMPLETE": 3}
+    assert [trial.params for trial in finished_trials(command.study)][:2] == stopped
+    assert command.statuses() == {"KILLED": 2, "FINISHED": 3}
+    (same,) = command.runs(parent=True)
+    assert (same.info.run_id, same.info.status) == (parent.info.run_id, "FINISHED")
+
+
+def test_a_parent_that_is_killed_takes_its_workers_along_and_the_same_command_goes_on(command: Command):
+    sweep = command.start(ONE_SLOT)
+    eventually(lambda: command.statuses()["RUNNING"] == 1)
+    (worker,) = workers_of(sweep.pid)
+    sweep.kill()
+    eventually(lambda: not alive(worker), within_s=10)
+
+    command.open_gate()
+    command.complete(ONE_SLOT)
+    assert command.outcomes() == {"COMPLETE": 3}
+    assert command.statuses() == {"KILLED": 1, "FINISHED": 3}
+    (killed,) = [run for run in command.runs() if run.info.status == "KILLED"]
+    assert killed.data.tags["besom.state"] == "INTERRUPTED"
+    assert [run.info.status for run in command.runs(parent=True)] == ["FINISHED"]
+
+
+def test_a_second_parent_is_refused_and_leaves_the_first_one_alone(command: Command):
+    sweep = command.start(ONE_SLOT, "hydra.sweeper.n_trials=1")
+    eventually(lambda: command.statuses()["RUNNING"] == 1)
+    second = command.start(ONE_SLOT, "hydra.sweeper.n_trials=1")
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert f"study 'gated' is being swept by process {sweep.pid}" in output.splitlines()[-1]
+    command.open_gate()
+    output, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 0, output
+    assert command.outcomes() == {"COMPLETE": 1}

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from besom.config import resolved
+from besom.data import InMemoryDataModule
+from besom.errors import ConfigError, TrialFailed
+from besom.models import SupervisedModule
+from besom.models.saved import load
+from besom.train import PACKAGES, Result, build_data, train
+
+OWN = '''
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Points(pl.LightningDataModule):
+    """y = 2 x, through DataLoaders of its own."""
+
+    def __init__(self, rows):
+        super().__init__()
+        x = torch.linspace(0, 1, rows)[:, None]
+        self.points = TensorDataset(x, 2 * x)
+
+    def train_dataloader(self):
+        return DataLoader(self.points, batch_size=8)
+
+    def val_dataloader(self):
+        return DataLoader(self.points, batch_size=8)
+
+
+class Slope(pl.LightningModule):
+    """One linear unit with an optimizer of its own; `spoilt` is the epoch in which its metric becomes NaN."""
+
+    def __init__(self, lr, spoilt=None):
+        super().__init__()
+        self.unit = torch.nn.Linear(1, 1)
+        self.lr, self.spoilt = lr, spoilt
+
+    def training_step(self, batch, _index):
+        x, y = batch
+        return (self.unit(x) - y).square().mean()
+
+    def validation_step(self, batch, _index):
+        x, y = batch
+        error = (self.unit(x) - y).abs().mean()
+        self.log("val/error", error * float("nan") if self.current_epoch + 1 == self.spoilt else error)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+'''
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@dataclass
+class Course:
+    """What a trial told while it trained, and what it left."""
+
+    directory: Path
+    about: dict[str, Any] = field(default_factory=dict)
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    result: Result | None = None
+
+    def run(self, config: dict[str, Any]) -> Result:
+        def report(epoch: int, metrics: dict[str, float]) -> None:
+            assert epoch == len(self.epochs), "epochs are reported in order, from 0"
+            self.epochs.append(metrics)
+
+        self.result = train(config, started=self.about.update, report=report, directory=self.directory)
+        return self.result
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Course:
+    directory = tmp_path / "left"
+    directory.mkdir()
+    return Course(directory)
+
+
+@pytest.fixture
+def config(compose: Callable[..., DictConfig]) -> Callable[..., dict[str, Any]]:
+    """A small network on digits, for three epochs."""
+
+    def make(*overrides: str) -> dict[str, Any]:
+        usual = ("model.width=16", "model.depth=1", "trainer.max_epochs=3", "optimizer.lr=0.01", "threads=1")
+        return resolved(compose(*usual, *overrides))
+
+    return make
+
+
+Config = Callable[..., dict[str, Any]]
+
+
+def test_a_trial_reports_each_epoch_from_before_the_first_step_and_returns_its_best(config: Config, course: Course):
+    result = course.run(config("objective=val/acc", "direction=maximize"))
+    assert len(course.epochs) == 4
+    assert set(course.epochs[0]) == {"val/loss", "val/acc", "val/f1"}
+    assert set(course.epochs[1]) >= {"train/loss", "train/acc", "val/loss", "val/acc"}
+    values = [metrics["val/acc"] for metrics in course.epochs[1:]]
+    assert result.value == max(values)
+    assert result.best_epoch == 1 + values.index(max(values))
+    assert result.summary == {}
+
+
+def test_what_was_built_is_told_before_it_trains(config: Config, course: Course):
+    course.run(config())
+    assert {"data": "digits", "device": "cpu", "threads": 1}.items() <= course.about.items()
+    assert course.about["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+    assert course.about["sizes"] == {"train": 1079, "val": 359, "test": 359}
+    assert set(course.about["versions"]) == {"python", *PACKAGES}
+    assert len(course.about["digest"]) >= 32
+
+
+def test_the_weights_that_are_kept_are_those_of_the_best_epoch(config: Config, course: Course):
+    # Maximizing a loss that falls: the first epoch is the best, the last is what the model ended with.
+    wanted = config("objective=val/loss", "direction=maximize")
+    result = course.run(wanted)
+    assert (result.best_epoch, len(course.epochs)) == (1, 4)
+    data = build_data(wanted)
+    assert isinstance(data, InMemoryDataModule)
+    data.setup("fit")
+    module = load(course.directory).module
+    outputs, targets = module.outputs(data.val_dataloader())
+    assert float(module.loss(outputs, targets)) == pytest.approx(result.value, rel=1e-6)
+
+
+def test_a_saved_model_is_no_pickle_and_predicts_what_was_measured(config: Config, course: Course):
+    wanted = config("objective=val/acc", "direction=maximize", "data.scaling=standard")
+    result = course.run(wanted)
+    files = {path.name: path.read_bytes() for path in course.directory.iterdir()}
+    assert set(files) == {"model.safetensors", "model.json", "confusion.json"}
+    assert not any(b"cpickle" in content or content[:2] in (b"PK", b"\x80\x02") for content in files.values())
+    saved = load(course.directory)
+    assert isinstance(saved.module, SupervisedModule)
+    data = build_data(wanted)
+    assert isinstance(data, InMemoryDataModule)
+    data.setup("fit")
+    x, y = (torch.cat(parts) for parts in zip(*[pair for s in data.val_dataloader() for pair in s], strict=True))
+    raw = x * saved.scaler.scale + saved.scaler.shift
+    accuracy = (saved.predict(raw).argmax(dim=-1) == y).float().mean()
+    assert float(accuracy) == pytest.approx(result.value, abs=1 / len(y))
+
+
+def test_the_same_config_trains_the_same_and_another_seed_does_not(config: Config, tmp_path: Path):
+    epochs = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        (tmp_path / name).mkdir()
+        course = Course(tmp_path / name)
+        course.run(config(f"seed={seed}", "model.dropout=0.3"))
+        epochs.append(course.epochs)
+    assert epochs[0] == epochs[1]
+    assert epochs[0] != epochs[2]
+
+
+def test_training_stops_early_when_the_objective_no_longer_improves(config: Config, course: Course):
+    # Maximizing a loss that falls: no epoch after the first one improves.
+    overrides = ("direction=maximize", "early_stopping.patience=2", "trainer.max_epochs=50")
+    result = course.run(config(*overrides))
+    assert len(course.epochs) == 1 + 3
+    assert result.best_epoch == 1
+
+
+def test_training_stops_when_its_time_is_up_and_keeps_its_best_epoch(config: Config, course: Course):
+    result = course.run(config("trainer.max_epochs=1000000", "trainer.max_time='00:00:00:01'"))
+    assert 1 < len(course.epochs) < 1000000
+    assert result.value == min(metrics["val/loss"] for metrics in course.epochs[1:])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [("optimizer=sgd", "optimizer.lr=1e30"), ("optimizer=sgd", "optimizer.lr=1e30", "objective=val/acc")],
+)
+def test_a_loss_that_is_not_finite_fails_the_trial_and_says_what_to_do(
+    config: Config, course: Course, overrides: tuple[str, ...]
+):
+    with pytest.raises(TrialFailed, match=r"(loss|val/loss) (became|is) (nan|inf).*lower optimizer\.lr") as failed:
+        course.run(config(*overrides))
+    assert "\n" not in str(failed.value)
+    assert len(course.epochs) >= 1
+
+
+@pytest.mark.parametrize("patience", ["null", "2"])
+def test_an_objective_that_is_never_logged_is_refused_with_those_there_are(
+    config: Config, course: Course, patience: str
+):
+    with pytest.raises(ConfigError, match=r"objective: 'val/nonsense' is not a metric .*val/acc"):
+        course.run(config("objective=val/nonsense", f"early_stopping.patience={patience}"))
+
+
+def test_the_test_part_is_measured_once_with_the_best_weights_and_only_when_asked(config: Config, course: Course):
+    result = course.run(config("test=true"))
+    assert set(result.summary) == {"test/loss", "test/acc", "test/f1"}
+    assert all("test/loss" not in metrics for metrics in course.epochs)
+
+
+def test_asking_for_a_test_part_that_is_not_there_is_refused(config: Config, course: Course):
+    with pytest.raises(ConfigError, match="test: the data has no test part"):
+        course.run(config("test=true", "data.test_fraction=0"))
+
+
+# What a user brings along.
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config) -> Callable[..., dict[str, Any]]:
+    """A config for a data module and a model of the user's own."""
+    (tmp_path / "own_parts.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(*overrides: str, **model: Any) -> dict[str, Any]:
+        return {
+            **config("objective=val/error", *overrides),
+            "data": {"_target_": "own_parts.Points", "rows": 32},
+            "model": {"_target_": "own_parts.Slope", "lr": 0.1, **model},
+        }
+
+    return make
+
+
+def test_a_users_own_data_and_model_train_like_ours(own: Callable[..., dict[str, Any]], course: Course):
+    result = course.run(own("trainer.max_epochs=5"))
+    errors = [metrics["val/error"] for metrics in course.epochs]
+    assert len(errors) == 6
+    assert result.value == min(errors[1:]) < errors[0]
+    assert course.about["parameters"] == 2
+    assert "digest" not in course.about
+    assert {path.name for path in course.directory.iterdir()} == {"model.safetensors"}
+
+
+def test_a_users_own_objective_that_becomes_nan_fails_the_trial_with_its_epoch(
+    own: Callable[..., dict[str, Any]], course: Course
+):
+    with pytest.raises(TrialFailed, match=r"val/error became nan in epoch 2"):
+        course.run(own("trainer.max_epochs=5", spoilt=2))
+    assert math.isnan(course.epochs[2]["val/error"])
+
+
+@pytest.mark.parametrize(
+    ("group", "target", "told"),
+    [
+        ("data", "builtins.dict", r"data\._target_: builtins\.dict is not a LightningDataModule"),
+        ("model", "builtins.dict", r"model\._target_: builtins\.dict is not a LightningModule"),
+        ("data", "nosuch.Data", r"nosuch\.Data cannot be imported"),
+        ("model", "nosuch.Model", r"nosuch\.Model cannot be imported"),
+        ("optimizer", "torch.optim.NoSuch", r"torch\.optim\.NoSuch cannot be imported"),
+    ],
+)
+def test_a_target_that_is_not_what_it_should_be_is_refused_by_name(
+    config: Config, course: Course, group: str, target: str, told: str
+):
+    with pytest.raises(ConfigError, match=told):
+        course.run({**config(), group: {"_target_": target}})

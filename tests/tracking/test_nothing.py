@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from besom.tracking.nothing import NoRecorder
+from besom.tracking.recorder import RunCard, Status
+
+
+def test_nothing_is_kept_and_the_trials_folder_is_removed(tmp_path: Path):
+    directory = tmp_path / "0"
+    directory.mkdir()
+    (directory / "model.json").touch()
+    with NoRecorder() as recorder:
+        assert recorder.open_study("digits", run_id=None, tags={}, note="") == ""
+        recorder.start(0, RunCard(name="run", config={}, tags={}, directory=directory), {})
+        recorder.report(0, 0, {"val/loss": 1.0}, 1000.0)
+        recorder.finish(0, Status.FINISHED)
+        assert recorder.run_id(0) == ""
+        assert recorder.run_ids() == {}
+        recorder.view("key", {})
+        recorder.close_study(Status.FINISHED, {}, {})
+    assert list(tmp_path.iterdir()) == []

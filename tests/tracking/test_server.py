@@ -1,0 +1,193 @@
+"""`besom ui` as a process, on a store that has a study in it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from besom.cli import main
+from besom.errors import BesomError, StoreError
+from besom.tracking.recorder import Recorder, RunCard, Status
+from besom.tracking.server import landing, run
+from besom.tracking.store import Location
+from besom.tracking.views import runs_table, saved_view, view_key
+from tests.running import BESOM, Ui, environment, free_port, running_ui
+
+
+def record_study(location: Location, name: str = "digits") -> None:
+    table = runs_table(
+        study=name, parent_run_id="abc", objective="val/acc", direction="maximize", examples=[{"optimizer.lr": 0.1}]
+    )
+    with Recorder(location, name) as recorder:
+        recorder.open_study(name, run_id=None, tags={"besom.kind": "study", "besom.study": name}, note="")
+        recorder.view(view_key(name), saved_view(name, table))
+        recorder.close_study(Status.FINISHED, {}, {})
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory, _empty_store: Path) -> Path:
+    """A folder whose mlruns/ holds a study."""
+    folder = tmp_path_factory.mktemp("recorded")
+    location = Location.of({"uri": None, "directory": folder / "mlruns"})
+    location.directory.mkdir()
+    shutil.copy(_empty_store, location.database)
+    record_study(location)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(recorded: Path) -> Iterator[Ui]:
+    with running_ui(recorded) as found:
+        yield found
+
+
+def test_the_link_leads_to_the_latest_study(served: Ui):
+    assert re.fullmatch(rf"{served.base}/#/experiments/\d+/runs\?.*viewStateShareKey=besom-digits", served.link)
+    status, page = served.get()
+    assert status == 200
+    assert "main." in page
+
+
+def test_the_page_brings_the_browser_into_model_training_mode(served: Ui):
+    assert '"mlflow.workflowType_v1": "machine_learning"' in served.get()[1]
+
+
+def test_the_view_of_the_link_is_where_the_page_looks_for_it(served: Ui):
+    experiment = re.search(r"experiments/(\d+)", served.link)
+    assert experiment is not None
+    _, text = served.get(f"/ajax-api/2.0/mlflow/experiments/get?experiment_id={experiment[1]}")
+    tags = {tag["key"]: tag["value"] for tag in json.loads(text)["experiment"]["tags"]}
+    state = json.loads(json.loads(tags["mlflow.sharedViewState.besom-digits"])["state"])
+    assert state["orderByKey"] == "metrics.`best/val/acc`"
+
+
+@pytest.mark.parametrize("path", ["/", "/ajax-api/2.0/mlflow/experiments/get?experiment_id=0"])
+def test_a_foreign_host_header_is_refused(served: Ui, path: str):
+    assert served.get(path, Host="example.com")[0] == 403
+
+
+def test_it_listens_on_this_machine_only(served: Ui):
+    others = {address[4][0] for address in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    for address in others - {"127.0.0.1"}:
+        with pytest.raises(OSError):
+            socket.create_connection((str(address), served.port), timeout=5).close()
+
+
+def test_telemetry_is_off(served: Ui):
+    assert json.loads(served.get("/ajax-api/3.0/mlflow/ui-telemetry")[1])["disable_ui_telemetry"] is True
+
+
+def test_what_the_server_says_goes_to_a_file(served: Ui):
+    assert "startup complete" in (served.folder / "mlruns" / "logs" / "ui.log").read_text()
+
+
+def test_it_is_one_process(served: Ui):
+    children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children")
+    if not children.exists():
+        pytest.skip("this kernel does not list the children of a process")
+    assert children.read_text() == ""
+
+
+def test_of_a_tracking_server_the_link_is_printed(served: Ui, tmp_path: Path):
+    done = subprocess.run(
+        [*BESOM, "ui"],
+        cwd=tmp_path,
+        env=environment(MLFLOW_TRACKING_URI=f"{served.base}/"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout == f"study digits: {served.link}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-C", "SIGTERM"])
+def test_a_signal_ends_it_and_frees_the_port(recorded: Path, number: signal.Signals):
+    with running_ui(recorded) as found:
+        with urllib.request.urlopen(found.base, timeout=30) as response:  # an open connection does not hold it up
+            found.process.send_signal(number)
+            assert found.process.wait(timeout=30) == 0
+            response.close()
+        with closing(socket.socket()) as probe:
+            assert probe.connect_ex(("127.0.0.1", found.port)) != 0
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        assert main(["ui", "--port", str(port)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"127.0.0.1:{port}" in line
+    assert f"--port {port + 1}" in line
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_of_another_machine_is_one_line(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["ui", "--host", host, "--port", str(free_port())]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert host in line
+    assert "--host" in line
+
+
+def test_nothing_recorded_yet_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["ui", "--port", str(free_port())]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "besom train" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_store_there_is_nothing_to_land_on(tmp_path: Path):
+    with pytest.raises(StoreError, match="nothing recorded"):
+        landing(Location.of({"uri": None, "directory": tmp_path / "mlruns"}), "http://ui")
+
+
+def test_without_a_study_the_link_leads_to_the_latest_run(location: Location, tmp_path: Path):
+    assert landing(location, "http://ui") == ("no runs yet", "http://ui")
+    for experiment in ("train", "later"):
+        directory = tmp_path / experiment
+        directory.mkdir()
+        with Recorder(location, experiment) as recorder:
+            recorder.start(0, RunCard(name="one", config={}, tags={}, directory=directory), {})
+            recorder.finish(0, Status.FINISHED)
+    assert landing(location, "http://ui") == (
+        "all runs",
+        "http://ui/#/experiments/2/runs?workflowType=machine_learning",
+    )
+
+
+Receive = Callable[[], Any]
+Send = Callable[[Mapping[str, Any]], Any]
+
+
+async def stillborn(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "the database is gone"})
+
+
+def test_a_server_that_does_not_start_shows_where_its_log_is(tmp_path: Path):
+    log, called = tmp_path / "ui.log", []
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        with pytest.raises(BesomError, match=re.escape(str(log))):
+            run(lambda: stillborn, listener, log=log, ready=lambda: called.append(True))
+    assert "the database is gone" in log.read_text()
+    assert not called

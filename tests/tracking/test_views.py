@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from besom.tracking.views import landing_page, runs_link, runs_table, saved_view, study_link, view_key
+
+EXAMPLES = [
+    {"model": "logistic_regression", "optimizer.lr": 0.001},
+    {"model": "mlp_classifier", "optimizer.lr": 0.001, "model.depth": 1},
+]
+TAG_MAX = 20_000  # characters, in MLflow
+
+
+def table(**changes: Any) -> dict[str, Any]:
+    usual: dict[str, Any] = {
+        "study": "digits",
+        "parent_run_id": "abc",
+        "objective": "val/acc",
+        "direction": "maximize",
+        "examples": EXAMPLES,
+    }
+    return runs_table(**{**usual, **changes})
+
+
+def test_the_objective_comes_first_then_the_sampled_parameters_then_other_metrics():
+    assert table()["selectedColumns"] == [
+        "metrics.`best/val/acc`",
+        "params.`model`",
+        "params.`optimizer.lr`",
+        "params.`model.depth`",
+        "metrics.`train/acc`",
+        "metrics.`val/loss`",
+    ]
+
+
+def test_columns_are_ordered_as_they_were_selected():
+    state = table()
+    shown = set(state["selectedColumns"])
+    assert [column for column in state["columnOrder"] if column in shown] == state["selectedColumns"]
+
+
+def test_a_metric_is_shown_once():
+    selected = table(objective="train/loss")["selectedColumns"]
+    assert len(selected) == len(set(selected))
+
+
+def test_only_the_trials_of_the_study_are_shown():
+    assert table()["searchFilter"] == "tags.`mlflow.parentRunId`='abc'"
+
+
+@pytest.mark.parametrize(("direction", "ascending"), [("maximize", False), ("minimize", True)])
+def test_the_best_trial_comes_first(direction: str, ascending: bool):
+    state = table(direction=direction)
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`best/val/acc`", ascending)
+
+
+def test_a_column_has_room_for_its_longest_choice():
+    widths = table()["columnWidths"]
+    assert widths["params.`model`"] > 6.5 * len("logistic_regression")
+    assert widths["params.`model`"] > widths["params.`optimizer.lr`"]
+
+
+def test_parallel_coordinates_leave_out_what_only_some_trials_have():
+    parallel, line = table()["compareRunCharts"]
+    assert parallel["selectedParams"] == ["model", "optimizer.lr"]
+    assert parallel["selectedMetrics"] == ["best/val/acc"]
+    assert line["metricKey"] == "val/acc"
+
+
+def test_every_chart_belongs_to_a_section():
+    state = table()
+    sections = {section["uuid"] for section in state["compareRunSections"]}
+    assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} <= sections
+
+
+def test_the_view_of_a_large_search_space_fits_into_a_tag():
+    examples = [{f"model.some_group.parameter_{number}": "a_long_choice" for number in range(200)}]
+    assert len(json.dumps(saved_view("large", table(examples=examples)))) < TAG_MAX
+
+
+def test_a_saved_view_has_a_name_and_holds_the_state():
+    view = saved_view("digits", table())
+    assert view["name"] == "digits"
+    assert json.loads(view["state"]) == table()
+
+
+@pytest.mark.parametrize("study", ["digits", "fashion-mnist", "a b/c", "größe", "x?y&z#"])
+def test_any_study_name_makes_a_key_fit_for_a_url(study: str):
+    assert re.fullmatch(r"besom-[A-Za-z0-9_-]+", view_key(study))
+
+
+def test_a_link_names_experiment_view_and_model_training():
+    link = study_link("http://127.0.0.1:5000", "7", "digits")
+    assert link == (
+        "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=besom-digits"
+    )
+    assert link.startswith(runs_link("http://127.0.0.1:5000", "7"))
+
+
+def test_our_script_comes_before_those_of_the_page():
+    page = landing_page("<html><head><script src='main.js'></script></head></html>")
+    assert page.index("viewStateShareKey") < page.index("main.js")
