@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
 
 from besom.config import register_schemas
@@ -25,10 +27,23 @@ from besom.tracking.store import Location, connect
 
 App = tuple[ConfigLoader, DictConfig]
 
+# Tests share the machine with each other: how long an example takes says nothing.
+settings.register_profile("besom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("besom")
+
 
 @pytest.fixture(autouse=True)
 def _no_other_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    # Hydra sets logging up anew in each app, to write to what pytest has closed by the next test.
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

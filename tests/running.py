@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-BESOM = [sys.executable, "-m", "besom.cli"]
+BESOM = [str(Path(sys.executable).with_name("besom"))]
 
 
 @dataclass(frozen=True)

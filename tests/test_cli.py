@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,15 +22,6 @@ TINY = ("data=diabetes", "model=linear_regression", "trainer=cpu", "trainer.max_
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    # Hydra sets logging up anew each time, for a process of its own; here it would write to what is closed by then.
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
 
 
 class Besom:
@@ -106,6 +95,16 @@ def test_every_example_in_the_help_composes(besom: Besom, command: str, tmp_path
         shown = "" if {"--cfg", "--info", "--help", "--hydra-help", "-m"} & set(example.split()) else " --cfg job"
         if "-m" not in example.split():
             assert besom(f"{example}{shown}")
+
+
+@pytest.mark.parametrize(
+    "folder", [path for path in (conf_dir(), *conf_dir().iterdir(), sweeps_dir()) if path.is_dir()]
+)
+def test_the_example_on_top_of_every_shipped_config_composes(besom: Besom, folder: Path) -> None:
+    for file in folder.glob("*.yaml"):
+        text = file.read_text(encoding="utf-8")
+        example, *_ = examples(text.replace("# besom ", "  besom ")) or pytest.fail(f"{file} has no example on top")
+        assert besom.config(example)
 
 
 def examples(text: str) -> list[str]:
@@ -233,7 +232,7 @@ def test_multirun_trains_one_run_after_the_other(besom: Besom) -> None:
 
 
 def test_train_becomes_a_sweep_with_besoms_sweeper(besom: Besom, location: object) -> None:
-    ranges = "'optimizer.lr=tag(log,interval(1e-3,1e-1))' hydra.sweeper.n_trials=2"
+    ranges = "'optimizer.lr=tag(log,interval(1e-3,1e-1))' hydra.sweeper.n_trials=2 hydra.sweeper.n_jobs=1"
     out = besom(f"train -m hydra/sweeper=besom {ranges} {' '.join(TINY)}")
     assert "2 complete" in out
     assert "study train\nbest run " in out
@@ -264,7 +263,7 @@ COMPLETIONS = {
 
 
 @pytest.fixture(scope="module")
-def completed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[str]]]:
+def completed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What bash completes each line to, by the function that `besom -sc install=bash` gives it."""
     script = ['eval "$(besom -sc install=bash)"', "complete -p besom >/dev/null || exit 1"]
     for line in COMPLETIONS:
@@ -276,7 +275,7 @@ def completed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, li
         ]
     done = run_bash(tmp_path_factory.mktemp("completion"), "\n".join(script))
     assert done.stderr == ""
-    yield dict(zip(COMPLETIONS, map(str.split, done.stdout.splitlines()), strict=True))
+    return dict(zip(COMPLETIONS, map(str.split, done.stdout.splitlines()), strict=True))
 
 
 @pytest.mark.parametrize("line", COMPLETIONS)

@@ -130,7 +130,7 @@ def test_a_run_is_reproduced_bit_for_bit_and_one_with_a_changed_config_differs(
     client = MlflowClient(location.uri)
     run = client.get_run(first.run_id)
     assert run.info.status == "FINISHED"
-    assert {"test/acc", "val/acc", "best/objective"} <= set(run.data.metrics)
+    assert {"test/acc", "val/acc", "best/val/loss"} <= set(run.data.metrics)
 
     capsys.readouterr()
     assert main(["reproduce", first.run_id]) == 0

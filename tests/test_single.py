@@ -62,7 +62,7 @@ def test_a_run_is_told_epoch_by_epoch_and_recorded(train: Train):
     (recorded,) = train.runs()
     assert run.run_id == recorded.info.run_id
     assert (recorded.info.status, recorded.info.run_name) == ("FINISHED", "one")
-    assert recorded.data.metrics["best/objective"] == 0.25
+    assert recorded.data.metrics["best/val/loss"] == 0.25
     expected = {"besom.family": "MLPClassifier", "besom.state": "COMPLETE", "besom.overrides": "none"}
     assert expected.items() <= recorded.data.tags.items()
     assert run.history == {0: {"val/acc": 0.0}, 1: {"val/acc": 0.25}}
@@ -109,7 +109,7 @@ def test_a_mistake_that_shows_before_anything_was_built_leaves_no_run(train: Tra
     def refusing(assignment: Assignment) -> Iterator[Message]:
         yield Finished(trial=assignment.trial, state=State.FAIL, duration_s=1, reason="no such file", user_error=True)
 
-    with pytest.raises(BesomError, match="^no such file$"):
+    with pytest.raises(BesomError, match=r"^no such file$"):
         train(refusing)
     assert train.runs() == []
     assert train.left() == []

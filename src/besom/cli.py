@@ -194,7 +194,7 @@ def ui(arguments: list[str]) -> int:
         epilog="examples:\n"
         "  besom ui\n"
         "  besom ui --port 5001\n"
-        "  besom ui --host 0.0.0.0        for other machines as well: anyone who reaches the port can read the runs\n",
+        "  MLFLOW_TRACKING_URI=http://127.0.0.1:5000 besom ui        the link into a server that runs already\n",
     )
     parser.add_argument("--port", type=_port, default=5000, help="the port to listen on (default: %(default)s)")
     parser.add_argument(

@@ -83,23 +83,20 @@ def _yaml(error: yaml.YAMLError) -> str:
 
 
 def _hydra(error: HydraException) -> str:
-    first, *_ = lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+    first = _first_line(error)
+    # An override that does not fit, OmegaConf's own error behind it.
     override = re.match(r"(?:Could not override|Error merging override) '?(.*?)'?\.?$", first)
     if override and isinstance(error.__cause__, OmegaConfBaseException):
         written = re.search(r"use \+(.*)", str(error))
         return _omegaconf(error.__cause__, written[1] if written else override[1])
-    file = re.match(r"In '(.*?)': (.*)", first)
-    if file and file[2].endswith("raised while composing config:"):
+    # A file that does not fit: "In 'experiment/line': …".
+    if file := re.match(r"In '(.*?)': (.*)", first):
         inner = error.__context__
-        if isinstance(inner, OmegaConfBaseException):
-            return f"{file[1]}.yaml: {_omegaconf(inner)}"
-        key = re.search(r"full_key: (\S*)", str(error))
-        return f"{file[1]}.yaml: {key[1] + ': ' if key else ''}{_reworded(lines[1])}"
-    if file:
-        return f"{file[1]}.yaml: {_reworded(file[2])}"
-    written = re.search(r"'(\S+=.*)'", first)
-    reworded = _reworded(first)
-    return f"{written[1]}: {reworded}" if written and reworded != first else reworded
+        told = _omegaconf(inner) if isinstance(inner, OmegaConfBaseException) else _reworded(file[2])
+        return f"{file[1]}.yaml: {told}"
+    # What names the override, if anything, between quotes.
+    written, told = re.search(r"'(\S+=.*)'", first), _reworded(first)
+    return f"{written[1]}: {told}" if written and told != first else told
 
 
 def _omegaconf(error: OmegaConfBaseException, written: str | None = None) -> str:

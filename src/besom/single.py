@@ -110,6 +110,8 @@ def _follow(
                         run.finished = Finished(
                             trial=_TRIAL, state=State.FAIL, duration_s=0.0, reason=reason, user_error=True
                         )
+    if run.finished is None:
+        pool.close()  # what is still training would write beside the recorder
     if run.about:
         _record_end(run, recorder, objective=card.config["objective"])
     if run.finished is None:

@@ -45,7 +45,7 @@ PARAMS = st.fixed_dictionaries(
 ).filter(lambda params: not {"table", "table.a"} <= params.keys())  # one would overwrite the other
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(params=PARAMS)
 def test_the_fast_path_gives_what_hydra_composes_from_the_overrides(small_app: App, params: dict[str, Any]):
     composer = Composer(*small_app, fixed=["flag=false"])

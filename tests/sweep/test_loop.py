@@ -152,8 +152,7 @@ def test_a_slot_that_falls_free_gets_the_next_trial_while_another_still_trains(s
         yield from finishing(assignment)
         others_done.release()
 
-    board = sweep.run(by_trial({0: last}, otherwise=other), n_trials=5)
-    assert list(board.values)[-1] == 0
+    sweep.run(by_trial({0: last}, otherwise=other), n_trials=5)
     assert sweep.states() == ["COMPLETE"] * 5
 
 
@@ -299,7 +298,7 @@ def test_a_store_that_breaks_ends_the_sweep_with_one_line_and_costs_no_trial(swe
 PLAYS = {"COMPLETE": finishing, "FAIL": failing, "crash": crashing, "crash at once": crashing_at_once}
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     fates=st.lists(st.sampled_from(sorted(PLAYS)), min_size=1, max_size=6),
     slots=st.integers(1, 3),

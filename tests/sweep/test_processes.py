@@ -204,16 +204,3 @@ def test_a_parent_that_is_killed_takes_its_workers_along_and_the_same_command_go
     (killed,) = [run for run in command.runs() if run.info.status == "KILLED"]
     assert killed.data.tags["besom.state"] == "INTERRUPTED"
     assert [run.info.status for run in command.runs(parent=True)] == ["FINISHED"]
-
-
-def test_a_second_parent_is_refused_and_leaves_the_first_one_alone(command: Command):
-    sweep = command.start(ONE_SLOT, "hydra.sweeper.n_trials=1")
-    eventually(lambda: command.statuses()["RUNNING"] == 1)
-    second = command.start(ONE_SLOT, "hydra.sweeper.n_trials=1")
-    output, _ = second.communicate(timeout=60)
-    assert second.returncode == 2
-    assert f"study 'gated' is being swept by process {sweep.pid}" in output.splitlines()[-1]
-    command.open_gate()
-    output, _ = sweep.communicate(timeout=60)
-    assert sweep.returncode == 0, output
-    assert command.outcomes() == {"COMPLETE": 1}

@@ -43,5 +43,7 @@ def test_a_machine_without_git_records_the_rest(tmp_path: Path, monkeypatch: pyt
 
 def test_the_command_line_is_recorded_without_its_folder_and_its_passwords(monkeypatch: pytest.MonkeyPatch):
     uri = "postgresql://me:hunter2@db/mlflow"
-    monkeypatch.setattr("sys.orig_argv", ["/usr/bin/python", "/opt/bin/besom", "train", f"tracking.uri={uri}", "note=two words"])
+    monkeypatch.setattr(
+        "sys.orig_argv", ["/usr/bin/python", "/opt/bin/besom", "train", f"tracking.uri={uri}", "note=two words"]
+    )
     assert command_line() == "besom train tracking.uri=postgresql://me:***@db/mlflow 'note=two words'"

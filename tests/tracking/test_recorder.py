@@ -159,12 +159,12 @@ def test_names_that_mlflow_would_refuse_are_recorded_under_a_near_one(
 def test_long_values_are_cut_in_the_params_and_whole_in_the_config(
     recorder: Recorder, client: MlflowClient, card: Callable[..., RunCard]
 ):
-    sizes = list(range(3000))
-    recorder.start(0, card(f"model.hidden_sizes={sizes}"), {**ABOUT, "device": "x" * 9000})
+    long = "long " * 2000
+    recorder.start(0, card(f"tracking.experiment='{long}'"), {**ABOUT, "device": "x" * 9000})
     recorder.finish(0, Status.FINISHED, tags={"besom.reason": "y" * 9000})
     run = client.get_run(recorder.run_id(0))
-    assert len(run.data.params["model.hidden_sizes"]) == 6000
-    assert OmegaConf.create(texts(client, run.info.run_id)["config.yaml"]).model.hidden_sizes == sizes
+    assert len(run.data.params["tracking.experiment"]) == 6000
+    assert OmegaConf.create(texts(client, run.info.run_id)["config.yaml"]).tracking.experiment == long
 
 
 # Studies.

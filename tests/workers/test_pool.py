@@ -126,7 +126,8 @@ def test_a_real_worker_trains_bundle_after_bundle_and_tells_how_each_trial_went(
     with WorkerPool(slots, logs=tmp_path) as pool:
         good, wrong = assignment(0), assignment(1, "objective=val/nonsense")
         broken = assignment(2, "model._target_=own.Broken")
-        pool.submit(slot, Bundle(assignments=(good, wrong, broken)))
+        torn = assignment(4, "data=csv", f"data.source.path={tmp_path}/own.py", "data.source.target=price")
+        pool.submit(slot, Bundle(assignments=(good, wrong, torn, broken)))
         heard = listen(pool, until=finished(2))
         told = {event.trial: event for event in heard if isinstance(event, Finished)}
         epochs = [event.epoch for event in heard if isinstance(event, Reported) and event.trial == 0]
@@ -144,6 +145,10 @@ def test_a_real_worker_trains_bundle_after_bundle_and_tells_how_each_trial_went(
 
     assert (told[1].state, told[1].user_error) == (State.FAIL, True)
     assert "val/nonsense" in (told[1].reason or "")
+
+    assert (told[4].state, told[4].user_error) == (State.FAIL, True)
+    assert str(tmp_path) in (told[4].reason or "")
+    assert "\n" not in (told[4].reason or "")
 
     assert (told[2].state, told[2].user_error) == (State.FAIL, False)
     assert told[2].reason == "ZeroDivisionError: division by zero"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import shutil
 import signal
 import time
@@ -21,7 +22,7 @@ from typing import Any, Protocol
 from omegaconf import DictConfig, OmegaConf
 
 from besom.config import check, recordable, resolved
-from besom.errors import BesomError, ConfigError, Interrupted
+from besom.errors import BesomError, ConfigError, DataError, Interrupted
 from besom.sweep.compose import Composer
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import Asked, StudyBook
@@ -86,7 +87,8 @@ class SweepLoop:
     def run(self) -> None:
         """Run the sweep to its end.
 
-        Raises Interrupted on ctrl-C or SIGTERM, after everything that ran was put back and recorded as KILLED.
+        Raises Interrupted on ctrl-C or SIGTERM, and DataError when no trial can use the data, both after everything
+        that ran was put back and recorded as KILLED.
         """
         with interrupts() as stop:
             try:
@@ -182,11 +184,18 @@ class SweepLoop:
                 self._complete(finished, value)
             case Finished(trial=trial, state=State.COMPLETE, value=value, duration_s=duration_s):
                 self._fail(trial, f"{self._spec.objective} is {value}", duration_s=duration_s)
+            case Finished(trial=trial, data_error=True, reason=reason) if self._has_everybodys_data(trial):
+                raise DataError(f"study {self._spec.study_name}: {reason}")
             case Finished(trial=trial, reason=reason, traceback=traceback, duration_s=duration_s):
                 self._fail(trial, reason or "unknown", traceback, duration_s)
             case Died(trials=trials, reason=reason):
                 for trial in trials:
                     self._fail(trial, reason)
+
+    def _has_everybodys_data(self, trial: int) -> bool:
+        """Whether the data are the same for every trial, so that what is wrong with them would fail all the others."""
+        groups = {re.split(r"[.@]", key.lstrip("+"))[0] for key in self._running[trial].asked.params}
+        return not groups & {"data", "experiment"}
 
     def _record(self, trial: int, about: dict[str, Any]) -> None:
         running = self._running[trial]
@@ -232,6 +241,8 @@ class SweepLoop:
 
     def _put_back(self) -> None:
         """Put back what was asked and not told, so that the same command goes on from there."""
+        if self._running:
+            self._pool.close()  # what is still training would write beside the recorder, and take its processor time
         for running in self._running.values():
             self._book.interrupt(running.asked.trial)
         if self._next is not None:  # it was asked last, and comes again last

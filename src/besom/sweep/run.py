@@ -28,13 +28,18 @@ from besom.tracking.recorder import Recorder, Status
 from besom.tracking.store import Location
 from besom.tracking.views import runs_table, saved_view, view_key
 from besom.workers.devices import Slot, find_slots
-from besom.workers.pool import WorkerPool
+from besom.workers.pool import Launcher, WorkerPool, launch
 
 _RUN_ID = "besom.run_id"
 
 
 def run_sweep(
-    config: DictConfig, arguments: Sequence[str], loader: ConfigLoader, task: TaskFunction
+    config: DictConfig,
+    arguments: Sequence[str],
+    loader: ConfigLoader,
+    task: TaskFunction,
+    *,
+    launcher: Launcher = launch,
 ) -> Sequence[Sequence[Any]]:
     """Run what is missing of a sweep and show what it came to.
 
@@ -62,7 +67,8 @@ def run_sweep(
     console = Console()
     with ExitStack() as stack:
         # First of all, since torch takes a worker seconds to import, while the rest takes us seconds as well.
-        pool = stack.enter_context(WorkerPool(slots, logs=location.directory / "logs" / spec.folder))
+        logs = location.directory / "logs" / spec.folder
+        pool = stack.enter_context(WorkerPool(slots, logs=logs, launcher=launcher))
         composer = Composer(loader, config, fixed)
         _check_examples(space, composer, spec)
         book = stack.enter_context(open_study(spec, space, location.directory))
@@ -85,8 +91,8 @@ def run_sweep(
                 failure = loop.gave_up
         except Interrupted as stopped:
             failure = stopped
-        except BaseException:
-            recorder.close_study(Status.FAILED, {}, {})
+        except BaseException as error:
+            recorder.close_study(Status.KILLED if isinstance(error, KeyboardInterrupt) else Status.FAILED, {}, {})
             raise
         summary = summarize(book.study, spec.objective, recorder.run_ids())
         _close_parent(recorder, summary, spec, failure)
@@ -167,7 +173,10 @@ def _tell(console: Console, summary: Summary, spec: SweepSpec, failure: Exceptio
         raise failure
     if best is None:
         reason = next(iter(summary.failures), "none was run")
-        raise BesomError(f"study {spec.study_name}: no trial is complete ({reason}); mend it and run the sweep again")
+        raise BesomError(
+            f"study {spec.study_name}: no trial is complete ({reason}); mend it, "
+            "and start anew with hydra.sweeper.study_name=NAME"
+        )
     next_steps(console, best)
     console.print(f"study {spec.study_name}", highlight=False)
     console.print(f"best run {best.run_id or 'none (tracking=none)'}", highlight=False)

@@ -279,7 +279,8 @@ class Recorder:
         directory = run.card.directory
         if traceback is not None:
             (directory / "traceback.txt").write_text(mask(traceback), encoding="utf-8")
-        self._artist.draw(run.history, directory)
+        if status is not Status.KILLED:  # who stops a sweep does not want to wait for pictures
+            self._artist.draw(run.history, directory)
         now = int(time.time() * 1000)
         last = run.history[-1][0] if run.history else 0
         self._client.log_batch(

@@ -70,7 +70,7 @@ class Finished:
 
     `value` is the objective at `best_epoch`; `summary` holds the metrics that are measured once, such as those of
     the test part. A trial that failed has a `reason` of one line; `user_error` says that the message is
-    complete by itself, so that nobody needs the traceback.
+    complete by itself, so that nobody needs the traceback; `data_error` that it is about the data.
     """
 
     trial: int
@@ -82,6 +82,7 @@ class Finished:
     reason: str | None = None
     traceback: str | None = None
     user_error: bool = False
+    data_error: bool = False
 
 
 Message = Ready | Started | Reported | Finished

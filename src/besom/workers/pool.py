@@ -101,6 +101,10 @@ class WorkerPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers, whatever they train."""
         for worker in self._workers.values():
             worker.connection.close()
             worker.process.kill()  # nothing is lost: whatever a worker knew, it has already sent

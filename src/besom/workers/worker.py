@@ -16,7 +16,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from besom.errors import BesomError
+from besom.errors import BesomError, DataError
 from besom.workers.messages import Assignment, Bundle, Finished, Ready, Reported, Started, State
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _run(connection: Connection, assignment: Assignment) -> Finished:
             reason=_reason(error),
             traceback=traceback.format_exc(),
             user_error=_user_error(error) is not None,
+            data_error=isinstance(_user_error(error), DataError),
         )
     return Finished(
         trial=trial,

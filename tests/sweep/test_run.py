@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from besom.app import train_task
+from besom.errors import BesomError, ConfigError, Interrupted, StoreError
+from besom.sweep.run import run_sweep
+from besom.sweep.space import SearchSpace
+from besom.sweep.study import open_study
+from besom.tracking.store import Location
+from besom.workers.messages import Assignment, Message
+from tests.conftest import App
+from tests.fakes import FakeLauncher, Play, failing, finishing
+
+SWEEP = """
+defaults:
+  - train
+  - override data: digits
+  - override trainer: cpu
+  - override hydra/sweeper: besom
+  - _self_
+objective: val/acc
+direction: maximize
+hydra:
+  sweeper:
+    n_trials: 4
+    params:
+      model: choice(logistic_regression, mlp_classifier)
+      optimizer.lr: tag(log, interval(1e-3, 1e-1))
+    when:
+      model=mlp_classifier: {model.depth: "range(1, 4)"}
+"""
+
+
+class Command:
+    """`besom sweep own.yaml` with workers that play; overrides go onto its command line."""
+
+    def __init__(self, folder: Path, location: Location, load_app: Callable[..., App]) -> None:
+        self.location = location
+        self._folder = folder
+        self._load_app = load_app
+
+    def __call__(self, play: Play = finishing, *overrides: str) -> None:
+        tracking = f"tracking.directory={self.location.directory}"
+        loader, config = self._load_app(self._folder, "own", tracking, *overrides)
+        self.launcher = FakeLauncher(play)
+        run_sweep(config, config.hydra.overrides.task, loader, train_task, launcher=self.launcher)
+
+    def runs(self) -> tuple[list[Run], list[Run]]:
+        """The study's runs and its trials'."""
+        client = MlflowClient(self.location.uri)
+        runs = client.search_runs([found.experiment_id for found in client.search_experiments()])
+        return (
+            [run for run in runs if run.data.tags.get("besom.kind") == "study"],
+            [run for run in runs if "besom.trial" in run.data.tags],
+        )
+
+
+@pytest.fixture
+def command(tmp_path: Path, location: Location, load_app: Callable[..., App]) -> Command:
+    (tmp_path / "own.yaml").write_text(SWEEP)
+    return Command(tmp_path, location, load_app)
+
+
+def test_a_sweep_ends_with_its_study_its_best_run_and_a_record_of_both(
+    command: Command, capsys: pytest.CaptureFixture[str]
+):
+    command()
+    lines = capsys.readouterr().out.splitlines()
+    (parent,), trials = command.runs()
+    best = max(trials, key=lambda run: run.data.metrics["best/val/acc"])
+    assert lines[0] == "study own: maximize val/acc; 4 of 4 trials to go"
+    assert lines[-2:] == ["study own", f"best run {best.info.run_id}"]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["besom.best_run"] == best.info.run_id
+    assert parent.data.metrics["best/val/acc"] == best.data.metrics["best/val/acc"]
+    assert [run.data.tags["mlflow.parentRunId"] for run in trials] == [parent.info.run_id] * 4
+    assert {run.data.tags["besom.family"] for run in trials} <= {"LogisticRegression", "MLPClassifier"}
+    for run in trials:
+        assert ("model.depth" in run.data.params) == (run.data.tags["besom.family"] == "MLPClassifier")
+    assert not (command.location.directory / "scratch" / "own").exists()
+
+
+def test_a_sweep_that_is_complete_adds_nothing_and_tells_the_same(command: Command, capsys: pytest.CaptureFixture[str]):
+    command()
+    first = capsys.readouterr().out.splitlines()
+    before = command.runs()
+    command()
+    second = capsys.readouterr().out.splitlines()
+    assert second[0] == "study own: maximize val/acc; all 4 trials are done"
+    assert second[-1] == first[-1]
+    assert [run.info.run_id for runs in command.runs() for run in runs] == [
+        run.info.run_id for runs in before for run in runs
+    ]
+
+
+def test_more_trials_are_added_to_the_same_study(command: Command):
+    command(finishing, "hydra.sweeper.n_trials=2")
+    command(finishing, "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1")
+    parents, trials = command.runs()
+    assert (len(parents), len(trials)) == (1, 3)
+    assert len(command.launcher.launched) == 1
+
+
+def test_without_tracking_the_study_is_all_that_is_kept(command: Command, capsys: pytest.CaptureFixture[str]):
+    command(finishing, "tracking=none")
+    assert capsys.readouterr().out.splitlines()[-1] == "best run none (tracking=none)"
+    assert command.runs() == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model.depht=choice(1,2)", r"own\.yaml: .*model\.depht"),
+        ("data.batch_size=choice(8,0)", r"own\.yaml: data\.batch_size: 0 is below 1"),
+        ("optimizer=choice(adam,adamm)", r"own\.yaml: .*adamm"),
+        ("hydra.sweeper.n_trials=0", r"own\.yaml: hydra\.sweeper\.n_trials: 0 is below 1"),
+        ("hydra.sweeper.n_jobs=0", r"own\.yaml: hydra\.sweeper\.n_jobs: 0 is below 1"),
+        ("+hydra.sweeper.sampler._target_=optuna.samplers.Nope", r"own\.yaml: hydra\.sweeper\.sampler"),
+    ],
+)
+def test_a_mistake_in_the_sweep_is_told_before_anything_is_recorded(command: Command, override: str, told: str):
+    with pytest.raises(ConfigError, match=told):
+        command(finishing, override)
+    assert command.runs() == ([], [])
+    assert not (command.location.directory / "optuna.db").exists()
+
+
+def test_a_sweep_without_a_complete_trial_fails_with_the_reason(command: Command):
+    with pytest.raises(BesomError, match=r"study own: no trial is complete \(ValueError: no luck\)"):
+        command(failing)
+    (parent,), trials = command.runs()
+    assert parent.info.status == "FAILED"
+    assert [run.info.status for run in trials] == ["FAILED"] * 4
+
+
+def test_a_sweep_that_gives_up_says_so_and_is_recorded_as_failed(command: Command, capsys: pytest.CaptureFixture[str]):
+    def play(assignment: Assignment) -> Iterator[Message]:
+        return (finishing if assignment.trial == 0 else failing)(assignment)
+
+    with pytest.raises(BesomError, match=r"study own: 2 of 4 trials failed; .*max_failure_rate"):
+        command(play, "hydra.sweeper.max_failure_rate=0.25", "hydra.sweeper.n_jobs=1")
+    assert "1 of 4 trials are to come" in capsys.readouterr().out
+    (parent,), _ = command.runs()
+    assert parent.info.status == "FAILED"
+
+
+def test_a_sweep_that_is_stopped_is_recorded_as_killed(command: Command, capsys: pytest.CaptureFixture[str]):
+    def play(assignment: Assignment) -> Iterator[Message]:
+        if assignment.trial == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        yield from finishing(assignment)
+
+    with pytest.raises(Interrupted):
+        command(play, "hydra.sweeper.n_jobs=1")
+    assert "trials are to come; the same command goes on from there" in capsys.readouterr().out
+    (parent,), trials = command.runs()
+    assert parent.info.status == "KILLED"
+    assert "RUNNING" not in [run.info.status for run in trials]
+
+
+def test_a_second_parent_is_refused_and_leaves_what_the_first_one_trains(
+    command: Command, make_spec: Callable[..., Any]
+):
+    directory = command.location.directory
+    training = directory / "scratch" / "own" / "0"
+    training.mkdir(parents=True)
+    with (
+        open_study(make_spec(study_name="own"), SearchSpace(parameters=()), directory),
+        pytest.raises(StoreError, match="study 'own' is being swept by process"),
+    ):
+        command()
+    assert training.exists()
+
+
+def test_the_study_can_lie_in_a_database_of_its_own(command: Command, tmp_path: Path):
+    storage = f"sqlite:///{tmp_path}/elsewhere.db"
+    command(finishing, f"hydra.sweeper.storage='{storage}'", "hydra.sweeper.study_name=mine")
+    assert len(optuna.load_study(study_name="mine", storage=storage).trials) == 4
+    assert not (command.location.directory / "optuna.db").exists()
