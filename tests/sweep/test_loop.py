@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
-from besom.errors import BesomError, Interrupted, StoreError
+from besom.errors import BesomError, DataError, Interrupted, StoreError
 from besom.sweep.compose import Composer
 from besom.sweep.loop import SweepLoop
 from besom.sweep.space import SpaceParser
@@ -26,7 +26,7 @@ from besom.sweep.study import finished_trials, open_study
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.recorder import Recorder
 from besom.tracking.store import Location
-from besom.workers.messages import Assignment, Message
+from besom.workers.messages import Assignment, Finished, Message, State
 from besom.workers.pool import WorkerPool
 from tests.conftest import App
 from tests.fakes import (
@@ -190,6 +190,24 @@ def test_a_config_that_cannot_be_trained_fails_its_trial_without_a_worker(sweep:
         assert ("data.batch_size: 0 is below 1" in str(board.reasons[trial.number])) == refused
         assert sweep.runs()[trial.number].info.status == ("FAILED" if refused else "FINISHED")
     assert set(sweep.states()) == {"COMPLETE", "FAIL"}  # the sampler chose both
+
+
+def without_data(assignment: Assignment) -> Iterator[Message]:
+    yield Finished(
+        trial=assignment.trial, state=State.FAIL, duration_s=0.1, reason="no such file", user_error=True, data_error=True
+    )
+
+
+def test_data_that_no_trial_can_use_end_the_sweep_at_once(sweep: Sweep):
+    with pytest.raises(DataError, match="study digits: no such file"):
+        sweep.run(without_data)
+    assert sweep.states() == []
+
+
+def test_data_that_one_trial_chose_fail_that_trial_alone(sweep: Sweep):
+    sweep.params = {"data.limit": "range(100, 200)"}
+    sweep.run(by_trial({1: without_data}))
+    assert sweep.states() == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
 
 
 def test_more_failures_than_may_be_end_the_sweep(sweep: Sweep):
