@@ -240,6 +240,19 @@ def test_a_users_own_data_and_model_train_like_ours(own: Callable[..., dict[str,
     assert {path.name for path in course.directory.iterdir()} == {"model.safetensors"}
 
 
+def test_a_users_own_model_takes_our_data_batch_by_batch_and_repeats_from_its_seed(
+    own: Callable[..., dict[str, Any]], config: Config, course: Course
+):
+    ours = config("data=line", "data.val_fraction=0.4", "data.batch_size=2")["data"]
+    trained = {**own("trainer.max_epochs=2", lr=0.001), "data": ours}
+    course.run(trained)
+    first = course.epochs.copy()
+    course.epochs.clear()
+    course.run(trained)
+    assert course.epochs == first
+    assert course.about["sizes"] == {"train": 6, "val": 4, "test": 0}
+
+
 def test_a_users_own_objective_that_becomes_nan_fails_the_trial_with_its_epoch(
     own: Callable[..., dict[str, Any]], course: Course
 ):

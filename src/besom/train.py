@@ -60,6 +60,8 @@ def train(config: Mapping[str, Any], *, started: Started, report: Report, direct
     that comes to nothing.
     """
     torch.set_num_threads(config["threads"])
+    # Ours draw from generators of their own; this is for what a user brings along.
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
     with _targets_exist():
         data = build_data(config)
         model = build_model(config, data)
@@ -107,6 +109,8 @@ def build_model(config: Mapping[str, Any], data: pl.LightningDataModule) -> pl.L
     model = build(**{name: value for name, value in offered.items() if name in accepted})
     if not isinstance(model, pl.LightningModule):
         raise ConfigError(f"model._target_: {target} is not a LightningModule; name one that is")
+    if isinstance(data, InMemoryDataModule) and not isinstance(model, SupervisedModule):
+        data.steps_per_stretch = None  # a module of the user's own takes a batch at a time
     return model
 
 

@@ -48,6 +48,15 @@ def test_lengths_are_those_of_what_is_yielded_and_only_the_last_batch_is_short(n
     assert all(size == (batch_size or n) for size in sizes[:-1])
 
 
+@given(st.integers(1, 300), st.none() | st.integers(1, 70), st.booleans())
+def test_without_stretches_the_same_batches_come_one_by_one(n, batch_size, shuffle):
+    stretched = loader_of(n, batch_size=batch_size, shuffle=shuffle)
+    plain = loader_of(n, batch_size=batch_size, shuffle=shuffle, steps=None)
+    batches = list(plain)
+    assert [y.tolist() for _, y in batches] == epoch_of(stretched)
+    assert len(plain) == len(batches)
+
+
 @given(st.integers(0, 2**40), st.integers(0, 2**40))
 def test_same_seed_gives_the_same_epochs_whatever_the_global_generator_does(seed, other):
     a, b = loader_of(50, batch_size=7, seed=seed), loader_of(50, batch_size=7, seed=seed)

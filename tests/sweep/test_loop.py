@@ -194,7 +194,12 @@ def test_a_config_that_cannot_be_trained_fails_its_trial_without_a_worker(sweep:
 
 def without_data(assignment: Assignment) -> Iterator[Message]:
     yield Finished(
-        trial=assignment.trial, state=State.FAIL, duration_s=0.1, reason="no such file", user_error=True, data_error=True
+        trial=assignment.trial,
+        state=State.FAIL,
+        duration_s=0.1,
+        reason="no such file",
+        user_error=True,
+        data_error=True,
     )
 
 

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 
+STEPS_PER_STRETCH = 128
+
+
 class Batches:
     """One stretch of an epoch: some rows of `x` [n, features] and `y` [n], in batches.
 
@@ -54,7 +57,9 @@ class Batches:
 
 
 class InMemoryLoader:
-    """Yields an epoch as `Batches`, each of at most `steps_per_stretch` batches; `len` counts the stretches.
+    """Yields an epoch as `Batches`, each of at most `steps_per_stretch` batches; `len` counts what it yields.
+
+    `steps_per_stretch=None` yields plain (x, y) batches, for modules that know nothing of stretches.
 
     With `shuffle`, epoch e of a loader follows a permutation drawn from (`shuffle_seed`, e) alone: the same
     on every device, whatever else draws random numbers. `batch_size=None` makes the whole part one batch; a
@@ -69,7 +74,7 @@ class InMemoryLoader:
         batch_size: int | None,
         shuffle: bool,
         shuffle_seed: int = 0,
-        steps_per_stretch: int = 128,
+        steps_per_stretch: int | None = STEPS_PER_STRETCH,
     ) -> None:
         self.x = x
         self.y = y
@@ -80,13 +85,16 @@ class InMemoryLoader:
         self.epoch = 0
 
     def __len__(self) -> int:
-        return -(-len(self.y) // (self.batch_size * self.steps_per_stretch))
+        return -(-len(self.y) // (self.batch_size * (self.steps_per_stretch or 1)))
 
-    def __iter__(self) -> Iterator[Batches]:
+    def __iter__(self) -> Iterator[Batches | tuple[Tensor, Tensor]]:
         # A generator: the epoch is counted when its first stretch is asked for, so an iterator that is made
         # and never used skips no epoch.
         order = self._order(self.epoch)
         self.epoch += 1
+        if self.steps_per_stretch is None:
+            yield from Batches(self.x, self.y, order, self.batch_size)
+            return
         step = self.batch_size * self.steps_per_stretch
         for start in range(0, len(self.y), step):
             yield Batches(self.x, self.y, order[start : start + step], self.batch_size)

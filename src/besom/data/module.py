@@ -7,7 +7,7 @@ from functools import cached_property
 import pytorch_lightning as pl
 import torch
 
-from besom.data.batches import Batches, InMemoryLoader
+from besom.data.batches import STEPS_PER_STRETCH, Batches, InMemoryLoader
 from besom.data.parts import Part, Plan, Prepared, prepare
 from besom.data.scaling import Scaler, parse_scaling
 from besom.data.source import DataSpec, Source
@@ -19,10 +19,10 @@ __all__ = ["Batches", "InMemoryDataModule", "InMemoryLoader"]
 class InMemoryDataModule(pl.LightningDataModule):
     """Splits and scales a source, keeps it on the trainer's device, and batches it there.
 
-    Its loaders yield `Batches`, not batches. A source's official test part replaces `test_fraction`;
-    `val_fraction=0` makes no validation part. `batch_size=None` trains on full batches. `limit` keeps so many
-    of the rows to be split (each class by its share), for a quick try. `split_seed` and `shuffle_seed` feed
-    generators of their own.
+    Its loaders yield `Batches`; set `steps_per_stretch` to None for a module that takes plain (x, y) batches.
+    A source's official test part replaces `test_fraction`; `val_fraction=0` makes no validation part.
+    `batch_size=None` trains on full batches. `limit` keeps so many of the rows to be split (each class by its
+    share), for a quick try. `split_seed` and `shuffle_seed` feed generators of their own.
 
     Raises ConfigError for a value out of range. What needs the data (DataError) comes with the first use.
     """
@@ -41,6 +41,7 @@ class InMemoryDataModule(pl.LightningDataModule):
         limit: int | None = None,
     ) -> None:
         super().__init__()
+        self.steps_per_stretch: int | None = STEPS_PER_STRETCH
         self.source = source
         self.batch_size = None if batch_size is None else _whole("batch_size", batch_size, at_least=1)
         self.eval_batch_size = _whole("eval_batch_size", eval_batch_size, at_least=1)
@@ -103,7 +104,14 @@ class InMemoryDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> InMemoryLoader:
         """Return a loader whose first epoch is epoch 0 of `shuffle_seed`."""
         part = self._prepared.train.on(self._device)
-        return InMemoryLoader(part.x, part.y, batch_size=self.batch_size, shuffle=True, shuffle_seed=self.shuffle_seed)
+        return InMemoryLoader(
+            part.x,
+            part.y,
+            batch_size=self.batch_size,
+            shuffle=True,
+            shuffle_seed=self.shuffle_seed,
+            steps_per_stretch=self.steps_per_stretch,
+        )
 
     def val_dataloader(self) -> InMemoryLoader | list[InMemoryLoader]:
         """Return a loader of the validation part in row order, or [] where there is none."""
@@ -117,7 +125,13 @@ class InMemoryDataModule(pl.LightningDataModule):
         if part is None:
             return []
         part = part.on(self._device)
-        return InMemoryLoader(part.x, part.y, batch_size=self.eval_batch_size, shuffle=False)
+        return InMemoryLoader(
+            part.x,
+            part.y,
+            batch_size=self.eval_batch_size,
+            shuffle=False,
+            steps_per_stretch=self.steps_per_stretch,
+        )
 
     @property
     def _device(self) -> torch.device:
