@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 History = Sequence[tuple[int, Mapping[str, float]]]
 
+_SHORT = 3  # letters of a class name that need not be turned to fit below its column
 _NUMBERED = 20  # classes; a larger matrix has no room for numbers
 _STYLES = {"train": ("--", "tab:gray"), "val": ("-", "tab:blue")}
+_DASHES = {"--": "╌╌", "-": "──"}
 
 
 class Artist:
@@ -63,9 +65,11 @@ class LearningCurves:
                 (self._lines[f"{part}/{panel}"],) = axes.plot([], [], style, color=color, label=part)
             axes.set_xlabel("epoch")
             axes.set_ylabel(panel)  # a title would be measured against every tick, each time
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.yaxis.set_major_locator(MaxNLocator(5))
-            axes.legend(frameon=False, loc="upper right" if panel == "loss" else "lower right")
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.tick_params(bottom=False, left=False)
+            axes.spines[["top", "right"]].set_visible(False)
+            _name_lines(axes, top=panel != "acc")
             _pin_labels(axes, x=-0.13, y=-0.14)
         self._figure.subplots_adjust(left=0.09, right=0.98, bottom=0.16, top=0.96, wspace=0.25)
 
@@ -97,9 +101,13 @@ class ConfusionMatrix:
                 [axes.text(column, row, "", ha="center", va="center", fontsize=7) for column in range(size)]
                 for row in range(size)
             ]
-            axes.set_xticks(range(size), classes, rotation=45, ha="right", fontsize=7)
+            axes.set_xticks(range(size), classes, fontsize=7)
+            if max(map(len, classes)) > _SHORT:
+                axes.tick_params("x", rotation=45)
+                for label in axes.get_xticklabels():
+                    label.set_horizontalalignment("right")
             axes.set_yticks(range(size), classes, fontsize=7)
-        axes.tick_params(length=0)
+        axes.tick_params(bottom=False, left=False)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
         _pin_labels(axes, x=-0.2, y=-0.28)
@@ -115,6 +123,15 @@ class ConfusionMatrix:
                 text.set_text(str(count) if count else "")
                 text.set_color("white" if count > high / 2 else "black")
         return self._figure
+
+
+def _name_lines(axes: Axes, *, top: bool) -> None:
+    """Name the lines in a corner that they leave free: a legend would cost as much as the lines."""
+    for row, (part, (style, color)) in enumerate(_STYLES.items()):
+        height = (0.93 if top else 0.15) - 0.09 * row
+        axes.text(
+            0.97, height, f"{part} {_DASHES[style]}", color=color, ha="right", va="center", transform=axes.transAxes
+        )
 
 
 def _pin_labels(axes: Axes, *, x: float, y: float) -> None:

@@ -246,7 +246,9 @@ class Recorder:
         self._client.log_batch(run_id, params=params)
         if "digest" in about:
             self._client.log_inputs(run_id, datasets=[_dataset(about)])
-        self._client.log_text(run_id, OmegaConf.to_yaml(OmegaConf.create(dict(card.config))), CONFIG)
+        config = card.directory / CONFIG
+        config.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(card.config))), encoding="utf-8")
+        self._client.log_artifact(run_id, str(config))  # at once: a run that is killed keeps its config
 
     def _lineage(self) -> dict[str, str]:
         return {} if self._parent is None else {"mlflow.parentRunId": self._parent}
