@@ -23,6 +23,7 @@ ROOMS = (
     ("sweep",),
     ("report",),
     ("tracking",),
+    ("trial",),
     ("workers",),
     ("train",),
     ("bundle",),
@@ -37,7 +38,6 @@ GROUND = {"config", "locks", "paths", "explain", "errors"}
 # Upward imports that stand, each for a reason.
 EXCEPTIONS = {
     ("besom.config", "besom.models.metrics"): "names only, and the parent needs them before any torch",
-    ("besom.report.leaderboard", "besom.sweep.study"): "which trials count is the study's to say",
     ("besom.tracking.provenance", "besom"): "the version",
 }
 

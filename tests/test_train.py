@@ -132,7 +132,7 @@ def test_the_weights_that_are_kept_are_those_of_the_best_epoch(config: Config, c
     data = build_data(wanted)
     assert isinstance(data, InMemoryDataModule)
     data.setup("fit")
-    module = load(course.directory).module
+    module = load(course.directory, wanted["model"]).module
     outputs, targets = module.outputs(data.val_dataloader())
     assert float(module.loss(outputs, targets)) == pytest.approx(result.value, rel=1e-6)
 
@@ -143,7 +143,7 @@ def test_a_saved_model_is_no_pickle_and_predicts_what_was_measured(config: Confi
     files = {path.name: path.read_bytes() for path in course.directory.iterdir()}
     assert set(files) == {"model.safetensors", "model.json", "confusion.json"}
     assert not any(b"cpickle" in content or content[:2] in (b"PK", b"\x80\x02") for content in files.values())
-    saved = load(course.directory)
+    saved = load(course.directory, wanted["model"])
     assert isinstance(saved.module, SupervisedModule)
     data = build_data(wanted)
     assert isinstance(data, InMemoryDataModule)

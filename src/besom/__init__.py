@@ -20,16 +20,21 @@ def load_model(run_id: str, *, tracking_uri: str | None = None) -> SavedModel:
     import tempfile
     from pathlib import Path
 
+    from omegaconf import OmegaConf
+
+    from besom.config import resolved
     from besom.errors import RunNotFound
     from besom.models.saved import DESCRIPTION, load
     from besom.tracking.runs import Runs
     from besom.tracking.store import Location
 
     location = Location.of({"uri": tracking_uri, "directory": "mlruns"}) if tracking_uri else Location.default()
+    runs = Runs(location)
+    config = resolved(OmegaConf.create(dict(runs.config(run_id))))
     with tempfile.TemporaryDirectory() as folder:
-        Runs(location).download(run_id, folder)
+        runs.download(run_id, folder)
         if not (Path(folder) / DESCRIPTION).exists():
             raise RunNotFound(
                 f"run '{run_id}' left no model; it did not finish, or its model is not one of besom.models"
             )
-        return load(Path(folder))
+        return load(Path(folder), config["model"])

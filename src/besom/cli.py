@@ -84,8 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = USAGE if stopped.code else 0
         sys.stdout.flush()
         return code
-    except (Interrupted, KeyboardInterrupt):
+    except Interrupted:  # it has told of it itself
         return INTERRUPTED
+    except KeyboardInterrupt:
+        return _stopped()
     except BrokenPipeError:  # `besom train --cfg job | head`: whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -95,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         from besom.explain import explain
 
+        if isinstance(error.__context__, KeyboardInterrupt):  # which Hydra takes for a mistake of the config
+            return _stopped()
         line = explain(error)
         if line is None:
             raise
@@ -102,6 +106,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         sys.stderr.write(f"besom: {line}\n")
         return USAGE
+
+
+def _stopped() -> int:
+    sys.stderr.write("besom: stopped\n")
+    return INTERRUPTED
 
 
 def _dispatch(arguments: list[str]) -> int:

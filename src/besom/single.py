@@ -18,11 +18,11 @@ from rich.console import Console
 
 from besom.config import check, recordable, resolved
 from besom.errors import BesomError, Interrupted, TrainingCrashed
-from besom.sweep.loop import family, for_slot, interrupts
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.provenance import code_tags
 from besom.tracking.recorder import Recorder, RunCard, Status
 from besom.tracking.store import Location
+from besom.trial import family, for_slot, interrupts
 from besom.workers.devices import find_slots
 from besom.workers.messages import Assignment, Bundle, Finished, Reported, Started, State
 from besom.workers.pool import Died, Launcher, WorkerPool, launch
@@ -115,7 +115,8 @@ def _follow(
     if run.about:
         _record_end(run, recorder, objective=card.config["objective"])
     if run.finished is None:
-        recorder.flush()
+        told = f"run {recorder.run_id(_TRIAL)} is recorded as KILLED" if run.about else "nothing is recorded"
+        console.print(f"stopped: {told}", highlight=False, soft_wrap=True)
         raise Interrupted
 
 

@@ -72,7 +72,7 @@ def train(config: Mapping[str, Any], *, started: Started, report: Report, direct
     trainer.fit(model, datamodule=data)
     best.restore(model)
     summary = evaluate(trainer, model, data) if config["test"] else {}
-    save(model, data, config["model"], directory)
+    save(model, data, directory)
     return Result(value=best.value, best_epoch=best.epoch, summary=summary)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 STEPS_PER_STRETCH = 128
 
 

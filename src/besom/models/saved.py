@@ -1,7 +1,7 @@
 """A trained model on disk: weights as safetensors, everything else as JSON. Loading unpickles nothing.
 
 model.safetensors   the best weights, and the scaler's two vectors
-model.json          the model's config, the data's spec and feature names
+model.json          the data's spec and feature names
 confusion.json      for classifiers: counts on the validation part, rows are the true classes
 """
 
@@ -39,19 +39,22 @@ class SavedModel:
         return self.module.predict(self.scaler.apply(x))
 
 
-def save(module: pl.LightningModule, data: pl.LightningDataModule, config: Mapping[str, Any], directory: Path) -> None:
+def save(module: pl.LightningModule, data: pl.LightningDataModule, directory: Path) -> None:
     """Write the model into `directory`.
 
     Of a module or data module that is not Besom's, only the weights are written: it cannot be rebuilt from here.
     """
-    tensors = {f"module.{name}": tensor.contiguous().cpu() for name, tensor in module.state_dict().items()}
+    tensors = {
+        f"module.{name}": tensor.cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in module.state_dict().items()
+    }
     if isinstance(module, SupervisedModule) and isinstance(data, InMemoryDataModule):
         scaler = data.scaler
         tensors |= {
             "scaler.shift": scaler.shift.contiguous().cpu(),
             "scaler.scale": scaler.scale.contiguous().cpu(),
         }
-        description = {"model": config, "spec": asdict(data.spec), "features": data.feature_names}
+        description = {"spec": asdict(data.spec), "features": data.feature_names}
         (directory / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
         _write_confusion(module, data, directory)
     save_file(tensors, directory / WEIGHTS)
@@ -70,13 +73,13 @@ def _write_confusion(module: SupervisedModule, data: InMemoryDataModule, directo
     (directory / CONFUSION).write_text(json.dumps(table), encoding="utf-8")
 
 
-def load(directory: Path) -> SavedModel:
-    """Read a model that `save` wrote."""
+def load(directory: Path, config: Mapping[str, Any]) -> SavedModel:
+    """Read a model that `save` wrote; `config` is the resolved config group `model` of its run."""
     description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
     raw = description["spec"]
     spec = DataSpec(**{**raw, "task": Task(raw["task"]), "classes": tuple(raw["classes"])})
     tensors = load_file(directory / WEIGHTS)
-    build = instantiate({**description["model"], "_partial_": True}, _convert_="all")
+    build = instantiate({**config, "_partial_": True}, _convert_="all")
     module = build(spec=spec, optimizer=torch.optim.SGD)
     module.load_state_dict(
         {name.removeprefix("module."): t for name, t in tensors.items() if name.startswith("module.")}

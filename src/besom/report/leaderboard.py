@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
-
-from besom.sweep.study import finished_trials
 
 SHOWN = 8
 
@@ -54,10 +52,12 @@ class Summary:
         return tuple(seen.values())
 
 
-def summarize(study: optuna.Study, objective: str, run_ids: Mapping[int, str]) -> Summary:
-    """Read a study's trials into a summary."""
+def summarize(
+    study: optuna.Study, trials: Iterable[FrozenTrial], objective: str, run_ids: Mapping[int, str]
+) -> Summary:
+    """Read those trials of a study that count into a summary; `run_ids` has their runs by trial number."""
     rows, failures = [], Counter[str]()
-    for trial in finished_trials(study):
+    for trial in trials:
         about = trial.user_attrs.get("besom", {})
         if trial.state is TrialState.COMPLETE and trial.value is not None:
             rows.append(

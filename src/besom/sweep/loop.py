@@ -6,20 +6,15 @@ trial at once.
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import shutil
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from besom.config import check, recordable, resolved
 from besom.errors import BesomError, ConfigError, DataError, Interrupted
@@ -27,6 +22,7 @@ from besom.sweep.compose import Composer
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import Asked, StudyBook
 from besom.tracking.recorder import Recorder, RunCard, Status
+from besom.trial import family, for_slot, interrupts
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, Bundle, Finished, Reported, Started, State
 from besom.workers.pool import Died, Event, WorkerPool
@@ -254,43 +250,3 @@ class SweepLoop:
             else:
                 shutil.rmtree(running.card.directory, ignore_errors=True)
         self._running.clear()
-
-
-def for_slot(config: DictConfig, slot: Slot, *, test: bool) -> DictConfig:
-    """Return the config with what the slot decides written down: device kind, threads; and whether to test."""
-    config = config.copy()
-    if OmegaConf.select(config, "threads") == "auto":
-        config.threads = slot.threads
-    if OmegaConf.select(config, "trainer.accelerator") is not None:
-        config.trainer.accelerator = slot.device.kind
-    config.test = test
-    return config
-
-
-def family(config: Any) -> str:
-    """The name of the model's class: what a leaderboard groups trials by."""
-    target = (config.get("model") or {}).get("_target_") or "unknown"
-    return str(target).rpartition(".")[2]
-
-
-class _Stop:
-    asked = False
-
-
-@contextmanager
-def interrupts() -> Iterator[_Stop]:
-    """Turn the first ctrl-C or SIGTERM into a wish to stop; the second one ends the process."""
-    stop = _Stop()
-    counter = itertools.count()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if next(counter):
-            raise KeyboardInterrupt
-        stop.asked = True
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -21,7 +21,7 @@ from besom.sweep.loop import SweepLoop
 from besom.sweep.progress import LiveBoard
 from besom.sweep.space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study import StudyBook, build_sampler, open_study
+from besom.sweep.study import StudyBook, build_sampler, finished_trials, open_study
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.provenance import code_tags
 from besom.tracking.recorder import Recorder, Status
@@ -94,7 +94,7 @@ def run_sweep(
         except BaseException as error:
             recorder.close_study(Status.KILLED if isinstance(error, KeyboardInterrupt) else Status.FAILED, {}, {})
             raise
-        summary = summarize(book.study, spec.objective, recorder.run_ids())
+        summary = summarize(book.study, finished_trials(book.study), spec.objective, recorder.run_ids())
         _close_parent(recorder, summary, spec, failure)
         with suppress(OSError):
             scratch.rmdir()
@@ -148,7 +148,7 @@ def _board(console: Console, spec: SweepSpec, slots: Sequence[Slot], book: Study
         console, title=spec.study_name, objective=spec.objective, direction=spec.direction,
         total=spec.n_trials, done=book.done, slots=len(slots),
     )  # fmt: skip
-    known = summarize(book.study, spec.objective, {}).best
+    known = summarize(book.study, finished_trials(book.study), spec.objective, {}).best
     if known is not None:
         board.best_known(known.value, known.trial)
     return board

@@ -52,6 +52,7 @@ class RunCard:
     tags: Mapping[str, str]
     params: Mapping[str, Any] = field(default_factory=dict)
     directory: Path
+    began_s: float = field(default_factory=time.time)
 
 
 @dataclass(eq=False)
@@ -236,7 +237,10 @@ class Recorder:
         from mlflow.entities import Param
 
         run = self._client.create_run(
-            self._experiment_id, run_name=card.name, tags=_masked({**card.tags, **self._lineage(), **_tags(about)})
+            self._experiment_id,
+            start_time=int(card.began_s * 1000),
+            run_name=card.name,
+            tags=_masked({**card.tags, **self._lineage(), **_tags(about)}),
         )
         run_id = run.info.run_id
         self._open[trial] = _Open(card, run_id)
@@ -279,6 +283,8 @@ class Recorder:
 
         run = self._open.pop(trial)
         directory = run.card.directory
+        if "besom.reason" in tags:  # the UI cuts a tag, and shows this whole
+            tags = {**tags, "mlflow.note.content": tags["besom.reason"]}
         if traceback is not None:
             (directory / "traceback.txt").write_text(mask(traceback), encoding="utf-8")
         if status is not Status.KILLED:  # who stops a sweep does not want to wait for pictures

@@ -77,13 +77,14 @@ class Runs:
             run_id=run_id,
             name=run.info.run_name,
             status=run.info.status,
-            config=self._config(run_id),
+            config=self.config(run_id),
             tags=tags,
             digest=datasets[0].dataset.digest if datasets else None,
             history=history,
         )
 
-    def _config(self, run_id: str) -> Mapping[str, Any]:
+    def config(self, run_id: str) -> Mapping[str, Any]:
+        """Return a run's config as it was recorded; raises RunNotFound when it has none."""
         from mlflow.exceptions import MlflowException
 
         with tempfile.TemporaryDirectory() as scratch:
