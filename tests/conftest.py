@@ -21,8 +21,8 @@ from hydra.types import RunMode
 from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
 
-from besom.config import register_schemas
 from besom.paths import conf_dir, search_path, sweeps_dir
+from besom.schema import register_schemas
 from besom.tracking.store import Location, connect
 
 App = tuple[ConfigLoader, DictConfig]

@@ -17,6 +17,7 @@ Compose = Callable[..., DictConfig]
 @pytest.mark.parametrize(
     ("override", "told"),
     [
+        ("trainer.max_time=soon", "trainer.max_time: 'soon' is no time"),
         ("data.batch_size=0", "data.batch_size: 0 is below 1"),
         ("data.eval_batch_size=0", "data.eval_batch_size: 0 is below 1"),
         ("trainer.max_epochs=-1", "trainer.max_epochs: -1 is below 1"),

@@ -21,9 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from besom.config import register_schemas, require_groups
+from besom.config import require_groups
 from besom.errors import BesomError, ConfigError
 from besom.paths import search_path
+from besom.schema import register_schemas
 
 
 @dataclass(frozen=True, kw_only=True)
