@@ -103,6 +103,16 @@ def test_a_sweep_that_is_complete_adds_nothing_and_tells_the_same(command: Comma
     ]
 
 
+def test_a_study_that_goes_on_with_another_config_says_what_changed(
+    command: Command, capsys: pytest.CaptureFixture[str]
+):
+    command(finishing, "hydra.sweeper.n_trials=2")
+    assert "warning" not in capsys.readouterr().out
+    command(finishing, "hydra.sweeper.n_trials=3", "trainer.max_epochs=5")
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert warning.startswith("warning: since the study began, trainer.max_epochs was 10, is 5;")
+
+
 def test_more_trials_are_added_to_the_same_study(command: Command):
     command(finishing, "hydra.sweeper.n_trials=2")
     command(finishing, "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1")

@@ -13,7 +13,7 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from besom.config import check, require_groups
+from besom.config import check, flatten, recordable, require_groups
 from besom.errors import BesomError, ConfigError, Interrupted
 from besom.report.leaderboard import Summary, next_steps, render, summarize
 from besom.sweep.compose import Composer
@@ -21,7 +21,7 @@ from besom.sweep.loop import SweepLoop
 from besom.sweep.progress import LiveBoard
 from besom.sweep.space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study import StudyBook, build_sampler, finished_trials, open_study
+from besom.sweep.study import StudyBook, build_sampler, config_changes, finished_trials, open_study
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.provenance import code_tags
 from besom.tracking.recorder import Recorder, Status
@@ -79,6 +79,7 @@ def run_sweep(
         )
         shutil.rmtree(scratch, ignore_errors=True)  # what a parent that was killed left behind
         _announce(console, spec, space, slots, book)
+        _warn_of_changes(console, space, composer, book)
         failure: Exception | None = None
         try:
             with _board(console, spec, slots, book) as board:
@@ -119,6 +120,19 @@ def _announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Sequ
     console.print(f"study [bold]{spec.study_name}[/]: {spec.direction} {spec.objective}; {todo}", highlight=False)
     console.print(f"devices: {devices}", highlight=False, markup=False)
     console.print(f"search space: {', '.join(space.keys)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _warn_of_changes(console: Console, space: SearchSpace, composer: Composer, book: StudyBook) -> None:
+    """Say what the trials to come do not share with those that are done: the leaderboard will not tell them apart."""
+    start = dict(flatten(recordable(composer.compose(next(space.examples())))))
+    shared = {key: value for key, value in start.items() if key not in space.keys and not key.startswith("tracking.")}
+    changes = config_changes(book.study, shared)
+    if changes and book.done:
+        console.print(
+            f"warning: since the study began, {', '.join(changes)}; trials that are done keep what they had "
+            "(a study of its own: hydra.sweeper.study_name=NAME)",
+            style="yellow", highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: SearchSpace) -> None:

@@ -35,7 +35,7 @@ from besom.sweep.spec import SweepSpec
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # Besom tells of its trials itself
 
 INTERRUPTED = "besom.interrupted"
-_SPACE, _OBJECTIVE = "besom.space", "besom.objective"
+_SPACE, _OBJECTIVE, _CONFIG = "besom.space", "besom.objective", "besom.config"
 
 _DEFAULT_SAMPLER: Mapping[str, Any] = {
     "_target_": "optuna.samplers.TPESampler",
@@ -137,6 +137,24 @@ def open_study(spec: SweepSpec, space: SearchSpace, directory: Path) -> Iterator
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             put_back(study, Trial(study, trial._trial_id))
         yield StudyBook(study, spec, space)
+
+
+def config_changes(study: optuna.Study, config: Mapping[str, Any]) -> list[str]:
+    """Return what is not as it was when the study began, in the flattened config that its trials start from.
+
+    The first call for a study remembers the config.
+    """
+    now = {key: str(value) for key, value in config.items()}
+    before = study.user_attrs.get(_CONFIG)
+    if before is None:
+        study.set_user_attr(_CONFIG, now)
+        return []
+    keys = sorted({*before, *now})
+    return [
+        f"{key} was {before.get(key, 'not there')}, is {now.get(key, 'not there')}"
+        for key in keys
+        if before.get(key) != now.get(key)
+    ]
 
 
 def put_back(study: optuna.Study, trial: Trial) -> None:
