@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from besom.errors import DeviceError
-from besom.workers.devices import Device, find_gpus, find_slots
+from besom.workers.devices import Device, find_cores, find_gpus, find_slots
 
 GPUS = [Device(kind="gpu", index=str(index), name="A100") for index in range(3)]
 
@@ -41,6 +42,16 @@ def test_without_a_gpu_there_is_a_slot_on_each_core():
     slots = find_slots("auto", gpus=[], cores=3)
     assert [(slot.index, slot.device.kind, slot.threads) for slot in slots] == [(i, "cpu", 1) for i in range(3)]
     assert len(find_slots("cpu", gpus=GPUS, cores=3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None), ("nonsense", None), ("100000000 1000", None)],
+)
+def test_a_quota_of_the_container_counts_as_cores(tmp_path: Path, quota: str, cores: int | None):
+    (tmp_path / "cpu.max").write_text(quota)
+    assert find_cores(tmp_path / "cpu.max") == (cores or len(os.sched_getaffinity(0)))
+    assert find_cores(tmp_path / "absent") == len(os.sched_getaffinity(0))
 
 
 @given(cores=st.integers(1, 512), per_device=st.integers(1, 4), limit=st.none() | st.integers(1, 64))

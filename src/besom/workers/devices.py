@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -73,6 +74,16 @@ def find_gpus() -> list[Device]:
     return [Device(kind="gpu", index=key, name=by_id[key]) for key in visible.split(",") if key in by_id]
 
 
+def find_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return how many cores this process may use: those it is bound to, or fewer if its container has a quota."""
+    bound = len(os.sched_getaffinity(0))
+    try:
+        used, period = quota.read_text(encoding="ascii").split()
+        return max(1, min(bound, math.ceil(int(used) / int(period))))
+    except (OSError, ValueError):  # no cgroup of version 2, or "max": no quota
+        return bound
+
+
 def find_slots(
     devices: str | int | Sequence[int] = "auto",
     *,
@@ -88,7 +99,7 @@ def find_slots(
     Raises DeviceError for a GPU that is not there.
     """
     gpus = find_gpus() if gpus is None and devices != "cpu" else list(gpus or [])
-    cores = cores or len(os.sched_getaffinity(0))
+    cores = cores or find_cores()
     chosen = _choose(devices, gpus)
     if chosen:
         leases = [gpu for _ in range(per_device) for gpu in chosen][:limit]
