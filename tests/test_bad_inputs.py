@@ -486,7 +486,7 @@ def test_an_objective_that_never_appears_is_one_line_with_those_that_do(besom: B
 def test_a_target_that_does_not_exist_is_one_line(besom: Besom) -> None:
     ended = besom(f"train {TINY} tracking=none optimizer._target_=torch.optim.Adamm")
     assert ended.code == 2
-    assert ended.line.startswith("_target_: torch.optim.Adamm cannot be imported; check the name")
+    assert ended.line.startswith("optimizer._target_: torch.optim.Adamm cannot be imported; check the name")
 
 
 def test_a_worker_that_cannot_start_is_one_line_with_its_last_words(

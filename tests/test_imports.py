@@ -29,11 +29,11 @@ ROOMS = (
     ("bundle",),
     ("models",),
     ("data",),
-    ("config", "locks", "paths", "schema"),
+    ("config", "locks", "paths", "schema", "targets"),
     ("explain",),
     ("errors",),
 )
-GROUND = {"config", "locks", "paths", "schema", "explain", "errors"}
+GROUND = {"config", "locks", "paths", "schema", "targets", "explain", "errors"}
 
 # Upward imports that stand, each for a reason.
 EXCEPTIONS = {

@@ -262,6 +262,22 @@ def test_a_users_own_objective_that_becomes_nan_fails_the_trial_with_its_epoch(
 
 
 @pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("+optimizer.momentun=0.9", r"optimizer\.momentun: torch\.optim\.Adam takes no 'momentun'; use one of"),
+        ("+model.widht=3", r"model\.widht: besom\.models\.MLPClassifier takes no 'widht'; did you mean width\?"),
+        ("+trainer.max_epoch=3", r"trainer\.max_epoch: .* takes no 'max_epoch'; did you mean max_epochs\?"),
+        ("+data.source.rows=3", r"data\.source\.rows: besom\.data\.sources\.digits takes no 'rows'"),
+    ],
+)
+def test_a_key_that_its_target_does_not_take_is_refused_by_name(
+    config: Config, course: Course, override: str, told: str
+):
+    with pytest.raises(ConfigError, match=told):
+        course.run(config(override))
+
+
+@pytest.mark.parametrize(
     ("group", "target", "told"),
     [
         ("data", "builtins.dict", r"data\._target_: builtins\.dict is not a LightningDataModule"),

@@ -6,14 +6,11 @@ the best weights in a folder, and returns the objective's best value.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import platform
-import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -22,7 +19,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from torch import Tensor
@@ -31,6 +27,7 @@ from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, TrialFailed
 from besom.models import SupervisedModule
 from besom.models.saved import save
+from besom.targets import check_targets, signature_of
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "optuna", "mlflow")
 
@@ -62,11 +59,11 @@ def train(config: Mapping[str, Any], *, started: Started, report: Report, direct
     torch.set_num_threads(config["threads"])
     # Ours draw from generators of their own; this is for what a user brings along.
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    with _targets_exist():
-        data = build_data(config)
-        model = build_model(config, data)
-        best = BestEpoch(config["objective"], config["direction"], report)
-        trainer = build_trainer(config, best)
+    check_targets(config)
+    data = build_data(config)
+    model = build_model(config, data)
+    best = BestEpoch(config["objective"], config["direction"], report)
+    trainer = build_trainer(config, best)
     started(describe(data, model, trainer))
 
     trainer.fit(model, datamodule=data)
@@ -74,17 +71,6 @@ def train(config: Mapping[str, Any], *, started: Started, report: Report, direct
     summary = evaluate(trainer, model, data) if config["test"] else {}
     save(model, data, directory)
     return Result(value=best.value, best_epoch=best.epoch, summary=summary)
-
-
-@contextmanager
-def _targets_exist() -> Iterator[None]:
-    try:
-        yield
-    except InstantiationException as error:
-        target = re.match(r"Error locating target '([^']*)'", str(error))
-        if target is None:
-            raise
-        raise ConfigError(f"_target_: {target[1]} cannot be imported; check the name and the installation") from error
 
 
 def build_data(config: Mapping[str, Any]) -> pl.LightningDataModule:
@@ -103,7 +89,8 @@ def build_model(config: Mapping[str, Any], data: pl.LightningDataModule) -> pl.L
         "optimizer": instantiate(config["optimizer"], _convert_="all"),
         "scheduler": instantiate(config["scheduler"], _convert_="all") or None,
     }
-    accepted = _parameters(target)
+    signature = signature_of(target, "model")
+    accepted = set(signature.parameters) if signature else set()
     # A partial, called here: what Hydra is handed as a keyword argument, it would take for config and convert.
     build = instantiate({**config["model"], "_partial_": True}, _convert_="all")
     model = build(**{name: value for name, value in offered.items() if name in accepted})
@@ -112,21 +99,6 @@ def build_model(config: Mapping[str, Any], data: pl.LightningDataModule) -> pl.L
     if isinstance(data, InMemoryDataModule) and not isinstance(model, SupervisedModule):
         data.steps_per_stretch = None  # a module of the user's own takes a batch at a time
     return model
-
-
-def _parameters(target: str) -> set[str]:
-    from hydra.utils import get_object
-
-    try:
-        found = get_object(target)
-    except (ImportError, ValueError) as error:
-        raise ConfigError(
-            f"model._target_: {target} cannot be imported; check the name and the installation"
-        ) from error
-    try:
-        return set(inspect.signature(found).parameters)
-    except (TypeError, ValueError):  # something built in, or nothing that can be called
-        return set()
 
 
 def build_trainer(config: Mapping[str, Any], best: BestEpoch) -> pl.Trainer:
