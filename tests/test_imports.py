@@ -29,11 +29,11 @@ ROOMS = (
     ("bundle",),
     ("models",),
     ("data",),
-    ("config", "locks", "paths", "schema", "targets"),
+    ("config", "locks", "paths", "schema", "targets", "hardware"),
     ("explain",),
     ("errors",),
 )
-GROUND = {"config", "locks", "paths", "schema", "targets", "explain", "errors"}
+GROUND = {"config", "locks", "paths", "schema", "targets", "hardware", "explain", "errors"}
 
 # Upward imports that stand, each for a reason.
 EXCEPTIONS = {

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from besom.config import resolved
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, TrialFailed
+from besom.hardware import processor_name
 from besom.models import SupervisedModule
 from besom.models.saved import load
 from besom.train import PACKAGES, Result, build_data, train
@@ -117,7 +118,7 @@ def test_a_trial_reports_each_epoch_from_before_the_first_step_and_returns_its_b
 
 def test_what_was_built_is_told_before_it_trains(config: Config, course: Course):
     course.run(config())
-    assert {"data": "digits", "device": "cpu", "threads": 1}.items() <= course.about.items()
+    assert {"data": "digits", "device": f"cpu ({processor_name()})", "threads": 1}.items() <= course.about.items()
     assert course.about["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
     assert course.about["sizes"] == {"train": 1079, "val": 359, "test": 359}
     assert set(course.about["versions"]) == {"python", *PACKAGES}

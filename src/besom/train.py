@@ -25,6 +25,7 @@ from torch import Tensor
 
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, TrialFailed
+from besom.hardware import processor_name
 from besom.models import SupervisedModule
 from besom.models.saved import save
 from besom.targets import check_targets, signature_of
@@ -190,14 +191,13 @@ def describe(data: pl.LightningDataModule, model: pl.LightningModule, trainer: p
     """Return what is known of a trial once it is built: the data, the device, the size of the model."""
     device = trainer.strategy.root_device
     about: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({processor_name()})",
         "threads": torch.get_num_threads(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": versions(),
     }
     if isinstance(data, InMemoryDataModule):
         about |= {"data": data.spec.name, "digest": data.digest, "sizes": dict(data.sizes)}
-        about |= {"classes": data.spec.classes} if isinstance(model, SupervisedModule) else {}
     return about
 
 

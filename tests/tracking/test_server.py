@@ -19,6 +19,7 @@ import pytest
 from besom.cli import main
 from besom.errors import BesomError, StoreError
 from besom.tracking.recorder import Recorder, RunCard, Status
+from besom.tracking.runs import Runs
 from besom.tracking.server import landing, run
 from besom.tracking.store import Location
 from besom.tracking.views import runs_table, saved_view, view_key
@@ -97,6 +98,22 @@ def test_it_is_one_process(served: Ui):
     if not children.exists():
         pytest.skip("this kernel does not list the children of a process")
     assert children.read_text() == ""
+
+
+def test_runs_are_recorded_on_a_tracking_server_without_a_word_and_read_back(
+    served: Ui, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    location = Location.of({"uri": served.base, "directory": str(tmp_path)})
+    (tmp_path / "left").mkdir()
+    card = RunCard(name="far", config={"model": {"width": 3}}, tags={}, directory=tmp_path / "left")
+    with Recorder(location, "far") as recorder:
+        recorder.start(0, card, {})
+        recorder.report(0, 1, {"val/loss": 0.5}, 0.0)
+        recorder.finish(0, Status.FINISHED)
+        run_id = recorder.run_id(0)
+    found = Runs(location).run(run_id)
+    assert (found.status, found.config, found.history) == ("FINISHED", card.config, {1: {"val/loss": 0.5}})
+    assert capfd.readouterr().out == ""
 
 
 def test_of_a_tracking_server_the_link_is_printed(served: Ui, tmp_path: Path):

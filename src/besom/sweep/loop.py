@@ -125,7 +125,7 @@ class SweepLoop:
             self._start(asked, slot)
         if self._next is None and self._more():
             self._next = self._book.ask()
-            self._composed(self._next)
+            self._composed(self._next)  # so that a new combination of groups waits in the composer
 
     def _composed(self, asked: Asked) -> DictConfig | ConfigError:
         try:

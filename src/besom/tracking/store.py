@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Before mlflow is imported, wherever that happens first.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run, on a server
 
 
 _REACHABLE_S = 10.0

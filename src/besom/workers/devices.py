@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from besom.errors import DeviceError
+from besom.hardware import processor_name
 
 THREADS = 1
 """CPU threads of torch in a slot, unless a config says otherwise: small models gain nothing from more, lose a
@@ -105,7 +105,7 @@ def find_slots(
         leases = [gpu for _ in range(per_device) for gpu in chosen][:limit]
     else:
         count = max(1, min(cores * per_device, _free_memory() // _WORKER_BYTES, limit or cores * per_device))
-        leases = [Device(kind="cpu", name=_processor())] * count
+        leases = [Device(kind="cpu", name=processor_name())] * count
     return [Slot(index=index, device=device) for index, device in enumerate(leases)]
 
 
@@ -140,11 +140,3 @@ def _free_memory() -> int:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
