@@ -5,14 +5,28 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from besom.conversation import Outcome
+from besom.sweep.boards import Board
 from besom.workers.devices import Device, Slot
-from besom.workers.messages import Assignment, Finished, Message, Ready, Reported, Started, State
+from besom.workers.messages import (
+    Assignment,
+    Blame,
+    Bundle,
+    Failure,
+    Finished,
+    Message,
+    Ready,
+    Reported,
+    Started,
+    State,
+    Stop,
+)
 
 Play = Callable[[Assignment], Iterator[Message]]
 
@@ -42,11 +56,16 @@ def reported(trial: int, epoch: int, **metrics: float) -> Reported:
 
 
 def completed(trial: int, value: float) -> Finished:
-    return Finished(trial=trial, state=State.COMPLETE, duration_s=0.5, value=value, best_epoch=1)
+    return Finished(trial=trial, state=State.COMPLETE, duration_s=0.5, outcome=Outcome(values=(value,), best_epoch=1))
 
 
-def failed(trial: int, reason: str, traceback: str | None = None) -> Finished:
-    return Finished(trial=trial, state=State.FAIL, duration_s=0.5, reason=reason, traceback=traceback)
+def pruned(trial: int) -> Finished:
+    return Finished(trial=trial, state=State.PRUNED, duration_s=0.5)
+
+
+def failed(trial: int, reason: str, traceback: str | None = None, blame: Blame = Blame.CODE) -> Finished:
+    failure = Failure(reason=reason, traceback=traceback, blame=blame)
+    return Finished(trial=trial, state=State.FAIL, duration_s=0.5, failure=failure)
 
 
 def finishing(assignment: Assignment) -> Iterator[Message]:
@@ -98,17 +117,31 @@ class FakeWorker:
         try:
             if not self._ready:
                 raise Crash
+            self._connection.recv()  # the task
             self._connection.send(Ready())
             while True:
-                for assignment in self._connection.recv().assignments:
-                    for message in self._play(assignment):
-                        self._connection.send(message)
+                match self._connection.recv():
+                    case Bundle(assignments=assignments):
+                        for assignment in assignments:
+                            self._perform(assignment)
         except Crash:
             self._code = -signal.SIGKILL
         except (EOFError, OSError):
             pass  # the pool closed its end
         finally:
             self._connection.close()
+
+    def _perform(self, assignment: Assignment) -> None:
+        """Play a trial; a stop that comes between two messages ends it there."""
+        play = self._play(assignment)
+        for message in play:
+            self._connection.send(message)
+            while not isinstance(message, Finished) and self._connection.poll():
+                stop = self._connection.recv()
+                if isinstance(stop, Stop) and stop.trial == assignment.trial:
+                    play.close()
+                    self._connection.send(pruned(assignment.trial))
+                    return
 
 
 class FakeLauncher:
@@ -126,27 +159,37 @@ class FakeLauncher:
 
 
 def cpu_slots(count: int) -> list[Slot]:
-    return [Slot(index=index, device=Device(kind="cpu", name="a CPU")) for index in range(count)]
+    return [Slot(index=index, devices=(Device(kind="cpu", name="a CPU"),)) for index in range(count)]
 
 
 @dataclass
-class Board:
+class ListeningBoard(Board):
     """What a sweep showed; `on_start` may do something when a trial was handed out."""
 
     on_start: Callable[[int], None] = lambda trial: None
     starts: list[int] = field(default_factory=list)
+    attempts: list[tuple[int, int]] = field(default_factory=list)
+    states: dict[int, State] = field(default_factory=dict)
     values: dict[int, float | None] = field(default_factory=dict)
     reasons: dict[int, str | None] = field(default_factory=dict)
+    feasible: dict[int, bool] = field(default_factory=dict)
+    put_back: list[int] = field(default_factory=list)
 
-    def started(self, trial: int, slot: Slot) -> None:
+    def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
         self.starts.append(trial)
+        self.attempts.append((trial, attempt))
         self.on_start(trial)
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
         assert trial in self.starts
 
-    def finished(self, trial: int, value: float | None, reason: str | None) -> None:
-        self.values[trial], self.reasons[trial] = value, reason
+    def finished(
+        self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
+    ) -> None:
+        self.states[trial] = state
+        self.values[trial] = values[0] if values else None
+        self.reasons[trial] = reason
+        self.feasible[trial] = feasible
 
-    def refresh(self) -> None:
-        pass
+    def interrupted(self, trials: Sequence[int]) -> None:
+        self.put_back += trials

@@ -21,8 +21,19 @@ from rich.console import Console
 from besom.errors import BesomError, ConfigError, Interrupted, TrainingCrashed
 from besom.single import SingleRun, run_single
 from besom.tracking.store import Location
-from besom.workers.messages import Assignment, Finished, Message, State
-from tests.fakes import FakeLauncher, Play, completed, crashing, crashing_at_once, failing, finishing, reported, started
+from besom.workers.messages import Assignment, Blame, Message
+from tests.fakes import (
+    FakeLauncher,
+    Play,
+    completed,
+    crashing,
+    crashing_at_once,
+    failed,
+    failing,
+    finishing,
+    reported,
+    started,
+)
 
 
 class Train:
@@ -98,7 +109,7 @@ def test_a_mistake_that_shows_once_it_trains_is_recorded_and_raised_in_one_line(
     def exploding(assignment: Assignment) -> Iterator[Message]:
         yield started(assignment.trial)
         yield reported(assignment.trial, 0, val_loss=math.inf)
-        yield Finished(trial=assignment.trial, state=State.FAIL, duration_s=1, reason="lower the rate", user_error=True)
+        yield failed(assignment.trial, "lower the rate", blame=Blame.USER)
 
     with pytest.raises(BesomError, match=r"lower the rate \(run \w{32}\)"):
         train(exploding)
@@ -107,7 +118,7 @@ def test_a_mistake_that_shows_once_it_trains_is_recorded_and_raised_in_one_line(
 
 def test_a_mistake_that_shows_before_anything_was_built_leaves_no_run(train: Train):
     def refusing(assignment: Assignment) -> Iterator[Message]:
-        yield Finished(trial=assignment.trial, state=State.FAIL, duration_s=1, reason="no such file", user_error=True)
+        yield failed(assignment.trial, "no such file", blame=Blame.DATA)
 
     with pytest.raises(BesomError, match=r"^no such file$"):
         train(refusing)
@@ -128,6 +139,8 @@ def test_ctrl_c_leaves_a_run_marked_killed(train: Train):
     def endless(assignment: Assignment) -> Iterator[Message]:
         yield started(assignment.trial)
         yield reported(assignment.trial, 0, val_acc=0.5)
+        while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            time.sleep(0.01)  # the parent does not listen yet
         os.kill(os.getpid(), signal.SIGINT)
         never.wait(20)
         yield completed(assignment.trial, 0.5)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ import torch
 from omegaconf import DictConfig
 
 from besom.config import resolved
+from besom.conversation import Outcome
 from besom.data import InMemoryDataModule
-from besom.errors import ConfigError, TrialFailed
+from besom.errors import ConfigError, TrialFailed, TrialPruned
 from besom.hardware import processor_name
 from besom.models import SupervisedModule
 from besom.models.saved import load
-from besom.train import PACKAGES, Result, build_data, train
+from besom.train import PACKAGES, build_data, train
 
 OWN = '''
 import pytorch_lightning as pl
@@ -68,20 +69,31 @@ def _one_thread() -> None:
 
 @dataclass
 class Course:
-    """What a trial told while it trained, and what it left."""
+    """A trial's conversation: what it told while it trained, what it was told, and what it left."""
 
     directory: Path
     about: dict[str, Any] = field(default_factory=dict)
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    result: Result | None = None
+    epochs: list[Mapping[str, float]] = field(default_factory=list)
+    stop_after_epoch: int | None = None
+    stop_at_step: int | None = None
+    steps: int = 0
 
-    def run(self, config: dict[str, Any]) -> Result:
-        def report(epoch: int, metrics: dict[str, float]) -> None:
-            assert epoch == len(self.epochs), "epochs are reported in order, from 0"
-            self.epochs.append(metrics)
+    def run(self, config: dict[str, Any]) -> Outcome:
+        return train(config, conversation=self, directory=self.directory)
 
-        self.result = train(config, started=self.about.update, report=report, directory=self.directory)
-        return self.result
+    def started(self, about: Mapping[str, Any]) -> None:
+        assert not self.epochs
+        self.about.update(about)
+
+    def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        assert epoch == len(self.epochs), "epochs are reported in order, from 0"
+        self.epochs.append(metrics)
+
+    def should_stop(self, *, in_epoch: bool) -> bool:
+        if in_epoch:
+            self.steps += 1
+            return self.steps == self.stop_at_step
+        return len(self.epochs) - 1 == self.stop_after_epoch
 
 
 @pytest.fixture
@@ -111,9 +123,9 @@ def test_a_trial_reports_each_epoch_from_before_the_first_step_and_returns_its_b
     assert set(course.epochs[0]) == {"val/loss", "val/acc", "val/f1"}
     assert set(course.epochs[1]) >= {"train/loss", "train/acc", "val/loss", "val/acc"}
     values = [metrics["val/acc"] for metrics in course.epochs[1:]]
-    assert result.value == max(values)
+    assert result.values[0] == max(values)
     assert result.best_epoch == 1 + values.index(max(values))
-    assert result.summary == {}
+    assert result.summary == {"cost/params": 64 * 16 + 16 + 16 * 10 + 10}
 
 
 def test_what_was_built_is_told_before_it_trains(config: Config, course: Course):
@@ -135,7 +147,7 @@ def test_the_weights_that_are_kept_are_those_of_the_best_epoch(config: Config, c
     data.setup("fit")
     module = load(course.directory, wanted["model"]).module
     outputs, targets = module.outputs(data.val_dataloader())
-    assert float(module.loss(outputs, targets)) == pytest.approx(result.value, rel=1e-6)
+    assert float(module.loss(outputs, targets)) == pytest.approx(result.values[0], rel=1e-6)
 
 
 def test_a_saved_model_is_no_pickle_and_predicts_what_was_measured(config: Config, course: Course):
@@ -152,7 +164,7 @@ def test_a_saved_model_is_no_pickle_and_predicts_what_was_measured(config: Confi
     x, y = (torch.cat(parts) for parts in zip(*[pair for s in data.val_dataloader() for pair in s], strict=True))
     raw = x * saved.scaler.scale + saved.scaler.shift
     accuracy = (saved.predict(raw).argmax(dim=-1) == y).float().mean()
-    assert float(accuracy) == pytest.approx(result.value, abs=1 / len(y))
+    assert float(accuracy) == pytest.approx(result.values[0], abs=1 / len(y))
 
 
 def test_the_same_config_trains_the_same_and_another_seed_does_not(config: Config, tmp_path: Path):
@@ -166,6 +178,31 @@ def test_the_same_config_trains_the_same_and_another_seed_does_not(config: Confi
     assert epochs[0] != epochs[2]
 
 
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_a_trial_that_is_told_to_stop_ends_with_the_epoch_it_is_in(config: Config, course: Course, epoch: int):
+    course.stop_after_epoch = epoch
+    with pytest.raises(TrialPruned):
+        course.run(config("trainer.max_epochs=50"))
+    assert len(course.epochs) == epoch + 1
+
+
+def test_a_trial_that_is_told_to_stop_at_once_does_not_finish_its_epoch(config: Config, course: Course):
+    course.stop_at_step = 1
+    with pytest.raises(TrialPruned):
+        course.run(config("trainer.max_epochs=50"))
+    assert len(course.epochs) == 1
+    assert not list(course.directory.iterdir())
+
+
+def test_several_objectives_are_measured_at_the_best_epoch_of_the_first_that_has_epochs(config: Config, course: Course):
+    wanted = {**config(), "objective": ["cost/params", "val/acc", "cost/seconds"]}
+    wanted["direction"] = ["minimize", "maximize", "minimize"]
+    params, accuracy, seconds = course.run(wanted).values
+    assert params == 64 * 16 + 16 + 16 * 10 + 10
+    assert accuracy == max(metrics["val/acc"] for metrics in course.epochs[1:])
+    assert seconds > 0
+
+
 def test_training_stops_early_when_the_objective_no_longer_improves(config: Config, course: Course):
     # Maximizing a loss that falls: no epoch after the first one improves.
     overrides = ("direction=maximize", "early_stopping.patience=2", "trainer.max_epochs=50")
@@ -177,7 +214,7 @@ def test_training_stops_early_when_the_objective_no_longer_improves(config: Conf
 def test_training_stops_when_its_time_is_up_and_keeps_its_best_epoch(config: Config, course: Course):
     result = course.run(config("trainer.max_epochs=1000000", "trainer.max_time='00:00:00:01'"))
     assert 1 < len(course.epochs) < 1000000
-    assert result.value == min(metrics["val/loss"] for metrics in course.epochs[1:])
+    assert result.values[0] == min(metrics["val/loss"] for metrics in course.epochs[1:])
 
 
 @pytest.mark.parametrize(
@@ -203,13 +240,18 @@ def test_an_objective_that_is_never_logged_is_refused_with_those_there_are(
 
 def test_the_test_part_is_measured_once_with_the_best_weights_and_only_when_asked(config: Config, course: Course):
     result = course.run(config("test=true"))
-    assert set(result.summary) == {"test/loss", "test/acc", "test/f1"}
+    assert set(result.summary) == {"test/loss", "test/acc", "test/f1", "cost/params"}
     assert all("test/loss" not in metrics for metrics in course.epochs)
 
 
 def test_asking_for_a_test_part_that_is_not_there_is_refused(config: Config, course: Course):
     with pytest.raises(ConfigError, match="test: the data has no test part"):
         course.run(config("test=true", "data.test_fraction=0"))
+
+
+def test_more_devices_than_the_slot_has_are_refused_with_the_key_that_gives_them(config: Config, course: Course):
+    with pytest.raises(ConfigError, match=r"trainer\.devices: 2 device.* slot of 1; .*sweeper\.devices_per_trial=2"):
+        course.run(config("trainer.devices=2"))
 
 
 # What a user brings along.
@@ -235,7 +277,7 @@ def test_a_users_own_data_and_model_train_like_ours(own: Callable[..., dict[str,
     result = course.run(own("trainer.max_epochs=5"))
     errors = [metrics["val/error"] for metrics in course.epochs]
     assert len(errors) == 6
-    assert result.value == min(errors[1:]) < errors[0]
+    assert result.values[0] == min(errors[1:]) < errors[0]
     assert course.about["parameters"] == 2
     assert "digest" not in course.about
     assert {path.name for path in course.directory.iterdir()} == {"model.safetensors"}

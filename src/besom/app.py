@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -23,6 +23,7 @@ from yaml import YAMLError
 
 from besom.config import require_groups
 from besom.errors import BesomError, ConfigError
+from besom.objectives import COSTS, read_objectives
 from besom.paths import search_path
 from besom.schema import register_schemas
 
@@ -85,9 +86,7 @@ def run(folders: Sequence[Path], config_name: str, arguments: Sequence[str]) -> 
     """Run the app with these folders as its search path, first one first."""
     register_schemas()
     first, *others = dict.fromkeys(folder.resolve() for folder in folders)
-    app: Callable[[], None] = hydra.main(version_base="1.3", config_path=str(first), config_name=config_name)(
-        train_task
-    )
+    app: Callable[[], Any] = hydra.main(version_base="1.3", config_path=str(first), config_name=config_name)(train_task)
     try:
         with _command_line(arguments), search_path(others):
             app()
@@ -101,8 +100,8 @@ def run(folders: Sequence[Path], config_name: str, arguments: Sequence[str]) -> 
         raise ConfigError(f"{config_name}.yaml: {_composing(error)}") from error
 
 
-def train_task(config: DictConfig) -> None:
-    """The Hydra task function: one run."""
+def train_task(config: DictConfig) -> float | tuple[float, ...]:
+    """The Hydra task function: one run. Returns the objective's best value, or those of several objectives."""
     # Optuna and SQLAlchemy come with these: half a second that --help, --cfg and completion do without.
     from rich.console import Console
 
@@ -119,13 +118,18 @@ def train_task(config: DictConfig) -> None:
             console=Console(),
         )
     except Exception as error:
+        if HydraConfig.get().runtime.choices.get("hydra/launcher") != "basic":
+            raise  # in a process of that launcher, which hands it back
         raise _Ended(error) from error
-    finished = trained.finished
-    assert finished is not None
-    parts = [f"best {config.objective} {finished.value:.4f} at epoch {finished.best_epoch}"]
-    parts += [f"{name} {value:.4f}" for name, value in finished.summary.items()]
-    sys.stdout.write("   ".join(parts) + f"   ({finished.duration_s:.1f} s)\n")
+    assert trained.finished is not None
+    outcome = trained.finished.outcome
+    assert outcome is not None
+    best = zip(read_objectives(config), outcome.values, strict=True)
+    told = ", ".join(f"{objective.name} {value:.4f}" for objective, value in best)
+    summary = "".join(f"   {name} {value:.4f}" for name, value in outcome.summary.items() if name not in COSTS)
+    sys.stdout.write(f"best {told} at epoch {outcome.best_epoch}{summary}   ({trained.finished.duration_s:.1f} s)\n")
     sys.stdout.write(f"run {trained.run_id or 'none (tracking=none)'}\n")
+    return outcome.values if len(outcome.values) > 1 else outcome.values[0]
 
 
 train_task.trains_besom_config = True  # type: ignore[attr-defined]  # what hydra/sweeper=besom looks for

@@ -16,9 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from besom.errors import ConfigError, one_of
 from besom.explain import explain
 from besom.models.metrics import metric_names
-
-DIRECTIONS = ("minimize", "maximize")
-
+from besom.objectives import COSTS, leading, read_objectives
 
 _MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
 _BOUNDS: Mapping[str, tuple[float, float, str]] = {
@@ -49,9 +47,6 @@ def check(config: DictConfig) -> None:
         value = select(config, key)
         if isinstance(value, int | float) and not low <= value <= high:
             raise ConfigError(f"{key}: {value} is below {low:g}; {remedy}")
-    direction = select(config, "direction")
-    if direction not in DIRECTIONS:
-        raise ConfigError(f"direction: '{direction}' is unknown; use {' or '.join(DIRECTIONS)}")
     threads = select(config, "threads")
     if threads != "auto" and not (isinstance(threads, int) and threads >= 1):
         raise ConfigError(f"threads: '{threads}' is not a number of threads; use auto, or 1 or more")
@@ -63,9 +58,10 @@ def check(config: DictConfig) -> None:
         raise ConfigError(f"trainer.max_time: '{max_time}' is no time; write DD:HH:MM:SS, such as 00:00:10:00")
     _check_objective(config)
     _check_table(config)
-    if select(config, "data.val_fraction") == 0.0 and str(select(config, "objective")).startswith("val/"):
+    validated = [one.name for one in read_objectives(config) if one.name.startswith("val/")]
+    if select(config, "data.val_fraction") == 0.0 and validated:
         raise ConfigError(
-            f"objective: '{config.objective}' needs a validation part, but data.val_fraction is 0; "
+            f"objective: '{validated[0]}' needs a validation part, but data.val_fraction is 0; "
             "use a train/ metric, or hold some data out"
         )
 
@@ -79,15 +75,18 @@ _TASKS: Mapping[str, Sequence[str]] = {
 
 
 def _check_objective(config: DictConfig) -> None:
+    objectives = read_objectives({key: select(config, key) for key in ("objective", "direction")})
+    leading(objectives)
     package, _, model = str(select(config, "model._target_")).rpartition(".")
     if package != "besom.models" or model not in _TASKS:
         return  # a user's own model logs what it likes
     names = sorted({name for task in _TASKS[model] for name in metric_names(task)})
-    known = [f"{part}/{name}" for part in ("train", "val") for name in names]
-    if config.objective not in known:
-        raise ConfigError(
-            f"objective: '{config.objective}' is not a metric of {model}; {one_of(config.objective, known)}"
-        )
+    known = [*(f"{part}/{name}" for part in ("train", "val") for name in names), *COSTS]
+    for objective in objectives:
+        if objective.name not in known:
+            raise ConfigError(
+                f"objective: '{objective.name}' is not a metric of {model}; {one_of(objective.name, known)}"
+            )
 
 
 def _check_table(config: DictConfig) -> None:

@@ -7,6 +7,7 @@
     ├── StoreError       a database under mlruns/ or a tracking server cannot be used
     ├── RunNotFound      no run, study or artifact by that name
     └── TrialFailed      a trial trained and came to nothing (a loss that is not finite, say)
+    TrialPruned          a trial was told to stop early: no failure
     TrainingCrashed      training raised something else: its traceback is what helps
     Interrupted          ctrl-C or SIGTERM: everything is in order, the same command goes on from there
 
@@ -48,12 +49,19 @@ class TrialFailed(BesomError):
     """A trial came to nothing: its loss was not finite, or its objective was never logged."""
 
 
+class TrialPruned(Exception):
+    """The sweep told this trial to stop early; let it pass, it is no failure."""
+
+
 class TrainingCrashed(Exception):
     """Training raised something that is no plain mistake of the config; `traceback` is the worker's."""
 
     def __init__(self, reason: str, traceback: str) -> None:
         super().__init__(reason)
         self.traceback = traceback
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return TrainingCrashed, (str(self), self.traceback)  # from one process to another
 
 
 class Interrupted(Exception):

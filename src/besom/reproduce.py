@@ -81,13 +81,13 @@ def _as_recorded(history: History) -> History:
 def compare(recorded: History, again: History) -> list[Difference]:
     """Return where the metrics differ, metric by metric; a value that only one side has is a difference of inf.
 
-    Metrics that are measured once, after the last epoch (`best/…`, `test/…`), follow from the epochs and are left out.
+    Metrics that are measured once, after the last epoch (`best/…`, `test/…`, `cost/…`), are left out.
     """
     found: list[Difference] = []
     epochs = sorted({*recorded, *again})
     names = sorted({name for history in (recorded, again) for values in history.values() for name in values})
     for name in names:
-        if name.startswith(("best/", "test/")):
+        if name.startswith(("best/", "test/", "cost/")):
             continue
         gaps = {
             epoch: gap

@@ -27,8 +27,8 @@ class Train:
     """The root of a trial's config."""
 
     seed: int = 0
-    objective: str = "val/loss"
-    direction: str = "minimize"
+    objective: Any = "val/loss"  # a metric, or a list of them
+    direction: Any = "minimize"
     test: bool = False
     threads: Any = "auto"
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,18 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from besom.config import check, recordable, resolved
+from besom.conversation import Outcome
 from besom.errors import BesomError, Interrupted, TrainingCrashed
+from besom.objectives import Objective, read_objectives
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.provenance import code_tags
 from besom.tracking.recorder import Recorder, RunCard, Status
 from besom.tracking.store import Location
-from besom.trial import family, for_slot, interrupts
+from besom.trial import best_metrics, family, for_slot, interrupts, tags_of
 from besom.workers.devices import find_slots
-from besom.workers.messages import Assignment, Bundle, Finished, Reported, Started, State
+from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, State
 from besom.workers.pool import Died, Launcher, WorkerPool, launch
+from besom.workers.tasks import Training
 
 EXPERIMENT = "train"
 _TRIAL = 0
@@ -58,7 +61,7 @@ def run_single(
     """
     check(config)
     location.prepare()
-    (slot,) = find_slots(config.trainer.accelerator, limit=1)
+    (slot,) = find_slots(config.trainer.accelerator, per_trial=config.trainer.devices, limit=1)
     config = for_slot(config, slot, test=config.test)
     plain = resolved(config)
     run = SingleRun()
@@ -71,7 +74,8 @@ def run_single(
     )
     recorder = Recorder(location, config.tracking.experiment or EXPERIMENT) if config.tracking.enabled else NoRecorder()
     try:
-        with WorkerPool([slot], logs=location.directory / "logs" / "train", launcher=launcher) as pool, recorder:
+        logs = location.directory / "logs" / "train"
+        with WorkerPool([slot], Training(), logs=logs, launcher=launcher) as pool, recorder:
             assignment = Assignment(trial=_TRIAL, config=plain, directory=scratch)
             pool.submit(slot, Bundle(assignments=(assignment,)))
             _follow(run, pool, recorder, card, console, epochs=config.trainer.max_epochs)
@@ -107,41 +111,40 @@ def _follow(
                     case Finished() as finished:
                         run.finished = finished
                     case Died(reason=reason):
-                        run.finished = Finished(
-                            trial=_TRIAL, state=State.FAIL, duration_s=0.0, reason=reason, user_error=True
-                        )
+                        failure = Failure(reason=reason, blame=Blame.USER)
+                        run.finished = Finished(trial=_TRIAL, state=State.FAIL, duration_s=0.0, failure=failure)
     if run.finished is None:
         pool.close()  # what is still training would write beside the recorder
     if run.about:
-        _record_end(run, recorder, objective=card.config["objective"])
+        _record_end(run, recorder, read_objectives(card.config))
     if run.finished is None:
         told = f"run {recorder.run_id(_TRIAL)} is recorded as KILLED" if run.about else "nothing is recorded"
         console.print(f"stopped: {told}", highlight=False, soft_wrap=True)
         raise Interrupted
 
 
-def _record_end(run: SingleRun, recorder: Recorder, *, objective: str) -> None:
-    finished = run.finished
-    if finished is None:
-        recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": "INTERRUPTED"})
-    elif finished.state is State.COMPLETE:
-        best = {f"best/{objective}": finished.value} if finished.value is not None else {}
-        tags = {"besom.state": "COMPLETE", "besom.best_epoch": str(finished.best_epoch)}
-        recorder.finish(_TRIAL, Status.FINISHED, metrics={**best, **finished.summary}, tags=tags)
-    else:
-        tags = {"besom.state": "FAIL", "besom.reason": finished.reason or ""}
-        recorder.finish(_TRIAL, Status.FAILED, tags=tags, traceback=finished.traceback or finished.reason)
+def _record_end(run: SingleRun, recorder: Recorder, objectives: Sequence[Objective]) -> None:
+    match run.finished:
+        case Finished(outcome=Outcome() as outcome):
+            best, tags = best_metrics(objectives, outcome), tags_of(State.COMPLETE, outcome)
+            recorder.finish(_TRIAL, Status.FINISHED, metrics=best, tags=tags)
+        case Finished(failure=Failure(reason=reason, traceback=traceback)):
+            tags = {"besom.state": State.FAIL, "besom.reason": reason}
+            recorder.finish(_TRIAL, Status.FAILED, tags=tags, traceback=traceback or reason)
+        case _:
+            recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": "INTERRUPTED"})
 
 
 def _judged(run: SingleRun) -> SingleRun:
     finished = run.finished
     assert finished is not None
-    if finished.state is State.COMPLETE:
+    failure = finished.failure
+    if failure is None:
         return run
     where = f" (run {run.run_id})" if run.run_id else ""
-    if finished.user_error:
-        raise BesomError(f"{finished.reason}{where}")
-    raise TrainingCrashed(f"{finished.reason}{where}", finished.traceback or "")
+    if failure.blame in (Blame.USER, Blame.DATA):
+        raise BesomError(f"{failure.reason}{where}")
+    raise TrainingCrashed(f"{failure.reason}{where}", failure.traceback or "")
 
 
 def _tell_start(console: Console, about: Mapping[str, Any]) -> None:

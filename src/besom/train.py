@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import platform
+import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -21,19 +22,22 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
+from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from torch import Tensor
 
+from besom.conversation import Conversation, Outcome
 from besom.data import InMemoryDataModule
-from besom.errors import ConfigError, TrialFailed
+from besom.errors import ConfigError, TrialFailed, TrialPruned
 from besom.hardware import processor_name
 from besom.models import SupervisedModule
+from besom.models.ranks import OneVoice, mean_over_ranks, meet, rank_count
 from besom.models.saved import save
+from besom.objectives import Objective, leading, read_objectives
 from besom.targets import check_targets, signature_of
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "optuna", "mlflow")
-
-Started = Callable[[dict[str, Any]], None]
-Report = Callable[[int, dict[str, float]], None]
 
 # Besom reports, records and paces itself; what Lightning suggests about it does not apply.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -41,37 +45,40 @@ warnings.filterwarnings("ignore", module="pytorch_lightning")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """The objective's best value, the epoch it was reached at, and metrics measured once with the best weights."""
-
-    value: float
-    best_epoch: int
-    summary: Mapping[str, float]
-
-
-def train(config: Mapping[str, Any], *, started: Started, report: Report, directory: Path) -> Result:
+def train(config: Mapping[str, Any], *, conversation: Conversation, directory: Path) -> Outcome:
     """Train what a resolved config describes and leave the best weights in `directory`.
 
-    `started` hears once what was built; `report` hears the metrics of each epoch, from epoch 0, before the
-    first step. Raises ConfigError or DataError for a config that cannot be trained, TrialFailed for a trial
-    that comes to nothing.
+    The conversation hears once what was built, and the metrics of each epoch, from epoch 0, before the first step.
+    Raises ConfigError or DataError for a config that cannot be trained, TrialFailed for a trial that comes to
+    nothing, TrialPruned when it is told to stop.
     """
     torch.set_num_threads(config["threads"])
     # Ours draw from generators of their own; this is for what a user brings along.
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     check_targets(config)
+    if together := rank_count() > 1:
+        conversation = OneVoice(conversation)
     data = build_data(config)
     model = build_model(config, data)
-    best = BestEpoch(config["objective"], config["direction"], report)
+    objectives = read_objectives(config)
+    best = BestEpoch(leading(objectives), conversation)
     trainer = build_trainer(config, best)
-    started(describe(data, model, trainer))
+    conversation.started(describe(data, model, trainer))
+    if together:
+        meet(config["trainer"]["accelerator"])
 
+    began = time.perf_counter()
     trainer.fit(model, datamodule=data)
+    costs = {"cost/params": float(_trainable(model)), "cost/seconds": time.perf_counter() - began}
     best.restore(model)
     summary = evaluate(trainer, model, data) if config["test"] else {}
-    save(model, data, directory)
-    return Result(value=best.value, best_epoch=best.epoch, summary=summary)
+    if trainer.is_global_zero:
+        save(model, data, directory)
+    return Outcome(
+        values=_values(objectives, {**best.metrics, **costs}),
+        best_epoch=best.epoch,
+        summary={**summary, **{name: costs[name] for name in _wanted(objectives)}},
+    )
 
 
 def build_data(config: Mapping[str, Any]) -> pl.LightningDataModule:
@@ -109,13 +116,19 @@ def build_trainer(config: Mapping[str, Any], best: BestEpoch) -> pl.Trainer:
     if patience is not None:
         callbacks.append(
             EarlyStopping(
-                config["objective"],
-                mode="max" if config["direction"] == "maximize" else "min",
+                best.objective.name,
+                mode="max" if best.objective.direction == "maximize" else "min",
                 patience=patience,
                 min_delta=config["early_stopping"]["min_delta"],
                 check_on_train_epoch_end=True,
                 strict=False,  # a missing objective is told of by BestEpoch
             )
+        )
+    devices = config["trainer"].get("devices", 1)
+    if isinstance(devices, int) and devices != rank_count():
+        raise ConfigError(
+            f"trainer.devices: {devices} device(s) asked for in a slot of {rank_count()}; "
+            f"for a sweep, set hydra.sweeper.devices_per_trial={devices}"
         )
     trainer = instantiate(
         config["trainer"],
@@ -125,45 +138,64 @@ def build_trainer(config: Mapping[str, Any], best: BestEpoch) -> pl.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=-1,  # the whole validation part: this is epoch 0
+        **({"plugins": [LightningEnvironment()]} if rank_count() > 1 else {}),  # whatever Slurm says beside us
     )
     assert isinstance(trainer, pl.Trainer)
+    if rank_count() > 1 and not _shares_out(trainer.strategy):
+        raise ConfigError(
+            f"trainer.strategy: {config['trainer'].get('strategy')} cannot train on the {rank_count()} devices of a "
+            "slot; use ddp, or ddp_find_unused_parameters_true"
+        )
     return trainer
 
 
+def _shares_out(strategy: Strategy) -> bool:
+    # ddp_spawn and its like would start ranks of their own.
+    return isinstance(strategy, DDPStrategy) and not isinstance(strategy.launcher, _MultiProcessingLauncher)
+
+
 class BestEpoch(Checkpoint):
-    """Reports each epoch's metrics and keeps the best weights in memory.
+    """Reports each epoch's metrics, keeps the best weights in memory, and stops when it is told to.
 
     A Checkpoint because Lightning calls those last, when everything that was logged in the epoch is there.
     """
 
-    def __init__(self, objective: str, direction: str, report: Report) -> None:
-        self.value = math.nan
+    def __init__(self, objective: Objective, conversation: Conversation) -> None:
+        self.objective = objective
+        self.metrics: Mapping[str, float] = {}
         self.epoch = 0
-        self._objective = objective
-        self._better: Callable[[float, float], bool] = float.__gt__ if direction == "maximize" else float.__lt__
-        self._report = report
+        self._conversation = conversation
         self._weights: dict[str, Tensor] = {}
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report epoch 0."""
         self._report(0, _metrics(trainer))
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stop before the next step, if it is so urgent."""
+        if self._conversation.should_stop(in_epoch=True):
+            raise TrialPruned
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the epoch that just ended; keep its weights if it is the best so far."""
-        epoch, metrics = trainer.current_epoch + 1, _metrics(trainer)
-        self._report(epoch, metrics)
-        if self._objective not in metrics:
+        epoch, metrics, name = trainer.current_epoch + 1, _metrics(trainer), self.objective.name
+        if name not in metrics:
+            self._conversation.report(epoch, metrics)
             raise ConfigError(
-                f"objective: '{self._objective}' is not a metric of this run; use one of {', '.join(sorted(metrics))}"
+                f"objective: '{name}' is not a metric of this run; use one of {', '.join(sorted(metrics))}"
             )
-        value = metrics[self._objective]
+        self._report(epoch, metrics)
+        value = metrics[name]
         if not math.isfinite(value):
-            raise TrialFailed(
-                f"{self._objective} became {value} in epoch {epoch}; lower optimizer.lr, or scale the data"
-            )
-        if math.isnan(self.value) or self._better(value, self.value):
-            self.value, self.epoch = value, epoch
+            raise TrialFailed(f"{name} became {value} in epoch {epoch}; lower optimizer.lr, or scale the data")
+        if not self.metrics or self.objective.better(value, self.metrics[name]):
+            self.metrics, self.epoch = metrics, epoch
             self._weights = {name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()}
+
+    def _report(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        self._conversation.report(epoch, metrics)
+        if self._conversation.should_stop(in_epoch=False):
+            raise TrialPruned
 
     def restore(self, model: pl.LightningModule) -> None:
         """Put the best epoch's weights back into the model.
@@ -176,7 +208,31 @@ class BestEpoch(Checkpoint):
 
 
 def _metrics(trainer: pl.Trainer) -> dict[str, float]:
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return _common(trainer, trainer.callback_metrics)
+
+
+def _common(trainer: pl.Trainer, metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as numbers; of several ranks, each of which may have measured a part of the data, their means."""
+    own = {name: float(value) for name, value in metrics.items()}
+    return mean_over_ranks(own) if trainer.world_size > 1 else own
+
+
+def _values(objectives: Sequence[Objective], measured: Mapping[str, float]) -> tuple[float, ...]:
+    missing = [objective.name for objective in objectives if objective.name not in measured]
+    if missing:
+        raise ConfigError(
+            f"objective: '{missing[0]}' is not a metric of this run; use one of {', '.join(sorted(measured))}"
+        )
+    return tuple(measured[objective.name] for objective in objectives)
+
+
+def _wanted(objectives: Sequence[Objective]) -> list[str]:
+    # How long it took is no result, and differs each time: only where it is asked for.
+    return ["cost/params", *(one.name for one in objectives if one.name == "cost/seconds")]
+
+
+def _trainable(model: pl.LightningModule) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def evaluate(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule) -> dict[str, float]:
@@ -184,14 +240,13 @@ def evaluate(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningD
     if isinstance(data, InMemoryDataModule) and not data.sizes["test"]:
         raise ConfigError("test: the data has no test part; set data.test_fraction, or test=false")
     (metrics,) = trainer.test(model, datamodule=data, verbose=False)
-    return {name: float(value) for name, value in metrics.items()}
+    return _common(trainer, metrics)
 
 
 def describe(data: pl.LightningDataModule, model: pl.LightningModule, trainer: pl.Trainer) -> dict[str, Any]:
     """Return what is known of a trial once it is built: the data, the device, the size of the model."""
-    device = trainer.strategy.root_device
     about: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({processor_name()})",
+        "device": _devices(trainer),
         "threads": torch.get_num_threads(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": versions(),
@@ -199,6 +254,14 @@ def describe(data: pl.LightningDataModule, model: pl.LightningModule, trainer: p
     if isinstance(data, InMemoryDataModule):
         about |= {"data": data.spec.name, "digest": data.digest, "sizes": dict(data.sizes)}
     return about
+
+
+def _devices(trainer: pl.Trainer) -> str:
+    devices = getattr(trainer.strategy, "parallel_devices", None) or [trainer.strategy.root_device]
+    names = Counter(
+        torch.cuda.get_device_name(one) if one.type == "cuda" else f"cpu ({processor_name()})" for one in devices
+    )
+    return " + ".join(name if count == 1 else f"{count} x {name}" for name, count in names.items())
 
 
 @lru_cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,10 +19,10 @@ shapes = {
 }
 
 
-def loader_of(n, *, batch_size, shuffle=True, seed=0, steps=128):
+def loader_of(n, *, batch_size, shuffle=True, seed=0, steps=128, **ranks):
     x = torch.arange(n, dtype=torch.float32)[:, None]
     return InMemoryLoader(
-        x, torch.arange(n), batch_size=batch_size, shuffle=shuffle, shuffle_seed=seed, steps_per_stretch=steps
+        x, torch.arange(n), batch_size=batch_size, shuffle=shuffle, shuffle_seed=seed, steps_per_stretch=steps, **ranks
     )
 
 
@@ -107,3 +109,41 @@ def test_a_transfer_takes_along_the_rows_of_the_stretch_alone():
         moved = Batches(x, y, index, 2).to("meta")
         assert (moved.x.device.type, moved.x.shape, len(moved)) == ("meta", (3, 3), 2)
         assert [len(batch) for batch, _ in moved] == [2, 1]
+
+
+@given(**shapes, ranks=st.integers(2, 5))
+def test_the_pieces_of_all_ranks_make_up_each_batch_and_are_as_long_as_each_other(n, batch_size, steps, shuffle, ranks):
+    whole = loader_of(n, batch_size=batch_size, steps=steps, shuffle=shuffle)
+    pieces = [
+        loader_of(n, batch_size=batch_size, steps=steps, shuffle=shuffle, rank=rank, ranks=ranks)
+        for rank in range(ranks)
+    ]
+    for _ in range(2):
+        epochs = [epoch_of(piece) for piece in pieces]
+        assert [list(chain(*batch)) for batch in zip(*epochs, strict=True)] == epoch_of(whole)
+        for batch in zip(*epochs, strict=True):
+            lengths = [len(piece) for piece in batch]
+            assert max(lengths) - min(lengths) <= 1
+    sizes = [size for stretch in whole for size in stretch.sizes()]
+    assert sizes == [len(batch) for batch in epoch_of(whole)]
+    assert sizes == [size for stretch in pieces[-1] for size in stretch.sizes()]
+
+
+@given(st.integers(1, 300), st.none() | st.integers(1, 70), st.booleans(), st.integers(2, 5))
+def test_pieces_of_plain_batches_are_of_one_size_and_leave_no_row_out(n, batch_size, shuffle, ranks):
+    whole = list(loader_of(n, batch_size=batch_size, steps=None, shuffle=shuffle))
+    pieces = [
+        list(loader_of(n, batch_size=batch_size, steps=None, shuffle=shuffle, rank=rank, ranks=ranks))
+        for rank in range(ranks)
+    ]
+    for (_, batch), *parts in zip(whole, *pieces, strict=True):
+        assert {len(y) for _, y in parts} == {-(-len(batch) // ranks)}
+        assert {*torch.cat([y for _, y in parts]).tolist()} == {*batch.tolist()}
+        assert all(torch.equal(x[:, 0].long(), y) for x, y in parts)
+
+
+def test_a_transfer_keeps_each_rank_to_its_piece():
+    x, y = torch.zeros(1000, 3), torch.zeros(1000)
+    moved = Batches(x, y, torch.arange(10), 4, rank=1, ranks=3).to("meta")
+    assert [len(batch) for batch, _ in moved] == [1, 1, 1]
+    assert (moved.rank, moved.ranks, moved.rows) == (1, 3, 10)

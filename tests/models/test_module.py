@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import FSDPStrategy
 from sklearn import metrics as sk
 from torch import nn
 from torch.nn import functional as F
@@ -197,7 +198,10 @@ def test_half_precision_trains_to_finite_metrics(problem, fit):
             SimpleNamespace(precision="16-mixed", world_size=1),
             "trainer.precision: 16-mixed .* use bf16-mixed",
         ),
-        (SimpleNamespace(precision="32-true", world_size=2), "trainer.devices: a trial trains on one device"),
+        (
+            SimpleNamespace(precision="32-true", world_size=2, strategy=FSDPStrategy()),
+            "trainer.strategy: LogisticRegression trains on several devices by ddp, not FSDPStrategy",
+        ),
     ],
 )
 def test_a_trainer_that_this_loop_would_train_wrongly_under_is_refused(trainer, message, problem):

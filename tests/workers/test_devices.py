@@ -15,8 +15,18 @@ GPUS = [Device(kind="gpu", index=str(index), name="A100") for index in range(3)]
 
 NVIDIA_SMI = """\
 #!/bin/sh
-echo "0, GPU-aaaa, NVIDIA A100"
-echo "1, GPU-bbbb, NVIDIA H100, 80GB"
+[ "$1" = -L ] || exit 6
+echo "GPU 0: NVIDIA A100 (UUID: GPU-aaaa-1111)"
+echo "GPU 1: NVIDIA H100, 80GB (UUID: GPU-bbbb-2222)"
+"""
+
+# GPU 1 is cut into two parts.
+NVIDIA_SMI_MIG = """\
+#!/bin/sh
+echo "GPU 0: NVIDIA A100 (UUID: GPU-aaaa-1111)"
+echo "GPU 1: NVIDIA A100 (UUID: GPU-bbbb-2222)"
+echo "  MIG 3g.20gb     Device  0: (UUID: MIG-cccc-3333)"
+echo "  MIG 1g.5gb      Device  1: (UUID: MIG-cccc-4444)"
 """
 
 
@@ -70,6 +80,7 @@ def test_there_are_no_more_slots_on_the_cpu_than_can_be_busy_and_at_least_one(
         (0, r"0 GPU\(s\) asked for"),
         ([1, 7], r"no GPU 7; found here: gpu:0 \(A100\)"),
         ([], "no GPU named"),
+        ([0, 0], r"\[0, 0\] names a GPU twice; .*trials_per_device"),
         ("tpu", "'tpu' is unknown; use auto, cpu, gpu"),
         (True, "'True' is unknown"),
     ],
@@ -82,14 +93,78 @@ def test_a_gpu_that_is_not_there_is_refused_with_those_there_are(devices: Any, t
 def test_asking_for_a_gpu_where_there_is_none_is_refused():
     with pytest.raises(DeviceError, match="found here: none"):
         find_slots("gpu", gpus=[], cores=4)
+    with pytest.raises(DeviceError, match=r"4 GPU\(s\) asked for, found here: none; use trainer=cpu"):
+        find_slots(4, gpus=[], cores=4)
 
 
-def test_a_worker_sees_its_own_gpu_alone_and_a_cpu_worker_none():
+def test_a_worker_sees_its_own_gpus_alone_and_a_cpu_worker_none():
     gpu, *_ = find_slots([2], gpus=GPUS, cores=4)
+    pair, *_ = find_slots([2, 0], gpus=GPUS, cores=4, per_trial=2)
     cpu, *_ = find_slots("cpu", cores=4)
     assert gpu.environment["CUDA_VISIBLE_DEVICES"] == "2"
+    assert pair.environment["CUDA_VISIBLE_DEVICES"] == "2,0"
     assert cpu.environment["CUDA_VISIBLE_DEVICES"] == ""
     assert cpu.environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_indices_mean_to_cuda_what_they_mean_to_nvidia_smi_unless_the_user_chose(monkeypatch: pytest.MonkeyPatch):
+    gpu, *_ = find_slots("gpu", gpus=GPUS, cores=4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu.environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    assert "CUDA_DEVICE_ORDER" not in gpu.environment
+
+
+def test_several_gpus_for_a_trial_are_taken_in_groups_and_shared_only_once_all_are_taken():
+    four = [*GPUS, Device(kind="gpu", index="3", name="A100")]
+    slots = find_slots("auto", gpus=four, cores=4, per_trial=2, per_device=2, limit=3)
+    assert ["".join(device.index for device in slot.devices) for slot in slots] == ["01", "23", "01"]
+    assert slots[0].device == four[0]
+    assert str(slots[0]) == "gpu:0 (A100) + gpu:1 (A100)"
+
+
+def test_gpus_that_are_left_over_stay_idle_and_are_told_of():
+    said: list[str] = []
+    slots = find_slots("auto", gpus=GPUS, cores=4, per_trial=2, notice=said.append)
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["0,1"]
+    assert said == ["devices_per_trial: 3 GPUs do not divide by 2 for each trial; idle: gpu:2 (A100)"]
+    said.clear()
+    assert len(find_slots("auto", gpus=GPUS, cores=4, per_trial=3, notice=said.append)) == 1
+    assert said == []
+
+
+def test_more_gpus_for_a_trial_than_there_are_is_refused():
+    with pytest.raises(DeviceError, match=r"4 GPUs for each trial, but there are only 3: .*set it to 3 or less"):
+        find_slots("auto", gpus=GPUS, cores=4, per_trial=4)
+    with pytest.raises(DeviceError, match=r"trainer\.devices: 0 is below 1"):
+        find_slots("cpu", cores=4, per_trial=0)
+
+
+def test_several_processes_for_a_trial_on_the_cpu_take_a_core_each_and_there_is_always_a_slot():
+    slots = find_slots("cpu", cores=5, per_trial=2)
+    assert [len(slot.devices) for slot in slots] == [2, 2]
+    assert str(slots[0]).startswith("2 x cpu (")
+    assert len(find_slots("cpu", cores=1, per_trial=2)) == 1
+    assert len(find_slots("cpu", cores=8, per_trial=2, limit=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("devices", "options", "threads"),
+    [
+        ("cpu", {"cores": 16}, 1),
+        ("cpu", {"cores": 16, "limit": 2}, 1),  # idle cores would change the result
+        ("gpu", {"cores": 2}, 1),
+        ("gpu", {"cores": 8}, 2),
+        ("gpu", {"cores": 64}, 4),
+        ("gpu", {"cores": 8, "per_device": 2}, 1),
+        ("gpu", {"cores": 8, "limit": 1}, 4),
+        ("gpu", {"cores": 8, "per_trial": 3}, 2),  # three processes
+    ],
+)
+def test_gpu_slots_share_the_cores_and_a_cpu_slot_has_one(devices: str, options: dict[str, Any], threads: int):
+    slots = find_slots(devices, gpus=GPUS, **options)
+    assert {slot.threads for slot in slots} == {threads}
+    assert slots[0].environment["OMP_NUM_THREADS"] == str(threads)
 
 
 @pytest.fixture
@@ -109,9 +184,11 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (None, ["gpu:0 (NVIDIA A100)", "gpu:1 (NVIDIA H100, 80GB)"]),
         ("1", ["gpu:1 (NVIDIA H100, 80GB)"]),
         ("1,0", ["gpu:1 (NVIDIA H100, 80GB)", "gpu:0 (NVIDIA A100)"]),
-        ("GPU-bbbb", ["gpu:GPU-bbbb (NVIDIA H100, 80GB)"]),
+        ("GPU-bbbb-2222", ["gpu:GPU-bbbb-2222 (NVIDIA H100, 80GB)"]),
+        ("GPU-bb, 0", ["gpu:GPU-bb (NVIDIA H100, 80GB)", "gpu:0 (NVIDIA A100)"]),  # cut short, as CUDA allows
         ("", []),
         ("-1", []),
+        ("1,7,0", ["gpu:1 (NVIDIA H100, 80GB)"]),  # as CUDA has it: nothing behind what is not there
     ],
 )
 def test_only_gpus_that_this_process_may_use_are_found(
@@ -120,6 +197,18 @@ def test_only_gpus_that_this_process_may_use_are_found(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert list(map(str, find_gpus())) == found
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+def test_parts_of_a_gpu_that_mig_cut_are_devices_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "nvidia-smi").write_text(NVIDIA_SMI_MIG)
+    parts = ["gpu:MIG-cccc-3333 (NVIDIA A100 MIG 3g.20gb)", "gpu:MIG-cccc-4444 (NVIDIA A100 MIG 1g.5gb)"]
+    assert list(map(str, find_gpus())) == ["gpu:0 (NVIDIA A100)", *parts]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-cccc-4444,MIG-cccc-3333")
+    assert list(map(str, find_gpus())) == [*reversed(parts)]
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in find_slots([1])] == ["MIG-cccc-3333"]
+    with pytest.raises(DeviceError, match="cut by MIG cannot train together"):
+        find_slots("gpu", per_trial=2)
 
 
 def test_without_a_driver_there_are_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

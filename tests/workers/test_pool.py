@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -11,8 +13,9 @@ from omegaconf import DictConfig
 from besom.config import resolved
 from besom.errors import BesomError
 from besom.workers.devices import Slot
-from besom.workers.messages import Assignment, Bundle, Finished, Message, Ready, Reported, Started, State
+from besom.workers.messages import Assignment, Blame, Bundle, Finished, Message, Ready, Reported, Started, State
 from besom.workers.pool import Died, Event, Process, WorkerPool, launch
+from besom.workers.tasks import Training
 from tests.fakes import Crash, FakeLauncher, completed, cpu_slots, reported, started
 
 
@@ -49,7 +52,7 @@ def talking(assignment: Assignment) -> Iterator[Message]:
 
 def test_a_slot_is_idle_until_it_has_a_bundle_and_again_once_all_its_trials_are_over(tmp_path: Path):
     slot, other = slots = cpu_slots(2)
-    with WorkerPool(slots, logs=tmp_path / "logs", launcher=FakeLauncher(talking)) as pool:
+    with WorkerPool(slots, Training(), logs=tmp_path / "logs", launcher=FakeLauncher(talking)) as pool:
         assert pool.idle() == slots
         pool.submit(slot, bundle(1, 2))
         assert pool.idle() == [other]
@@ -61,7 +64,7 @@ def test_a_slot_is_idle_until_it_has_a_bundle_and_again_once_all_its_trials_are_
 
 def test_messages_come_in_the_order_they_were_sent(tmp_path: Path):
     (slot,) = slots = cpu_slots(1)
-    with WorkerPool(slots, logs=tmp_path, launcher=FakeLauncher(talking)) as pool:
+    with WorkerPool(slots, Training(), logs=tmp_path, launcher=FakeLauncher(talking)) as pool:
         pool.submit(slot, bundle(1, 2))
         heard = listen(pool, until=finished(2))
     kinds = [type(event) for event in heard]
@@ -71,7 +74,7 @@ def test_messages_come_in_the_order_they_were_sent(tmp_path: Path):
 def test_a_worker_that_dies_names_the_trials_that_were_not_over_and_its_slot_can_be_used_again(tmp_path: Path):
     (slot,) = slots = cpu_slots(1)
     launcher = FakeLauncher(talking)
-    with WorkerPool(slots, logs=tmp_path, launcher=launcher) as pool:
+    with WorkerPool(slots, Training(), logs=tmp_path, launcher=launcher) as pool:
         pool.submit(slot, bundle(1, 13, 14))
         death = listen(pool, until=died)[-1]
         assert isinstance(death, Died)
@@ -84,14 +87,85 @@ def test_a_worker_that_dies_names_the_trials_that_were_not_over_and_its_slot_can
     assert launcher.launched == [slot, slot]
 
 
-def test_a_worker_that_dies_before_it_is_ready_is_not_started_again(tmp_path: Path):
+def test_a_worker_that_is_killed_before_it_is_ready_gets_a_successor_with_its_bundle(tmp_path: Path):
+    """Its trials have not begun, and lose nothing."""
+    stillborn, healthy = FakeLauncher(talking, ready=False), FakeLauncher(talking)
+
+    def launcher(slot: Slot, log: Path) -> tuple[Process, Connection]:
+        return (healthy if stillborn.launched else stillborn)(slot, log)
+
+    (slot,) = slots = cpu_slots(1)
+    with WorkerPool(slots, Training(), logs=tmp_path, launcher=launcher) as pool:
+        pool.submit(slot, bundle(1, 2))
+        heard = listen(pool, until=finished(2))
+        assert pool.idle() == slots
+    assert [type(event) for event in heard] == [Ready, Started, Reported, Finished, Started, Reported, Finished]
+    assert healthy.launched == [slot]
+
+
+def test_workers_that_die_before_they_are_ready_are_not_started_for_ever(tmp_path: Path):
     launcher = FakeLauncher(talking, ready=False)
     with (
         pytest.raises(BesomError, match=r"before it was ready; .*worker-0\.log"),
-        WorkerPool(cpu_slots(1), logs=tmp_path, launcher=launcher) as pool,
+        WorkerPool(cpu_slots(1), Training(), logs=tmp_path, launcher=launcher) as pool,
     ):
         listen(pool, until=died)
-    assert len(launcher.launched) == 1
+    assert launcher.launched
+
+
+def test_a_trial_that_is_told_to_stop_ends_and_its_worker_goes_on(tmp_path: Path):
+    def endless(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        while assignment.trial == 1:
+            yield reported(assignment.trial, 0, val_acc=0.5)
+            time.sleep(0.01)
+        yield completed(assignment.trial, 0.5)
+
+    (slot,) = slots = cpu_slots(1)
+    launcher = FakeLauncher(endless)
+    with WorkerPool(slots, Training(), logs=tmp_path, launcher=launcher) as pool:
+        pool.submit(slot, bundle(1, 2))
+        listen(pool, until=lambda event: isinstance(event, Reported))
+        pool.stop(slot, 1, at_once=True)
+        heard = listen(pool, until=finished(2))
+    ends = {event.trial: event.state for event in heard if isinstance(event, Finished)}
+    assert ends == {1: State.PRUNED, 2: State.COMPLETE}
+    assert launcher.launched == [slot]
+
+
+def test_a_slot_that_is_made_anew_says_nothing_more_of_what_ran_there(tmp_path: Path):
+    def stuck(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        if assignment.trial == 1:
+            threading.Event().wait(5)
+        yield completed(assignment.trial, 0.5)
+
+    (slot,) = slots = cpu_slots(1)
+    launcher = FakeLauncher(stuck)
+    with WorkerPool(slots, Training(), logs=tmp_path, launcher=launcher) as pool:
+        assert not pool.is_ready(slot)
+        pool.submit(slot, bundle(1))
+        listen(pool, until=lambda event: isinstance(event, Started))
+        assert pool.is_ready(slot)
+        pool.replace(slot)
+        assert not pool.is_ready(slot)
+        assert pool.idle() == slots
+        pool.submit(slot, bundle(2))
+        heard = listen(pool, until=finished(2))
+    assert [type(event) for event in heard] == [Ready, Started, Finished]
+    assert launcher.launched == [slot, slot]
+
+
+def test_a_worker_gets_a_successor_after_as_many_trials_as_it_may_run(tmp_path: Path):
+    (slot,) = slots = cpu_slots(1)
+    launcher = FakeLauncher(talking)
+    with WorkerPool(slots, Training(), logs=tmp_path, launcher=launcher, max_trials=2) as pool:
+        started_for = []
+        for trial in range(5):
+            pool.submit(slot, bundle(trial))
+            listen(pool, until=finished(trial))
+            started_for.append(len(launcher.launched))
+    assert started_for == [1, 1, 2, 2, 3]
 
 
 OWN = """
@@ -123,7 +197,7 @@ def test_a_real_worker_trains_bundle_after_bundle_and_tells_how_each_trial_went(
         return Assignment(trial=trial, config=config, directory=directory)
 
     (slot,) = slots = cpu_slots(1)
-    with WorkerPool(slots, logs=tmp_path) as pool:
+    with WorkerPool(slots, Training(), logs=tmp_path) as pool:
         good, wrong = assignment(0), assignment(1, "objective=val/nonsense")
         broken = assignment(2, "model._target_=own.Broken")
         torn = assignment(4, "data=csv", f"data.source.path={tmp_path}/own.py", "data.source.target=price")
@@ -140,19 +214,25 @@ def test_a_real_worker_trains_bundle_after_bundle_and_tells_how_each_trial_went(
     assert isinstance(heard[0], Ready)
     assert epochs == [0, 1]
     assert (begun.about["data"], begun.about["threads"]) == ("digits", 1)
-    assert (told[0].state, told[0].best_epoch) == (State.COMPLETE, 1)
+    assert told[0].state is State.COMPLETE
+    assert told[0].outcome is not None
+    assert told[0].outcome.best_epoch == 1
+    assert len(told[0].outcome.values) == 1
     assert (good.directory / "model.safetensors").exists()
 
-    assert (told[1].state, told[1].user_error) == (State.FAIL, True)
-    assert "val/nonsense" in (told[1].reason or "")
+    failures = {trial: finished.failure for trial, finished in told.items() if finished.failure is not None}
+    assert failures.keys() == {1, 2, 4}
+    assert all(told[trial].state is State.FAIL for trial in failures)
+    assert failures[1].blame is Blame.USER
+    assert "val/nonsense" in failures[1].reason
 
-    assert (told[4].state, told[4].user_error) == (State.FAIL, True)
-    assert str(tmp_path) in (told[4].reason or "")
-    assert "\n" not in (told[4].reason or "")
+    assert failures[4].blame is Blame.DATA
+    assert str(tmp_path) in failures[4].reason
+    assert "\n" not in failures[4].reason
 
-    assert (told[2].state, told[2].user_error) == (State.FAIL, False)
-    assert told[2].reason == "ZeroDivisionError: division by zero"
-    assert "own.py" in (told[2].traceback or "")
+    assert failures[2].blame is Blame.CODE
+    assert failures[2].reason == "ZeroDivisionError: division by zero"
+    assert "own.py" in (failures[2].traceback or "")
 
     assert isinstance(death, Died)
     assert death.trials == (3,)
@@ -168,7 +248,7 @@ def test_real_workers_are_gone_when_the_block_ends(tmp_path: Path):
         processes.append(process)
         return process, connection
 
-    with WorkerPool(cpu_slots(2), logs=tmp_path, launcher=remembering):
+    with WorkerPool(cpu_slots(2), Training(), logs=tmp_path, launcher=remembering):
         assert len(processes) == 2
     for process in processes:
         with pytest.raises(ProcessLookupError):

@@ -19,32 +19,50 @@ class Batches:
 
     Lightning's loop around a batch costs as much as a small model's step. One `training_step` therefore takes
     a whole stretch. Log with `batch_size=batch.rows`, or Lightning gathers every batch to guess it.
+
+    Where `ranks` processes train together, iterating yields the `rank`-th piece of each batch: all pieces make up
+    the batch, and none is more than a row longer than another; of a batch with too few rows, some are empty.
     """
 
-    __slots__ = ("batch_size", "index", "x", "y")
+    __slots__ = ("batch_size", "index", "rank", "ranks", "x", "y")
 
-    def __init__(self, x: Tensor, y: Tensor, index: Tensor | range, batch_size: int) -> None:
+    def __init__(
+        self, x: Tensor, y: Tensor, index: Tensor | range, batch_size: int, *, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.x = x
         self.y = y
         self.index = index
         self.batch_size = batch_size
+        self.rank = rank
+        self.ranks = ranks
 
     @property
     def rows(self) -> int:
-        """The number of samples in this stretch."""
+        """The number of samples in this stretch, on all ranks."""
         return len(self.index)
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if isinstance(self.index, range):
-            for start in self.index[:: self.batch_size]:
-                rows = slice(start, min(start + self.batch_size, self.index.stop))
+        for start in range(0, self.rows, self.batch_size):
+            index = self._piece(self.index[start : start + self.batch_size])
+            if isinstance(index, range):
+                rows = slice(index.start, index.stop)
                 yield self.x[rows], self.y[rows]
-        else:
-            for index in torch.split(self.index, self.batch_size):
+            else:
                 yield self.x.index_select(0, index), self.y.index_select(0, index)
+
+    def sizes(self) -> Iterator[int]:
+        """Yield the number of rows of each batch, on all ranks."""
+        for start in range(0, self.rows, self.batch_size):
+            yield min(self.batch_size, self.rows - start)
+
+    def _piece(self, batch: Tensor | range) -> Tensor | range:
+        if self.ranks == 1:
+            return batch
+        count = len(batch)
+        return batch[count * self.rank // self.ranks : count * (self.rank + 1) // self.ranks]
 
     def to(self, device: torch.device | str) -> Batches:
         """Return these batches on `device`: self if they are there, else a copy of the stretch's own rows."""
@@ -52,7 +70,8 @@ class Batches:
         if device.type == self.x.device.type and device.index in (None, self.x.device.index):
             return self
         rows = slice(self.index.start, self.index.stop) if isinstance(self.index, range) else self.index
-        return Batches(self.x[rows].to(device), self.y[rows].to(device), range(self.rows), self.batch_size)
+        x, y = self.x[rows].to(device), self.y[rows].to(device)
+        return Batches(x, y, range(self.rows), self.batch_size, rank=self.rank, ranks=self.ranks)
 
 
 class InMemoryLoader:
@@ -63,6 +82,10 @@ class InMemoryLoader:
     With `shuffle`, epoch e of a loader follows a permutation drawn from (`shuffle_seed`, e) alone: the same
     on every device, whatever else draws random numbers. `batch_size=None` makes the whole part one batch; a
     single batch is never shuffled, since a sum has no order and a slice needs no copy.
+
+    Where `ranks` processes train together, each batch is cut into as many pieces, and this loader yields the
+    `rank`-th of each. Pieces of plain batches are of one size, as a module of the user's own needs them: where that
+    does not work out, some rows are in two of them, as with torch's DistributedSampler.
     """
 
     def __init__(
@@ -74,6 +97,8 @@ class InMemoryLoader:
         shuffle: bool,
         shuffle_seed: int = 0,
         steps_per_stretch: int | None = STEPS_PER_STRETCH,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.x = x
         self.y = y
@@ -81,6 +106,8 @@ class InMemoryLoader:
         self.shuffle = shuffle and self.batch_size < len(y)
         self.shuffle_seed = shuffle_seed
         self.steps_per_stretch = steps_per_stretch
+        self.rank = rank
+        self.ranks = ranks
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -92,11 +119,23 @@ class InMemoryLoader:
         order = self._order(self.epoch)
         self.epoch += 1
         if self.steps_per_stretch is None:
-            yield from Batches(self.x, self.y, order, self.batch_size)
+            yield from self._plain(order)
             return
         step = self.batch_size * self.steps_per_stretch
         for start in range(0, len(self.y), step):
-            yield Batches(self.x, self.y, order[start : start + step], self.batch_size)
+            rows = order[start : start + step]
+            yield Batches(self.x, self.y, rows, self.batch_size, rank=self.rank, ranks=self.ranks)
+
+    def _plain(self, order: Tensor | range) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.ranks == 1:
+            yield from Batches(self.x, self.y, order, self.batch_size)
+            return
+        order = torch.as_tensor(order, device=self.x.device)
+        for batch in torch.split(order, self.batch_size):
+            size = -(-len(batch) // self.ranks)
+            places = torch.arange(self.rank * size, (self.rank + 1) * size, device=batch.device) % len(batch)
+            rows = batch[places]
+            yield self.x.index_select(0, rows), self.y.index_select(0, rows)
 
     def _order(self, epoch: int) -> Tensor | range:
         if not self.shuffle:

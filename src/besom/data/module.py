@@ -102,8 +102,18 @@ class InMemoryDataModule(pl.LightningDataModule):
                 self.val_dataloader()
 
     def train_dataloader(self) -> InMemoryLoader:
-        """Return a loader whose first epoch is epoch 0 of `shuffle_seed`."""
+        """Return a loader whose first epoch is epoch 0 of `shuffle_seed`.
+
+        Of a trainer with several ranks, it yields this rank's piece of each batch. Raises ConfigError where a batch
+        is too small to be cut.
+        """
         part = self._prepared.train.on(self._device)
+        ranks = self.trainer.world_size if self.trainer else 1
+        if self.batch_size is not None and self.batch_size < ranks:
+            raise ConfigError(
+                f"data.batch_size: {self.batch_size} cannot be cut over the {ranks} devices of a trial; "
+                f"give {ranks} or more, or set trainer.devices=1"
+            )
         return InMemoryLoader(
             part.x,
             part.y,
@@ -111,6 +121,8 @@ class InMemoryDataModule(pl.LightningDataModule):
             shuffle=True,
             shuffle_seed=self.shuffle_seed,
             steps_per_stretch=self.steps_per_stretch,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            ranks=ranks,
         )
 
     def val_dataloader(self) -> InMemoryLoader | list[InMemoryLoader]:

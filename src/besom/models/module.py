@@ -15,14 +15,18 @@ from typing import TypeAlias, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from besom.data.batches import Batches
 from besom.data.source import DataSpec
 from besom.errors import ConfigError
+from besom.models.network import SeededDropout, dropout_seed
 from besom.models.passes import Pair, Stretch, batches, concatenate, evaluating
+from besom.models.ranks import agreed, rows_of_all_ranks, sum_over_ranks
 from besom.models.scoring import LOSSES, finite, probabilities, scores
 
 MakeOptimizer: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -36,6 +40,9 @@ class SupervisedModule(pl.LightningModule):
     were seen, each with the parameters of its step), and `train/lr`, the learning rate used in the epoch. The
     scheduler steps once per epoch; ReduceLROnPlateau by `monitor`, in the epochs that measure it.
     `gradient_clip_norm` bounds the 2-norm of the gradient over all parameters, per step.
+
+    On several devices, each rank trains on its piece of each batch (see `besom.data.Batches`), and measures the
+    validation part in whole: but for batch norm and dropout, the result is that of one device.
 
     Raises TrialFailed when a loss is not finite: checked once per stretch, because each look at the loss
     waits for the device. Raises ConfigError for a trainer under which this loop would train wrongly.
@@ -102,18 +109,20 @@ class SupervisedModule(pl.LightningModule):
         if stage == "fit" and self.trainer.precision == "16-mixed":
             raise ConfigError("trainer.precision: 16-mixed would train without gradient scaling; use bf16-mixed")
         if stage == "fit" and self.trainer.world_size > 1:
-            raise ConfigError("trainer.devices: a trial trains on one device; use trainer.devices=1")
+            self._join_ranks()
 
     def training_step(self, batch: Stretch, batch_idx: int) -> None:
         """Train on each batch of a stretch, or on the one batch that it is."""
         optimizer, parameters = self._optimizer(), list(self.parameters())
         pairs: list[Pair] = []
         losses: list[Tensor] = []
+        backward = self._backward if self.trainer.world_size == 1 else self._backward_with_others(batch)
         for x, y in islice(batches(batch), self._steps_left()):
             optimizer.zero_grad()
             outputs = self(x)
-            loss = self.loss(outputs, y)
-            loss.backward()  # type: ignore[no-untyped-call]
+            # A rank's piece of a small batch may be empty: the others wait for its gradient all the same.
+            loss = self.loss(outputs, y) if len(y) else outputs.sum()
+            backward(loss, len(y))
             if self.gradient_clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, self.gradient_clip_norm)
             optimizer.step()
@@ -122,10 +131,37 @@ class SupervisedModule(pl.LightningModule):
         # Lightning counts the steps of its own wrapper, and max_steps and ModelCheckpoint go by its count.
         self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_by(len(pairs))
         sizes = torch.tensor([float(len(y)) for _, y in pairs], device=self.device)
-        self._loss_sum += finite(
-            torch.stack(losses).float() @ sizes, f"loss became {{}} in epoch {self.current_epoch + 1}"
-        )
+        loss_sum = torch.stack(losses).float() @ sizes
+        if self.trainer.world_size > 1:
+            loss_sum = sum_over_ranks(loss_sum)
+        self._loss_sum += finite(loss_sum, f"loss became {{}} in epoch {self.current_epoch + 1}")
         self._seen["train"].append(concatenate(pairs))
+
+    def _backward(self, loss: Tensor, rows: int) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def _backward_with_others(self, stretch: Stretch) -> Callable[[Tensor, int], None]:
+        """Return how to go backward from a piece of each batch in turn: to the gradient of the whole batch's loss.
+
+        The ranks' gradients are averaged, so each counts by its share of the rows.
+        """
+        ranks = self.trainer.world_size
+        sizes = stretch.sizes() if isinstance(stretch, Batches) else None
+
+        def backward(loss: Tensor, rows: int) -> None:
+            share = ranks * rows / next(sizes) if sizes else 1.0
+            self.manual_backward(loss * share)
+
+        return backward
+
+    def _join_ranks(self) -> None:
+        """Refuse what this loop cannot share out, and let each rank drop out other units."""
+        if not isinstance(self.trainer.strategy, DDPStrategy):
+            name = type(self.trainer.strategy).__name__
+            raise ConfigError(f"trainer.strategy: {type(self).__name__} trains on several devices by ddp, not {name}")
+        for layer in self.modules():
+            if isinstance(layer, SeededDropout) and self.global_rank:
+                layer.seed = dropout_seed(layer.seed, self.global_rank)
 
     def validation_step(self, batch: Stretch, batch_idx: int) -> None:
         """Keep the outputs for a stretch or a batch of the validation part."""
@@ -152,6 +188,8 @@ class SupervisedModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Log the `train/` metrics and step the scheduler; the epoch's validation has already run."""
         outputs, targets = self._take("train")
+        if self.trainer.world_size > 1:
+            outputs, targets = rows_of_all_ranks(outputs), rows_of_all_ranks(targets)
         self._log_scores("train", outputs, targets, loss=self._loss_sum / len(targets))
         self._loss_sum = 0.0
         self.log("train/lr", float(self._optimizer().param_groups[0]["lr"]))
@@ -187,5 +225,7 @@ class SupervisedModule(pl.LightningModule):
 
     def _log_scores(self, part: str, outputs: Tensor, targets: Tensor, *, loss: float) -> None:
         found: dict[str, Tensor | float] = {"loss": loss, **scores(self.spec.task, outputs, targets)}
+        if self.trainer.world_size > 1:
+            found = agreed({name: float(value) for name, value in found.items()})  # what follows must be one decision
         # Each value is the mean already; given n, Lightning would multiply by it, divide by it, and round.
         self.log_dict({f"{part}/{name}": value for name, value in found.items()}, batch_size=1)

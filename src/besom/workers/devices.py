@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from besom.errors import DeviceError
 from besom.hardware import processor_name
 
 THREADS = 1
-"""CPU threads of torch in a slot, unless a config says otherwise: small models gain nothing from more, lose a
+"""CPU threads of torch in a CPU slot, unless a config says otherwise: small models gain nothing from more, lose a
 hundredfold where the cores are shared, and with one thread a result does not depend on the number of cores."""
+
+_GPU_THREADS = 4
+"""CPU threads that feed a GPU, at most, where there are cores enough: a result does not depend on them."""
 
 _WORKER_BYTES = 1 << 30
 """What a warm worker weighs, about; there are no more CPU slots than fit into the memory."""
@@ -22,7 +27,7 @@ _WORKER_BYTES = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A GPU by its index, or the CPU."""
+    """A GPU by its index or by its UUID (also of a MIG part), or the CPU."""
 
     kind: str
     name: str
@@ -34,17 +39,26 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """A share of a device, leased to one worker."""
+    """A share of one device or of several, leased to one worker. `threads` are those of each of its processes."""
 
     index: int
-    device: Device
+    devices: tuple[Device, ...]
     threads: int = THREADS
+
+    @property
+    def device(self) -> Device:
+        """The first device; all of a slot are of one kind."""
+        return self.devices[0]
 
     @property
     def environment(self) -> Mapping[str, str]:
         """What has to be set before the worker imports torch."""
+        gpus = [device.index for device in self.devices if device.kind == "gpu"]
+        # nvidia-smi, whose indices ours are, counts by bus; CUDA by itself begins with the fastest GPU.
+        order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if gpus and "CUDA_VISIBLE_DEVICES" not in os.environ else {}
         return {
-            "CUDA_VISIBLE_DEVICES": self.device.index if self.device.kind == "gpu" else "",
+            **order,
+            "CUDA_VISIBLE_DEVICES": ",".join(gpus),
             "OMP_NUM_THREADS": str(self.threads),
             "MKL_NUM_THREADS": str(self.threads),
             # Threads that spin while they wait starve each other as soon as the cores are shared.
@@ -53,25 +67,71 @@ class Slot:
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         }
 
+    def shares(self, other: Slot) -> bool:
+        """Whether another slot is on one of its devices."""
+        return bool(set(self.devices) & set(other.devices))
+
+    def __str__(self) -> str:
+        first = str(self.device)
+        if len(self.devices) == 1:
+            return first
+        return f"{len(self.devices)} x {first}" if self.device.kind == "cpu" else " + ".join(map(str, self.devices))
+
+
+_GPU_LINE = re.compile(r"GPU (?P<index>\d+): (?P<name>.*) \(UUID: (?P<uuid>GPU-[^)]+)\)")
+_MIG_LINE = re.compile(r"\s+MIG (?P<profile>\S+) .*\(UUID: (?P<uuid>MIG-[^)]+)\)")
+
 
 def find_gpus() -> list[Device]:
     """Return the GPUs that this process may use, by nvidia-smi; none where there is no driver.
+
+    A GPU that is cut by MIG is not there itself; its parts are, by their UUIDs. CUDA_VISIBLE_DEVICES is read as
+    CUDA reads it: indices or UUIDs, which may be cut short, up to the first that is not there.
 
     torch would know as well, but the parent must not spend seconds on importing it.
     """
     try:
         listing = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index,uuid,name", "--format=csv,noheader"],
-            capture_output=True, text=True, timeout=20, check=True,
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True
         ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return []
-    rows = [tuple(cell.strip() for cell in line.split(",", 2)) for line in listing.splitlines() if line.strip()]
+    gpus, parts = _read_listing(listing)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return [Device(kind="gpu", index=index, name=name) for index, _, name in rows]
-    by_id = {key: name for index, uuid, name in rows for key in (index, uuid)}
-    return [Device(kind="gpu", index=key, name=by_id[key]) for key in visible.split(",") if key in by_id]
+        return [device for uuid, gpu in gpus.items() for device in (parts[uuid] or [gpu])]
+    found = (_named(key.strip(), gpus, parts) for key in visible.split(","))
+    return [device for device in takewhile(lambda device: device is not None, found) if device is not None]
+
+
+def _read_listing(listing: str) -> tuple[dict[str, Device], dict[str, list[Device]]]:
+    """Return what `nvidia-smi -L` lists: the GPUs by their UUIDs, and the MIG parts of each."""
+    gpus: dict[str, Device] = {}
+    parts: dict[str, list[Device]] = {}
+    for line in listing.splitlines():
+        if gpu := _GPU_LINE.match(line):
+            latest = gpu["uuid"]
+            gpus[latest] = Device(kind="gpu", index=gpu["index"], name=gpu["name"])
+            parts[latest] = []
+        elif (part := _MIG_LINE.match(line)) and gpus:
+            name = f"{gpus[latest].name} MIG {part['profile']}"
+            parts[latest].append(Device(kind="gpu", index=part["uuid"], name=name))
+    return gpus, parts
+
+
+def _named(key: str, gpus: Mapping[str, Device], parts: Mapping[str, Sequence[Device]]) -> Device | None:
+    """The device that an entry of CUDA_VISIBLE_DEVICES means: by its index, or by how its UUID begins."""
+    known = {**{gpu.index: gpu for gpu in gpus.values()}, **gpus}
+    known |= {part.index: part for devices in parts.values() for part in devices}
+    if key in known:
+        found: Device | None = known[key]
+    elif key.startswith(("GPU-", "MIG-")) and len(key) > len("GPU-"):
+        begun = [device for uuid, device in known.items() if uuid.startswith(key)]
+        found = begun[0] if len(begun) == 1 else None
+    else:
+        found = None
+    # Its name stays as it was given: the worker's CUDA is told the same.
+    return None if found is None else Device(kind="gpu", index=key, name=found.name)
 
 
 def find_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
@@ -85,34 +145,70 @@ def find_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 def find_slots(
-    devices: str | int | Sequence[int] = "auto",
+    devices: str | int | Sequence[int | str] = "auto",
     *,
     per_device: int = 1,
+    per_trial: int = 1,
     limit: int | None = None,
     gpus: Sequence[Device] | None = None,
     cores: int | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> list[Slot]:
-    """Cut the devices into slots: `per_device` on each GPU; on the CPU, `per_device` on each core.
+    """Cut the devices into slots of `per_trial` devices each; on the CPU, a device is one core.
 
     `devices`: `auto` takes every GPU, or else the CPU; `cpu`; `gpu`; a number of GPUs; or a list of their indices.
-    `limit` is the largest number of slots that could be busy. `gpus` and `cores` are found when not given.
-    Raises DeviceError for a GPU that is not there.
+    Each device is in `per_device` slots, and a second time only when every one has been taken once. `limit` is the
+    largest number of slots that could be busy. `gpus` and `cores` are found when not given. `notice` hears, in one
+    line, of GPUs that stay idle because `per_trial` does not divide their number.
+
+    A CPU slot has one thread; GPU slots share the cores, up to four threads for each of their processes.
+    Raises DeviceError for a GPU that is not there, and for more GPUs a trial than there are.
     """
+    if per_trial < 1:
+        raise DeviceError(f"trainer.devices: {per_trial} is below 1; a trial trains on one device at least")
     gpus = find_gpus() if gpus is None and devices != "cpu" else list(gpus or [])
     cores = cores or find_cores()
     chosen = _choose(devices, gpus)
-    if chosen:
-        leases = [gpu for _ in range(per_device) for gpu in chosen][:limit]
-    else:
-        count = max(1, min(cores * per_device, _free_memory() // _WORKER_BYTES, limit or cores * per_device))
-        leases = [Device(kind="cpu", name=processor_name())] * count
-    return [Slot(index=index, device=device) for index, device in enumerate(leases)]
+    if not chosen:
+        leases = [(Device(kind="cpu", name=processor_name()),) * per_trial]
+        leases *= max(1, min(cores // per_trial * per_device, _free_memory() // (_WORKER_BYTES * per_trial)))
+        return [Slot(index=index, devices=lease) for index, lease in enumerate(leases[:limit])]
+    groups = list(_groups(chosen, per_trial, notice))
+    leases = (groups * per_device)[:limit]
+    threads = min(_GPU_THREADS, max(1, cores // (len(leases) * per_trial)))
+    return [Slot(index=index, devices=lease, threads=threads) for index, lease in enumerate(leases)]
+
+
+def _groups(
+    gpus: Sequence[Device], per_trial: int, notice: Callable[[str], None] | None
+) -> Iterator[tuple[Device, ...]]:
+    names = ", ".join(str(gpu) for gpu in gpus)
+    if per_trial > 1 and any(gpu.index.startswith("MIG-") for gpu in gpus):
+        raise DeviceError(
+            f"devices_per_trial: {per_trial} parts of a GPU that is cut by MIG cannot train together; "
+            "set hydra.sweeper.devices_per_trial=1 and trainer.devices=1"
+        )
+    if per_trial > len(gpus):
+        raise DeviceError(
+            f"devices_per_trial: {per_trial} GPUs for each trial, but there are only {len(gpus)}: {names}; "
+            f"set it to {len(gpus)} or less, or for one run trainer.devices"
+        )
+    used = len(gpus) - len(gpus) % per_trial
+    if idle := gpus[used:]:
+        told = f"{len(gpus)} GPUs do not divide by {per_trial} for each trial; idle: {', '.join(map(str, idle))}"
+        (notice or _ignore)(f"devices_per_trial: {told}")
+    for start in range(0, used, per_trial):
+        yield tuple(gpus[start : start + per_trial])
+
+
+def _ignore(_: str) -> None:
+    pass
 
 
 _REMEDY = "use trainer=cpu, and for a sweep hydra.sweeper.devices=auto"
 
 
-def _choose(devices: str | int | Sequence[int], gpus: Sequence[Device]) -> list[Device]:
+def _choose(devices: str | int | Sequence[int | str], gpus: Sequence[Device]) -> list[Device]:
     names = ", ".join(str(gpu) for gpu in gpus) or "none"
     if devices in ("auto", "cpu"):
         return list(gpus) if devices == "auto" else []
@@ -127,9 +223,15 @@ def _choose(devices: str | int | Sequence[int], gpus: Sequence[Device]) -> list[
             raise DeviceError(f"devices: {devices} GPU(s) asked for, found here: {names}; {_REMEDY}")
         return list(gpus[:devices])
     known = {gpu.index: gpu for gpu in gpus}
+    if not any(index.isdecimal() for index in known):  # CUDA_VISIBLE_DEVICES names UUIDs: a number is a place in it
+        known |= {str(place): gpu for place, gpu in enumerate(gpus)}
     missing = [str(index) for index in devices if str(index) not in known]
     if missing or not devices:
         raise DeviceError(f"devices: no GPU {', '.join(missing) or 'named'}; found here: {names}; {_REMEDY}")
+    if len({str(index) for index in devices}) < len(devices):
+        raise DeviceError(
+            f"devices: {list(devices)} names a GPU twice; hydra.sweeper.trials_per_device=2 puts two trials on each"
+        )
     return [known[str(index)] for index in devices]
 
 

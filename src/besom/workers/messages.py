@@ -12,21 +12,28 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from besom.conversation import Outcome
+
 
 class State(StrEnum):
     """How a trial ended, by Optuna's names."""
 
     COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
     FAIL = "FAIL"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """One trial to train: its number, its resolved config, and an empty folder for what it leaves behind."""
+    """One trial to run: its number, what to run it with, and an empty folder for what it leaves behind.
+
+    Besom's own training takes the resolved `config`, a job of another Hydra app its `overrides`.
+    """
 
     trial: int
-    config: Mapping[str, Any]
     directory: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +46,14 @@ class Bundle:
     def trials(self) -> tuple[int, ...]:
         """The numbers of the trials, in order."""
         return tuple(assignment.trial for assignment in self.assignments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """A trial is to end early: before its next step, or once its epoch is over. Parent to worker."""
+
+    trial: int
+    at_once: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,25 +79,33 @@ class Reported:
     time_s: float
 
 
+class Blame(StrEnum):
+    """What a failure is put down to, as far as it matters for what to do about it."""
+
+    CODE = "code"  # anything that was raised: it may be gone the next time
+    USER = "user"  # a mistake of the config: its message says it all, and nothing changes by trying again
+    DATA = "data"  # the same, about the data
+    MEMORY = "memory"  # the device has too little of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a trial failed: one line, and the traceback behind it."""
+
+    reason: str
+    traceback: str | None = None
+    blame: Blame = Blame.CODE
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A trial is over.
-
-    `value` is the objective at `best_epoch`; `summary` holds the metrics that are measured once, such as those of
-    the test part. A trial that failed has a `reason` of one line; `user_error` says that the message is
-    complete by itself, so that nobody needs the traceback; `data_error` that it is about the data.
-    """
+    """A trial is over: complete with an outcome, failed with a failure, or pruned: stopped early."""
 
     trial: int
     state: State
     duration_s: float
-    value: float | None = None
-    best_epoch: int | None = None
-    summary: Mapping[str, float] = field(default_factory=dict)
-    reason: str | None = None
-    traceback: str | None = None
-    user_error: bool = False
-    data_error: bool = False
+    outcome: Outcome | None = None
+    failure: Failure | None = None
 
 
 Message = Ready | Started | Reported | Finished

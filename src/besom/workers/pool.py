@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import socket
-import subprocess
-import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -21,7 +18,9 @@ from typing import Protocol, Self
 
 from besom.errors import BesomError
 from besom.workers.devices import Slot
-from besom.workers.messages import Bundle, Finished, Message, Ready
+from besom.workers.messages import Bundle, Finished, Message, Ready, Stop
+from besom.workers.processes import how_it_ended, start
+from besom.workers.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +34,16 @@ class Died:
 Event = Message | Died
 
 
+_STILLBORN = 2  # workers of a slot, one after the other, that may be killed before they are ready
+
+
 class Process(Protocol):
     """What the pool asks of a worker's process."""
 
     pid: int
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, with whatever it started."""
 
     def wait(self, timeout: float | None = None) -> int:
         """Return its exit code, negative for a signal."""
@@ -55,19 +57,12 @@ class Launcher(Protocol):
 
 
 def launch(slot: Slot, log: Path) -> tuple[Process, Connection]:
-    """Start a worker in a process group of its own, its output going to a log file."""
-    ours, theirs = socket.socketpair()
-    with theirs, log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "besom.workers.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, **slot.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            process_group=0,  # a ctrl-C in the terminal is for the parent alone
-        )
-    return process, Connection(ours.detach())
+    """Start a worker in a session of its own, its output going to a log file; for several devices, several ranks."""
+    environment = {**os.environ, **slot.environment}
+    with log.open("ab") as output:
+        if len(slot.devices) == 1:
+            return start("besom.workers.worker", environment=environment, output=output)
+        return start("besom.workers.ranks", str(len(slot.devices)), environment=environment, output=output)
 
 
 @dataclass(eq=False)
@@ -77,20 +72,80 @@ class _Worker:
     connection: Connection
     log: Path
     ready: bool = False
+    bundle: Bundle | None = None
     pending: set[int] = field(default_factory=set)
+    served: int = 0
+
+    def send(self, message: Task | Bundle | Stop) -> None:
+        with contextlib.suppress(OSError):  # it died just now: `events` will notice and name the trials
+            self.connection.send(message)
+
+    def end(self) -> int:
+        self.connection.close()
+        self.process.kill()
+        return self.process.wait()
+
+
+class Pool(Protocol):
+    """Runs bundles in slots and tells what happens there; for a `with` block."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End everything."""
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The slots, in order."""
+
+    def idle(self) -> list[Slot]:
+        """The slots that have nothing to run."""
+
+    def is_ready(self, slot: Slot) -> bool:
+        """Whether a slot's worker has imported what it needs."""
+
+    def submit(self, slot: Slot, bundle: Bundle) -> None:
+        """Run a bundle in an idle slot."""
+
+    def stop(self, slot: Slot, trial: int, *, at_once: bool) -> None:
+        """End a trial early, before its next step or after its epoch."""
+
+    def replace(self, slot: Slot) -> None:
+        """End whatever runs in a slot, and make it anew."""
+
+    def events(self, *, timeout_s: float) -> Iterator[Event]:
+        """Yield what happened; wait at most `timeout_s` for the first event."""
+
+    def close(self) -> None:
+        """End everything."""
 
 
 class WorkerPool:
     """Workers for the given slots, started on entry and gone on exit.
 
-    The first workers import torch while the caller goes on: `submit` does not wait for them.
+    The first workers import torch while the caller goes on: `submit` does not wait for them. A worker that has run
+    `max_trials` is replaced by a fresh one, against code that leaks.
     """
 
-    def __init__(self, slots: Sequence[Slot], *, logs: Path, launcher: Launcher = launch) -> None:
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        task: Task,
+        *,
+        logs: Path,
+        launcher: Launcher = launch,
+        max_trials: int | None = None,
+    ) -> None:
         self._slots = tuple(slots)
+        self._task = task
         self._logs = logs
         self._launcher = launcher
+        self._max_trials = max_trials
         self._workers: dict[Slot, _Worker] = {}
+        self._stillborn = Counter[Slot]()
 
     def __enter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -109,7 +164,7 @@ class WorkerPool:
             worker.connection.close()
             worker.process.kill()  # nothing is lost: whatever a worker knew, it has already sent
         for worker in self._workers.values():
-            worker.process.wait()
+            worker.end()
         self._workers.clear()
 
     @property
@@ -121,12 +176,31 @@ class WorkerPool:
         """The slots that have nothing to train."""
         return [slot for slot in self._slots if slot not in self._workers or not self._workers[slot].pending]
 
+    def is_ready(self, slot: Slot) -> bool:
+        """Whether the worker of a slot has imported what it needs."""
+        return slot in self._workers and self._workers[slot].ready
+
     def submit(self, slot: Slot, bundle: Bundle) -> None:
         """Hand a bundle to the worker of an idle slot; a new worker starts there if the last one died."""
         worker = self._workers.get(slot) or self._start(slot)
-        worker.pending = set(bundle.trials)
-        with contextlib.suppress(OSError):  # it died just now: `events` will notice and name the trials
-            worker.connection.send(bundle)
+        if self._max_trials is not None and worker.served >= self._max_trials:
+            worker.end()
+            worker = self._start(slot)
+        worker.bundle, worker.pending = bundle, set(bundle.trials)
+        worker.served += len(bundle.trials)
+        worker.send(bundle)
+
+    def stop(self, slot: Slot, trial: int, *, at_once: bool) -> None:
+        """Tell a slot's worker to end a trial early, before its next step or after its epoch."""
+        if slot in self._workers:  # else it died just now
+            self._workers[slot].send(Stop(trial=trial, at_once=at_once))
+
+    def replace(self, slot: Slot) -> None:
+        """End a slot's worker, whatever it trains, and start another one."""
+        worker = self._workers.pop(slot, None)
+        if worker is not None:
+            worker.end()
+        self._start(slot)
 
     def events(self, *, timeout_s: float) -> Iterator[Event]:
         """Yield what the workers said until nothing more is waiting; wait at most `timeout_s` for the first word."""
@@ -137,26 +211,32 @@ class WorkerPool:
 
     def _drain(self, worker: _Worker) -> Iterator[Event]:
         try:
-            while worker.connection.poll():
+            # What was said before may have had the worker replaced.
+            while self._workers.get(worker.slot) is worker and worker.connection.poll():
                 message: Message = worker.connection.recv()
                 if isinstance(message, Ready):
                     worker.ready = True
+                    del self._stillborn[worker.slot]
                 elif isinstance(message, Finished):
                     worker.pending.discard(message.trial)
                 yield message
         except (EOFError, OSError):
-            yield self._bury(worker)
+            yield from self._bury(worker)
 
-    def _bury(self, worker: _Worker) -> Died:
-        worker.connection.close()
-        worker.process.kill()
-        code = worker.process.wait()
+    def _bury(self, worker: _Worker) -> Iterator[Died]:
+        code = worker.end()
         del self._workers[worker.slot]
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        how = how_it_ended(code)
         if not worker.ready:
-            # It would die again: stop instead of starting workers for ever.
-            raise BesomError(f"a worker {how} before it was ready; {_last_words(worker.log)}")
-        return Died(
+            self._stillborn[worker.slot] += 1
+            if code >= 0 or self._stillborn[worker.slot] > _STILLBORN:
+                # It would die again: stop instead of starting workers for ever.
+                raise BesomError(f"a worker {how} before it was ready; {_last_words(worker.log)}")
+            self._start(worker.slot)  # somebody killed it, and its trials have not begun
+            if worker.bundle is not None:
+                self.submit(worker.slot, worker.bundle)
+            return
+        yield Died(
             trials=tuple(sorted(worker.pending)),
             reason=f"the worker (pid {worker.process.pid}) {how}; its log is {worker.log}",
         )
@@ -165,6 +245,7 @@ class WorkerPool:
         log = self._logs / f"worker-{slot.index}.log"
         process, connection = self._launcher(slot, log)
         worker = _Worker(slot, process, connection, log)
+        worker.send(self._task)
         self._workers[slot] = worker
         return worker
 

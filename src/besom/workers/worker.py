@@ -1,4 +1,4 @@
-"""The worker's own loop: `python -m besom.workers.worker FD` trains what comes over the pipe until it closes.
+"""The worker's own loop: `python -m besom.workers.worker FD` runs what comes over the pipe until it closes.
 
 A worker outlives its trials: imports and data are paid for once. It dies with its parent, because the parent's
 end of the pipe closes with it, whatever ended the parent.
@@ -6,98 +6,167 @@ end of the pipe closes with it, whatever ended the parent.
 
 from __future__ import annotations
 
-import os
+import gc
 import queue
 import signal
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import Any
 
-from besom.errors import BesomError, DataError
-from besom.workers.messages import Assignment, Bundle, Finished, Ready, Reported, Started, State
-
-if TYPE_CHECKING:
-    from besom.train import Result
+from besom.conversation import Conversation
+from besom.errors import BesomError, DataError, TrialPruned
+from besom.workers.messages import (
+    Assignment,
+    Blame,
+    Bundle,
+    Failure,
+    Finished,
+    Ready,
+    Reported,
+    Started,
+    State,
+    Stop,
+)
+from besom.workers.processes import adopt, end_with_children
+from besom.workers.tasks import Run, Task
 
 
 def main(descriptor: int) -> None:
     """Serve the pipe at a file descriptor that was inherited from the parent."""
     # ctrl-C reaches the whole process group; what becomes of the trials is the parent's decision alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.set_inheritable(descriptor, False)
-    connection: Connection = Connection(descriptor)
-    bundles: queue.SimpleQueue[Bundle] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(connection, bundles), daemon=True).start()
-
-    import besom.train  # noqa: F401  (seconds of imports: torch, Lightning)
-
-    connection.send(Ready())
+    parent = Parent(adopt(descriptor))
+    threading.Thread(target=parent.listen, daemon=True).start()
+    run = parent.tasks.get().load()
+    parent.send(Ready())
     while True:
-        for assignment in bundles.get().assignments:
-            connection.send(_run(connection, assignment))
+        for assignment in parent.bundles.get().assignments:
+            parent.send(finish(run, assignment, Trial(assignment.trial, parent)))
 
 
-def _listen(connection: Connection, bundles: queue.SimpleQueue[Bundle]) -> None:
-    try:
-        while True:
-            bundles.put(connection.recv())
-    except (EOFError, OSError):
-        os._exit(0)  # the parent is gone or done with us, in the middle of a step or not
+class Parent:
+    """The other end of the pipe. What it says is sorted by a thread; what it is told is sent one by one."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self.bundles: queue.SimpleQueue[Bundle] = queue.SimpleQueue()
+        self.stops: dict[int, Stop] = {}
+        self._connection = connection
+        self._sending = threading.Lock()
+
+    def listen(self) -> None:
+        """Sort what comes in; end the process, and whatever it started, when the parent is gone."""
+        try:
+            while True:
+                match self._connection.recv():
+                    case Bundle() as bundle:
+                        for trial in bundle.trials:
+                            self.stops.pop(trial, None)  # of an earlier attempt
+                        self.bundles.put(bundle)
+                    case Stop() as stop:
+                        self.stops[stop.trial] = stop
+                    case task:
+                        self.tasks.put(task)
+        except (EOFError, OSError):
+            # The parent is gone or done with us, in the middle of a step or not.
+            end_with_children()
+        except Exception:  # a task that cannot be unpickled here: its words are in the log
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+
+    def send(self, message: object) -> None:
+        """Send a message; any thread may."""
+        with self._sending:
+            self._connection.send(message)
 
 
-def _run(connection: Connection, assignment: Assignment) -> Finished:
-    from besom import train
+class Trial:
+    """One trial's part of the conversation."""
 
+    def __init__(self, number: int, parent: Parent) -> None:
+        self._number = number
+        self._parent = parent
+
+    def started(self, about: Mapping[str, Any]) -> None:
+        """Everything is built; the first step is next."""
+        self._parent.send(Started(trial=self._number, about=about))
+
+    def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Say the metrics after an epoch."""
+        self._parent.send(Reported(trial=self._number, epoch=epoch, metrics=metrics, time_s=time.time()))
+
+    def should_stop(self, *, in_epoch: bool) -> bool:
+        """Whether to stop early: asked `in_epoch`, between steps, or else between two epochs."""
+        stop = self._parent.stops.get(self._number)
+        return stop is not None and (stop.at_once or not in_epoch)
+
+
+def finish(run: Run, assignment: Assignment, conversation: Conversation) -> Finished:
+    """Run a trial and return how it ended, whatever it raised."""
     began = time.perf_counter()
-    trial = assignment.trial
 
-    def started(about: dict[str, object]) -> None:
-        connection.send(Started(trial=trial, about=about))
-
-    def report(epoch: int, metrics: dict[str, float]) -> None:
-        connection.send(Reported(trial=trial, epoch=epoch, metrics=metrics, time_s=time.time()))
+    def finished(state: State, **how: Any) -> Finished:
+        return Finished(trial=assignment.trial, state=state, duration_s=time.perf_counter() - began, **how)
 
     try:
-        result: Result = train.train(assignment.config, started=started, report=report, directory=assignment.directory)
+        return finished(State.COMPLETE, outcome=run(assignment, conversation))
     except Exception as error:
-        return Finished(
-            trial=trial,
-            state=State.FAIL,
-            duration_s=time.perf_counter() - began,
-            reason=_reason(error),
-            traceback=traceback.format_exc(),
-            user_error=_user_error(error) is not None,
-            data_error=isinstance(_user_error(error), DataError),
-        )
-    return Finished(
-        trial=trial,
-        state=State.COMPLETE,
-        duration_s=time.perf_counter() - began,
-        value=result.value,
-        best_epoch=result.best_epoch,
-        summary=result.summary,
+        if _is_pruned(error):
+            return finished(State.PRUNED)
+        failure = Failure(reason=_reason(error), traceback=traceback.format_exc(), blame=_blame(error))
+    if failure.blame is Blame.MEMORY:
+        _clean()  # only here, where Python has let go of the error, and thus of the frames and tensors behind it
+    return finished(State.FAIL, failure=failure)
+
+
+def _is_pruned(error: BaseException) -> bool:
+    # By name as well: an app may raise Optuna's, and a worker does not import Optuna.
+    return isinstance(error, TrialPruned) or any(
+        kind.__name__ == "TrialPruned" and kind.__module__.startswith("optuna") for kind in type(error).__mro__
     )
 
 
-def _user_error(error: BaseException | None) -> BesomError | None:
-    # Hydra's instantiate wraps what a constructor raises: look through to the cause.
-    while error is not None and not isinstance(error, BesomError):
+def _chain(error: BaseException | None) -> list[BaseException]:
+    chain = []
+    while error is not None and error not in chain:
+        chain.append(error)
         error = error.__cause__
-    return error
+    return chain
+
+
+def _blame(error: Exception) -> Blame:
+    # Hydra's instantiate wraps what a constructor raises: look through to the causes.
+    for cause in _chain(error):
+        if isinstance(cause, DataError):
+            return Blame.DATA
+        if isinstance(cause, BesomError):
+            return Blame.USER
+        # torch.OutOfMemoryError, or what the libraries under it raise.
+        if type(cause).__name__ == "OutOfMemoryError" or "CUDA out of memory" in str(cause):
+            return Blame.MEMORY
+    return Blame.CODE
 
 
 def _reason(error: Exception) -> str:
-    told = _user_error(error)
+    chain = _chain(error)
+    told = next((cause for cause in chain if isinstance(cause, BesomError)), None)
     if told is not None:
         return str(told)
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    first = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {first[0] if first else 'no message'}"
+    first = str(chain[-1]).strip().splitlines()
+    return f"{type(chain[-1]).__name__}: {first[0] if first else 'no message'}"
+
+
+def _clean() -> None:
+    """Give the device's memory back, so that other trials on it have it."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

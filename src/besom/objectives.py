@@ -1,0 +1,72 @@
+"""What a trial is judged by: one metric and whether more of it is better, or several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from besom.errors import ConfigError
+
+DIRECTIONS = ("minimize", "maximize")
+
+COSTS: Mapping[str, str] = {
+    "cost/params": "the model's trainable parameters",
+    "cost/seconds": "what training took",
+}
+"""What a trial costs: measured once, and objectives like any metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A metric, and whether it is to `maximize` or to `minimize`."""
+
+    name: str
+    direction: str
+
+    @property
+    def is_cost(self) -> bool:
+        """Whether it is known of the trial as a whole, not by epoch."""
+        return self.name in COSTS
+
+    def better(self, value: float, other: float) -> bool:
+        """Whether a value beats another one."""
+        return value > other if self.direction == "maximize" else value < other
+
+    def __str__(self) -> str:
+        return f"{self.direction} {self.name}"
+
+
+def read_objectives(config: Mapping[str, Any]) -> tuple[Objective, ...]:
+    """Read `objective` and `direction`: a name and a direction, or a list of each.
+
+    Raises ConfigError when they do not go together.
+    """
+    names, directions = _listed(config["objective"]), _listed(config["direction"])
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"objective: {config['objective']} must name one metric, or several different ones")
+    if len(directions) == 1:
+        directions *= len(names)
+    if len(directions) != len(names):
+        raise ConfigError(
+            f"direction: {len(directions)} directions for {len(names)} objectives; name one for each of {names}"
+        )
+    for direction in directions:
+        if direction not in DIRECTIONS:
+            raise ConfigError(f"direction: '{direction}' is unknown; use {' or '.join(DIRECTIONS)}")
+    return tuple(Objective(name=name, direction=way) for name, way in zip(names, directions, strict=True))
+
+
+def leading(objectives: Sequence[Objective]) -> Objective:
+    """The objective by which epochs are compared: the first that every epoch has a value of.
+
+    Raises ConfigError when all of them are costs.
+    """
+    for objective in objectives:
+        if not objective.is_cost:
+            return objective
+    raise ConfigError(f"objective: {objectives[0].name} is a cost; name a metric such as val/loss before it")
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [str(item) for item in value or []]

@@ -1,0 +1,100 @@
+"""Processes that are ended with whatever they started, and the pipes between them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO, NoReturn
+
+
+class Led(subprocess.Popen[bytes]):
+    """A process that leads a session or a process group of its own, and is killed with all of it.
+
+    A trial may have started processes: those that load its data, and any of the user's. They stay in the session,
+    even those that made a group of their own.
+    """
+
+    def kill(self) -> None:
+        """End the process at once, with whatever it started; nothing once it was waited for."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
+                os.killpg(self.pid, signal.SIGKILL)
+            kill_session(self.pid)
+
+
+def start(
+    module: str, *arguments: str, environment: Mapping[str, str], output: IO[bytes] | None = None, session: bool = True
+) -> tuple[Led, Connection]:
+    """Run a module of ours and return its process and this end of a pipe; its own end is its first argument.
+
+    A ctrl-C in the terminal does not reach it: it leads a session of its own, or else a process group. `output`
+    takes what it prints; None: the file that takes what this process prints.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = Led(
+            [sys.executable, "-m", module, str(theirs.fileno()), *arguments],
+            pass_fds=[theirs.fileno()],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=session,
+            process_group=None if session else 0,
+        )
+    return process, Connection(ours.detach())
+
+
+def adopt(descriptor: int) -> Connection:
+    """Return the pipe's end that this process was started with.
+
+    No child inherits it, neither by exec nor by fork: the pipe must close when this process dies, not when the
+    last of its children does, for that is how its death is noticed.
+    """
+    os.set_inheritable(descriptor, False)
+    os.register_at_fork(after_in_child=lambda: os.close(descriptor))
+    return Connection(descriptor)
+
+
+def end_with_children() -> NoReturn:
+    """End this process at once, with whatever it started, if it was started by `start`."""
+    if os.getsid(0) == os.getpid():
+        kill_session(os.getpid(), spare=os.getpid())
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
+
+
+def kill_session(leader: int, *, spare: int | None = None) -> None:
+    """Kill every process of a session, but for `spare`; nothing where there is no /proc to find them in."""
+    killed: set[int] = set()
+    # What was killed starts nothing more: once nobody new is found, nobody is left.
+    while new := {pid for pid in session_members(leader) if pid != spare} - killed:
+        for pid in new:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        killed |= new
+
+
+def session_members(leader: int) -> Iterator[int]:
+    """Yield the processes of a session that are alive."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # "pid (name) state parent group session …", where the name may hold spaces and parentheses
+            state, _, _, session = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):
+            continue  # it ended just now
+        if int(session) == leader and state not in "ZX":
+            yield int(stat.parent.name)
+
+
+def how_it_ended(code: int) -> str:
+    """Say an exit code in words; a negative one is a signal."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
