@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from besom.objectives import Objective
+from besom.sweep.ledger import open_storage
+from besom.sweep.space import SpaceParser
 from besom.sweep.spec import SweepSpec
 from tests.conftest import App
+from tests.sweep.books import PARAMS, WHEN, Folder
 
 CONFIG = """\
 defaults: [db: small, _self_]
@@ -37,19 +43,38 @@ def make_spec() -> Callable[..., SweepSpec]:
     def make(**changes: Any) -> SweepSpec:
         usual: dict[str, Any] = {
             "study_name": "digits",
-            "objective": "val/acc",
-            "direction": "maximize",
+            "objectives": (Objective(name="val/acc", direction="maximize"),),
             "n_trials": 4,
-            "timeout_s": None,
-            "sampler": {},
-            "seed": 0,
-            "storage": None,
             "devices": "cpu",
-            "trials_per_device": 1,
-            "n_jobs": None,
-            "max_failure_rate": 1.0,
             "source": "digits.yaml",
         }
         return SweepSpec(**{**usual, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _no_studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Making the tables takes longer than a whole study.
+    path = tmp_path_factory.mktemp("empty") / "optuna.db"
+    storage = open_storage(f"sqlite:///{path}")
+    storage.remove_session()
+    storage.engine.dispose()  # type: ignore[attr-defined]
+    return path
+
+
+@pytest.fixture
+def folder(
+    tmp_path: Path, make_spec: Callable[..., SweepSpec], small_app: App, _no_studies: Path
+) -> Callable[..., Folder]:
+    """A new folder with every call; keys go into the sweep's spec."""
+    space, _ = SpaceParser(small_app[0], source="digits.yaml").space(PARAMS, WHEN)
+    made = iter(range(10_000))
+
+    def make(**spec: Any) -> Folder:
+        path = tmp_path / str(next(made)) / "optuna.db"
+        path.parent.mkdir()
+        shutil.copy(_no_studies, path)
+        return Folder(path, make_spec(**{"n_trials": 8, "seed": 3, **spec}), space)
 
     return make

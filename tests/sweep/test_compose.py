@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
+from besom.sweep.space import SpaceParser
 from tests.conftest import App
 from tests.sweep.test_overrides import VALUES
 
@@ -105,3 +106,22 @@ def test_a_key_that_is_not_there_or_a_wrong_type_is_refused_by_name(
 def test_a_wrong_override_that_all_trials_share_is_refused_by_name(digits_app: App):
     with pytest.raises(ConfigError, match=r"trainer\.max_epoch"):
         Composer(*digits_app, fixed=["trainer.max_epoch=3"]).compose({"seed": 1})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("table=choice({a: 5}, {a: 6})", "table.a=7"),
+        ("table.a=7", "table=choice({a: 5}, {a: 6})"),
+        ("+new=choice({a: 5}, {a: 6})", "+new.b=choice(1, 2)", "db=small,large", "db.size=9"),
+        ("items=choice([3], [4])", "++items=[5]"),
+    ],
+)
+def test_overrides_that_overlap_win_in_the_order_in_which_they_were_written(small_app: App, arguments: tuple[str, ...]):
+    space, line = SpaceParser(small_app[0], source="digits.yaml", arguments=arguments).space({}, {})
+    composer = Composer(*small_app, fixed=line)
+    for params in space.points():
+        assert [override.split("=")[0] for override in composer.overrides(params)] == [
+            argument.split("=")[0] for argument in arguments
+        ]
+        assert plain(composer, params) == composed_by_hydra(small_app, composer, params)

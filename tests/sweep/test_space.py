@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from besom.errors import ConfigError
+from besom.sweep.overrides import Line
 from besom.sweep.space import Condition, Parameter, Params, SearchSpace, SpaceParser
 from tests.conftest import App
 
-Read = Callable[..., tuple[SearchSpace, list[str]]]
+Read = Callable[..., tuple[SearchSpace, Line]]
 
 
 @pytest.fixture(scope="session")
@@ -22,16 +23,16 @@ def read(small_app: App) -> Read:
 
     def run(
         params: dict[str, Any] | None = None, when: dict[str, Any] | None = None, arguments: tuple[str, ...] = ()
-    ) -> tuple[SearchSpace, list[str]]:
+    ) -> tuple[SearchSpace, Line]:
         parser = SpaceParser(small_app[0], source="digits.yaml", arguments=arguments)
         return parser.space(params or {}, when or {})
 
     return run
 
 
-def only(found: tuple[SearchSpace, list[str]]) -> Parameter:
+def only(found: tuple[SearchSpace, Line]) -> Parameter:
     space, fixed = found
-    assert fixed == []
+    assert fixed.fixed == []
     (parameter,) = space.parameters
     return parameter
 
@@ -53,18 +54,25 @@ def samples(space: SearchSpace, count: int = 30) -> list[tuple[Params, dict[str,
         ("interval(start=0.5, end=2)", FloatDistribution(0.5, 2.0)),
         ("tag(log, interval(1e-4, 1e-1))", FloatDistribution(1e-4, 1e-1, log=True)),
         ("int(interval(1, 10))", IntDistribution(1, 10)),
+        ("int(tag(log, interval(1, 100)))", IntDistribution(1, 100, log=True)),
         ("tag(log, int(interval(1, 100)))", IntDistribution(1, 100, log=True)),
         ("range(1, 4)", IntDistribution(1, 3)),
         ("range(4)", IntDistribution(0, 3)),
         ("range(1, 10, 4)", IntDistribution(1, 9, step=4)),
         ("range(1, 9, 4)", IntDistribution(1, 5, step=4)),
+        ("range(5, 1, -1)", IntDistribution(2, 5)),
+        ("sort(range(1, 5), reverse=true)", IntDistribution(1, 4)),
+        ("range(3, 1, -0.5)", FloatDistribution(1.5, 3.0, step=0.5)),
+        ("range(0.5, 5.5, step=1)", FloatDistribution(0.5, 4.5, step=1.0)),
+        ("shuffle(range(1, 3))", CategoricalDistribution([1, 2])),
+        ("int(choice(1.0, 2.0))", CategoricalDistribution([1, 2])),
         ("range(0, 1, 0.25)", FloatDistribution(0.0, 0.75, step=0.25)),
         ("float(range(1, 4))", FloatDistribution(1.0, 3.0, step=1.0)),
         ("tag(log, range(1, 100))", IntDistribution(1, 99, log=True)),
         ("choice(a, b)", CategoricalDistribution(["a", "b"])),
         ("a, b", CategoricalDistribution(["a", "b"])),
         ("a, null", CategoricalDistribution(["a", None])),
-        ("choice(1, 2.5, true, word)", CategoricalDistribution([1, 2.5, True, "word"])),
+        ("choice(1, 2.5, true, word)", CategoricalDistribution([1, 2.5, "True", "word"])),
         ("choice('a, b', \"it's\")", CategoricalDistribution(["a, b", "it's"])),
         ("sort(choice(3, 1, 2))", CategoricalDistribution([1, 2, 3])),
     ],
@@ -111,7 +119,7 @@ def test_a_range_has_the_points_of_pythons_range(read: Read, low: int, width: in
 def test_a_plain_value_in_the_file_is_the_same_for_each_trial(read: Read):
     space, fixed = read({"rate": 0.5, "name": "x", "flag": False, "nothing": None, "items": [1, None]})
     assert space.parameters == ()
-    assert fixed == ["rate=0.5", "name=x", "flag=false", "nothing=null", "items=[1,null]"]
+    assert fixed.fixed == ["rate=0.5", "name=x", "flag=false", "nothing=null", "items=[1,null]"]
 
 
 # Conditions.
@@ -198,18 +206,18 @@ def test_examples_show_every_choice_of_every_parameter_at_least_once(read: Read)
 def test_a_plain_argument_pins_a_parameter(read: Read):
     space, fixed = read({"rate": "interval(0, 1)", "items": "range(1, 4)"}, arguments=("rate=0.5",))
     assert space.keys == ("items",)
-    assert fixed == ["rate=0.5"]
+    assert fixed.fixed == ["rate=0.5"]
 
 
 def test_a_sweep_as_an_argument_replaces_the_files(read: Read):
     space, _ = read({"rate": "interval(0, 1)"}, arguments=("rate=choice(1, 2)",))
-    assert only((space, [])).distribution == CategoricalDistribution([1, 2])
+    assert only((space, Line.of([]))).distribution == CategoricalDistribution([1, 2])
 
 
 def test_other_arguments_are_added_sampled_or_the_same_for_each_trial(read: Read):
     space, fixed = read({"rate": "interval(0, 1)"}, arguments=("name=a,b", "flag=false", "+extra=1", "~nothing"))
     assert space.keys == ("name", "rate")
-    assert fixed == ["flag=false", "+extra=1", "~nothing"]
+    assert fixed.fixed == ["flag=false", "+extra=1", "~nothing"]
 
 
 def test_a_pinned_branch_is_always_taken_and_the_others_never(read: Read):
@@ -218,12 +226,12 @@ def test_a_pinned_branch_is_always_taken_and_the_others_never(read: Read):
         space, fixed = read(when=when, **given_in)
         assert space.keys == ("depth",)
         assert space.parameters[0].conditions == ()
-        assert fixed == ["model=mlp"]
+        assert fixed.fixed == ["model=mlp"]
 
 
 def test_an_argument_under_when_still_exists_only_where_its_condition_holds(read: Read):
     space, fixed = read({"model": MODEL}, {"model=mlp": {"depth": "range(1, 4)"}}, arguments=("depth=2",))
-    assert fixed == []
+    assert fixed.fixed == []
     for params, _ in samples(space):
         assert params.get("depth") == (2 if params["model"] == "mlp" else None)
 
@@ -252,7 +260,8 @@ def test_the_signature_tells_distributions_and_conditions_apart(read: Read):
         ("tag(log, interval(0, 1))", "log scale cannot start at 0"),
         ("tag(log, range(1, 9, 2))", "log scale takes no step"),
         ("range(4, 1)", "is empty"),
-        ("range(5, 1, -1)", "is empty"),
+        ("range(1, 5, -1)", "is empty"),
+        ("tag(log, choice(1, 2))", "a choice has no log scale"),
         ("choice(x, x)", "the same value twice"),
         ("choice()", r"choice\(\)"),
         ("glob(nothing*)", "nothing to choose from"),

@@ -15,18 +15,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from besom.errors import ConfigError
 from besom.explain import explain
-from besom.sweep.overrides import to_overrides
+from besom.sweep.overrides import Line
 from besom.sweep.space import Params
 
 
 class Composer:
-    """Composes trials' configs from a sweep's config and the overrides that are the same for each trial."""
+    """Composes trials' configs from a sweep's config and the overrides that are the same for each trial.
 
-    def __init__(self, loader: ConfigLoader, sweep_config: DictConfig, fixed: Sequence[str]) -> None:
+    `fixed` are those overrides, or a `Line` that holds the places of the sampled ones among them as well.
+    """
+
+    def __init__(self, loader: ConfigLoader, sweep_config: DictConfig, fixed: Line | Sequence[str]) -> None:
         self._loader = loader
         self._sweep_config = sweep_config
-        self._fixed = list(fixed)
+        self._line = fixed if isinstance(fixed, Line) else Line.of(fixed)
         self._is_group: dict[str, bool] = {}
+        self._needs: dict[str, bool] = {}
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def compose(self, params: Params) -> DictConfig:
@@ -35,7 +39,7 @@ class Composer:
         Raises ConfigError naming the key that does not exist or the value that does not fit.
         """
         structural = {key: value for key, value in params.items() if self._needs_hydra(key)}
-        config = self._compose(tuple(to_overrides(structural))).copy()
+        config = self._compose(tuple(self._line.filled(structural))).copy()
         for key, value in params.items():
             if key not in structural:
                 try:
@@ -45,13 +49,13 @@ class Composer:
         return config
 
     def overrides(self, params: Params) -> list[str]:
-        """Return the overrides that `besom train` would need for the same config."""
-        return [*self._fixed, *to_overrides(params)]
+        """Return the overrides that `besom train` would need for the same config, in the order they were written."""
+        return self._line.filled(params)
 
     def _compose(self, overrides: tuple[str, ...]) -> DictConfig:
         if overrides not in self._composed:
             try:
-                config = self._loader.load_sweep_config(self._sweep_config, [*self._fixed, *overrides])
+                config = self._loader.load_sweep_config(self._sweep_config, list(overrides))
             except HydraException as error:
                 raise ConfigError(explain(error)) from error
             with open_dict(config):
@@ -60,8 +64,23 @@ class Composer:
         return self._composed[overrides]
 
     def _needs_hydra(self, key: str) -> bool:
+        if key not in self._needs:
+            self._needs[key] = key[0] in "+~" or "@" in key or self.chooses(key) or self._overlaps(key)
+        return self._needs[key]
+
+    def chooses(self, key: str) -> bool:
+        """Whether it chooses a file of a config group."""
         if key not in self._is_group:
             # A group may lie in hydra.searchpath alone, where the loader does not look: then it was chosen from before.
             chosen = key in self._sweep_config.hydra.runtime.choices
-            self._is_group[key] = key[0] in "+~" or "@" in key or chosen or bool(self._loader.get_group_options(key))
+            self._is_group[key] = chosen or bool(self._loader.get_group_options(key))
         return self._is_group[key]
+
+    def _overlaps(self, key: str) -> bool:
+        """Whether another override sets what lies in it or around it, so that the order counts."""
+        others = {_path(other) for other in self._line.order if other != key and not self.chooses(_path(other))}
+        return any(f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.") for other in others)
+
+
+def _path(key: str) -> str:
+    return key.lstrip("+~").partition("=")[0]

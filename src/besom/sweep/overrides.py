@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -12,9 +13,47 @@ from hydra.core.override_parser.types import Quote, QuotedString
 _PLAIN = re.compile(r"(?!(null|true|false|inf|nan)\Z)[a-z_][a-z0-9_]*", re.ASCII | re.IGNORECASE)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A trial's overrides in the order in which they were written, those of the file before the command line's.
+
+    `texts` are the overrides that are the same for every trial, by their keys; the other keys of `order` are sampled.
+    """
+
+    order: tuple[str, ...]
+    texts: Mapping[str, str]
+
+    @classmethod
+    def of(cls, fixed: Sequence[str]) -> Line:
+        """A line of overrides that are the same for every trial."""
+        return cls(order=tuple(fixed), texts={text: text for text in fixed})
+
+    @property
+    def fixed(self) -> list[str]:
+        """The overrides that are the same for every trial."""
+        return [self.texts[key] for key in self.order if key in self.texts]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.fixed)
+
+    def filled(self, params: Mapping[str, Any]) -> list[str]:
+        """Return the overrides for these parameters, each in its place; what has no place comes last."""
+        written = [
+            self.texts[key] if key in self.texts else to_override(key, params[key])
+            for key in self.order
+            if key in self.texts or key in params
+        ]
+        return written + [to_override(key, value) for key, value in params.items() if key not in self.order]
+
+
 def to_overrides(params: Mapping[str, Any]) -> list[str]:
     """Return Hydra overrides that set these values."""
-    return [f"{key}={to_text(value)}" for key, value in params.items()]
+    return [to_override(key, value) for key, value in params.items()]
+
+
+def to_override(key: str, value: Any) -> str:
+    """Return the Hydra override that sets this value."""
+    return f"{key}={to_text(value)}"
 
 
 def to_text(value: Any) -> str:

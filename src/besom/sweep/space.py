@@ -1,4 +1,4 @@
-"""The search space: Hydra's override grammar in, Optuna's distributions out.
+"""The search space: what a sweep may choose, read from Hydra's override grammar.
 
 `optimizer.lr: tag(log, interval(1e-4, 1e-1))` becomes a `Parameter` with a distribution. A parameter under
 `when:` exists only where its conditions hold: what is not active is neither sampled nor recorded.
@@ -6,110 +6,120 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from omegaconf import DictConfig
 from optuna.trial import Trial
 
-from besom.errors import ConfigError
+from besom.errors import ConfigError, one_of
 from besom.explain import explain
-from besom.sweep.overrides import to_text
+from besom.sweep.custom import CustomSpace
+from besom.sweep.grammar import distribution, plain, range_points, skipped_stop
+from besom.sweep.overrides import Line, to_text
+from besom.sweep.parameters import Condition, Parameter, Params
+from besom.sweep.points import Tree
 
-Params = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Condition:
-    """Holds when the parameter `key` was chosen as one of `values`."""
-
-    key: str
-    values: tuple[Any, ...]
-
-    def __str__(self) -> str:
-        return f"{self.key}={','.join(str(value) for value in self.values)}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """One dimension of the space: a config key, its distribution, and when it exists.
-
-    `labels` maps what Optuna stores to what the config gets, for choices that Optuna cannot store, such as lists.
-    """
-
-    key: str
-    name: str
-    distribution: BaseDistribution
-    labels: Mapping[Any, Any]
-    conditions: tuple[Condition, ...] = ()
-
-    def active(self, params: Params) -> bool:
-        """Whether every condition holds among the parameters chosen so far."""
-        return all(
-            condition.key in params and params[condition.key] in condition.values for condition in self.conditions
-        )
-
-    def suggest(self, trial: Trial) -> Any:
-        """Let the trial choose; return the value that the config gets."""
-        match self.distribution:
-            case FloatDistribution(low=low, high=high, log=log, step=step):
-                return trial.suggest_float(self.name, low, high, step=step, log=log)
-            case IntDistribution(low=low, high=high, log=log, step=step):
-                return trial.suggest_int(self.name, low, high, step=step, log=log)
-            case CategoricalDistribution(choices=choices):
-                chosen = trial.suggest_categorical(self.name, choices)
-                return self.labels.get(chosen, chosen)
-        raise AssertionError(self.distribution)
-
-    def examples(self) -> list[Any]:
-        """Values to compose once before the sweep starts: every choice, or the lower end of a range."""
-        if isinstance(self.distribution, CategoricalDistribution):
-            return [self.labels.get(choice, choice) for choice in self.distribution.choices]
-        return [self.distribution.low]  # type: ignore[attr-defined]
-
-    def may_be(self, value: Any) -> bool:
-        """Whether the value can be chosen, at least by its size."""
-        match self.distribution:
-            case FloatDistribution(low=low, high=high) | IntDistribution(low=low, high=high):
-                return isinstance(value, int | float) and low <= value <= high
-        return value in self.examples()
+__all__ = ["Condition", "Parameter", "Params", "SearchSpace", "SpaceParser"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """The parameters, each after those that its conditions speak of."""
+    """The parameters, each after those that its conditions speak of; `custom` asks for more of them."""
 
     parameters: tuple[Parameter, ...]
+    custom: CustomSpace | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The config keys that are sampled, each once."""
+        """The config keys that are sampled, each once; those that a Python function asks for are not known."""
         return tuple(dict.fromkeys(parameter.key for parameter in self.parameters))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to choose from."""
+        return not self.parameters and self.custom is None
+
     def sample(self, trial: Trial) -> Params:
-        """Let a trial choose a value for every parameter that is active."""
+        """Let a trial choose a value for every parameter that is active.
+
+        Raises ConfigError when a `custom_search_space` cannot be asked.
+        """
         params: Params = {}
         for parameter in self.parameters:
             if parameter.active(params):
                 params[parameter.key] = parameter.suggest(trial)
+        if self.custom is not None:
+            self.custom.suggest(trial)
+            params |= self.custom.chosen(trial, {parameter.name for parameter in self.parameters})
         return params
+
+    def size(self) -> int | None:
+        """How many points there are; None if they cannot be counted."""
+        return None if self.custom is not None else Tree(self.parameters).size()
+
+    def points(self) -> Iterator[Params]:
+        """Yield every point, the first parameter changing slowest; raises ValueError when they cannot be counted."""
+        if self.custom is not None:
+            raise ValueError("nobody knows before what custom_search_space will ask for")
+        return Tree(self.parameters).points()
+
+    def to_stored(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return Optuna's names and values for some parameters, which need not be all.
+
+        Raises ConfigError, which begins with the key, for one that is not in the space or does not exist for these
+        parameters, and for a value that cannot be chosen.
+        """
+        stored: dict[str, Any] = {}
+        found: set[str] = set()
+        for parameter in self.parameters:
+            if parameter.key in params and parameter.active(dict(params)):
+                found.add(parameter.key)
+                try:
+                    stored[parameter.name] = parameter.to_stored(params[parameter.key])
+                except ValueError as error:
+                    raise ConfigError(f"{parameter.key}: {error}") from error
+        for key in params.keys() - found:
+            stored[key] = self._asked_for(key, params[key])
+        return stored
+
+    def from_stored(self, stored: Mapping[str, Any]) -> Params:
+        """Return the parameters that Optuna's names and values stand for, as far as this space can choose them.
+
+        They may come from another study: what is not here, or cannot be chosen here, is left out.
+        """
+        params: Params = {}
+        for parameter in self.parameters:
+            if not parameter.active(params):
+                continue
+            names = [parameter.name, *(name for name in stored if name.partition(" (")[0] == parameter.key)]
+            for value in (parameter.from_stored(stored[name]) for name in names if name in stored):
+                if parameter.may_be(value):
+                    params[parameter.key] = value
+                    break
+        return params
+
+    def _asked_for(self, key: str, value: Any) -> Any:
+        """Return the value if a Python function may ask for it."""
+        if key in self.keys:
+            ways = " or ".join(
+                " and ".join(map(str, parameter.conditions)) for parameter in self.parameters if parameter.key == key
+            )
+            raise ConfigError(f"{key}: it exists only where {ways}; add that, or leave it out")
+        if self.custom is None:
+            raise ConfigError(f"{key}: it is not sampled; {one_of(key, self.keys)}")
+        return value
 
     def examples(self) -> Iterator[Params]:
         """Yield parameters that together show every parameter, and every choice, at least once."""
         for shown in self.parameters:
             for value in shown.examples():
-                wanted = {condition.key: condition.values[0] for condition in shown.conditions}
+                wanted = self._towards(shown)
                 params: Params = {}
                 for parameter in self.parameters:
                     if parameter.active(params):
@@ -117,12 +127,24 @@ class SearchSpace:
                         params[parameter.key] = wanted.get(parameter.key, first)
                 yield params
 
+    def _towards(self, shown: Parameter) -> Params:
+        """Return what must be chosen before, so that a parameter exists."""
+        wanted: Params = {}
+        for condition in shown.conditions:
+            for other in self.parameters:
+                values = [value for value in condition.values if other.key == condition.key and other.may_be(value)]
+                if values:
+                    wanted |= {condition.key: values[0], **self._towards(other)}
+                    break
+        return wanted
+
     def signature(self) -> dict[str, str]:
         """A description by which a resumed study is told from another one."""
-        return {
+        described = {
             parameter.name: " ".join([repr(parameter.distribution), *map(str, parameter.conditions)])
             for parameter in self.parameters
         }
+        return described if self.custom is None else {**described, "custom_search_space": self.custom.name}
 
 
 _Found = tuple[Override, tuple[Condition, ...]]
@@ -143,25 +165,36 @@ class SpaceParser:
             for override in (self._parse(line, "command line") for line in arguments)
         }
 
-    def space(self, params: Mapping[str, Any], when: Mapping[str, Any]) -> tuple[SearchSpace, list[str]]:
-        """Return the search space, and the overrides that are the same for every trial.
+    def space(
+        self,
+        params: Mapping[str, Any] | None,
+        when: Mapping[str, Any] | None,
+        *,
+        custom: str | None = None,
+        config: DictConfig | None = None,
+    ) -> tuple[SearchSpace, Line]:
+        """Return the search space, and the overrides of a trial in their order.
 
-        Raises ConfigError naming the file, the key and the remedy.
+        `custom` is the dotted name of a `custom_search_space`; it is given `config`. Raises ConfigError naming the
+        file, the key and the remedy.
         """
         pinned = {key: override for key, override in self._given.items() if not _is_sampled(override)}
-        written = list(self._read(params, when, (), pinned))
+        written = list(self._read(params or {}, when or {}, (), pinned))
         keys = [override.get_key_element() for override, _ in written]
-        added = [(override, ()) for key, override in self._given.items() if key not in keys]
-        everything: list[_Found] = [*added, *written]
-        fixed = [str(found.input_line) for found, conditions in everything if not (_is_sampled(found) or conditions)]
-        sampled = [(found, conditions) for found, conditions in everything if _is_sampled(found) or conditions]
+        added: list[_Found] = [(override, ()) for key, override in self._given.items() if key not in keys]
+        sampled = [(found, conditions) for found, conditions in [*added, *written] if _is_sampled(found) or conditions]
         keys = [override.get_key_element() for override, _ in sampled]
         parameters = tuple(
             self._parameter(key, override, conditions, unique=keys.count(key) == 1)
             for key, (override, conditions) in zip(keys, sampled, strict=True)
         )
         self._check_conditions(parameters)
-        return SearchSpace(parameters=parameters), fixed
+        line = _line([*written, *added])
+        asked = None
+        if custom is not None:
+            fixed = {key: text.partition("=")[2] for key, text in line.texts.items() if "=" in text}
+            asked = CustomSpace.find(custom, config or DictConfig({}), self._source, fixed)
+        return SearchSpace(parameters=parameters, custom=asked), line
 
     def _read(
         self,
@@ -198,8 +231,17 @@ class SpaceParser:
 
     def _condition(self, text: str) -> Condition:
         override = self._parse(text, f"{self._source}: when")
-        values = override.sweep_iterator() if override.is_choice_sweep() else [override.value()]
-        return Condition(key=override.get_key_element(), values=tuple(_plain(value) for value in values))
+        value = override.value()
+        if override.is_interval_sweep():
+            raise ConfigError(f"{self._source}: when: '{text}' names no values; write them as {text.split('=')[0]}=1,2")
+        if isinstance(value, RangeSweep):
+            try:
+                values: Sequence[Any] = range_points(value)
+            except ValueError as error:
+                raise ConfigError(f"{self._source}: when: '{text}': {error}") from error
+        else:
+            values = list(override.sweep_iterator()) if override.is_choice_sweep() else [value]
+        return Condition(key=override.get_key_element(), values=tuple(plain(value) for value in values))
 
     def _check_conditions(self, parameters: Sequence[Parameter]) -> None:
         for index, parameter in enumerate(parameters):
@@ -210,71 +252,45 @@ class SpaceParser:
                     raise ConfigError(f"{where} speaks of {condition.key}, which is not sampled; add it to params")
                 if not any(other.may_be(value) for other in spoken_of for value in condition.values):
                     raise ConfigError(f"{where} can never hold; name a value that {condition.key} is chosen from")
+        twice = Tree(parameters).chosen_twice()
+        if twice is not None:
+            ways = [
+                f"where {' and '.join(map(str, other.conditions))}" if other.conditions else "always"
+                for other in parameters
+                if other.key == twice.key
+            ]
+            raise ConfigError(
+                f"{self._source}: {twice.key}: is chosen {' and again '.join(ways)}; let these exclude each other"
+            )
 
     def _parameter(self, key: str, override: Override, conditions: tuple[Condition, ...], *, unique: bool) -> Parameter:
         try:
-            distribution, labels = _distribution(override)
+            found, labels = distribution(override)
         except ValueError as error:
             raise ConfigError(f"{self._source}: {key}: {error}") from error
         name = key if unique or not conditions else f"{key} ({', '.join(map(str, conditions))})"
-        return Parameter(key=key, name=name, distribution=distribution, labels=labels, conditions=conditions)
+        return Parameter(
+            key=key,
+            name=name,
+            distribution=found,
+            labels=labels,
+            conditions=conditions,
+            skipped=skipped_stop(override),
+        )
 
 
 def _is_sampled(override: Override) -> bool:
     return override.is_sweep_override()
 
 
+def _line(found: Sequence[_Found]) -> Line:
+    texts = {
+        override.get_key_element(): str(override.input_line)
+        for override, conditions in found
+        if not (_is_sampled(override) or conditions)
+    }
+    return Line(order=tuple(dict.fromkeys(override.get_key_element() for override, _ in found)), texts=texts)
+
+
 def _grammar(value: Any) -> str:
     return value if isinstance(value, str) else to_text(value)
-
-
-def _distribution(override: Override) -> tuple[BaseDistribution, Mapping[Any, Any]]:
-    value = override.value()
-    if isinstance(value, IntervalSweep):
-        assert value.start is not None
-        assert value.end is not None
-        return _numeric(value.start, value.end, None, log="log" in value.tags), {}
-    if isinstance(value, RangeSweep):
-        assert value.start is not None
-        assert value.stop is not None
-        step = value.step or 1
-        if step <= 0 or value.stop <= value.start:
-            raise ValueError(f"range({value.start}, {value.stop}, {step}) is empty; count upwards")
-        points = list(value.range())
-        return _numeric(points[0], points[-1], step, log="log" in value.tags), {}
-    if isinstance(value, ChoiceSweep):
-        choices = value.list  # as written: Optuna knows no order, and a shuffled one would differ on resume
-    else:
-        choices = list(override.sweep_iterator()) if override.is_sweep_override() else [value]
-    plain = [_plain(choice) for choice in choices]
-    if not plain:
-        raise ValueError("nothing to choose from; name at least one value")
-    stored = [choice if isinstance(choice, str | int | float | bool | None) else repr(choice) for choice in plain]
-    if len(set(map(repr, stored))) < len(stored):
-        raise ValueError("a choice names the same value twice; name each once")
-    labels = {label: choice for label, choice in zip(stored, plain, strict=True) if label is not choice}
-    return CategoricalDistribution(stored), labels
-
-
-def _plain(choice: Any) -> Any:
-    if isinstance(choice, QuotedString):
-        return choice.text
-    if isinstance(choice, list):
-        return [_plain(item) for item in choice]
-    if isinstance(choice, dict):
-        return {_plain(key): _plain(value) for key, value in choice.items()}
-    return choice
-
-
-def _numeric(low: float, high: float, step: float | None, *, log: bool) -> BaseDistribution:
-    if low > high:
-        raise ValueError(f"low {low:g} is above high {high:g}; swap the bounds")
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"{low:g} to {high:g} has no end; name finite bounds")
-    if log and low <= 0:
-        raise ValueError(f"a log scale cannot start at {low:g}; start above 0")
-    if log and step not in (None, 1):
-        raise ValueError("a log scale takes no step; drop one of them")
-    if isinstance(low, int) and isinstance(high, int):
-        return IntDistribution(low, high, log=log, step=int(step or 1))
-    return FloatDistribution(low, high, log=log, step=None if log else step)

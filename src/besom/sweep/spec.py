@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from besom.config import DIRECTIONS
 from besom.errors import ConfigError
+from besom.objectives import Objective, read_objectives
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,57 +19,77 @@ class SweepSpec:
     """A sweep: its study, how many trials, by which sampler, on which devices."""
 
     study_name: str
-    objective: str
-    direction: str
-    n_trials: int
-    timeout_s: float | None
-    sampler: Mapping[str, Any]
-    seed: int
-    storage: str | None
-    devices: str | int | Sequence[int]
-    trials_per_device: int
-    n_jobs: int | None
-    max_failure_rate: float
+    objectives: tuple[Objective, ...]
     source: str
+    seed: int = 0
+
+    sampler: Mapping[str, Any] = field(default_factory=dict)
+    pruner: Mapping[str, Any] = field(default_factory=dict)
+    constraints: tuple[str, ...] = ()
+    custom_search_space: str | None = None
+    enqueue: tuple[Mapping[str, Any], ...] = ()
+    enqueue_from: str | None = None
+
+    n_trials: int | None = 20
+    timeout_s: float | None = None
+    patience: int | None = None
+
+    max_failure_rate: float = 1.0
+    retries: int = 0
+    trial_timeout_s: float | None = None
+    max_trials_per_worker: int | None = None
+
+    devices: str | int | Sequence[int] = "auto"
+    trials_per_device: int = 1
+    devices_per_trial: int = 1
+    n_jobs: int | None = None
+    storage: str | Mapping[str, Any] | None = None
+
+    quiet: bool = False
+    dry_run: bool = False
 
     @classmethod
-    def read(cls, config: DictConfig) -> SweepSpec:
+    def read(cls, config: DictConfig, *, foreign: bool = False) -> SweepSpec:
         """Read the spec from a sweep's whole config, its `hydra` node included.
 
-        Raises ConfigError naming the key.
+        `foreign` says that it is another app's, whose sweeps have the names of its jobs. Raises ConfigError naming
+        the key.
         """
-        sweeper = config.hydra.sweeper
-        name = config.hydra.job.config_name or "sweep"
-        source = f"{name}.yaml"
-        direction = sweeper.direction or config.get("direction") or "minimize"
-        sampler = OmegaConf.to_container(sweeper.sampler, resolve=True) if OmegaConf.is_dict(sweeper.sampler) else {}
-        assert isinstance(sampler, dict)
-        if sweeper.sampler and not sampler:
+        job = config.hydra.job
+        source = f"{(job.config_name or job.name).removesuffix('.yaml')}.yaml"
+        name = job.name if foreign else source.removesuffix(".yaml")
+        keys = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+        assert isinstance(keys, dict)
+        if keys["search_space"] is not None:
             raise ConfigError(
-                f"{source}: hydra.sweeper.sampler: '{sweeper.sampler}' names no class; "
-                "write it as {_target_: optuna.samplers.TPESampler}"
+                f"{source}: hydra.sweeper.search_space: is no more; write its parameters as lines of "
+                "hydra.sweeper.params, such as lr: tag(log, interval(1e-4, 1e-1))"
             )
-        devices = sweeper.devices
-        if devices == "auto" and str(OmegaConf.select(config, "trainer.accelerator")) in (
-            "cpu",
-            "gpu",
-            "cuda",
-        ):
-            devices = config.trainer.accelerator
         spec = cls(
-            study_name=sweeper.study_name or name,
-            objective=config.get("objective") or "the returned value",
-            direction=str(direction),
-            n_trials=sweeper.n_trials,
-            timeout_s=sweeper.timeout,
-            sampler={str(key): value for key, value in sampler.items()},
-            seed=int(config.get("seed") or 0),
-            storage=sweeper.storage,
-            devices=devices if isinstance(devices, str | int) else list(devices),
-            trials_per_device=sweeper.trials_per_device,
-            n_jobs=sweeper.n_jobs,
-            max_failure_rate=sweeper.max_failure_rate,
+            study_name=keys["study_name"] or name,
+            objectives=_objectives(config, keys["direction"], source),
             source=source,
+            seed=int(config["seed"]) if isinstance(config.get("seed"), int) else 0,
+            sampler=_target(keys["sampler"], "sampler", "optuna.samplers.TPESampler", source),
+            pruner=_target(keys["pruner"], "pruner", "optuna.pruners.HyperbandPruner", source),
+            constraints=tuple(keys["constraints"]),
+            custom_search_space=keys["custom_search_space"],
+            enqueue=_enqueued(keys["enqueue"], source),
+            enqueue_from=keys["enqueue_from"],
+            n_trials=keys["n_trials"],
+            timeout_s=keys["timeout"],
+            patience=keys["patience"],
+            max_failure_rate=keys["max_failure_rate"],
+            retries=keys["retries"],
+            trial_timeout_s=keys["trial_timeout"],
+            max_trials_per_worker=keys["max_trials_per_worker"],
+            devices=_devices(config, keys["devices"]),
+            trials_per_device=keys["trials_per_device"],
+            devices_per_trial=max(keys["devices_per_trial"], _trainer_devices(config)),
+            n_jobs=keys["n_jobs"],
+            storage=keys["storage"],
+            quiet=keys["quiet"],
+            dry_run=keys["dry_run"],
         )
         spec._check()
         return spec
@@ -77,21 +97,79 @@ class SweepSpec:
     def _check(self) -> None:
         for key, value, low in (
             ("n_trials", self.n_trials, 1),
-            ("trials_per_device", self.trials_per_device, 1),
-            ("n_jobs", self.n_jobs, 1),
             ("timeout", self.timeout_s, 0),
+            ("patience", self.patience, 1),
             ("max_failure_rate", self.max_failure_rate, 0),
+            ("retries", self.retries, 0),
+            ("trial_timeout", self.trial_timeout_s, 0),
+            ("max_trials_per_worker", self.max_trials_per_worker, 1),
+            ("trials_per_device", self.trials_per_device, 1),
+            ("devices_per_trial", self.devices_per_trial, 1),
+            ("n_jobs", self.n_jobs, 1),
         ):
             if value is not None and value < low:
                 raise ConfigError(f"{self.source}: hydra.sweeper.{key}: {value} is below {low}; raise it")
-        if self.direction not in DIRECTIONS:
-            raise ConfigError(f"{self.source}: direction: '{self.direction}' is unknown; use {' or '.join(DIRECTIONS)}")
+        if self.pruner and len(self.objectives) > 1:
+            raise ConfigError(
+                f"{self.source}: hydra.sweeper.pruner: a pruner follows one objective, and there are "
+                f"{len(self.objectives)}; leave it out, or name one objective"
+            )
+
+    @property
+    def objective(self) -> Objective:
+        """The first objective, by which trials are told of while they run."""
+        return self.objectives[0]
 
     @property
     def folder(self) -> str:
         """The study's name as a name of a folder or a file."""
         return re.sub(r"[^\w-]", "_", self.study_name)
 
-    def storage_url(self, directory: Path) -> str:
-        """The study's database: the URL that was asked for, or SQLite under `directory`."""
-        return self.storage or f"sqlite:///{directory / 'optuna.db'}"
+
+def _objectives(config: DictConfig, direction: Any, source: str) -> tuple[Objective, ...]:
+    direction = direction or config.get("direction") or "minimize"
+    name = config.get("objective")
+    if not isinstance(name, str) and not OmegaConf.is_list(name):
+        # Another app's task function returns its values without names.
+        count = 1 if isinstance(direction, str) else len(direction)
+        name = "value" if count == 1 else [f"value_{index}" for index in range(count)]
+    try:
+        return read_objectives({"objective": name, "direction": direction})
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _target(node: Any, key: str, example: str, source: str) -> Mapping[str, Any]:
+    if node is None or node == {}:
+        return {}
+    if not isinstance(node, dict):
+        raise ConfigError(
+            f"{source}: hydra.sweeper.{key}: '{node}' names no class; write it as {{_target_: {example}}}, "
+            f"or choose one with hydra/sweeper/{key}=NAME"
+        )
+    return {str(name): value for name, value in node.items()}
+
+
+def _enqueued(entries: Any, source: str) -> tuple[Mapping[str, Any], ...]:
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise ConfigError(f"{source}: hydra.sweeper.enqueue: '{entry}' is no parameters; write KEY: VALUE lines")
+    return tuple({str(key): value for key, value in entry.items()} for entry in entries)
+
+
+def _devices(config: DictConfig, devices: Any) -> str | int | Sequence[int]:
+    if devices == "auto":
+        accelerator = OmegaConf.select(config, "trainer.accelerator")
+        return accelerator if accelerator in ("cpu", "gpu", "cuda") else "auto"
+    return devices if isinstance(devices, str | int) else list(devices)
+
+
+def _trainer_devices(config: DictConfig) -> int:
+    # Who writes trainer.devices=2, as for a run of its own, means it for every trial.
+    devices = OmegaConf.select(config, "trainer.devices")
+    return devices if isinstance(devices, int) and OmegaConf.select(config, "trainer.accelerator") else 1
+
+
+def storage_url(directory: Path) -> str:
+    """Where studies are kept unless a URL says otherwise."""
+    return f"sqlite:///{directory / 'optuna.db'}"

@@ -27,13 +27,21 @@ class BesomSweeper(Sweeper):
         self.config = config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the sweep that the config and the command line's overrides describe."""
+        """Run the sweep that the config and the command line's overrides describe.
+
+        Returns Hydra's JobReturns in batches, for an app that is not Besom's own. Such an app's errors are Hydra's.
+        """
+        from besom.sweep.foreign import save_multirun, told_by_hydra
         from besom.sweep.run import run_sweep
 
         assert self._context is not None
         assert self._task is not None
         assert self.config is not None
-        return run_sweep(self.config, arguments, self._context.config_loader, self._task)
+        if getattr(self._task, "trains_besom_config", False):
+            return run_sweep(self.config, arguments, self._context, self._task)
+        with told_by_hydra():
+            save_multirun(self.config)
+            return run_sweep(self.config, arguments, self._context, self._task)
 
 
 class BesomSearchPath(SearchPathPlugin):

@@ -7,25 +7,56 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
+from hydra_plugins.besom_sweeper import pruners, samplers  # noqa: F401  (registers hydra/sweeper/sampler and pruner)
+
 
 @dataclass
 class BesomSweeperConf:
     """What `hydra.sweeper` may hold."""
 
+    # A sampler's or pruner's keys come by its name (override hydra/sweeper/sampler: tpe), or by hand with _target_.
+    defaults: list[Any] = field(default_factory=lambda: ["_self_", {"sampler": None}, {"pruner": None}])
+
     _target_: str = "hydra_plugins.besom_sweeper.besom_sweeper.BesomSweeper"
     _recursive_: bool = False  # the sampler is built once for each trial, not by Hydra beforehand
+
+    # What to look for.
     study_name: str | None = None  # null: the name of the sweep file
-    direction: str | None = None  # null: the config's own `direction`, or minimize
-    n_trials: int = 20  # the study's total: a second run adds only what is missing
-    timeout: float | None = None  # seconds; no trial starts after that
-    n_jobs: int | None = None  # trials at a time; null: one per device slot
+    direction: Any = None  # minimize, maximize, or one for each objective; null: the config's own, or minimize
+    params: dict[str, Any] | None = field(default_factory=dict)
+    when: dict[str, Any] | None = field(default_factory=dict)  # parameters that exist only for some choice
+    search_space: Any = None  # refused: hydra-optuna-sweeper took it until its version 1.2
+    custom_search_space: str | None = None  # a function (config, trial) by its dotted name, asked after `params`
+    constraints: list[str] = field(default_factory=list)  # such as cost/params <= 50000
+    enqueue: list[Any] = field(default_factory=list)  # known good parameters, tried first
+    enqueue_from: str | None = None  # another study, whose best parameters are tried first
+
+    # How to look for it.
     sampler: Any = None  # an Optuna sampler by _target_; null: TPE
-    storage: str | None = None  # an Optuna storage URL; null: SQLite under mlruns/
-    params: dict[str, Any] = field(default_factory=dict)
-    when: dict[str, Any] = field(default_factory=dict)  # parameters that exist only for some choice
+    pruner: Any = None  # an Optuna pruner by _target_; null: none
+
+    # How long: whichever comes first.
+    n_trials: int | None = 20  # the study's total: a second run adds only what is missing; null: no end
+    timeout: float | None = None  # seconds; no trial starts after that
+    patience: int | None = None  # trials without a better one
+
+    # What may go wrong.
     max_failure_rate: float = 1.0  # share of n_trials that may fail before the sweep gives up
+    retries: int = 0  # further attempts at the parameters of a trial that failed
+    trial_timeout: float | None = None  # seconds for one trial
+    max_trials_per_worker: int | None = None  # then a fresh process takes over, against code that leaks
+
+    # Where.
     devices: Any = "auto"  # auto, cpu, gpu, a number of GPUs, or a list of them
     trials_per_device: int = 1
+    devices_per_trial: int = 1
+    n_jobs: int | None = None  # trials at a time; null: one per device slot
+    storage: Any = None  # an Optuna storage URL, or a storage by _target_; null: SQLite under mlruns/
+    tracking: Any = None  # another app's runs go to MLflow with true, or {uri: …, experiment: …, directory: …}
+
+    # What is shown.
+    quiet: bool = False
+    dry_run: bool = False  # show what would be done, and what looks wrong
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="besom", node=BesomSweeperConf, provider="besom")

@@ -1,0 +1,139 @@
+"""Hydra's override grammar in, Optuna's distributions out.
+
+The conversions are those of hydra-optuna-sweeper 1.4: a range ends before its stop, an interval is continuous unless
+`int(…)` stands around it, a shuffled range is a choice. Beyond them, a log scale is kept for ranges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+
+def distribution(override: Override) -> tuple[BaseDistribution, Mapping[Any, Any]]:
+    """Return an override's distribution, and what the config gets for each choice that Optuna cannot store.
+
+    Raises ValueError for what cannot be sampled, saying why and the remedy.
+    """
+    value = override.value()
+    log = "log" in getattr(value, "tags", ())
+    if isinstance(value, IntervalSweep):
+        assert value.start is not None
+        assert value.end is not None
+        return _numeric(value.start, value.end, None, log=log), {}
+    if isinstance(value, RangeSweep):
+        points = range_points(value)
+        if value.shuffle:
+            return _categorical(points)
+        step = abs(value.step or 1)
+        return _numeric(min(points[0], points[-1]), max(points[0], points[-1]), step, log=log), {}
+    if log:
+        raise ValueError("a choice has no log scale; take the tag away, or write an interval or a range")
+    if isinstance(value, ChoiceSweep):
+        return _categorical(value.list)  # as written: Optuna knows no order, and a shuffled one would differ on resume
+    return _categorical(list(override.sweep_iterator()) if override.is_sweep_override() else [value])
+
+
+def range_points(sweep: RangeSweep) -> Sequence[float]:
+    """Return the numbers of a range, its stop not among them.
+
+    They are counted in decimals, so that range(0.1, 0.4, 0.1) is 0.1, 0.2, 0.3. Raises ValueError when there are none.
+    """
+    assert sweep.start is not None
+    assert sweep.stop is not None
+    bounds = (sweep.start, sweep.stop, sweep.step or 1)
+    empty = ValueError(f"range({', '.join(map(str, bounds))}) is empty; count from the start to the stop")
+    if not all(map(math.isfinite, bounds)):
+        raise ValueError(f"range({', '.join(map(str, bounds))}) has no end; name finite bounds")
+    if all(isinstance(bound, int) for bound in bounds):
+        numbers = range(*bounds)  # type: ignore[arg-type]
+        if not numbers:
+            raise empty
+        return numbers
+    start, stop, step = (Decimal(str(bound)) for bound in bounds)
+    count = math.ceil((stop - start) / step)
+    if count <= 0:
+        raise empty
+    return _Decimals(start, step, count)
+
+
+def skipped_stop(override: Override) -> float | None:
+    """Return the stop of a range that its steps do not meet, such as 10 of range(0, 10, 4): 0, 4, 8.
+
+    None for a stop that is written just behind the last number, as in range(32, 257, 32).
+    """
+    sweep = override.value()
+    if not isinstance(sweep, RangeSweep) or sweep.start is None or sweep.stop is None:
+        return None
+    step = abs(Decimal(str(sweep.step or 1)))
+    beyond = abs(Decimal(str(sweep.stop)) - Decimal(str(sweep.start))) % step  # how far behind the last number
+    just = beyond == 1 if isinstance(sweep.stop, int) else beyond < step / 2
+    return None if just or not beyond else sweep.stop
+
+
+class _Decimals(Sequence[float]):
+    """The floats of a range, which may be too many for a list."""
+
+    def __init__(self, start: Decimal, step: Decimal, count: int) -> None:
+        self._start = start
+        self._step = step
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        numbers = range(self._count)[index]
+        if isinstance(numbers, range):
+            return [self[number] for number in numbers]
+        return float(self._start + numbers * self._step)
+
+
+def plain(choice: Any) -> Any:
+    """Return a value of the grammar as the config gets it."""
+    if isinstance(choice, QuotedString):
+        return choice.text
+    if isinstance(choice, list):
+        return [plain(item) for item in choice]
+    if isinstance(choice, dict):
+        return {plain(key): plain(value) for key, value in choice.items()}
+    return choice
+
+
+def _categorical(choices: Sequence[Any]) -> tuple[BaseDistribution, Mapping[Any, Any]]:
+    values = [plain(choice) for choice in choices]
+    if not values:
+        raise ValueError("nothing to choose from; name at least one value")
+    if len(set(map(repr, values))) < len(values):
+        raise ValueError("a choice names the same value twice; name each once")
+    stored: list[Any] = []
+    for value in values:
+        storable = isinstance(value, str | int | float | bool | None)
+        # Optuna takes true for 1, and 1.0 as well.
+        stored.append(value if storable and value not in stored else repr(value))
+    labels = {label: value for label, value in zip(stored, values, strict=True) if label is not value}
+    return CategoricalDistribution(stored), labels
+
+
+def _numeric(low: float, high: float, step: float | None, *, log: bool) -> BaseDistribution:
+    if low > high:
+        raise ValueError(f"low {low:g} is above high {high:g}; swap the bounds")
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{low:g} to {high:g} has no end; name finite bounds")
+    if log and low <= 0:
+        raise ValueError(f"a log scale cannot start at {low:g}; start above 0")
+    if log and step not in (None, 1):
+        raise ValueError("a log scale takes no step; drop one of them")
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log, step=int(step or 1))
+    return FloatDistribution(low, high, log=log, step=None if log else step)

@@ -1,0 +1,101 @@
+"""The group `hydra/sweeper/pruner`: Optuna's pruners by name, with values that suit training by epochs.
+
+A step is an epoch: `min_resource` and the like count epochs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+
+@dataclass
+class MedianConf:
+    """Stops a trial whose best value so far is worse than the median of the others at the same epoch."""
+
+    _target_: str = "optuna.pruners.MedianPruner"
+    n_startup_trials: int = 5
+    n_warmup_steps: int = 0
+    interval_steps: int = 1
+    n_min_trials: int = 1
+
+
+@dataclass
+class PercentileConf:
+    """As median, but only the best `percentile` percent go on."""
+
+    _target_: str = "optuna.pruners.PercentilePruner"
+    percentile: float = 25.0
+    n_startup_trials: int = 5
+    n_warmup_steps: int = 0
+    interval_steps: int = 1
+    n_min_trials: int = 1
+
+
+@dataclass
+class PatientConf:
+    """Stops a trial that was not better for `patience` epochs, if `wrapped_pruner` agrees."""
+
+    _target_: str = "optuna.pruners.PatientPruner"
+    wrapped_pruner: Any = None
+    patience: int = 5
+    min_delta: float = 0.0
+
+
+@dataclass
+class ThresholdConf:
+    """Stops a trial whose value leaves the bounds, or is not a number; one of the bounds must be given."""
+
+    _target_: str = "optuna.pruners.ThresholdPruner"
+    lower: float | None = None
+    upper: float | None = None
+    n_warmup_steps: int = 0
+    interval_steps: int = 1
+
+
+@dataclass
+class SuccessiveHalvingConf:
+    """After 1, 3, 9 … epochs the best third goes on."""
+
+    _target_: str = "optuna.pruners.SuccessiveHalvingPruner"
+    min_resource: Any = 1  # epochs before the first decision, or auto
+    reduction_factor: int = 3
+    min_early_stopping_rate: int = 0
+    bootstrap_count: int = 0
+
+
+@dataclass
+class HyperbandConf:
+    """Successive halving in brackets, some of which begin later: for curves that cross."""
+
+    _target_: str = "optuna.pruners.HyperbandPruner"
+    min_resource: int = 1
+    max_resource: Any = "auto"  # epochs of a whole trial; auto: those of the first one that is complete
+    reduction_factor: int = 3
+    bootstrap_count: int = 0
+
+
+@dataclass
+class WilcoxonConf:
+    """For steps that are repetitions, such as folds: stops a trial that is worse by a signed-rank test."""
+
+    _target_: str = "optuna.pruners.WilcoxonPruner"
+    p_threshold: float = 0.1
+    n_startup_steps: int = 2
+
+
+NODES: dict[str, Any] = {
+    "none": {},
+    "median": MedianConf,
+    "percentile": PercentileConf,
+    "patient": PatientConf,
+    "threshold": ThresholdConf,
+    "successive_halving": SuccessiveHalvingConf,
+    "hyperband": HyperbandConf,
+    "wilcoxon": WilcoxonConf,
+}
+
+for _name, _node in NODES.items():
+    ConfigStore.instance().store(group="hydra/sweeper/pruner", name=_name, node=_node, provider="besom")

@@ -1,0 +1,159 @@
+"""The group `hydra/sweeper/sampler`: Optuna's samplers by name, each with its own keys and Optuna's defaults.
+
+A `seed` of null is the sweep's. What is `Any` is an object by `_target_`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+
+@dataclass
+class TPEConf:
+    """Tree-structured Parzen estimator: what good trials have in common; the choice when none is made."""
+
+    _target_: str = "optuna.samplers.TPESampler"
+    seed: int | None = None
+    consider_prior: bool | None = None
+    prior_weight: float | None = None
+    consider_magic_clip: bool | None = None
+    consider_endpoints: bool | None = None
+    n_startup_trials: int = 10
+    n_ei_candidates: int = 24
+    gamma: Any = None
+    weights: Any = None
+    multivariate: bool | None = None
+    group: bool = False
+    warn_independent_sampling: bool | None = None
+    constant_liar: bool = True
+    constraints_func: Any = None
+
+
+@dataclass
+class RandomConf:
+    """Each parameter by itself, at random."""
+
+    _target_: str = "optuna.samplers.RandomSampler"
+    seed: int | None = None
+
+
+@dataclass
+class GridConf:
+    """Every point once, the first parameter changing slowest."""
+
+    _target_: str = "optuna.samplers.GridSampler"
+    search_space: Any = None  # values of some parameters; null: all that their ranges hold
+    seed: int | None = None
+
+
+@dataclass
+class CmaEsConf:
+    """Covariance matrix adaptation: for numbers, without conditions."""
+
+    _target_: str = "optuna.samplers.CmaEsSampler"
+    seed: int | None = None
+    x0: Any = None  # KEY: VALUE lines
+    sigma0: float | None = None
+    n_startup_trials: int = 1
+    independent_sampler: Any = None
+    warn_independent_sampling: bool = True
+    consider_pruned_trials: bool = False
+    restart_strategy: str | None = None
+    popsize: int | None = None
+    inc_popsize: int = -1
+    use_separable_cma: bool = False
+    with_margin: bool = False
+    lr_adapt: bool = False
+    source_trials: Any = None
+
+
+@dataclass
+class GPConf:
+    """A Gaussian process: for few, expensive trials."""
+
+    _target_: str = "optuna.samplers.GPSampler"
+    seed: int | None = None
+    independent_sampler: Any = None
+    n_startup_trials: int = 10
+    deterministic_objective: bool = False
+    constraints_func: Any = None
+    warn_independent_sampling: bool = True
+
+
+@dataclass
+class QMCConf:
+    """A quasi-random sequence: random, but evenly spread."""
+
+    _target_: str = "optuna.samplers.QMCSampler"
+    seed: int | None = None
+    qmc_type: str = "sobol"
+    scramble: bool = False
+    independent_sampler: Any = None
+    warn_asynchronous_seeding: bool = True
+    warn_independent_sampling: bool = True
+
+
+@dataclass
+class NSGAIIConf:
+    """A genetic algorithm: for several objectives and many trials."""
+
+    _target_: str = "optuna.samplers.NSGAIISampler"
+    seed: int | None = None
+    population_size: int = 50
+    mutation: Any = None
+    mutation_prob: float | None = None
+    crossover: Any = None
+    crossover_prob: float = 0.9
+    swapping_prob: float = 0.5
+    constraints_func: Any = None
+    elite_population_selection_strategy: Any = None
+    child_generation_strategy: Any = None
+    after_trial_strategy: Any = None
+
+
+@dataclass
+class NSGAIIIConf(NSGAIIConf):
+    """A genetic algorithm: for more than three objectives."""
+
+    _target_: str = "optuna.samplers.NSGAIIISampler"
+    reference_points: Any = None
+    dividing_parameter: int = 3
+
+
+@dataclass
+class BruteForceConf:
+    """Every point once, in an order drawn at random; conditions and all."""
+
+    _target_: str = "optuna.samplers.BruteForceSampler"
+    seed: int | None = None
+    avoid_premature_stop: bool = False
+
+
+@dataclass
+class PartialFixedConf:
+    """Some parameters held fixed, the others by another sampler."""
+
+    _target_: str = "optuna.samplers.PartialFixedSampler"
+    fixed_params: Any = None  # KEY: VALUE lines
+    base_sampler: Any = field(default_factory=lambda: {"_target_": "optuna.samplers.TPESampler"})
+
+
+NODES = {
+    "tpe": TPEConf,
+    "motpe": TPEConf,  # of Optuna's own since it takes several objectives
+    "random": RandomConf,
+    "grid": GridConf,
+    "cmaes": CmaEsConf,
+    "gp": GPConf,
+    "qmc": QMCConf,
+    "nsgaii": NSGAIIConf,
+    "nsgaiii": NSGAIIIConf,
+    "brute_force": BruteForceConf,
+    "partial_fixed": PartialFixedConf,
+}
+
+for _name, _node in NODES.items():
+    ConfigStore.instance().store(group="hydra/sweeper/sampler", name=_name, node=_node, provider="besom")
