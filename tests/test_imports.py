@@ -15,25 +15,29 @@ SRC = Path(__file__).parents[1] / "src"
 
 # Top to bottom; rooms of one row may import one another, every room the rows below its own.
 ROOMS = (
-    ("cli", "completion"),
+    ("cli",),
+    ("completion", "usage", "sweep_flags"),
     ("app",),
     ("besom", "hydra_plugins"),  # the package's own face, and Hydra's
-    ("reproduce",),
+    ("reproduce", "best"),
+    ("studies",),
     ("single",),
     ("sweep",),
-    ("report",),
+    ("reports",),
     ("tracking",),
     ("trial",),
     ("workers",),
     ("train",),
-    ("bundle",),
     ("models",),
     ("data",),
+    ("callbacks",),
+    ("reporting",),  # what a user's own code imports, in any process
     ("config", "locks", "paths", "schema", "targets", "hardware"),
+    ("conversation", "objectives"),
     ("explain",),
     ("errors",),
 )
-GROUND = {"config", "locks", "paths", "schema", "targets", "hardware", "explain", "errors"}
+GROUND = set().union(*ROOMS[-4:])
 
 # Upward imports that stand, each for a reason.
 EXCEPTIONS = {
@@ -100,6 +104,11 @@ def reached_from(module: str) -> set[str]:
     return seen
 
 
+def test_every_room_has_one_place_and_exists() -> None:
+    places = [name for row in ROOMS for name in row]
+    assert sorted(places) == sorted({room(module) for module in modules()})
+
+
 def test_imports_go_down_only() -> None:
     upward = {(module, target) for module, target in edges() if level(room(target)) < level(room(module))}
     assert upward == EXCEPTIONS.keys()
@@ -111,15 +120,18 @@ def test_tracking_stands_beside_on_the_ground_alone() -> None:
 
 
 def test_worker_reaches_neither_tracking_nor_the_sweep_nor_their_libraries() -> None:
-    reached = reached_from("besom.workers.worker")
-    assert "besom.train" in reached
-    assert not {room(module) for module in reached} & {"tracking", "sweep", "report", "single", "app", "cli"}
+    processes = ("worker", "ranks", "hydra_task")
+    reached = set().union(*(reached_from(f"besom.workers.{process}") for process in processes))
+    assert {"besom.train", "besom.reporting"} <= reached
+    above = {name for row in ROOMS[: level("workers")] for name in row} - {"besom"}
+    assert {"tracking", "sweep", "reports", "single", "app", "cli"} <= above
+    assert not {room(module) for module in reached} & above
     libraries = {name.split(".")[0] for module in reached for name in imports(module)}
     assert "torch" in libraries
     assert not libraries & {"mlflow", "optuna", "sqlalchemy"}
 
 
-@pytest.mark.parametrize("below", ["workers", "train", "models", "data"])
+@pytest.mark.parametrize("below", ["workers", "train", "models", "data", "callbacks", "reporting"])
 def test_rooms_of_a_trial_import_no_store(below: str) -> None:
     named = {name.split(".")[0] for module in modules() if room(module) == below for name in imports(module)}
     assert named
@@ -131,8 +143,9 @@ def test_command_line_answers_without_heavy_imports() -> None:
 
 
 def test_parent_of_a_sweep_imports_no_torch() -> None:
-    parent = ("app", "single", "reproduce", "sweep.run", "report.leaderboard", "tracking.runs", "tracking.server")
-    imported = imported_with(*[f"besom.{name}" for name in parent], "hydra_plugins.besom_sweeper.besom_sweeper")
+    rooms = {name for row in ROOMS[: level("workers")] for name in row} - {"besom"}
+    parent = sorted(module for module in modules() if room(module) in rooms)
+    imported = imported_with(*parent, "besom.workers.pool", "besom.workers.devices")
     assert "optuna" in imported
     assert imported & {"torch", "pytorch_lightning", "torchvision", "mlflow", "matplotlib"} == set()
 

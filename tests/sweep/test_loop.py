@@ -4,6 +4,7 @@ import math
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,27 +19,36 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
+from besom.conversation import Outcome
 from besom.errors import BesomError, DataError, Interrupted, StoreError
+from besom.objectives import Objective
 from besom.sweep.compose import Composer
+from besom.sweep.constraints import parse_constraints
+from besom.sweep.jobs import TrainingJobs
 from besom.sweep.loop import SweepLoop
+from besom.sweep.recovery import adopt_recorded
 from besom.sweep.space import SpaceParser
-from besom.sweep.study import finished_trials, open_study
+from besom.sweep.study import StudyBook, finished_trials, open_study
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.recorder import Recorder
 from besom.tracking.store import Location
-from besom.workers.messages import Assignment, Finished, Message, State
+from besom.workers.devices import Device, Slot
+from besom.workers.messages import Assignment, Blame, Finished, Message, State
 from besom.workers.pool import WorkerPool
+from besom.workers.tasks import Training
 from tests.conftest import App
 from tests.fakes import (
-    Board,
     FakeLauncher,
+    ListeningBoard,
     Play,
     completed,
     cpu_slots,
     crashing,
     crashing_at_once,
+    failed,
     failing,
     finishing,
+    pruned,
     reported,
     started,
 )
@@ -55,25 +65,36 @@ class Sweep:
     location: Location
     params: dict[str, str]
     tracked: bool = True
+    slots: list[Slot] | None = None
 
-    def run(self, play: Play, *, slots: int = 2, ready: bool = True, board: Board | None = None, **spec: Any) -> Board:
+    def run(
+        self, play: Play, *, slots: int = 2, ready: bool = True, board: ListeningBoard | None = None, **spec: Any
+    ) -> ListeningBoard:
         self.launcher = FakeLauncher(play, ready=ready)
-        self.board = board or Board()
+        self.board = board or ListeningBoard()
         wanted = self.make_spec(**spec)
         space, fixed = SpaceParser(self.app[0], source="digits.yaml").space(self.params, {})
+        composer = Composer(*self.app, fixed=fixed)
         directory = self.location.directory
         recorder = Recorder(self.location, "digits") if self.tracked else NoRecorder()
-        pool = WorkerPool(cpu_slots(slots), logs=directory / "logs", launcher=self.launcher)
+        pool = WorkerPool(
+            self.slots or cpu_slots(slots), Training(), logs=directory / "logs", launcher=self.launcher,
+            max_trials=wanted.max_trials_per_worker,
+        )  # fmt: skip
         with pool, recorder, open_study(wanted, space, directory) as book:
+            if self.tracked:
+                recorder.open_study("digits", token="digits", tags={"besom.kind": "study"}, note="")
+            book.enqueue(wanted.enqueue)
+            adopt_recorded(recorder, book, wanted)
             self.loop = SweepLoop(
                 spec=wanted,
                 book=book,
-                composer=Composer(*self.app, fixed=fixed),
+                jobs=TrainingJobs(composer, study_name="digits", tags={"besom.study": "digits"}),
                 pool=pool,
                 recorder=recorder,
                 board=self.board,
                 scratch=directory / "scratch",
-                tags={"besom.study": "digits"},
+                constraints=parse_constraints(wanted.constraints, "digits.yaml"),
             )
             self.loop.run()
         return self.board
@@ -92,8 +113,15 @@ class Sweep:
         client = MlflowClient(self.location.uri)
         experiment = client.get_experiment_by_name("digits")
         runs = client.search_runs([experiment.experiment_id]) if experiment else []
-        assert all(run.info.status != "RUNNING" for run in runs)
-        return {int(run.data.tags["besom.trial"]): run for run in runs}
+        assert all(run.info.status != "RUNNING" for run in runs if "besom.trial" in run.data.tags)
+        return {int(run.data.tags["besom.trial"]): run for run in reversed(runs) if "besom.trial" in run.data.tags}
+
+    def all_runs(self) -> list[Run]:
+        """The trials' runs, those of earlier attempts included, the oldest first."""
+        client = MlflowClient(self.location.uri)
+        experiment = client.get_experiment_by_name("digits")
+        runs = client.search_runs([experiment.experiment_id]) if experiment else []
+        return [run for run in reversed(runs) if "besom.trial" in run.data.tags]
 
     def artifacts(self, trial: int) -> dict[str, str]:
         """The text files of a trial's run."""
@@ -193,14 +221,7 @@ def test_a_config_that_cannot_be_trained_fails_its_trial_without_a_worker(sweep:
 
 
 def without_data(assignment: Assignment) -> Iterator[Message]:
-    yield Finished(
-        trial=assignment.trial,
-        state=State.FAIL,
-        duration_s=0.1,
-        reason="no such file",
-        user_error=True,
-        data_error=True,
-    )
+    yield failed(assignment.trial, "no such file", blame=Blame.DATA)
 
 
 def test_data_that_no_trial_can_use_end_the_sweep_at_once(sweep: Sweep):
@@ -252,57 +273,341 @@ def test_workers_that_never_start_end_the_sweep_and_cost_no_trial(sweep: Sweep):
     assert sweep.states() == ["COMPLETE"] * 4
 
 
-def test_ctrl_c_puts_back_what_trains_and_the_same_command_completes_the_sweep(sweep: Sweep):
-    never = threading.Event()
+def epoch_after_epoch(assignment: Assignment) -> Iterator[Message]:
+    yield started(assignment.trial)
+    for epoch in range(PATIENCE_S * 100):
+        yield reported(assignment.trial, epoch, val_acc=0.25)
+        time.sleep(0.01)
 
-    def endless(assignment: Assignment) -> Iterator[Message]:
-        yield started(assignment.trial)
-        yield reported(assignment.trial, 0, val_acc=0.25)
-        never.wait(PATIENCE_S)
 
-    class Impatient(Board):
-        def reported(self, trial: int, epoch: int, value: float | None) -> None:
-            if trial == 2:
-                signal.raise_signal(signal.SIGINT)
+def stuck(assignment: Assignment) -> Iterator[Message]:
+    yield started(assignment.trial)
+    yield reported(assignment.trial, 0, val_acc=0.25)
+    threading.Event().wait(PATIENCE_S)
 
+
+@dataclass
+class Impatient(ListeningBoard):
+    """Presses ctrl-C when a trial reports, as often as `times`, each time the one before was noticed."""
+
+    trial: int = 0
+    times: int = 1
+    pressed: int = 0
+
+    def reported(self, trial: int, epoch: int, value: float | None) -> None:
+        if trial == self.trial and not self.pressed:
+            self.press()
+
+    def stopping(self) -> None:
+        if self.pressed < self.times:
+            self.press()
+
+    def press(self) -> None:
+        self.pressed += 1
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("play", "times"), [(epoch_after_epoch, 1), (stuck, 2)])
+def test_ctrl_c_leaves_true_states_and_the_same_command_completes_the_sweep(sweep: Sweep, play: Play, times: int):
     with pytest.raises(Interrupted):
-        sweep.run(by_trial({2: endless}), board=Impatient(), slots=1)
+        sweep.run(by_trial({2: play}), board=Impatient(trial=2, times=times), slots=1)
+    assert sweep.board.put_back == [2]
     assert sweep.states() == ["COMPLETE", "COMPLETE"]
     killed = sweep.runs()[2]
     assert (killed.info.status, killed.data.tags["besom.state"]) == ("KILLED", "INTERRUPTED")
     assert killed.data.metrics["val/acc"] == 0.25
-    interrupted = sweep.study.trials[2].params
+    interrupted = sweep.study.trials[2]
+    assert interrupted.state is TrialState.WAITING
 
     board = sweep.run(finishing, slots=1)
     assert sweep.states() == ["COMPLETE"] * 4
-    assert sweep.study.trials[board.starts[0]].params == interrupted
-    assert sorted(run.info.status for run in sweep.runs().values()) == ["FINISHED"] * 4 + ["KILLED"]
+    assert board.starts == [2, 3]
+    assert sweep.study.trials[2].params == interrupted.params
+    assert [run.info.status for run in sweep.all_runs()] == ["FINISHED", "FINISHED", "KILLED", "FINISHED", "FINISHED"]
     sweep.run(finishing)
     assert len(sweep.states()) == 4
 
 
-def test_a_trial_that_was_stopped_before_its_worker_said_a_word_leaves_no_run(sweep: Sweep):
-    never = threading.Event()
+def test_a_trial_that_ends_with_the_epoch_in_which_it_is_stopped_is_complete(sweep: Sweep):
+    def last_epoch(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield reported(assignment.trial, 1, val_acc=0.5)
+        assert noticed.wait(PATIENCE_S)
+        yield completed(assignment.trial, 0.5)
 
+    class Noticing(Impatient):
+        def stopping(self) -> None:
+            noticed.set()
+
+    noticed = threading.Event()
+    with pytest.raises(Interrupted):
+        # The stop is on its way when the worker is through; it comes too late.
+        sweep.run(last_epoch, board=Noticing(), slots=1)
+    assert sweep.states() == ["COMPLETE"]
+    assert [run.info.status for run in sweep.all_runs()] == ["FINISHED"]
+
+
+def test_a_trial_that_was_stopped_before_its_worker_said_a_word_leaves_no_run(sweep: Sweep):
     def mute(assignment: Assignment) -> Iterator[Message]:
-        never.wait(PATIENCE_S)
+        threading.Event().wait(PATIENCE_S)
         yield from finishing(assignment)
 
+    @dataclass
+    class Twice(Impatient):
+        times: int = 2
+
+    board = Twice(on_start=lambda trial: board.press())
     with pytest.raises(Interrupted):
-        sweep.run(mute, slots=1, board=Board(on_start=lambda trial: signal.raise_signal(signal.SIGTERM)))
+        sweep.run(mute, slots=1, board=board)
     assert sweep.states() == []
     assert sweep.runs() == {}
     assert list((sweep.location.directory / "scratch").iterdir()) == []
 
 
-def test_the_second_ctrl_c_ends_the_sweep_at_once(sweep: Sweep):
+def test_two_ctrl_cs_before_the_loop_could_look_end_the_process(sweep: Sweep):
     def twice(trial: int) -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        sweep.run(finishing, board=Board(on_start=twice))
+        sweep.run(finishing, board=ListeningBoard(on_start=twice))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert TrialState.RUNNING not in [trial.state for trial in sweep.study.trials]
+
+
+MEDIAN = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1}
+
+
+def worse_and_worse(assignment: Assignment) -> Iterator[Message]:
+    """Ten epochs; each trial is worse than the one before it."""
+    trial = assignment.trial
+    yield started(trial)
+    for epoch in range(11):
+        yield reported(trial, epoch, val_acc=(epoch / 10) / (trial + 1))
+    yield completed(trial, 1 / (trial + 1))
+
+
+def test_a_pruned_trial_is_pruned_in_optuna_and_killed_in_mlflow_at_the_epoch_of_the_decision(sweep: Sweep):
+    board = sweep.run(worse_and_worse, slots=1, n_trials=3, pruner=MEDIAN)
+    assert sweep.states() == ["COMPLETE", "PRUNED", "PRUNED"]
+    assert board.states[1] is State.PRUNED
+    run = sweep.runs()[1]
+    assert (run.info.status, run.data.tags["besom.state"]) == ("KILLED", "PRUNED")
+    # What the worker did before it heard of it does not count, however far it came.
+    assert sweep.study.trials[1].intermediate_values == {1: 0.05}
+    history = MlflowClient(sweep.location.uri).get_metric_history(run.info.run_id, "val/acc")
+    assert [(point.step, point.value) for point in history] == [(0, 0.0), (1, 0.05)]
+    assert sweep.study.trials[1].user_attrs["besom"]["epochs"] == 1
+
+
+def test_a_trial_that_came_to_its_last_epoch_is_not_pruned_any_more(sweep: Sweep):
+    def late(assignment: Assignment) -> Iterator[Message]:
+        trial, epochs = assignment.trial, assignment.config["trainer"]["max_epochs"]
+        yield started(trial)
+        yield reported(trial, epochs, val_acc=1 / (trial + 1))
+        yield completed(trial, 1 / (trial + 1))
+
+    sweep.run(late, slots=1, n_trials=3, pruner=MEDIAN)
+    assert sweep.states() == ["COMPLETE"] * 3
+
+
+def test_without_a_pruner_nothing_is_pruned_and_an_app_may_still_prune_by_itself(sweep: Sweep):
+    def gives_up(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield reported(assignment.trial, 3, val_acc=0.5)
+        yield pruned(assignment.trial)
+
+    sweep.run(by_trial({1: gives_up}, otherwise=worse_and_worse), slots=1, n_trials=3)
+    assert sweep.states() == ["COMPLETE", "PRUNED", "COMPLETE"]
+
+
+def test_a_trial_that_failed_is_tried_again_with_the_same_parameters(sweep: Sweep):
+    seen: list[float] = []
+
+    def third_time_lucky(assignment: Assignment) -> Iterator[Message]:
+        seen.append(assignment.config["optimizer"]["lr"])
+        yield from (crashing, failing, finishing)[len(seen) - 1](assignment)
+
+    board = sweep.run(third_time_lucky, slots=1, n_trials=1, retries=2)
+    assert len(set(seen)) == 1
+    assert board.attempts == [(0, 0), (0, 1), (0, 2)]
+    assert sweep.states() == ["COMPLETE"]
+    assert sweep.study.trials[0].user_attrs["besom"]["attempts"] == 3
+    first, second, third = sweep.all_runs()
+    assert [run.info.status for run in (first, second, third)] == ["FAILED", "FAILED", "FINISHED"]
+    assert [run.data.tags["besom.state"] for run in (first, second, third)] == ["RETRIED", "RETRIED", "COMPLETE"]
+    assert "besom.first_run" not in first.data.tags
+    assert {run.data.tags["besom.first_run"] for run in (second, third)} == {first.info.run_id}
+    assert third.info.run_name == "digits-0-retry-2"
+
+
+def test_retries_end_and_a_mistake_of_the_config_is_not_tried_again(sweep: Sweep):
+    def mistaken(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield failed(assignment.trial, "optimizer.lr: no such rate", blame=Blame.USER)
+
+    board = sweep.run(by_trial({1: mistaken}, otherwise=failing), slots=1, n_trials=2, retries=1)
+    assert sweep.states() == ["FAIL", "FAIL"]
+    assert board.attempts == [(0, 0), (0, 1), (1, 0)]
+
+
+def test_a_trial_that_ran_out_of_memory_is_tried_again_alone_on_its_device(sweep: Sweep):
+    gpus = [Device(kind="gpu", name="a GPU", index=index) for index in "01"]
+    sweep.slots = [Slot(index=index, devices=(gpus[index // 2],)) for index in range(4)]
+    running: dict[int, str] = {}  # trials by their device
+    lonely: dict[str, int] = {}
+
+    class Watching(ListeningBoard):
+        def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
+            device = slot.device.index
+            assert device not in lonely
+            if attempt:
+                assert device not in running.values()
+                lonely[device] = trial
+            running[trial] = device
+            super().started(trial, slot, attempt)
+
+        def retrying(self, trial: int, reason: str) -> None:
+            del running[trial]
+
+        def finished(self, trial: int, *how: Any, **more: Any) -> None:
+            device = running.pop(trial)
+            if lonely.get(device) == trial:
+                del lonely[device]
+            super().finished(trial, *how, **more)
+
+    greedy: dict[int, int] = {}
+
+    def hungry(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        greedy[assignment.trial] = greedy.get(assignment.trial, 0) + 1
+        if greedy[assignment.trial] == 1:
+            yield failed(assignment.trial, "OutOfMemoryError: 80 GiB", blame=Blame.MEMORY)
+        else:
+            time.sleep(0.05)
+            yield completed(assignment.trial, 0.5)
+
+    board = sweep.run(by_trial({1: hungry, 4: hungry}), n_trials=9, board=Watching())
+    assert sweep.states() == ["COMPLETE"] * 9
+    assert {(1, 1), (4, 1)} <= set(board.attempts)
+    assert len(board.attempts) == 11
+
+
+def test_a_trial_that_has_no_memory_alone_either_has_failed(sweep: Sweep):
+    def too_large(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield failed(assignment.trial, "OutOfMemoryError: 80 GiB", blame=Blame.MEMORY)
+
+    board = sweep.run(too_large, slots=2, n_trials=2)
+    assert sweep.states() == ["FAIL", "FAIL"]
+    assert sorted(board.attempts) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_a_trial_that_takes_too_long_fails_and_its_slot_gets_a_new_worker(sweep: Sweep):
+    board = sweep.run(by_trial({0: stuck}), slots=1, n_trials=2, trial_timeout_s=0.3)
+    assert sweep.states() == ["FAIL", "COMPLETE"]
+    assert "trial_timeout, 0.3 s" in str(board.reasons[0])
+    assert len(sweep.launcher.launched) == 2
+
+
+def test_a_worker_is_replaced_after_as_many_trials_as_it_may_run(sweep: Sweep):
+    sweep.run(finishing, slots=1, n_trials=5, max_trials_per_worker=2)
+    assert sweep.states() == ["COMPLETE"] * 5
+    assert len(sweep.launcher.launched) == 3
+
+
+def test_a_sweep_without_a_better_trial_for_long_ends_and_stays_ended(sweep: Sweep):
+    values = [0.1, 0.5, 0.5, 0.4, 0.3, 0.9]
+
+    def play(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield completed(assignment.trial, values[assignment.trial])
+
+    sweep.run(play, slots=1, n_trials=6, patience=3)
+    assert sweep.states() == ["COMPLETE"] * 5
+    sweep.run(play, slots=1, n_trials=6, patience=3)
+    assert sweep.states() == ["COMPLETE"] * 5
+    sweep.run(play, slots=1, n_trials=6, patience=4)
+    assert sweep.states() == ["COMPLETE"] * 6
+
+
+def test_known_good_parameters_are_tried_first_and_once(sweep: Sweep):
+    known = [{"optimizer.lr": 0.02}, {"optimizer.lr": 0.03}]
+    sweep.run(finishing, slots=1, n_trials=3, enqueue=known)
+    sweep.run(finishing, slots=1, n_trials=5, enqueue=[*known, {"optimizer.lr": 0.04}])
+    rates = [trial.params["optimizer.lr"] for trial in sweep.study.trials]
+    assert rates[:2] == [0.02, 0.03]
+    assert rates[3] == 0.04
+    assert len(rates) == len(set(rates)) == 5
+
+
+def test_what_breaks_a_constraint_is_complete_and_not_the_best(sweep: Sweep):
+    def play(assignment: Assignment) -> Iterator[Message]:
+        loss = 0.9 - 0.2 * assignment.trial
+        yield started(assignment.trial)
+        yield reported(assignment.trial, 1, val_acc=loss, val_loss=loss)
+        yield completed(assignment.trial, loss)
+
+    board = sweep.run(play, slots=1, n_trials=4, constraints=("val/loss <= 0.6",))
+    assert sweep.states() == ["COMPLETE"] * 4
+    assert [board.feasible[trial] for trial in range(4)] == [False, False, True, True]
+    assert sweep.study.best_trial.number == 2
+    assert [sweep.runs()[trial].data.tags["besom.feasible"] for trial in (0, 2)] == ["false", "true"]
+
+
+def test_several_objectives_are_told_and_recorded_each(sweep: Sweep):
+    objectives = (
+        Objective(name="val/acc", direction="maximize"),
+        Objective(name="cost/params", direction="minimize"),
+    )
+
+    def play(assignment: Assignment) -> Iterator[Message]:
+        trial = assignment.trial
+        yield started(trial)
+        yield Finished(
+            trial=trial, state=State.COMPLETE, duration_s=0.1, outcome=Outcome(values=(trial / 10, trial * 100.0))
+        )
+
+    sweep.run(play, slots=1, n_trials=3, objectives=objectives)
+    assert [trial.values for trial in sweep.study.trials] == [[0.0, 0.0], [0.1, 100.0], [0.2, 200.0]]
+    assert len(sweep.study.best_trials) == 3
+    metrics = sweep.runs()[2].data.metrics
+    assert (metrics["best/val/acc"], metrics["best/cost/params"]) == (0.2, 200.0)
+
+
+GRID = {"_target_": "optuna.samplers.GridSampler"}
+
+
+def test_a_grid_is_gone_through_once_whatever_n_trials_says(sweep: Sweep):
+    sweep.params = {"optimizer.lr": "choice(0.01, 0.02)", "model.depth": "range(1, 4)"}
+    sweep.run(finishing, n_trials=4, sampler=GRID)
+    sweep.run(finishing, n_trials=100, sampler=GRID)
+    points = [tuple(trial.params.values()) for trial in sweep.study.trials]
+    assert points == [(rate, depth) for rate in (0.01, 0.02) for depth in (1, 2, 3)]
+
+
+def test_a_trial_that_is_recorded_as_over_is_not_run_again_although_the_study_missed_its_end(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+):
+    sweep.run(finishing, slots=1, n_trials=2)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt  # as a kill -9 would, between the one store and the other
+
+    with monkeypatch.context() as killed:
+        killed.setattr(StudyBook, "settle", die)
+        with pytest.raises(KeyboardInterrupt):
+            sweep.run(finishing, slots=1, n_trials=3)
+    assert sweep.states() == ["COMPLETE"] * 2
+    lost = sweep.study.trials[2]
+    assert sweep.runs()[2].info.status == "FINISHED"
+
+    board = sweep.run(finishing, slots=1, n_trials=4)
+    assert board.starts == [3]
+    assert sweep.states() == ["COMPLETE"] * 4
+    assert sweep.study.trials[2].params == lost.params
+    assert sweep.study.trials[2].value == lost.params["optimizer.lr"]
+    assert [run.info.status for run in sweep.all_runs()] == ["FINISHED"] * 4
 
 
 def test_a_store_that_breaks_ends_the_sweep_with_one_line_and_costs_no_trial(sweep: Sweep):
@@ -344,7 +649,7 @@ def test_whatever_happens_each_trial_is_told_its_own_fate_and_none_is_lost(
             signal.raise_signal(signal.SIGINT)
 
     try:
-        sweep.run(play, slots=slots, n_trials=len(fates), board=Board(on_start=stop))
+        sweep.run(play, slots=slots, n_trials=len(fates), board=ListeningBoard(on_start=stop))
     except Interrupted:
         sweep.run(play, slots=slots, n_trials=len(fates))
     trials = finished_trials(sweep.study)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import optuna
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 
 from besom.sweep.study import finished_trials
 from besom.tracking.store import Location
@@ -115,6 +115,16 @@ class Command:
     def open_gate(self) -> None:
         (self._folder / "gate").touch()
 
+    def press(self, sweep: subprocess.Popen[str], number: signal.Signals) -> None:
+        """Send a signal as a terminal would, and wait until the sweep has said that it stops."""
+        before = self._log().count("asked to stop")
+        os.killpg(sweep.pid, number)
+        eventually(lambda: sweep.poll() is not None or before or self._log().count("asked to stop") > before)
+
+    def _log(self) -> str:
+        log = self._location.directory / "logs" / "gated" / "sweep.log"
+        return log.read_text() if log.exists() else ""
+
     def close(self) -> None:
         for process in self._processes:
             process.kill()
@@ -130,6 +140,14 @@ class Command:
         experiment = client.get_experiment_by_name("gated")
         runs = client.search_runs([experiment.experiment_id]) if experiment else []
         return [run for run in runs if ("besom.trial" in run.data.tags) is not parent]
+
+    def history(self, run: Run, metric: str) -> list[Metric]:
+        return list(MlflowClient(self._location.uri).get_metric_history(run.info.run_id, metric))
+
+    def states(self) -> list[str]:
+        """Optuna's trials, by number."""
+        assert [trial.number for trial in self.study.trials] == list(range(len(self.study.trials)))
+        return [trial.state.name for trial in self.study.trials]
 
     def statuses(self) -> Counter[str]:
         return Counter(run.info.status for run in self.runs())
@@ -165,29 +183,49 @@ def test_a_worker_that_is_killed_costs_its_trial_alone(command: Command):
     assert [run.info.status for run in command.runs(parent=True)] == ["FINISHED"]
 
 
-def test_ctrl_c_leaves_true_states_and_the_same_command_goes_on_from_there(command: Command):
+def test_a_second_ctrl_c_ends_at_once_with_true_states_and_the_same_command_goes_on(command: Command):
     sweep = command.start()
     eventually(lambda: command.statuses()["RUNNING"] == 2)
     workers = workers_of(sweep.pid)
-    os.killpg(sweep.pid, signal.SIGINT)
-    output, _ = sweep.communicate(timeout=20)
+    command.press(sweep, signal.SIGINT)
+    assert all(map(alive, workers))  # their epochs go on, for as long as the gate is closed
+    command.press(sweep, signal.SIGINT)
+    output, _ = sweep.communicate(timeout=60)
     assert sweep.returncode == 130, output
     assert "the same command goes on from there" in output
     assert not any(map(alive, workers))
     assert command.statuses() == {"KILLED": 2}
+    assert {run.data.tags["besom.state"] for run in command.runs()} == {"INTERRUPTED"}
     (parent,) = command.runs(parent=True)
     assert parent.info.status == "KILLED"
     assert command.outcomes() == {}
-    assert all(trial.state is not optuna.trial.TrialState.RUNNING for trial in command.study.trials)
-    stopped = [trial.params for trial in command.study.trials[:2]]
+    assert {trial.state.name for trial in command.study.trials} == {"WAITING"}
+    stopped = [trial.params for trial in command.study.trials]
 
     command.open_gate()
     assert "study gated" in command.complete()
-    assert command.outcomes() == {"COMPLETE": 3}
-    assert [trial.params for trial in finished_trials(command.study)][:2] == stopped
+    assert command.states() == ["COMPLETE"] * 3
+    assert [trial.params for trial in command.study.trials][: len(stopped)] == stopped
     assert command.statuses() == {"KILLED": 2, "FINISHED": 3}
     (same,) = command.runs(parent=True)
     assert (same.info.run_id, same.info.status) == (parent.info.run_id, "FINISHED")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-C", "SIGTERM"])
+def test_one_signal_lets_what_runs_finish_its_epoch(command: Command, number: signal.Signals):
+    sweep = command.start(ONE_SLOT)
+    eventually(lambda: command.statuses()["RUNNING"] == 1)
+    (worker,) = workers_of(sweep.pid)
+    command.press(sweep, number)
+    assert alive(worker)
+    command.open_gate()
+    output, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130, output
+    assert not alive(worker)
+    (run,) = command.runs()
+    assert (run.info.status, run.data.tags["besom.state"]) == ("KILLED", "INTERRUPTED")
+    assert [point.step for point in command.history(run, "val/acc")] == [0, 1]
+    assert {trial.state.name for trial in command.study.trials} == {"WAITING"}
 
 
 def test_a_parent_that_is_killed_takes_its_workers_along_and_the_same_command_goes_on(command: Command):
@@ -195,12 +233,15 @@ def test_a_parent_that_is_killed_takes_its_workers_along_and_the_same_command_go
     eventually(lambda: command.statuses()["RUNNING"] == 1)
     (worker,) = workers_of(sweep.pid)
     sweep.kill()
-    eventually(lambda: not alive(worker), within_s=10)
+    eventually(lambda: not alive(worker), within_s=30)
+    killed = command.study.trials
+    assert {trial.state.name for trial in killed} == {"RUNNING"}
 
     command.open_gate()
     command.complete(ONE_SLOT)
-    assert command.outcomes() == {"COMPLETE": 3}
+    assert command.states() == ["COMPLETE"] * 3
+    assert [trial.params for trial in command.study.trials][: len(killed)] == [trial.params for trial in killed]
     assert command.statuses() == {"KILLED": 1, "FINISHED": 3}
-    (killed,) = [run for run in command.runs() if run.info.status == "KILLED"]
-    assert killed.data.tags["besom.state"] == "INTERRUPTED"
+    (orphan,) = [run for run in command.runs() if run.info.status == "KILLED"]
+    assert (orphan.data.tags["besom.state"], orphan.data.tags["besom.trial"]) == ("INTERRUPTED", "0")
     assert [run.info.status for run in command.runs(parent=True)] == ["FINISHED"]

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from hydra._internal.callbacks import Callbacks
+from hydra.types import HydraContext
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -19,7 +23,7 @@ from besom.sweep.study import open_study
 from besom.tracking.store import Location
 from besom.workers.messages import Assignment, Message
 from tests.conftest import App
-from tests.fakes import FakeLauncher, Play, failing, finishing
+from tests.fakes import FakeLauncher, Play, failed, failing, finishing, reported, started
 
 SWEEP = """
 defaults:
@@ -53,7 +57,12 @@ class Command:
         tracking = f"tracking.directory={self.location.directory}"
         loader, config = self._load_app(self._folder, "own", tracking, *overrides)
         self.launcher = FakeLauncher(play)
-        run_sweep(config, config.hydra.overrides.task, loader, train_task, launcher=self.launcher)
+        context = HydraContext(config_loader=loader, callbacks=Callbacks())
+        run_sweep(config, config.hydra.overrides.task, context, train_task, launcher=self.launcher)
+
+    def study(self, name: str) -> optuna.Study:
+        """The study as anybody else reads it."""
+        return optuna.load_study(study_name=name, storage=f"sqlite:///{self.location.directory}/optuna.db")
 
     def runs(self) -> tuple[list[Run], list[Run]]:
         """The study's runs and its trials'."""
@@ -157,7 +166,8 @@ def test_a_sweep_that_gives_up_says_so_and_is_recorded_as_failed(command: Comman
     def play(assignment: Assignment) -> Iterator[Message]:
         return (finishing if assignment.trial == 0 else failing)(assignment)
 
-    with pytest.raises(BesomError, match=r"study own: 2 of 4 trials failed; .*max_failure_rate"):
+    told = "study own: 2 of 4 trials failed, 2 of them by 'ValueError: no luck'; .*max_failure_rate"
+    with pytest.raises(BesomError, match=told):
         command(play, "hydra.sweeper.max_failure_rate=0.25", "hydra.sweeper.n_jobs=1")
     assert "1 of 4 trials are to come" in capsys.readouterr().out
     (parent,), _ = command.runs()
@@ -166,16 +176,81 @@ def test_a_sweep_that_gives_up_says_so_and_is_recorded_as_failed(command: Comman
 
 def test_a_sweep_that_is_stopped_is_recorded_as_killed(command: Command, capsys: pytest.CaptureFixture[str]):
     def play(assignment: Assignment) -> Iterator[Message]:
-        if assignment.trial == 1:
+        yield started(assignment.trial)
+        if assignment.trial == 1 and not stopped.is_set():
+            stopped.set()
             os.kill(os.getpid(), signal.SIGINT)
-        yield from finishing(assignment)
+            for epoch in range(2_000):  # until it is told to end
+                yield reported(assignment.trial, epoch, val_acc=0.0)
+                time.sleep(0.01)
+        yield from list(finishing(assignment))[1:]
 
+    stopped = threading.Event()
     with pytest.raises(Interrupted):
         command(play, "hydra.sweeper.n_jobs=1")
-    assert "trials are to come; the same command goes on from there" in capsys.readouterr().out
+    assert "3 of 4 trials are to come; the same command goes on from there" in capsys.readouterr().out
     (parent,), trials = command.runs()
     assert parent.info.status == "KILLED"
-    assert "RUNNING" not in [run.info.status for run in trials]
+    assert sorted(run.info.status for run in trials) == ["FINISHED", "KILLED"]
+    assert [trial.state.name for trial in command.study("own").trials] == ["COMPLETE", "WAITING", "WAITING"]
+    params = [trial.params for trial in command.study("own").trials]
+
+    command(play, "hydra.sweeper.n_jobs=1")
+    (same,), trials = command.runs()
+    assert (same.info.run_id, same.info.status) == (parent.info.run_id, "FINISHED")
+    assert sorted(run.info.status for run in trials) == ["FINISHED"] * 4 + ["KILLED"]
+    again = command.study("own").trials
+    assert [trial.state.name for trial in again] == ["COMPLETE"] * 4
+    assert [trial.params for trial in again][:3] == params
+
+
+def test_the_studys_run_is_found_again_by_the_studys_token(command: Command):
+    command(finishing, "hydra.sweeper.n_trials=1")
+    (parent,), _ = command.runs()
+    assert command.study("own").user_attrs["besom.token"] == parent.data.tags["besom.token"]
+    # A study of the same name that was made anew is not that study.
+    optuna.delete_study(study_name="own", storage=f"sqlite:///{command.location.directory}/optuna.db")
+    command(finishing, "hydra.sweeper.n_trials=1")
+    parents, trials = command.runs()
+    assert len({run.data.tags["besom.token"] for run in parents}) == 2
+    assert len({run.data.tags["mlflow.parentRunId"] for run in trials}) == 2
+
+
+def test_each_attempt_at_a_trial_is_a_run_linked_to_the_first(command: Command):
+    def play(assignment: Assignment) -> Iterator[Message]:
+        if assignment.trial in tried:
+            yield from finishing(assignment)
+            return
+        tried.add(assignment.trial)
+        yield started(assignment.trial)
+        yield reported(assignment.trial, 1, val_acc=0.9)
+        yield failed(assignment.trial, "no luck")
+
+    tried: set[int] = set()
+    halving = "+hydra.sweeper.pruner._target_=optuna.pruners.SuccessiveHalvingPruner"
+    command(play, "hydra.sweeper.retries=1", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", halving)
+    _, trials = command.runs()
+    attempts = {(run.data.tags["besom.trial"], run.data.tags.get("besom.attempt", "0")): run for run in trials}
+    assert attempts.keys() == {("0", "0"), ("0", "1"), ("1", "0"), ("1", "1")}
+    for trial in "01":
+        first, second = attempts[trial, "0"], attempts[trial, "1"]
+        assert (first.info.status, first.data.tags["besom.state"]) == ("FAILED", "RETRIED")
+        assert (second.info.status, second.data.tags["besom.state"]) == ("FINISHED", "COMPLETE")
+        assert second.data.tags["besom.first_run"] == first.info.run_id
+        assert first.data.params["optimizer.lr"] == second.data.params["optimizer.lr"]
+    again = command.study("own").trials
+    assert [trial.state.name for trial in again] == ["COMPLETE"] * 2
+    assert [trial.intermediate_values for trial in again] == [{1: trial.value} for trial in again]
+
+
+def test_another_search_space_is_refused_with_what_changed(command: Command):
+    command(finishing, "hydra.sweeper.n_trials=1")
+    before = command.runs()
+    told = r"own\.yaml: study 'own' was started with another search space \(optimizer\.lr: was .*, is "
+    with pytest.raises(ConfigError, match=told):
+        command(finishing, "optimizer.lr=interval(1e-3,1e-2)")
+    assert [len(runs) for runs in command.runs()] == [len(runs) for runs in before]
+    assert len(command.study("own").trials) == 1
 
 
 def test_a_second_parent_is_refused_and_leaves_what_the_first_one_trains(
@@ -197,3 +272,13 @@ def test_the_study_can_lie_in_a_database_of_its_own(command: Command, tmp_path: 
     command(finishing, f"hydra.sweeper.storage='{storage}'", "hydra.sweeper.study_name=mine")
     assert len(optuna.load_study(study_name="mine", storage=storage).trials) == 4
     assert not (command.location.directory / "optuna.db").exists()
+
+
+def test_the_best_of_another_study_is_tried_first(command: Command):
+    command(finishing, "hydra.sweeper.n_trials=3", "hydra.sweeper.study_name=first")
+    command(
+        finishing, "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=second", "hydra.sweeper.enqueue_from=first"
+    )
+    assert command.study("second").trials[0].params == command.study("first").best_params
+    with pytest.raises(ConfigError, match=r"own\.yaml: hydra\.sweeper\.enqueue_from: there is no study 'frist'.*first"):
+        command(finishing, "hydra.sweeper.study_name=third", "hydra.sweeper.enqueue_from=frist")

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,11 @@ import pytest
 from optuna.trial import TrialState
 
 from besom.errors import ConfigError, StoreError
+from besom.objectives import Objective
 from besom.sweep.space import Params, SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study import Asked, StudyBook, build_sampler, open_study
+from besom.sweep.study import Asked, Ending, StudyBook, open_study
+from besom.workers.messages import State
 from tests.conftest import App
 
 MakeSpec = Callable[..., SweepSpec]
@@ -44,8 +45,19 @@ def run(book: StudyBook, spec: SweepSpec) -> list[Params]:
         current = ahead or book.ask()
         ahead = book.ask() if book.done + 1 < spec.n_trials else None
         asked.append(current.params)
-        book.tell(current.trial, value(current.params))
+        end(book, current)
     return asked
+
+
+def end(book: StudyBook, asked: Asked, state: State = State.COMPLETE) -> None:
+    """Tell how a trial ended, and write it."""
+    book.tell(asked.trial, Ending(state=state, values=(value(asked.params),) if state is State.COMPLETE else ()))
+    book.settle(asked.number)
+
+
+def stored(directory: Path) -> optuna.Study:
+    """The study as anybody else reads it."""
+    return optuna.load_study(study_name="digits", storage=f"sqlite:///{directory}/optuna.db")
 
 
 def states(study: optuna.Study) -> list[TrialState]:
@@ -69,17 +81,65 @@ def test_a_larger_study_goes_on_where_the_smaller_one_ended(make_spec: MakeSpec,
         assert len(run(book, make_spec(n_trials=5))) == 3
 
 
-def test_failures_count_and_interrupted_trials_do_not(make_spec: MakeSpec, space: SearchSpace, tmp_path: Path):
+def test_pruned_and_failed_trials_count_and_interrupted_ones_do_not(
+    make_spec: MakeSpec, space: SearchSpace, tmp_path: Path
+):
     with open_study(make_spec(), space, tmp_path) as book:
-        book.tell(book.ask().trial, None)
+        end(book, book.ask(), State.FAIL)
+        end(book, book.ask(), State.PRUNED)
         interrupted = book.ask()
-        book.interrupt(interrupted.trial)
-        assert book.done == 1
-        again = book.ask()
-        assert again.params == interrupted.params
-        assert again.number != interrupted.number
+        assert book.done == 2
+    assert [trial.state.name for trial in stored(tmp_path).trials] == ["FAIL", "PRUNED", "WAITING"]
     with open_study(make_spec(), space, tmp_path) as book:
+        assert (book.done, book.waiting()) == (2, [2])
+        again = book.ask()
+        assert (again.number, again.params) == (interrupted.number, interrupted.params)
+        assert book.ask().number == 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_another_attempt_at_a_trial_reports_anew(make_spec: MakeSpec, space: SearchSpace, tmp_path: Path):
+    halving = {"_target_": "optuna.pruners.SuccessiveHalvingPruner", "min_resource": 1, "reduction_factor": 2}
+    spec = make_spec(n_trials=1, pruner=halving)
+    with open_study(spec, space, tmp_path) as book:
+        asked = book.ask()
+        for epoch in range(1, 4):
+            book.report(asked.trial, epoch, 0.1)
+        book.forget(asked.trial)
+        for epoch in range(1, 3):
+            book.report(asked.trial, epoch, 0.9)
+        end(book, asked)
+    (trial,) = stored(tmp_path).trials
+    assert trial.intermediate_values == {1: 0.9, 2: 0.9}
+    assert trial.system_attrs["completed_rung_0"] == 0.9
+    assert trial.params == asked.trial.params
+
+
+def test_a_trial_that_was_told_and_not_settled_is_run_again(make_spec: MakeSpec, space: SearchSpace, tmp_path: Path):
+    with open_study(make_spec(), space, tmp_path) as book:
+        asked = book.ask()
+        book.tell(asked.trial, Ending(state=State.COMPLETE, values=(0.5,)))
         assert book.done == 1
+    with open_study(make_spec(), space, tmp_path) as book:
+        assert book.done == 0
+        assert book.ask().params == asked.params
+
+
+def test_parameters_that_are_known_to_be_good_are_tried_first_and_once(
+    make_spec: MakeSpec, space: SearchSpace, tmp_path: Path
+):
+    good: list[Params] = [{"rate": 0.5, "db": "large", "db.shards": 3}, {"db": "small"}]
+    for _ in range(2):
+        with open_study(make_spec(), space, tmp_path) as book:
+            book.enqueue(good)
+    with open_study(make_spec(), space, tmp_path) as book:
+        asked = run(book, make_spec())
+        book.enqueue(good)
+        assert book.waiting() == []
+    assert asked[0] == good[0]
+    assert asked[1]["db"] == "small"
+    assert [trial.number for trial in stored(tmp_path).trials] == [0, 1, 2, 3]
+    assert [trial.state for trial in stored(tmp_path).trials] == [TrialState.COMPLETE] * 4
 
 
 @pytest.fixture(scope="session")
@@ -90,9 +150,9 @@ def whole(make_spec: MakeSpec, space: SearchSpace, tmp_path_factory: pytest.Temp
         return run(book, spec)
 
 
-@pytest.mark.parametrize(("told", "clean"), [(0, True), (1, False), (3, True), (4, False)])
+@pytest.mark.parametrize("told", [0, 1, 3, 4])
 def test_a_sweep_that_was_stopped_asks_what_it_would_have_asked(
-    make_spec: MakeSpec, space: SearchSpace, whole: list[Params], tmp_path: Path, told: int, clean: bool
+    make_spec: MakeSpec, space: SearchSpace, whole: list[Params], tmp_path: Path, told: int
 ):
     spec = make_spec(n_trials=6, sampler=TPE, seed=3)
     first: list[Params] = []
@@ -101,17 +161,17 @@ def test_a_sweep_that_was_stopped_asks_what_it_would_have_asked(
         for _ in range(told):
             ahead = book.ask()
             first.append(current.params)
-            book.tell(current.trial, value(current.params))
+            end(book, current)
             current = ahead
         ahead = book.ask()
-        if clean:
-            book.interrupt(current.trial)
-            book.interrupt(ahead.trial)
+    waiting = [TrialState.WAITING] * 2
+    assert states(stored(tmp_path)) == [*[TrialState.COMPLETE] * told, *waiting]
     with open_study(spec, space, tmp_path) as book:
         assert book.done == told
-        assert TrialState.RUNNING not in states(book.study)
+        assert book.waiting() == [current.number, ahead.number] == [told, told + 1]
         assert first + run(book, spec) == whole
         assert book.done == 6
+    assert states(stored(tmp_path)) == [TrialState.COMPLETE] * 6
 
 
 def test_two_studies_with_one_seed_ask_the_same_and_with_another_seed_something_else(
@@ -127,13 +187,27 @@ def test_two_studies_with_one_seed_ask_the_same_and_with_another_seed_something_
     assert asked[0][0] != asked[0][1]
 
 
+def objectives(*told: str) -> dict[str, Any]:
+    pairs = [one.split() for one in told]
+    return {"objectives": tuple(Objective(name=name, direction=direction) for direction, name in pairs)}
+
+
 @pytest.mark.parametrize(
     ("changes", "params", "told"),
     [
-        ({}, {"rate": "tag(log, interval(1e-3, 2))"}, r"another search space \(rate\)"),
-        ({}, {"name": "a,b"}, r"another search space \(name\)"),
-        ({"objective": "val/loss"}, {}, r"it was maximize val/acc, it is maximize val/loss"),
-        ({"direction": "minimize"}, {}, r"it was maximize val/acc, it is minimize val/acc"),
+        (
+            {},
+            {"rate": "tag(log, interval(1e-3, 2))"},
+            r"another search space \(rate: was .*1\.0.*, is .*2\.0.*\); choose another hydra\.sweeper\.study_name",
+        ),
+        ({}, {"name": "a,b"}, r"another search space \(name: was not there, is .*a.*b.*\)"),
+        (objectives("maximize val/loss"), {}, r"it was maximize val/acc, it is maximize val/loss"),
+        (objectives("minimize val/acc"), {}, r"it was maximize val/acc, it is minimize val/acc"),
+        (
+            objectives("maximize val/acc", "minimize cost/params"),
+            {},
+            r"it was maximize val/acc, it is maximize val/acc, minimize cost/params",
+        ),
     ],
 )
 def test_a_study_of_another_space_or_objective_is_refused_with_the_difference(
@@ -148,8 +222,9 @@ def test_a_study_of_another_space_or_objective_is_refused_with_the_difference(
     with open_study(make_spec(), space, tmp_path):
         pass
     other, _ = SpaceParser(small_app[0], source="digits.yaml").space({**PARAMS, **params}, WHEN)
-    with pytest.raises(ConfigError, match=told), open_study(make_spec(**changes), other, tmp_path):
+    with pytest.raises(ConfigError, match=told) as refused, open_study(make_spec(**changes), other, tmp_path):
         pass
+    assert "\n" not in str(refused.value)
     with open_study(make_spec(), space, tmp_path):
         pass
 
@@ -172,21 +247,24 @@ import sys
 from pathlib import Path
 from besom.sweep.space import SearchSpace
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study import open_study
+from besom.sweep.study import Ending, open_study
+from besom.objectives import Objective
+from besom.workers.messages import State
 
-spec = SweepSpec(
-    study_name=sys.argv[1], objective="val/acc", direction="maximize", n_trials=1, timeout_s=None, sampler={}, seed=0,
-    storage=None, devices="cpu", trials_per_device=1, n_jobs=None, max_failure_rate=1.0, source="x.yaml",
-)
+goal = Objective(name="val/acc", direction="maximize")
+spec = SweepSpec(study_name=sys.argv[1], objectives=(goal,), n_trials=1, source="x.yaml")
 print("ready", flush=True)
 sys.stdin.readline()
 with open_study(spec, SearchSpace(parameters=()), Path(sys.argv[2])) as book:
-    book.tell(book.ask().trial, 1.0)
+    book.tell(book.ask().trial, Ending(state=State.COMPLETE, values=(1.0,)))
+    book.settle(0)
 """
 
 
 def test_sweeps_that_start_at_once_may_all_make_the_database(tmp_path: Path, start_line: Callable[..., list[int]]):
     assert start_line([[sys.executable, "-c", RACER, name, str(tmp_path)] for name in "abc"]) == [0, 0, 0]
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    assert [optuna.load_study(study_name=name, storage=url).best_value for name in "abc"] == [1.0] * 3
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + b"torn" * 300])
@@ -195,7 +273,7 @@ def test_a_broken_database_is_refused_and_left_as_it_is(
 ):
     (tmp_path / "optuna.db").write_bytes(content)
     with (
-        pytest.raises(StoreError, match=r"optuna\.db: cannot be used") as refused,
+        pytest.raises(StoreError, match=r"optuna\.db: (cannot be used|is torn)") as refused,
         open_study(make_spec(), space, tmp_path),
     ):
         pass
@@ -210,79 +288,11 @@ def test_the_password_of_a_storage_is_not_told(make_spec: MakeSpec, space: Searc
     assert "hunter2" not in str(refused.value)
 
 
-# Samplers.
-
-
-@pytest.mark.parametrize(
-    "sampler",
-    [
-        {},
-        TPE,
-        {"_target_": "optuna.samplers.RandomSampler"},
-        {"_target_": "optuna.samplers.QMCSampler", "qmc_type": "halton", "scramble": True},
-        {"_target_": "optuna.samplers.BruteForceSampler"},
-        {
-            "_target_": "optuna.samplers.GridSampler",
-            "search_space": {"rate": [0.1, 1.0], "db": ["small"], "db.shards": [1, 2]},
-        },
-    ],
-    ids=lambda sampler: sampler.get("_target_", "default").rpartition(".")[2],
-)
-def test_samplers_are_chosen_by_target_and_finish_a_study(
-    make_spec: MakeSpec, small_app: App, tmp_path: Path, sampler: dict[str, Any]
-):
-    parser = SpaceParser(small_app[0], source="digits.yaml")
-    space, _ = parser.space({"rate": "choice(0.1, 1.0)", "db": "choice(small)", "db.shards": "choice(1, 2)"}, {})
-    spec = make_spec(sampler=sampler, n_trials=5, seed=1)
-    with open_study(spec, space, tmp_path) as book:
-        asked = run(book, spec)
-    assert len(asked) == book.done == 5
-    if "Grid" in json.dumps(sampler):
-        assert len({tuple(params.items()) for params in asked[:4]}) == 4
-
-
-def test_the_points_of_a_sequence_go_on_after_a_resume(make_spec: MakeSpec, space: SearchSpace, tmp_path: Path):
-    sampler = {"_target_": "optuna.samplers.QMCSampler", "scramble": True, "warn_independent_sampling": False}
-    spec = make_spec(sampler=sampler, n_trials=4)
-    with open_study(spec, space, tmp_path / "whole") as book:
-        whole = run(book, spec)
-    first: list[Params] = []
-    for n_trials in (2, 4):
-        shorter = make_spec(sampler=sampler, n_trials=n_trials)
-        with open_study(shorter, space, tmp_path / "parts") as book:
-            first += run(book, shorter)
-    assert first == whole
-
-
-@pytest.mark.parametrize(
-    ("sampler", "told"),
-    [
-        ({"_target_": "optuna.samplers.NoSuchSampler"}, "NoSuchSampler does not exist; use .*TPESampler"),
-        ({"_target_": "nosuchpackage.Sampler"}, "nosuchpackage.Sampler does not exist"),
-        ({"seed": 1}, "has no _target_"),
-        ({"_target_": "optuna.samplers.TPESampler", "n_startup": 3}, "n_startup"),
-        ({"_target_": "builtins.dict"}, "builtins.dict is not an Optuna sampler"),
-    ],
-)
-def test_a_sampler_that_cannot_be_built_is_refused_with_the_remedy(
-    make_spec: MakeSpec, sampler: dict[str, Any], told: str
-):
-    with pytest.raises(ConfigError, match=told) as refused:
-        build_sampler(make_spec(sampler=sampler), 0)
-    assert str(refused.value).startswith("digits.yaml: hydra.sweeper.sampler: ")
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.skipif(find_spec("cmaes") is not None, reason="cmaes is installed here")
-def test_a_sampler_whose_package_is_missing_says_which_before_the_sweep_starts(make_spec: MakeSpec):
-    with pytest.raises(ConfigError, match="CmaEsSampler needs a package more: pip install cmaes"):
-        build_sampler(make_spec(sampler={"_target_": "optuna.samplers.CmaEsSampler"}), 0)
-
-
 def test_the_studys_database_is_one_that_optuna_opens(make_spec: MakeSpec, space: SearchSpace, tmp_path: Path):
     with open_study(make_spec(n_trials=1), space, tmp_path) as book:
         run(book, make_spec(n_trials=1))
-    study = optuna.load_study(study_name="digits", storage=f"sqlite:///{tmp_path}/optuna.db")
+    study = stored(tmp_path)
     assert study.direction is optuna.study.StudyDirection.MAXIMIZE
     assert list(study.best_trial.params) == ["rate", "db", *(["db.shards"] if len(study.best_trial.params) > 2 else [])]
-    assert sqlite3.connect(tmp_path / "optuna.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    with closing(sqlite3.connect(tmp_path / "optuna.db")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -174,7 +174,7 @@ def test_a_studys_run_is_the_parent_of_its_trials_and_is_taken_up_again(
     location: Location, client: MlflowClient, card: Callable[..., RunCard]
 ):
     with Recorder(location, "digits") as recorder:
-        parent = recorder.open_study("digits", run_id=None, tags={"besom.kind": "study"}, note="about it")
+        parent = recorder.open_study("digits", token="one", tags={"besom.kind": "study"}, note="about it")
         recorder.start(0, card(name="a", tags={"besom.trial": "0"}), ABOUT)
         recorder.finish(0, Status.FINISHED)
         recorder.start(1, card(name="b", tags={"besom.trial": "1"}), ABOUT)
@@ -182,7 +182,7 @@ def test_a_studys_run_is_the_parent_of_its_trials_and_is_taken_up_again(
         left_running = recorder.run_id(1)
     # The process died here: trial 1 was never finished.
     with Recorder(location, "digits") as recorder:
-        assert recorder.open_study("digits", run_id=parent, tags={}, note="") == parent
+        assert recorder.open_study("digits", token="one", tags={}, note="") == parent
         assert client.get_run(parent).info.status == "RUNNING"
         orphan = client.get_run(left_running)
         assert (orphan.info.status, orphan.data.tags["besom.state"]) == ("KILLED", "INTERRUPTED")
@@ -199,10 +199,96 @@ def test_a_studys_run_is_the_parent_of_its_trials_and_is_taken_up_again(
 
 def test_a_study_whose_run_was_deleted_gets_a_new_one(location: Location, client: MlflowClient):
     with Recorder(location, "digits") as recorder:
-        first = recorder.open_study("digits", run_id="0" * 32, tags={}, note="")
-        assert first != "0" * 32
+        first = recorder.open_study("digits", token="one", tags={}, note="")
         client.delete_run(first)
-        assert recorder.open_study("digits", run_id=first, tags={}, note="") != first
+        assert recorder.open_study("digits", token="one", tags={}, note="") != first
+
+
+def test_studies_of_one_name_have_each_a_run_of_its_own(location: Location, client: MlflowClient):
+    with Recorder(location, "digits") as recorder:
+        first = recorder.open_study("digits", token="one", tags={}, note="")
+        assert recorder.open_study("digits", token="two", tags={}, note="") != first
+        assert recorder.open_study("digits", token="one", tags={}, note="") == first
+    assert client.get_run(first).data.tags["besom.token"] == "one"
+
+
+def test_each_attempt_at_a_trial_is_a_run_of_its_own_linked_to_the_first(
+    recorder: Recorder, client: MlflowClient, card: Callable[..., RunCard]
+):
+    parent = recorder.open_study("digits", token="one", tags={}, note="")
+    ids = []
+    for attempt in range(3):
+        made = card(name=f"a{attempt}", tags={"besom.trial": "0"}, attempt=attempt)
+        recorder.start(0, made, ABOUT)
+        recorder.finish(0, Status.FAILED if attempt < 2 else Status.FINISHED, last=attempt == 2)
+        ids.append(recorder.run_id(0))
+    first, second, third = (client.get_run(run_id) for run_id in ids)
+    assert len(set(ids)) == 3
+    assert not {"besom.attempt", "besom.first_run"} & first.data.tags.keys()
+    for number, run in ((1, second), (2, third)):
+        assert run.info.run_name == f"a{number}-retry-{number}"
+        assert run.data.tags["besom.attempt"] == str(number)
+        assert run.data.tags["besom.first_run"] == first.info.run_id
+        assert run.data.tags["mlflow.parentRunId"] == parent
+    assert recorder.run_ids() == {0: third.info.run_id}
+
+
+def test_a_trial_has_ended_once_its_last_run_is_written(recorder: Recorder, card: Callable[..., RunCard]):
+    recorder.start(0, card(name="a"), ABOUT)
+    recorder.flush()
+    assert recorder.ended() == []
+    recorder.finish(0, Status.FAILED, last=False)
+    recorder.flush()
+    assert recorder.ended() == []
+    recorder.start(0, card(name="b", attempt=1), ABOUT)
+    recorder.start(1, card(name="c"), ABOUT)
+    recorder.finish(1, Status.FINISHED)
+    recorder.finish(0, Status.FINISHED)
+    recorder.flush()
+    assert recorder.ended() == [1, 0]
+    assert recorder.ended() == []
+
+
+def test_a_trial_whose_run_could_not_be_written_has_not_ended(location: Location, card: Callable[..., RunCard]):
+    with Recorder(location, "digits") as recorder:
+        recorder.start(0, card(), ABOUT)
+        recorder.flush()
+        with closing(sqlite3.connect(location.database)) as database, database:
+            database.execute("CREATE TRIGGER full BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'full'); END")
+        recorder.finish(0, Status.FINISHED)
+        with pytest.raises(StoreError):
+            recorder.flush()
+        assert recorder.ended() == []
+
+
+def test_how_trials_ended_is_read_back_from_their_runs(
+    location: Location, client: MlflowClient, card: Callable[..., RunCard]
+):
+    with Recorder(location, "digits") as recorder:
+        recorder.open_study("digits", token="one", tags={}, note="")
+        for trial, status, state in (
+            (0, Status.FINISHED, "COMPLETE"), (1, Status.KILLED, "PRUNED"), (2, Status.FAILED, "FAIL"),
+            (3, Status.KILLED, "INTERRUPTED"), (4, Status.FAILED, "RETRIED"),
+        ):  # fmt: skip
+            recorder.start(trial, card(name=str(trial), tags={"besom.trial": str(trial)}), ABOUT)
+            for epoch, loss in enumerate([2.0, 1.5, 1.0]):
+                recorder.report(trial, epoch, {"val/loss@all": loss}, 1000.0 + epoch)
+            recorder.finish(trial, status, metrics={"best/val/loss": 1.0}, tags={"besom.state": state})
+        recorder.start(5, card(name="5", tags={"besom.trial": "5"}), ABOUT)
+        recorder.flush()
+    # The process died here, and another one takes the study up.
+    with Recorder(location, "digits") as recorder:
+        recorder.open_study("digits", token="one", tags={}, note="")
+        ends = recorder.ends([0, 1, 2, 3, 4, 5, 6])
+        assert {trial: end.tags["besom.state"] for trial, end in ends.items()} == {
+            0: "COMPLETE", 1: "PRUNED", 2: "FAIL",
+        }  # fmt: skip
+        assert recorder.ends([1]).keys() == {1}
+        assert recorder.ends([]) == {}
+        assert ends[0].metrics["best/val/loss"] == 1.0
+        assert ends[0].run_id == recorder.run_ids()[0]
+        assert ends[0].duration_s >= 0
+        assert recorder.history(ends[1].run_id, "val/loss@all") == {0: 2.0, 1: 1.5, 2: 1.0}
 
 
 # When the store fails.
@@ -276,7 +362,7 @@ def test_values_of_the_environment_and_passwords_never_reach_the_store(
     monkeypatch.setenv("SECRET_FOLDER", "/home/hunter2")
     secret_uri = "postgresql://me:hunter2@db/mlflow"
     with Recorder(location, "digits") as recorder:
-        recorder.open_study("s", run_id=None, tags={"besom.overrides": f"tracking.uri={secret_uri}"}, note=secret_uri)
+        recorder.open_study("s", token="one", tags={"besom.overrides": f"tracking.uri={secret_uri}"}, note=secret_uri)
         made = card(
             "data=mnist",
             "data.source.root=${oc.env:SECRET_FOLDER}",

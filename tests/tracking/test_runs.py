@@ -28,7 +28,7 @@ def record(location: Location, compose: Callable[..., DictConfig], tmp_path: Pat
         config = recordable(compose("optimizer.lr=1e-5", "model.hidden_sizes=[8]")) if composed else {}
         with Recorder(location, "digits") as recorder:
             if study is not None:
-                recorder.open_study(study, run_id=None, tags={"besom.kind": "study", "besom.study": study}, note="")
+                recorder.open_study(study, token=study, tags={"besom.kind": "study", "besom.study": study}, note="")
             card = RunCard(name="one", config=config, tags={"besom.trial": "0"}, directory=directory)
             recorder.start(0, card, ABOUT)
             recorder.report(0, 0, {"val/loss": 0.1 + 0.2}, 1000.0)
@@ -99,7 +99,7 @@ def test_the_latest_study_is_the_one_that_was_started_last(location: Location, r
     record(study="first")
     with Recorder(location, "other") as recorder:
         started = recorder.open_study(
-            "second", run_id=None, tags={"besom.kind": "study", "besom.study": "second"}, note=""
+            "second", token="second", tags={"besom.kind": "study", "besom.study": "second"}, note=""
         )
     latest = Runs(location).latest_study()
     assert latest is not None

@@ -31,7 +31,7 @@ def record_study(location: Location, name: str = "digits") -> None:
         study=name, parent_run_id="abc", objective="val/acc", direction="maximize", examples=[{"optimizer.lr": 0.1}]
     )
     with Recorder(location, name) as recorder:
-        recorder.open_study(name, run_id=None, tags={"besom.kind": "study", "besom.study": name}, note="")
+        recorder.open_study(name, token=name, tags={"besom.kind": "study", "besom.study": name}, note="")
         recorder.view(view_key(name), saved_view(name, table))
         recorder.close_study(Status.FINISHED, {}, {})
 

@@ -1,52 +1,35 @@
 """The study: opened or resumed, asked and told by this process alone.
 
-The sampler is built anew for each trial from the seed and the trial's place in the sequence, so that a resumed
-sweep asks what an uninterrupted one would have asked.
+The sampler is built anew for each trial from the seed and the trial's number, so that a resumed sweep asks what an
+uninterrupted one would have asked.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from besom.config import mask
 from besom.errors import ConfigError, StoreError
 from besom.locks import Held, locked
+from besom.reports.pareto import Front
+from besom.sweep.grid import Grid
+from besom.sweep.ledger import Ledger, forget_attempt, open_storage
+from besom.sweep.samplers import build_pruner, build_sampler
 from besom.sweep.space import Params, SearchSpace
-from besom.sweep.spec import SweepSpec
+from besom.sweep.spec import SweepSpec, storage_url
+from besom.workers.messages import State
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # Besom tells of its trials itself
-
-INTERRUPTED = "besom.interrupted"
+ABOUT = "besom"  # the attribute of a trial that holds what the report tells of it
+OVERRIDES = "besom.overrides"
 _SPACE, _OBJECTIVE, _CONFIG = "besom.space", "besom.objective", "besom.config"
-
-_DEFAULT_SAMPLER: Mapping[str, Any] = {
-    "_target_": "optuna.samplers.TPESampler",
-    # Conditional parameters are modelled together with those they appear with, not one by one.
-    "group": True,
-    "multivariate": True,
-}
-# Samplers whose points form one sequence: another seed per trial would tear it apart.
-_SEQUENCES = ("GridSampler", "QMCSampler")
-# What Optuna imports only when the sampler first needs it: in the middle of a sweep.
-_NEEDS: Mapping[str, str] = {"CmaEsSampler": "cmaes"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,92 +45,194 @@ class Asked:
         return self.trial.number
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a trial ended, for the study: `values` if it is complete, one for each objective.
+
+    `about` is what the report tells of it; `constraints` are zero or less where they hold.
+    """
+
+    state: State
+    values: tuple[float, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+    constraints: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every constraint holds."""
+        return all(value <= 0 for value in self.constraints.values())
+
+
 class StudyBook:
     """Asks and tells one study, and knows how many of its trials are still to come."""
 
-    def __init__(self, study: optuna.Study, spec: SweepSpec, space: SearchSpace) -> None:
-        self.study = study
+    def __init__(self, ledger: Ledger, spec: SweepSpec, space: SearchSpace) -> None:
+        self._ledger = ledger
         self._spec = spec
         self._space = space
-        self._done = len(finished_trials(study))
+        self._grid = Grid.of(spec, space)
+        self._asked: set[int] = set()
+        self.study = ledger.study
+        self.study.pruner = build_pruner(spec)
+        finished = sorted(finished_trials(self.study), key=lambda trial: str(trial.datetime_complete))
+        self._done = len(finished)
+        self._record = _Record(spec)
+        for trial in finished:
+            self._record.add(trial)
+
+    @property
+    def total(self) -> int | None:
+        """How many trials there are to be; None for no end."""
+        limits = [self._spec.n_trials, self._grid.total if self._grid else None]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def done(self) -> int:
-        """Trials that are over and count: complete, pruned or failed, but not interrupted."""
+        """Trials that are over: complete, pruned or failed."""
         return self._done
 
-    def ask(self) -> Asked:
-        """Ask for the next trial; one that was interrupted comes again first, with its parameters."""
-        self.study.sampler = build_sampler(self._spec, self._position())
+    @property
+    def ran_out_of_patience(self) -> bool:
+        """Whether there was no better trial for too long."""
+        return self._spec.patience is not None and self._record.since_best >= self._spec.patience
+
+    def waiting(self) -> list[int]:
+        """The numbers of the trials that are to be run, or run again, before any new one."""
+        return [trial.number for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
+
+    def ask(self, overrides: Any = None) -> Asked:
+        """Ask for the next trial; one that was enqueued or interrupted comes first, under its own number.
+
+        `overrides` makes Hydra overrides of the parameters, to be written with the trial.
+        """
+        waiting = self.waiting()
+        number = waiting[0] if waiting else len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = build_sampler(self._spec, number, self._space)
+        if self._grid is not None and not waiting and (point := self._grid.next(self.study)):
+            self.study.enqueue_trial(point)
         trial = self.study.ask()
-        return Asked(trial=trial, params=self._space.sample(trial))
+        params = self._space.sample(trial)
+        if overrides is not None:
+            trial.set_user_attr(OVERRIDES, overrides(params))
+        self._ledger.write_asked(trial.number)
+        self._asked.add(trial.number)
+        return Asked(trial=trial, params=params)
 
-    def _position(self) -> int:
-        """How many trials were asked, one that was interrupted and comes again counted once."""
-        return sum(
-            trial.state is not TrialState.WAITING and not trial.user_attrs.get(INTERRUPTED)
-            for trial in self.study.get_trials(deepcopy=False)
-        )
+    def report(self, trial: Trial, step: int, value: float) -> bool:
+        """Report the objective's value at a step; return whether the pruner would stop the trial there."""
+        trial.report(value, step)
+        return trial.should_prune()
 
-    def tell(self, trial: Trial, value: float | None) -> None:
-        """Tell a trial's objective value, or None for a failure."""
+    def forget(self, trial: Trial) -> None:
+        """Forget what a trial reported, before another attempt at it."""
+        for known in (self._ledger.trial(trial.number), trial._cached_frozen_trial):
+            forget_attempt(known)
+
+    def tell(self, trial: Trial, ending: Ending) -> None:
+        """Tell how a trial ended. It is not written before `settle`."""
         self._done += 1
+        trial.set_user_attr(ABOUT, dict(ending.about))
+        for key, value in ending.constraints.items():
+            trial.set_constraint(key, value)
         try:
-            if value is None:
-                self.study.tell(trial, state=TrialState.FAIL)
+            if ending.state is State.COMPLETE:
+                self.study.tell(trial, list(ending.values))
             else:
-                self.study.tell(trial, value)
+                self.study.tell(trial, state=TrialState[ending.state])
         except RuntimeError:
             # A sampler that has been everywhere asks Optuna to stop, which it allows inside `optimize` alone. The
             # trial is told by then.
-            if not self.study.get_trials(deepcopy=False)[trial.number].state.is_finished():
+            if not self._ledger.trial(trial.number).state.is_finished():
                 raise
+        self._record.add(self._ledger.trial(trial.number))
 
-    def interrupt(self, trial: Trial) -> None:
-        """Put back a trial that was stopped through no fault of its own."""
-        put_back(self.study, trial)
+    def settle(self, number: int) -> None:
+        """Write how a trial ended."""
+        self._ledger.write_finished(number)
+        self._asked.discard(number)
+
+    def adopt(self, number: int, ending: Ending, values: Mapping[int, float]) -> None:
+        """Take over how a waiting trial ended, which is recorded, while its storage missed it; `values` are by step."""
+        trial = next(
+            trial for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            if trial.number == number
+        )  # fmt: skip
+        self.study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        again = Trial(self.study, trial._trial_id)
+        for step, value in values.items():
+            self.report(again, step, value)
+        self.tell(again, ending)
+        self.settle(number)
+
+    def release(self) -> None:
+        """Write that what was asked and is not over waits to be run again."""
+        for number in sorted(self._asked):
+            self._ledger.write_waiting(number)
+        self._asked.clear()
+
+    def enqueue(self, params: Sequence[Params]) -> None:
+        """Let these parameters, which need not be all, be tried first, unless they were before."""
+        for wanted in params:
+            before = len(self.study.get_trials(deepcopy=False))
+            self.study.enqueue_trial(self._space.to_stored(wanted), skip_if_exists=True)
+            if len(self.study.get_trials(deepcopy=False)) > before:
+                self._ledger.write_asked(before)
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Set an attribute of the study."""
+        self._ledger.set_user_attr(key, value)
+
+
+class _Record:
+    """For how many trials, in the order in which they ended, there was no better one."""
+
+    def __init__(self, spec: SweepSpec) -> None:
+        self.since_best = 0
+        self._front = Front(spec.objectives)
+        self._seen: set[tuple[float, ...]] = set()  # as good as the best is not better
+
+    def add(self, trial: FrozenTrial) -> None:
+        """A trial is over."""
+        good = trial.state is TrialState.COMPLETE and all(value <= 0 for value in trial.constraints.values())
+        values = tuple(trial.values) if good else ()
+        better = good and values not in self._seen and self._front.add(trial.number, values)
+        self._seen.add(values)
+        self.since_best = 0 if better else self.since_best + 1
 
 
 @contextmanager
 def open_study(spec: SweepSpec, space: SearchSpace, directory: Path) -> Iterator[StudyBook]:
     """Create the study or take it up where it was left; hold it against a second parent meanwhile.
 
-    Trials that are still RUNNING belong to a parent that died: they are put back.
     Raises StoreError when the storage cannot be used or the study is held by another process, ConfigError when
     the study was made for another search space or objective.
     """
-    url = spec.storage_url(directory)
+    storage = spec.storage or storage_url(directory)
+    url = storage if isinstance(storage, str) else str(storage.get("_target_"))
+    directions = [StudyDirection[objective.direction.upper()] for objective in spec.objectives]
     with _alone(spec, directory):
+        with locked(directory / "locks" / "creating-optuna", wait=True):  # two at once would tear it
+            ledger = Ledger(open_storage(storage), url, spec.study_name, directions)
         try:
-            with locked(directory / "locks" / "creating-optuna", wait=True):  # two at once would tear it
-                study = optuna.create_study(
-                    storage=url,
-                    study_name=spec.study_name,
-                    direction=StudyDirection[spec.direction.upper()],
-                    sampler=build_sampler(spec, 0),
-                    pruner=optuna.pruners.NopPruner(),
-                    load_if_exists=True,
-                )
-        except (optuna.exceptions.StorageInternalError, SQLAlchemyError, ImportError, ValueError) as error:
-            raise StoreError(
-                f"{mask(url)}: cannot be used as the study's storage ({_cause(error)}); move the file away, "
-                "or set hydra.sweeper.storage"
-            ) from error
-        _check_same(study, spec, space)
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            put_back(study, Trial(study, trial._trial_id))
-        yield StudyBook(study, spec, space)
+            _check_same(ledger, spec, space)
+            book = StudyBook(ledger, spec, space)
+            try:
+                yield book
+            finally:
+                book.release()
+        finally:
+            ledger.close()
 
 
-def config_changes(study: optuna.Study, config: Mapping[str, Any]) -> list[str]:
+def config_changes(book: StudyBook, config: Mapping[str, Any]) -> list[str]:
     """Return what is not as it was when the study began, in the flattened config that its trials start from.
 
     The first call for a study remembers the config.
     """
     now = {key: str(value) for key, value in config.items()}
-    before = study.user_attrs.get(_CONFIG)
+    before = book.study.user_attrs.get(_CONFIG)
     if before is None:
-        study.set_user_attr(_CONFIG, now)
+        book.set_user_attr(_CONFIG, now)
         return []
     keys = sorted({*before, *now})
     return [
@@ -157,70 +242,17 @@ def config_changes(study: optuna.Study, config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def put_back(study: optuna.Study, trial: Trial) -> None:
-    """Tell FAIL for an interrupted trial and enqueue its parameters again."""
-    params = trial.params
-    trial.set_user_attr(INTERRUPTED, True)
-    study.tell(trial, state=TrialState.FAIL)
-    if params:
-        study.enqueue_trial(params)
-
-
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that count towards `n_trials`."""
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished() and not trial.user_attrs.get(INTERRUPTED)
-    ]
+    """The trials that are over, by number."""
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
-def build_sampler(spec: SweepSpec, position: int) -> BaseSampler:
-    """Build the sampler that asks for the trial at a place in the sequence.
-
-    Raises ConfigError for a sampler that does not exist or does not take what it was given.
-    """
-    config = dict(spec.sampler or _DEFAULT_SAMPLER)
-    where = f"{spec.source}: hydra.sweeper.sampler"
-    try:
-        module, _, name = str(config["_target_"]).rpartition(".")
-        target = getattr(import_module(module), name)
-    except KeyError as error:
-        raise ConfigError(f"{where}: has no _target_; name one, such as optuna.samplers.TPESampler") from error
-    except (ImportError, AttributeError, ValueError) as error:
-        known = ", ".join(name for name in optuna.samplers.__all__ if name.endswith("Sampler") and name[0] != "B")
-        raise ConfigError(
-            f"{where}: {config['_target_']} does not exist; use optuna.samplers. followed by one of {known}"
-        ) from error
-    if not issubclass(target, BaseSampler):
-        raise ConfigError(f"{where}: {config['_target_']} is not an Optuna sampler; name one of optuna.samplers")
-    package = _NEEDS.get(target.__name__)
-    if package is not None and find_spec(package) is None:
-        raise ConfigError(f"{where}: {config['_target_']} needs a package more: pip install {package}")
-    seed = config.pop("seed", None)
-    seed = spec.seed if seed is None else int(seed)
-    if "seed" in inspect.signature(target).parameters:
-        sequence = target.__name__ in _SEQUENCES
-        config["seed"] = seed if sequence else _derived_seed(seed, position)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler: BaseSampler = instantiate(config, _convert_="all")
-    except InstantiationException as error:
-        raise ConfigError(f"{where}: {_cause(error)}; see Optuna's page on {config['_target_']}") from error
-    return sampler
-
-
-def _derived_seed(seed: int, position: int) -> int:
-    return int(np.random.SeedSequence([seed, position]).generate_state(1)[0])
-
-
-def _check_same(study: optuna.Study, spec: SweepSpec, space: SearchSpace) -> None:
-    now = {_SPACE: space.signature(), _OBJECTIVE: f"{spec.direction} {spec.objective}"}
+def _check_same(ledger: Ledger, spec: SweepSpec, space: SearchSpace) -> None:
+    now = {_SPACE: space.signature(), _OBJECTIVE: ", ".join(map(str, spec.objectives))}
     for key, value in now.items():
-        before = study.user_attrs.get(key)
+        before = ledger.study.user_attrs.get(key)
         if before is None:
-            study.set_user_attr(key, value)
+            ledger.set_user_attr(key, value)
         elif before != json.loads(json.dumps(value)):
             what = "search space" if key == _SPACE else "objective"
             raise ConfigError(
@@ -234,7 +266,7 @@ def _difference(before: Any, now: Any) -> str:
     if not isinstance(before, dict):
         return f"it was {before}, it is {now}"
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return ", ".join(changed)
+    return "; ".join(f"{key}: was {before.get(key, 'not there')}, is {now.get(key, 'not there')}" for key in changed)
 
 
 @contextmanager
@@ -246,9 +278,3 @@ def _alone(spec: SweepSpec, directory: Path) -> Iterator[None]:
         raise StoreError(
             f"study '{spec.study_name}' is being swept by process {error.pid}; wait for it, or stop it first"
         ) from error
-
-
-def _cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

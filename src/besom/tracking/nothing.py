@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from besom.tracking.recorder import Recorder, RunCard, Status
+from besom.tracking.recorder import RecordedEnd, Recorder, RunCard, Status
 from besom.tracking.store import Location
 
 
@@ -24,7 +24,7 @@ class NoRecorder(Recorder):
     def __exit__(self, *_: object) -> None:
         pass
 
-    def open_study(self, name: str, *, run_id: str | None, tags: Mapping[str, str], note: str) -> str:
+    def open_study(self, name: str, *, token: str, tags: Mapping[str, str], note: str) -> str:
         """Return an empty id."""
         return ""
 
@@ -49,9 +49,16 @@ class NoRecorder(Recorder):
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         traceback: str | None = None,
+        last: bool = True,
     ) -> None:
         """Remove what the trial left behind."""
         shutil.rmtree(self._folders.pop(trial), ignore_errors=True)
+        if last:
+            self._ended.put(trial)
+
+    def ends(self, trials: Sequence[int]) -> dict[int, RecordedEnd]:
+        """Return nothing."""
+        return {}
 
     def run_id(self, trial: int) -> str:
         """Return an empty id."""

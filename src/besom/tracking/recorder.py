@@ -6,13 +6,14 @@ written in one call at the end, or every few seconds if the trial is long, so th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +28,7 @@ from besom.tracking.store import Location, connect, experiment_id, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Run
 
 FLUSH_EVERY_S = 5.0
 CONFIG = "config.yaml"
@@ -45,14 +46,25 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RunCard:
-    """What is known of a run before it starts."""
+    """What is known of a run before it starts; `attempt` counts from 0, for a trial that is tried again."""
 
     name: str
     config: Mapping[str, Any]
     tags: Mapping[str, str]
     params: Mapping[str, Any] = field(default_factory=dict)
     directory: Path
+    attempt: int = 0
     began_s: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedEnd:
+    """How a trial's run ended: its tags and its last metrics."""
+
+    run_id: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    duration_s: float
 
 
 @dataclass(eq=False)
@@ -81,6 +93,8 @@ class Recorder:
         self._failed = False
         self._open: dict[int, _Open] = {}
         self._run_ids: dict[int, str] = {}
+        self._first_ids: dict[int, str] = {}
+        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._parent: str | None = None
         self._client: MlflowClient
         self._experiment_id: str
@@ -103,9 +117,12 @@ class Recorder:
 
     # What the loop calls.
 
-    def open_study(self, name: str, *, run_id: str | None, tags: Mapping[str, str], note: str) -> str:
-        """Create or take up the parent run of a study, close runs of a parent that died, and return its id."""
-        self._submit(lambda: self._open_study(name, run_id, tags, note))
+    def open_study(self, name: str, *, token: str, tags: Mapping[str, str], note: str) -> str:
+        """Create or take up the parent run of a study, close runs of a parent that died, and return its id.
+
+        `token` is the study's own, by which its parent run is found again.
+        """
+        self._submit(lambda: self._open_study(name, token, tags, note))
         self.flush()
         assert self._parent is not None
         return self._parent
@@ -138,9 +155,45 @@ class Recorder:
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         traceback: str | None = None,
+        last: bool = True,
     ) -> None:
-        """End the run of a trial, with what the trial left in its folder as artifacts."""
-        self._submit(lambda: self._finish(trial, status, metrics or {}, tags or {}, traceback))
+        """End the run of a trial, with what the trial left in its folder as artifacts.
+
+        `last` says that the trial is over with it, and will not be tried again.
+        """
+
+        def end() -> None:
+            self._finish(trial, status, metrics or {}, tags or {}, traceback)
+            if last:  # and only if it is written
+                self._ended.put(trial)
+
+        self._submit(end)
+
+    def ended(self) -> list[int]:
+        """Return the trials that are over and whose last run is written, each once."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self._ended.get_nowait())
+        return found
+
+    def ends(self, trials: Sequence[int]) -> dict[int, RecordedEnd]:
+        """Return how those of these trials ended whose runs say that they are over."""
+        found: dict[int, RecordedEnd] = {}
+        self._submit(lambda: found.update(self._ends(set(trials))))
+        self.flush()
+        return found
+
+    def history(self, run_id: str, metric: str) -> dict[int, float]:
+        """Return a metric's values by epoch."""
+        found: dict[int, float] = {}
+        self._submit(
+            lambda: found.update(
+                (point.step, point.value) for point in self._client.get_metric_history(run_id, to_key(metric))
+            )
+        )
+        self.flush()
+        return found
 
     def run_id(self, trial: int) -> str:
         """Return the MLflow id of a trial's run, waiting for it if need be."""
@@ -189,34 +242,52 @@ class Recorder:
         self._experiment_id = experiment_id(self._client, self._location, self._experiment)
         self.cpu_s = -time.thread_time()  # opening the store is not recording a trial
 
-    def _open_study(self, name: str, run_id: str | None, tags: Mapping[str, str], note: str) -> None:
-        from mlflow.exceptions import MlflowException
-
-        if run_id is not None:
-            try:
-                self._client.update_run(run_id, status="RUNNING")
-            except MlflowException:
-                run_id = None  # the store was cleaned since: begin a new record
-        if run_id is None:
-            run = self._client.create_run(
-                self._experiment_id, run_name=name, tags=_masked({**tags, "mlflow.note.content": note})
-            )
-            run_id = run.info.run_id
+    def _open_study(self, name: str, token: str, tags: Mapping[str, str], note: str) -> None:
+        known = self._client.search_runs([self._experiment_id], f"tags.`besom.token` = '{token}'", max_results=1)
+        if known:
+            self._parent = known[0].info.run_id
+            self._client.update_run(self._parent, status="RUNNING")
+            self._close_orphans()
         else:
-            self._close_orphans(run_id)
-        self._parent = run_id
+            run = self._client.create_run(
+                self._experiment_id,
+                run_name=name,
+                tags=_masked({**tags, "besom.token": token, "mlflow.note.content": note}),
+            )
+            self._parent = run.info.run_id
+
+    def _search(self, more: str = "") -> Iterator[Run]:
+        """The runs of the study's trials, the latest first."""
+        page = None
+        while True:
+            runs = self._client.search_runs(
+                [self._experiment_id], f"tags.`mlflow.parentRunId` = '{self._parent}'{more}", page_token=page
+            )
+            yield from runs
+            page = runs.token
+            if not page:
+                return
 
     def _children(self) -> dict[int, str]:
-        runs = self._client.search_runs(
-            [self._experiment_id], f"tags.`mlflow.parentRunId` = '{self._parent}'", max_results=50_000
-        )
-        return {int(run.data.tags["besom.trial"]): run.info.run_id for run in reversed(runs)}
+        return {int(run.data.tags["besom.trial"]): run.info.run_id for run in reversed(list(self._search()))}
 
-    def _close_orphans(self, parent: str) -> None:
-        running = self._client.search_runs(
-            [self._experiment_id], f"tags.`mlflow.parentRunId` = '{parent}' AND attributes.status = 'RUNNING'"
-        )
-        for run in running:
+    def _ends(self, trials: set[int]) -> dict[int, RecordedEnd]:
+        if not trials:
+            return {}
+        over = (run for run in self._search() if run.data.tags.get("besom.state") in ("COMPLETE", "PRUNED", "FAIL"))
+        return {
+            int(run.data.tags["besom.trial"]): RecordedEnd(
+                run_id=run.info.run_id,
+                tags=dict(run.data.tags),
+                metrics=dict(run.data.metrics),
+                duration_s=((run.info.end_time or run.info.start_time) - run.info.start_time) / 1000,
+            )
+            for run in over
+            if int(run.data.tags["besom.trial"]) in trials and run.info.status != "RUNNING"
+        }
+
+    def _close_orphans(self) -> None:
+        for run in list(self._search(" AND attributes.status = 'RUNNING'")):
             self._client.set_tag(run.info.run_id, "besom.state", "INTERRUPTED")
             self._client.set_tag(run.info.run_id, "besom.reason", "the sweep's process died")
             self._client.set_terminated(run.info.run_id, Status.KILLED)
@@ -239,10 +310,12 @@ class Recorder:
         run = self._client.create_run(
             self._experiment_id,
             start_time=int(card.began_s * 1000),
-            run_name=card.name,
-            tags=_masked({**card.tags, **self._lineage(), **_tags(about)}),
+            run_name=f"{card.name}-retry-{card.attempt}" if card.attempt else card.name,
+            tags=_masked({**card.tags, **self._lineage(trial, card), **_tags(about)}),
         )
         run_id = run.info.run_id
+        if not card.attempt:
+            self._first_ids[trial] = run_id
         self._open[trial] = _Open(card, run_id)
         self._run_ids[trial] = run_id
         flat = {to_key(name): str(value) for name, value in (*flatten(card.config), *card.params.items())}
@@ -254,8 +327,11 @@ class Recorder:
         config.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(card.config))), encoding="utf-8")
         self._client.log_artifact(run_id, str(config))  # at once: a run that is killed keeps its config
 
-    def _lineage(self) -> dict[str, str]:
-        return {} if self._parent is None else {"mlflow.parentRunId": self._parent}
+    def _lineage(self, trial: int, card: RunCard) -> dict[str, str]:
+        tags = {} if self._parent is None else {"mlflow.parentRunId": self._parent}
+        if card.attempt:
+            tags |= {"besom.attempt": str(card.attempt), "besom.first_run": self._first_ids[trial]}
+        return tags
 
     def _report(self, trial: int, epoch: int, metrics: Mapping[str, float], time_s: float) -> None:
         from mlflow.entities import Metric
@@ -311,8 +387,11 @@ def _masked(values: Mapping[str, str]) -> dict[str, str]:
     return {name: mask(value) for name, value in values.items()}
 
 
+_TOLD = ("device", "threads", "parameters", "output")
+
+
 def _tags(about: Mapping[str, Any]) -> dict[str, str]:
-    built = {f"besom.{name}": str(about[name]) for name in ("device", "threads", "parameters") if name in about}
+    built = {f"besom.{name}": str(about[name]) for name in _TOLD if name in about}
     versions = {f"besom.version.{name}": version for name, version in about.get("versions", {}).items()}
     return {**built, **versions}
 

@@ -7,6 +7,7 @@ end of the pipe closes with it, whatever ended the parent.
 from __future__ import annotations
 
 import gc
+import os
 import queue
 import signal
 import sys

@@ -1,0 +1,86 @@
+"""What a sweep says at its beginning and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from besom.config import mask
+from besom.errors import BesomError
+from besom.reports.leaderboard import Summary, next_steps, places, render, render_short
+from besom.sweep.space import SearchSpace
+from besom.sweep.spec import SweepSpec, storage_url
+from besom.sweep.study import StudyBook, config_changes
+from besom.tracking.store import Location
+from besom.workers.devices import Slot
+
+
+def announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Sequence[Slot], book: StudyBook) -> None:
+    """Say what is to be done, and on what."""
+    if spec.quiet:
+        return
+    total = book.total
+    left = max(0, total - book.done) if total is not None else None
+    todo = {None: f"{book.done} trials done, no end", 0: f"all {total} trials are done"}.get(
+        left, f"{left} of {total} trials to go"
+    )
+    devices = f"{len(slots)} x {slots[0]}, {slots[0].threads} thread(s) each"
+    goal = ", ".join(map(str, spec.objectives))
+    console.print(f"study [bold]{spec.study_name}[/]: {goal}; {todo}", highlight=False)
+    console.print(f"devices: {devices}", highlight=False, markup=False)
+    console.print(
+        f"search space: {', '.join(space.keys) or 'nothing to choose'}", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+def warn_of_changes(console: Console, shared: Mapping[str, Any], book: StudyBook) -> None:
+    """Say what the trials to come do not share with those that are done: the leaderboard will not tell them apart."""
+    changes = config_changes(book, shared)
+    if changes and book.done:
+        console.print(
+            f"warning: since the study began, {', '.join(changes)}; trials that are done keep what they had "
+            "(a study of its own: hydra.sweeper.study_name=NAME)",
+            style="yellow", highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def tell_end(
+    console: Console,
+    summary: Summary,
+    spec: SweepSpec,
+    book: StudyBook,
+    failure: Exception | None,
+    *,
+    location: Location,
+    logs: Path,
+) -> None:
+    """Show what the sweep came to, where everything is, and what to type next.
+
+    Raises `failure`, and BesomError when no trial is complete.
+    """
+    console.print(render_short(summary) if spec.quiet else render(summary, console))
+    best, total = summary.best, book.total
+    if total is not None and summary.over < total and not book.ran_out_of_patience:
+        told = f"{total - summary.over} of {total} trials are to come; the same command goes on from there"
+        console.print(f"stopped: {told}", highlight=False)
+    if book.ran_out_of_patience:
+        console.print(f"stopped: no better trial among the last {spec.patience}", highlight=False)
+    if failure is not None:
+        raise failure
+    if best is None:
+        lacking = "feasible" if summary.rows else "complete"
+        pruned = str(summary.pruned) if summary.pruned.count else "none was run"
+        reason = next((group.reason for group in summary.failures), pruned)
+        raise BesomError(
+            f"study {spec.study_name}: no trial is {lacking} ({reason}); mend it, "
+            "and start anew with hydra.sweeper.study_name=NAME"
+        )
+    if not spec.quiet:
+        storage = mask(str(spec.storage or storage_url(location.directory)))
+        places(console, {"study": storage, "runs": mask(location.uri), "log": str(logs / "sweep.log")})
+        next_steps(console, best, study=spec.study_name)
+        console.print(f"study {spec.study_name}", highlight=False)
+    console.print(f"best run {best.run_id or 'none (tracking=none)'}", highlight=False)

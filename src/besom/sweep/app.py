@@ -1,0 +1,160 @@
+"""What differs between sweeping Besom's own configs and another Hydra app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from besom.config import check, flatten, recordable, require_groups
+from besom.errors import ConfigError
+from besom.sweep.compose import Composer
+from besom.sweep.jobs import Jobs, TrainingJobs
+from besom.sweep.overrides import Line
+from besom.sweep.space import SearchSpace
+from besom.sweep.spec import SweepSpec
+from besom.tracking.nothing import NoRecorder
+from besom.tracking.recorder import Recorder
+from besom.tracking.store import Location
+from besom.workers.devices import find_slots
+from besom.workers.pool import Launcher, Pool, WorkerPool
+from besom.workers.tasks import Task, Training
+
+
+class App(Protocol):
+    """What is swept: `kind` is `besom` for Besom's own configs, `hydra` for any other app."""
+
+    kind: str
+
+    @property
+    def location(self) -> Location:
+        """Where everything is kept."""
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose from; else there is one job, and no study."""
+
+    @property
+    def max_epochs(self) -> int | None:
+        """How many epochs a trial takes at most, where that is known."""
+
+    @property
+    def composer(self) -> Composer:
+        """Makes configs of parameters."""
+
+    def pool(self, logs: Path) -> Pool:
+        """What runs the trials, for a `with` block; workers log to this folder."""
+
+    def recorder(self) -> Recorder:
+        """What records the runs."""
+
+    def jobs(self, tags: Mapping[str, str]) -> Jobs:
+        """What makes trials ready for their workers; their runs get these tags."""
+
+    def check_config(self, config: DictConfig) -> None:
+        """Refuse, with ConfigError, a composed config that cannot be run."""
+
+    def check(self) -> None:
+        """Refuse, with ConfigError, a sweep whose trials would fail by their configs alone."""
+
+    def shared(self) -> dict[str, Any]:
+        """What all trials have in common: the flattened config that they start from, less what is sampled."""
+
+    def run_once(self, pool: Pool, scratch: Path) -> Sequence[Sequence[Any]]:
+        """Run the one job that there is where nothing is chosen, and return what Hydra is given back."""
+
+    def results(self) -> Sequence[Sequence[Any]]:
+        """What Hydra is given back, once the sweep is over."""
+
+
+class TrainingApp:
+    """Besom's own configs: trials of `conf/train.yaml`."""
+
+    kind = "besom"
+    chooses = True
+
+    def __init__(
+        self,
+        config: DictConfig,
+        context: HydraContext,
+        spec: SweepSpec,
+        space: SearchSpace,
+        line: Line,
+        launcher: Launcher,
+    ) -> None:
+        require_groups(config, spec.source)
+        if space.is_empty:
+            raise ConfigError(
+                f"{spec.source}: hydra.sweeper.params: there is nothing to choose from; add a parameter, "
+                "such as optimizer.lr: tag(log, interval(1e-4, 1e-1))"
+            )
+        self.location = Location.of(config.tracking)
+        self.composer = Composer(context.config_loader, config, line)
+        self._config = config
+        self._spec = spec
+        self._space = space
+        self._launcher = launcher
+
+    @property
+    def max_epochs(self) -> int | None:
+        """What `trainer.max_epochs` says, unless it is sampled."""
+        epochs = OmegaConf.select(self._config, "trainer.max_epochs")
+        return epochs if isinstance(epochs, int) and "trainer.max_epochs" not in self._space.keys else None
+
+    def pool(self, logs: Path) -> WorkerPool:
+        """Worker processes that train."""
+        return worker_pool(self._spec, Training(), logs, self._launcher)
+
+    def recorder(self) -> Recorder:
+        """Record in MLflow, but for `tracking=none`."""
+        if not self._config.tracking.enabled:
+            return NoRecorder()
+        return Recorder(self.location, self._config.tracking.experiment or self._spec.study_name)
+
+    def jobs(self, tags: Mapping[str, str]) -> Jobs:
+        """Configs, composed here."""
+        return TrainingJobs(self.composer, study_name=self._spec.study_name, tags=tags)
+
+    def check_config(self, config: DictConfig) -> None:
+        """Refuse a composed config that cannot be trained."""
+        check(config)
+
+    def check(self) -> None:
+        """Compose every parameter and every choice once, so that a wrong key fails before anything is recorded."""
+        for params in self._space.examples():
+            try:
+                check(self.composer.compose(params))
+            except ConfigError as error:
+                raise ConfigError(f"{self._spec.source}: {error}") from error
+
+    def shared(self) -> dict[str, Any]:
+        """The flattened config without what is sampled and what says where to record."""
+        config = self.composer.compose(next(iter(self._space.examples()), {}))
+        keys = self._space.keys
+        start = flatten(recordable(config))
+        return {key: value for key, value in start if key not in keys and not key.startswith("tracking.")}
+
+    def run_once(self, pool: Pool, scratch: Path) -> Sequence[Sequence[Any]]:
+        """Never asked for: there is always something to choose from."""
+        raise NotImplementedError
+
+    def results(self) -> Sequence[Sequence[Any]]:
+        """Nothing: the trials' results are in the store."""
+        return []
+
+
+def worker_pool(spec: SweepSpec, task: Task, logs: Path, launcher: Launcher) -> WorkerPool:
+    """Workers on every device that the sweep may use, no more than could be busy at once."""
+    console = Console()
+    slots = find_slots(
+        spec.devices,
+        per_device=spec.trials_per_device,
+        per_trial=spec.devices_per_trial,
+        limit=min((limit for limit in (spec.n_jobs, spec.n_trials) if limit), default=None),
+        notice=lambda line: console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True),
+    )
+    return WorkerPool(slots, task, logs=logs, launcher=launcher, max_trials=spec.max_trials_per_worker)

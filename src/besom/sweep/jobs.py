@@ -1,0 +1,105 @@
+"""From an asked trial to what a worker gets and what is recorded of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from omegaconf import DictConfig
+
+from besom.config import check, recordable, resolved
+from besom.conversation import Outcome
+from besom.errors import ConfigError
+from besom.sweep.compose import Composer
+from besom.sweep.space import Params
+from besom.sweep.study import Asked
+from besom.tracking.recorder import RunCard
+from besom.trial import family, for_slot
+from besom.workers.devices import Slot
+from besom.workers.messages import Assignment, State
+
+
+class Jobs(Protocol):
+    """Makes trials ready for their workers: Besom's own configs, or the jobs of another Hydra app."""
+
+    first_step: int
+    """The first step that a pruner sees: what is reported before it tells nothing of the parameters."""
+
+    def overrides(self, params: Params) -> list[str]:
+        """The Hydra overrides that make a trial's config."""
+
+    def prefetch(self, params: Params) -> None:
+        """Do ahead, while every slot is busy, what `prepare` would otherwise have to wait for."""
+
+    def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
+        """Return what the worker of a slot gets, and the card of its run.
+
+        Raises ConfigError when the parameters make no config that could be run.
+        """
+
+    def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
+        """Return the card of a trial's run."""
+
+    def complete(self, trial: int, outcome: Outcome) -> None:
+        """A trial is complete; a job's own result may be kept for Hydra."""
+
+    def incomplete(self, trial: int, state: State, reason: str | None) -> None:
+        """A trial was pruned or has failed."""
+
+
+class TrainingJobs:
+    """Besom's own configs, composed in the parent."""
+
+    first_step = 1  # epoch 0 is before the first step of training
+
+    def __init__(self, composer: Composer, *, study_name: str, tags: Mapping[str, str]) -> None:
+        self._composer = composer
+        self._study_name = study_name
+        self._tags = tags
+        self._ahead: tuple[Params, DictConfig | ConfigError] | None = None
+
+    def overrides(self, params: Params) -> list[str]:
+        """The overrides that `besom train` would need for the same config."""
+        return self._composer.overrides(params)
+
+    def prefetch(self, params: Params) -> None:
+        """Compose the config of a trial that will be prepared next."""
+        try:
+            self._ahead = params, self._composer.compose(params)
+        except ConfigError as error:
+            self._ahead = params, error
+
+    def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
+        """Compose a trial's config and check it; raises ConfigError."""
+        if self._ahead is None or self._ahead[0] is not asked.params:
+            self.prefetch(asked.params)
+        assert self._ahead is not None
+        config, self._ahead = self._ahead[1], None
+        if isinstance(config, ConfigError):
+            raise config
+        config = for_slot(config, slot, test=False)
+        check(config)
+        assignment = Assignment(trial=asked.number, config=resolved(config), directory=directory)
+        return assignment, self.card(asked, directory, recordable(config))
+
+    def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
+        """Return the card of a trial's run."""
+        return RunCard(
+            name=f"{self._study_name}-{asked.number}",
+            config=config,
+            params=asked.params,
+            directory=directory,
+            tags={
+                **self._tags,
+                "besom.trial": str(asked.number),
+                "besom.family": family(config),
+                "besom.overrides": " ".join(self.overrides(asked.params)),
+            },
+        )
+
+    def complete(self, trial: int, outcome: Outcome) -> None:
+        """Do nothing: results are in the store."""
+
+    def incomplete(self, trial: int, state: State, reason: str | None) -> None:
+        """Do nothing: reasons are in the store."""

@@ -1,0 +1,43 @@
+"""Known good parameters, which a sweep tries first: those of its file, and the best ones of another study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+
+from besom.errors import ConfigError, one_of
+from besom.sweep.ledger import open_storage
+from besom.sweep.space import Params, SearchSpace
+from besom.sweep.spec import SweepSpec, storage_url
+
+
+def known_good(spec: SweepSpec, space: SearchSpace, directory: Path) -> list[Params]:
+    """The parameters of `enqueue`, then the best ones of the study that `enqueue_from` names.
+
+    Of another study's parameters those count that are in this search space. Raises ConfigError when the storage has
+    no such study, or none of its trials is complete.
+    """
+    return [*map(dict, spec.enqueue), *_best_of_another(spec, space, directory)]
+
+
+def _best_of_another(spec: SweepSpec, space: SearchSpace, directory: Path) -> list[Params]:
+    if spec.enqueue_from is None:
+        return []
+    where = f"{spec.source}: hydra.sweeper.enqueue_from"
+    if spec.enqueue_from == spec.study_name:
+        raise ConfigError(f"{where}: '{spec.enqueue_from}' is this study itself; name another one")
+    if spec.storage is None and not (directory / "optuna.db").exists():
+        raise ConfigError(f"{where}: there is no study '{spec.enqueue_from}'; none was swept yet")
+    storage = open_storage(spec.storage or storage_url(directory))
+    try:
+        names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
+        if spec.enqueue_from not in names:
+            raise ConfigError(f"{where}: there is no study '{spec.enqueue_from}'; {one_of(spec.enqueue_from, names)}")
+        other = optuna.load_study(study_name=spec.enqueue_from, storage=storage)
+        found = [space.from_stored(trial.params) for trial in other.best_trials]
+    finally:
+        storage.remove_session()
+    if not any(found):
+        raise ConfigError(f"{where}: study '{spec.enqueue_from}' has no complete trial with parameters of this space")
+    return found

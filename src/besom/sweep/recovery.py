@@ -1,0 +1,38 @@
+"""After a parent that died: what its store has recorded as over, while the study's storage was not told any more."""
+
+from __future__ import annotations
+
+import json
+
+from besom.objectives import Objective
+from besom.sweep.spec import SweepSpec
+from besom.sweep.study import Ending, StudyBook
+from besom.tracking.recorder import RecordedEnd, Recorder, to_key
+from besom.workers.messages import State
+
+
+def adopt_recorded(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> list[int]:
+    """Tell the study of trials that wait to be run again although their runs are complete; return their numbers.
+
+    A trial is written to MLflow first and to the study's storage a moment later. What dies in between leaves it here.
+    """
+    ends = recorder.ends(book.waiting())
+    for number, end in sorted(ends.items()):
+        steps = {}
+        if spec.pruner:
+            history = recorder.history(end.run_id, spec.objective.name)
+            steps = {step: value for step, value in sorted(history.items()) if step > 0}
+        book.adopt(number, _ending(end, spec.objectives), steps)
+    return sorted(ends)
+
+
+def _ending(end: RecordedEnd, objectives: tuple[Objective, ...]) -> Ending:
+    state = State(end.tags["besom.state"])
+    values = tuple(end.metrics[to_key(f"best/{one.name}")] for one in objectives) if state is State.COMPLETE else ()
+    about = {"family": end.tags.get("besom.family", "unknown"), "duration_s": end.duration_s}
+    if "besom.reason" in end.tags:
+        about["reason"] = end.tags["besom.reason"]
+    if "besom.best_epoch" in end.tags:
+        about["best_epoch"] = int(end.tags["besom.best_epoch"])
+    constraints = json.loads(end.tags.get("besom.constraints", "{}"))
+    return Ending(state=state, values=values, about=about, constraints=constraints)

@@ -1,0 +1,152 @@
+"""Books of studies in real databases, for tests of what is written and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+from besom.sweep.ledger import Ledger, open_storage
+from besom.sweep.space import Params, SearchSpace
+from besom.sweep.spec import SweepSpec
+from besom.sweep.study import Asked, Ending, StudyBook
+from besom.workers.messages import State
+
+PARAMS = {"rate": "tag(log, interval(1e-3, 1))", "size": "range(1, 20)", "db": "choice(small, large)"}
+WHEN = {"db=large": {"db.shards": "range(1, 9)"}}
+
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "tpe": {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 2, "group": True, "multivariate": True},
+    "random": {"_target_": "optuna.samplers.RandomSampler"},
+    "cmaes": {"_target_": "optuna.samplers.CmaEsSampler", "popsize": 4, "n_startup_trials": 2},
+    "nsgaii": {"_target_": "optuna.samplers.NSGAIISampler", "population_size": 2},
+    "qmc": {"_target_": "optuna.samplers.QMCSampler", "scramble": True},
+}
+HYPERBAND = {"_target_": "optuna.pruners.HyperbandPruner", "min_resource": 1, "max_resource": 4, "reduction_factor": 2}
+EPOCHS = 4
+
+
+class Killed(BaseException):
+    """The process died there."""
+
+
+WRITES = (
+    "create_new_study", "create_new_trial", "set_trial_param", "set_trial_state_values", "set_trial_user_attr",
+    "set_trial_system_attr", "set_trial_intermediate_value", "set_study_user_attr", "set_study_system_attr",
+)  # fmt: skip
+
+
+def mortal(storage: BaseStorage, writes: int) -> BaseStorage:
+    """The storage of a process that dies after so many writes."""
+    left = iter(range(writes))
+
+    def dying(write: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if next(left, None) is None:
+                raise Killed
+            return write(*args, **kwargs)
+
+        return call
+
+    for name in WRITES:
+        setattr(storage, name, dying(getattr(storage, name)))
+    return storage
+
+
+class Folder:
+    """A database, and the processes that take its study up one after the other."""
+
+    def __init__(self, path: Path, spec: SweepSpec, space: SearchSpace) -> None:
+        self.path = path
+        self.url = f"sqlite:///{path}"
+        self.spec = spec
+        self.space = space
+
+    @contextmanager
+    def book(self, *, writes: int | None = None, patience_s: float = 10) -> Iterator[StudyBook]:
+        """A process's book; nothing is released when the process dies."""
+        storage = open_storage(self.url, patience_s=patience_s)
+        if writes is not None:
+            storage = mortal(storage, writes)
+        directions = [StudyDirection[one.direction.upper()] for one in self.spec.objectives]
+        try:
+            ledger = Ledger(storage, self.url, "digits", directions)
+            yield StudyBook(ledger, self.spec, self.space)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()  # type: ignore[attr-defined]
+
+    @property
+    def study(self) -> optuna.Study:
+        """The study as anybody else reads it."""
+        return optuna.load_study(study_name="digits", storage=self.url)
+
+
+def value(params: Params, epoch: int = EPOCHS) -> float:
+    return (float(params["rate"]) + 0.01 * int(params["size"]) + 0.1 * int(params.get("db.shards", 0))) * epoch
+
+
+def one_slot(folder: Folder, book: StudyBook, *, late: bool = False) -> None:
+    """What a sweep of one slot does: the next trial is asked ahead while one trains.
+
+    `late` says that the record of a trial is written only when the next one already trains.
+    """
+    unsettled: list[int] = []
+    ahead: Asked | None = None
+    while book.done < folder.spec.n_trials:
+        current = ahead or book.ask()
+        ahead = book.ask() if book.done + 1 < folder.spec.n_trials else None
+        while unsettled:
+            book.settle(unsettled.pop())
+        book.tell(current.trial, trained(folder, book, current))
+        unsettled.append(current.number)
+        if not late:
+            book.settle(unsettled.pop())
+    for number in unsettled:
+        book.settle(number)
+
+
+def trained(folder: Folder, book: StudyBook, asked: Asked) -> Ending:
+    """How a trial ends after its epochs; every third one fails, and the pruner may end it early."""
+    for epoch in range(1, EPOCHS + 1):
+        if folder.spec.pruner and book.report(asked.trial, epoch, value(asked.params, epoch)):
+            return Ending(state=State.PRUNED, about={"epochs": epoch})
+    about = {"epochs": EPOCHS}
+    if asked.number % 3 == 2:
+        return Ending(state=State.FAIL, about={**about, "reason": "no luck"})
+    return Ending(
+        state=State.COMPLETE,
+        values=(value(asked.params),),
+        about=about,
+        constraints={"size": asked.params["size"] - 15.0},
+    )
+
+
+def told(trial: FrozenTrial) -> dict[str, Any]:
+    """All that is known of a trial but when it ran."""
+    return {
+        "number": trial.number,
+        "state": trial.state.name,
+        "params": trial.params,
+        "distributions": trial.distributions,
+        "values": trial.values,
+        "steps": trial.intermediate_values,
+        "user": trial.user_attrs,
+        "system": trial.system_attrs,
+        "constraints": trial.constraints,
+    }
+
+
+def history(study: optuna.Study) -> list[dict[str, Any]]:
+    return [told(trial) for trial in study.get_trials(deepcopy=False)]
+
+
+def spec_of(name: str) -> dict[str, Any]:
+    sampler, _, pruner = name.partition(" with ")
+    return {"sampler": SAMPLERS[sampler], "pruner": HYPERBAND if pruner else {}}
