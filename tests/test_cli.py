@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 
-from besom import cli
+from besom import app, cli
 from besom.paths import conf_dir, sweeps_dir
+from besom.sweep_flags import SweepFlags
 
 SWEEPS = sorted(path.stem for path in sweeps_dir().glob("*.yaml"))
 TINY = ("data=diabetes", "model=linear_regression", "trainer=cpu", "trainer.max_epochs=1")
@@ -52,12 +56,12 @@ def besom(capsys: pytest.CaptureFixture[str]) -> Besom:
 @pytest.mark.parametrize("line", ["", "--help", "-h", "help"])
 def test_help_names_every_command_and_a_first_one_to_type(besom: Besom, line: str) -> None:
     out = besom(line)
-    assert all(f"besom {command}" in out for command in ("train", "sweep", "reproduce", "ui"))
+    assert all(f"besom {command}" in out for command in ("train", "sweep", "studies", "best", "reproduce", "ui"))
     assert "besom sweep digits" in out
     assert "mlruns/" in out
 
 
-@pytest.mark.parametrize("command", ["train", "sweep", "sweep digits", "reproduce", "ui"])
+@pytest.mark.parametrize("command", ["train", "sweep", "sweep digits", "studies", "best", "reproduce", "ui"])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_each_command_has_help_with_usage_and_examples(besom: Besom, command: str, flag: str) -> None:
     out = besom(f"{command} {flag}")
@@ -92,6 +96,7 @@ def test_help_of_one_sweep_shows_its_file(besom: Besom) -> None:
 def test_every_example_in_the_help_composes(besom: Besom, command: str, tmp_path: Path) -> None:
     (tmp_path / "houses.csv").write_text("rooms,price\n1,2\n", encoding="utf-8")
     for example in examples(besom(f"{command} --help")):
+        example = re.sub(r" --(dry-run|quiet|enqueue-from \w+)", "", example)
         shown = "" if {"--cfg", "--info", "--help", "--hydra-help", "-m"} & set(example.split()) else " --cfg job"
         if "-m" not in example.split():
             assert besom(f"{example}{shown}")
@@ -173,6 +178,60 @@ def test_a_reader_that_leaves_early_sees_no_traceback(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+# Besom's own flags of a sweep.
+
+
+@pytest.mark.parametrize(
+    ("line", "keys"),
+    [
+        ("sweep digits --dry-run", {"dry_run": True}),
+        ("sweep --dry-run digits", {"dry_run": True}),
+        ("sweep digits --quiet", {"quiet": True}),
+        ("sweep -q digits seed=1", {"quiet": True}),
+        ("sweep digits --enqueue-from second", {"enqueue_from": "second"}),
+        ("sweep --enqueue-from second digits", {"enqueue_from": "second"}),
+        ("sweep digits --enqueue-from=second-best", {"enqueue_from": "second-best"}),
+        ("sweep digits --enqueue-from 'a, b'", {"enqueue_from": "a, b"}),
+    ],
+)
+def test_a_sweeps_own_flags_are_keys_of_the_sweeper(line: str, keys: dict[str, object]) -> None:
+    flags, rest = SweepFlags.read(shlex.split(line)[1:])
+    words = app.Words.read(rest)
+    flags.check(words)
+    assert [word for word in words.overrides if "=" not in word] == ["digits"]
+    app.register_schemas()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        config = compose("train", overrides=["hydra/sweeper=besom", *flags.overrides], return_hydra_config=True)
+    assert {key: config.hydra.sweeper[key] for key in keys} == keys
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("sweep digits --dry-run --quiet", "--dry-run shows what would be done, --quiet shows nothing; leave one out"),
+        ("sweep digits --dry-run --cfg job", "--dry-run: nothing is swept with --cfg, --info and the like"),
+        ("sweep digits --quiet --info all", "--quiet: nothing is swept with --cfg, --info and the like"),
+        ("sweep digits -q hydra.sweeper.quiet=false", "--quiet: hydra.sweeper.quiet=false says it as well"),
+        (
+            "sweep digits --enqueue-from a --enqueue-from b",
+            "--enqueue-from: it takes one study, and a and b were named",
+        ),
+        ("sweep digits --enqueue-from", "--enqueue-from: name the study whose best is tried first"),
+        ("sweep digits --enqueue-from --quiet", "--enqueue-from: name the study whose best is tried first"),
+        ("sweep digits --dry-run hydra/sweeper=basic", "--dry-run: hydra/sweeper=basic does not know it"),
+        ("sweep --quiet", "sweep: name one of"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused_in_one_line(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(shlex.split(line)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"besom: {said}")
+    assert err.count("\n") == 1
+
+
 # A user's own folder.
 
 
@@ -242,7 +301,16 @@ def test_train_becomes_a_sweep_with_besoms_sweeper(besom: Besom, location: objec
 
 
 COMPLETIONS = {
-    "besom ": ["train", "sweep", "reproduce", "ui"],
+    "besom ": ["train", "sweep", "studies", "best", "reproduce", "ui"],
+    "besom best ": ["first", "second"],
+    "besom best s": ["second"],
+    "besom best first --s": ["--save", "--sweep", "--storage"],
+    "besom best first --sweep dig": ["digits"],
+    "besom best --directory nowhere s": [],
+    "besom studies --j": ["--json"],
+    "besom sweep digits --enqueue-from ": ["first", "second"],
+    "besom sweep --enqueue-from first dig": ["digits"],
+    "besom sweep --dry": ["--dry-run"],
     "besom tr": ["train"],
     "besom train opti": ["optimizer.", "optimizer="],
     "besom train optimizer=": [f"optimizer={name}" for name in ("adagrad", "adam", "adamw", "rmsprop", "sgd")],
@@ -273,7 +341,11 @@ def completed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
             f"COMP_WORDS=({' '.join(map(shlex.quote, words))}) COMPREPLY=()",
             'hydra_bash_completion && printf "%s " "${COMPREPLY[@]}"; echo',
         ]
-    done = run_bash(tmp_path_factory.mktemp("completion"), "\n".join(script))
+    folder = tmp_path_factory.mktemp("completion")
+    (folder / "mlruns").mkdir()
+    for name in ("first", "second"):
+        optuna.create_study(study_name=name, storage=f"sqlite:///{folder / 'mlruns/optuna.db'}")
+    done = run_bash(folder, "\n".join(script))
     assert done.stderr == ""
     return dict(zip(COMPLETIONS, map(str.split, done.stdout.splitlines()), strict=True))
 

@@ -1,4 +1,4 @@
-"""The command line: `besom train | sweep | reproduce | ui`.
+"""The command line: `besom train | sweep | studies | best | reproduce | ui`.
 
 `train` and `sweep` hand their arguments to Hydra, so every Hydra override and flag works. What the user can
 mend ends in one line and exit code 2; a traceback is shown for Besom's own mistakes, or with HYDRA_FULL_ERROR=1.
@@ -13,66 +13,16 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import besom
 from besom.completion import COMMANDS, answer
-from besom.errors import ConfigError, Interrupted, TrainingCrashed, one_of
+from besom.errors import ConfigError, Interrupted, RunNotFound, TrainingCrashed, one_of
 from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
+from besom.usage import ONE_SWEEP_HELP, OVERVIEW, SWEEP_HELP
 
 CRASHED, USAGE, INTERRUPTED = 1, 2, 130
-
-OVERVIEW = """\
-usage: besom COMMAND …
-
-Hyperparameter sweeps that never idle: Hydra composes each trial's config, Optuna chooses it,
-PyTorch Lightning trains it on the next free device, MLflow remembers every run.
-
-  besom train        train one model and record it         besom train model=logistic_regression
-  besom sweep        search for the best config            besom sweep digits
-  besom reproduce    train a recorded run again, compare   besom reproduce RUN_ID
-  besom ui           browse and compare what is recorded   besom ui
-
-New here? besom sweep digits takes about a minute and needs no download; then besom ui.
-
-Each command has its own --help. Everything is recorded under mlruns/ in the current folder,
-or where MLFLOW_TRACKING_URI points. Tab completion: eval "$(besom -sc install=bash)"
-"""
-
-SWEEP_HELP = """\
-usage: besom sweep NAME [OVERRIDE …] [HYDRA FLAG …]
-
-Search for the best config: runs the sweep file NAME, which says what to choose from, how often and by which
-objective. NAME is a file in sweeps/ here, in a --config-dir, or one that ships with Besom; a path works too.
-Trials train on every free device at once. ctrl-C stops it; the same command goes on from there, and adds
-nothing when the sweep is complete.
-
-  besom sweep digits                                        as it is written
-  besom sweep digits hydra.sweeper.n_trials=100             more trials
-  besom sweep digits trainer.max_epochs=5                   the same for every trial
-  besom sweep digits 'model.width=choice(32,64)'            another range: choice, range, interval, tag(log, …)
-  besom sweep digits hydra.sweeper.study_name=second        a study of its own beside the first
-  besom sweep digits --help                                 what is in the file
-  besom sweep digits --cfg job                              the config that the trials start from
-
-The study is kept in mlruns/optuna.db and every trial is an MLflow run: besom ui shows them.
-What a config may hold: besom train --help. Your own sweep: copy a shipped file into sweeps/.
-
-sweeps: {names}
-"""
-
-ONE_SWEEP_HELP = """\
-usage: besom sweep {name} [OVERRIDE …] [HYDRA FLAG …]
-
-{path}:
-
-{text}
-  besom sweep {name}                                  run it, or go on where it was stopped
-  besom sweep {name} hydra.sweeper.n_trials=100       more trials
-  besom sweep {name} --cfg job                        the config that the trials start from
-
-More: besom sweep --help. What a config may hold: besom train --help.
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,7 +73,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command in ("-sc", "--shell-completion"):
         return answer(arguments)
-    commands = {"train": train, "sweep": sweep, "reproduce": reproduce, "ui": ui}
+    commands = {"train": train, "sweep": sweep, "studies": studies, "best": best, "reproduce": reproduce, "ui": ui}
     if command not in commands:
         raise ConfigError(f"'{command}' is not a command; {one_of(command, COMMANDS)}; see besom --help")
     return commands[command](rest)
@@ -141,8 +91,11 @@ def train(arguments: list[str]) -> int:
 def sweep(arguments: list[str]) -> int:
     """`besom sweep NAME`: the same app in multirun mode, its primary config a sweep file."""
     from besom import app
+    from besom.sweep_flags import SweepFlags
 
+    sweep_flags, arguments = SweepFlags.read(arguments)
     words = app.Words.read(arguments)
+    sweep_flags.check(words)
     name = next((word for word in words.overrides if "=" not in word and word[0] != "~"), None)
     if name is None:
         names = ", ".join(sweep_names(words.folders))
@@ -164,8 +117,90 @@ def sweep(arguments: list[str]) -> int:
         flags = [*words.flags, "--multirun"]
     if not any(word.startswith("hydra/sweeper=") for word in overrides):
         overrides.append("hydra/sweeper=besom")
-    app.run(sweep_search_path(file, words.folders), file.stem, [*overrides, *flags])
+    app.run(sweep_search_path(file, words.folders), file.stem, [*overrides, *sweep_flags.overrides, *flags])
     return 0
+
+
+def studies(arguments: list[str]) -> int:
+    """`besom studies`."""
+    parser = _Parser(
+        prog="besom studies",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="List the studies under mlruns/ here, the latest first: which ones run, how far they are, their\n"
+        "best. An interrupted one goes on with the command that began it.",
+        epilog="examples:\n"
+        "  besom studies\n"
+        "  besom studies --json                                  for programs\n"
+        "  besom studies --directory ../other/mlruns\n"
+        "  besom studies --storage sqlite:///mlruns/optuna.db\n",
+    )
+    _add_storage(parser)
+    parser.add_argument("--json", action="store_true", help="print a JSON list")
+    options = parser.parse_args(arguments)
+    import json
+    from datetime import datetime
+
+    from rich.console import Console
+
+    from besom.studies import list_studies, opened, table
+
+    with opened(options.storage, options.directory) as storage:
+        found = list_studies(storage, options.directory)
+    if options.json:
+        sys.stdout.write(json.dumps([card.plain() for card in found], indent=2) + "\n")
+        return 0
+    if not found:
+        raise RunNotFound("there are no studies yet; start one with besom sweep digits")
+    Console().print(table(found, now=datetime.now()))
+    return 0
+
+
+def best(arguments: list[str]) -> int:
+    """`besom best STUDY`."""
+    parser = _Parser(
+        prog="besom best",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Print the config of a study's best trial as YAML for conf/experiment/, so that it is trained\n"
+        "exactly by besom train experiment=NAME. Of several objectives, it is the best in the first one; --trial\n"
+        "takes any other. For a study of another Hydra app, the trial's overrides are printed.",
+        epilog="examples:\n"
+        "  besom best digits\n"
+        "  besom best digits --save digits_best                  conf/experiment/digits_best.yaml\n"
+        "  besom best digits --trial 7\n",
+    )
+    parser.add_argument("study", metavar="STUDY", help="a name that besom studies lists")
+    parser.add_argument("--trial", type=int, metavar="N", help="this trial, not the best one")
+    parser.add_argument(
+        "--save", metavar="NAME", help="write conf/experiment/NAME.yaml here, or DIR/experiment/NAME.yaml"
+    )
+    parser.add_argument("--sweep", metavar="FILE", help="the sweep file, where it is not found by itself")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configs, as for besom sweep")
+    _add_storage(parser)
+    options = parser.parse_args(arguments)
+    from besom.best import best_config, command_line, save, train_command
+    from besom.studies import find_study, opened
+
+    with opened(options.storage, options.directory) as storage:
+        card = find_study(storage, options.study, options.directory)
+    folders = [options.config_dir] if options.config_dir else []
+    found = best_config(card, options.trial, folders=folders, sweep=options.sweep)
+    for note in found.notes:
+        sys.stderr.write(f"besom: warning: {note}\n")
+    if options.save:
+        conf = options.config_dir or Path("conf")
+        path = save(found, options.save, conf)
+        command = train_command(options.save, found.extra, conf)
+        sys.stdout.write(f"{found.told}\n{path} is written; train it: {command}\n")
+    else:
+        sys.stdout.write(found.text or f"{command_line(found.overrides)}\n")
+    return 0
+
+
+def _add_storage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--directory", type=Path, default=Path("mlruns"), metavar="DIR", help="where it is kept (default: %(default)s)"
+    )
+    parser.add_argument("--storage", metavar="URL", help="an Optuna storage, where it is not DIR/optuna.db")
 
 
 def reproduce(arguments: list[str]) -> int:

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
 
-COMMANDS = ("train", "sweep", "reproduce", "ui")
+COMMANDS = ("train", "sweep", "studies", "best", "reproduce", "ui")
 
 _HYDRA_FLAGS = ("--help", "--hydra-help", "--cfg", "--resolve", "--package", "--multirun", "--info", "--config-dir")
 _FLAGS = {
     "train": _HYDRA_FLAGS,
-    "sweep": _HYDRA_FLAGS,
+    "sweep": (*_HYDRA_FLAGS, "--dry-run", "--quiet", "--enqueue-from"),
+    "studies": ("--help", "--json", "--directory", "--storage"),
+    "best": ("--help", "--trial", "--save", "--sweep", "--config-dir", "--directory", "--storage"),
     "reproduce": ("--help",),
     "ui": ("--help", "--host", "--port"),
 }
@@ -29,6 +34,10 @@ _FLAG_VALUES = {
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
     "--config-dir": (),  # the shell completes folders
     "--package": (),
+    "--directory": (),
+    "--storage": (),
+    "--trial": (),
+    "--save": (),
 }
 
 
@@ -80,12 +89,37 @@ def _besoms(typed: Typed) -> Sequence[str] | None:
         return ()
     if before and before[-1] in _FLAG_VALUES and not typed.word.startswith("-"):
         return _FLAG_VALUES[before[-1]]
+    if before and before[-1] == "--enqueue-from":
+        return study_names(_directory(before))
+    if before and before[-1] == "--sweep":
+        return sweep_names([])
     if typed.word.startswith("-"):
         return _FLAGS[command]
+    user, positional = _split(before)
+    if command == "best" and not positional:
+        return study_names(_directory(before))
     if command not in ("train", "sweep"):
         return ()
-    user, positional = _split(before)
     return sweep_names(user) if command == "sweep" and not positional else None
+
+
+def study_names(directory: Path) -> list[str]:
+    """The studies kept under a folder, by name; none where they cannot be read at once.
+
+    Asked of SQLite alone: the shell waits for it.
+    """
+    database = directory / "optuna.db"
+    if not database.is_file():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
+            return sorted(name for (name,) in connection.execute("SELECT study_name FROM studies"))
+    except sqlite3.Error:
+        return []
+
+
+def _directory(words: Sequence[str]) -> Path:
+    return Path(next((word for flag, word in pairwise(words) if flag == "--directory"), "mlruns"))
 
 
 def _hydras(typed: Typed) -> tuple[list[Path], str, list[str]]:
@@ -105,7 +139,7 @@ def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     for word in words:
         if previous == "--config-dir":
             user.append(Path(word))
-        elif previous not in _FLAG_VALUES and not word.startswith("-"):
+        elif previous not in (*_FLAG_VALUES, "--enqueue-from", "--sweep") and not word.startswith("-"):
             positional.append(word)
         previous = word
     return user, positional

@@ -1,1 +1,1 @@
-"""From a study to what a person reads: leaderboard and next steps."""
+"""From a study to a leaderboard: who won, what mattered, what failed and why."""

@@ -1,117 +1,99 @@
-"""The end of a sweep: who won, by how much over the other families, and what to type next."""
+"""The end of a sweep: who won, what mattered, what failed, where things are, and what to type next."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-import optuna
-from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from besom.reports.cells import headings, in_short, number, short
+from besom.reports.summary import Row, Summary, summarize
+
+__all__ = ["Row", "Summary", "next_steps", "places", "render", "render_short", "summarize"]
+
 SHOWN = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One trial of a leaderboard."""
-
-    trial: int
-    value: float
-    family: str
-    params: Mapping[str, Any]
-    duration_s: float
-    run_id: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What a study came to: complete trials, best first, and why the others failed."""
-
-    study: str
-    objective: str
-    rows: tuple[Row, ...]
-    failures: Mapping[str, int]
-
-    @property
-    def best(self) -> Row | None:
-        """The best trial, if any is complete."""
-        return self.rows[0] if self.rows else None
-
-    def best_by_family(self) -> tuple[Row, ...]:
-        """The best trial of each model family, best first."""
-        seen: dict[str, Row] = {}
-        for row in self.rows:
-            seen.setdefault(row.family, row)
-        return tuple(seen.values())
-
-
-def summarize(
-    study: optuna.Study, trials: Iterable[FrozenTrial], objective: str, run_ids: Mapping[int, str]
-) -> Summary:
-    """Read those trials of a study that count into a summary; `run_ids` has their runs by trial number."""
-    rows, failures = [], Counter[str]()
-    for trial in trials:
-        about = trial.user_attrs.get("besom", {})
-        if trial.state is TrialState.COMPLETE and trial.value is not None:
-            rows.append(
-                Row(
-                    trial=trial.number,
-                    value=trial.value,
-                    family=about.get("family", "?"),
-                    params={key.partition(" ")[0]: value for key, value in trial.params.items()},
-                    duration_s=about.get("duration_s") or 0.0,
-                    run_id=run_ids.get(trial.number, ""),
-                )
-            )
-        elif trial.state is TrialState.FAIL:
-            failures[about.get("reason", "unknown")] += 1
-    maximize = study.direction is optuna.study.StudyDirection.MAXIMIZE
-    rows.sort(key=lambda row: row.value, reverse=maximize)
-    return Summary(study=study.study_name, objective=objective, rows=tuple(rows), failures=failures)
+UNKNOWN = ("?", "unknown")  # families of what is no model of ours
+_IMPORTANT, _BAR = 6, 24
 
 
 def render(summary: Summary, console: Console) -> RenderableType:
-    """The leaderboard, the best of each family side by side, and the failures."""
+    """The leaderboard or the Pareto front, the best of each family, what mattered, what was pruned and what failed."""
     parts: list[RenderableType] = []
     if summary.rows:
         leaders = _leaders(summary, spread=True)
         fits = Measurement.get(console, console.options.update(max_width=1000), leaders).maximum <= console.width
         parts += [leaders if fits else _leaders(summary, spread=False), Text()]
     families = summary.best_by_family()
-    if len(families) > 1:
-        parts += [_families(summary.objective, families), Text()]
-    for reason, count in sorted(summary.failures.items(), key=lambda item: -item[1]):
-        parts.append(Text(f"{count} failed: {reason}", style="red"))
+    if len(families) > 1 and len(summary.objectives) == 1:
+        parts += [_families(summary.objectives[0].name, families), Text()]
+    if summary.importances:
+        parts += [*_importances(summary), Text()]
+    if summary.pruned.count:
+        parts += [Text(str(summary.pruned), style="yellow"), Text()]
+    for group in summary.failures:
+        parts.append(Text(str(group), style="red"))
+        if group.shared:
+            parts.append(Text(f"  {group.shared}", style="yellow"))
+    if summary.failures:
+        parts.append(Text())
     return Group(*parts)
+
+
+def render_short(summary: Summary) -> RenderableType:
+    """What it came to, in a line."""
+    counts = [f"{len(summary.rows)} complete"]
+    counts += [str(summary.pruned)] if summary.pruned.count else []
+    counts += [f"{summary.failed} failed"] if summary.failed else []
+    best = ""
+    if summary.best is not None:
+        named = zip(summary.objectives, summary.best.values, strict=True)
+        best = f"; best {', '.join(f'{one.name} {number(value)}' for one, value in named)} (trial {summary.best.trial})"
+    return Text(f"{', '.join(counts)}{best}")
+
+
+def _title(summary: Summary) -> str:
+    complete = f"{len(summary.rows)} complete{_infeasible(summary)}"
+    if len(summary.objectives) > 1:
+        return f"Pareto front of {summary.study}: {len(summary.front)} of {complete}"
+    return f"leaders of {summary.study}, {complete}"
+
+
+def _infeasible(summary: Summary) -> str:
+    count = sum(not row.feasible for row in summary.rows)
+    return f", {count} of them infeasible" if count else ""
 
 
 def _leaders(summary: Summary, *, spread: bool) -> Table:
     """The leaders: a column per param, or all params in one where the terminal is too narrow for that."""
-    rows = summary.rows[:SHOWN]
-    keys = list(dict.fromkeys(key for row in rows for key in row.params if key != "model"))
-    table = Table(title=f"leaders of {summary.study}, {len(summary.rows)} complete", title_justify="left", box=None)
-    for name in ("trial", summary.objective):
+    several = len(summary.objectives) > 1
+    rows = [row for row in summary.rows if row.trial in summary.front] if several else list(summary.rows)
+    shown = (rows or list(summary.rows))[: 2 * SHOWN if several else SHOWN]
+    keys = list(dict.fromkeys(key for row in shown for key in row.params if key != "model"))
+    table = Table(title=_title(summary), title_justify="left", box=None)
+    for name in ("trial", *(objective.name for objective in summary.objectives)):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("model", no_wrap=True)
-    for heading in _headings(keys) if spread else ["params"]:
+    has_models = any(row.family not in UNKNOWN for row in shown)
+    if has_models:
+        table.add_column("model", no_wrap=True)
+    for heading in headings(keys) if spread else ["params"]:
         table.add_column(heading)
     table.add_column("time", justify="right", no_wrap=True)
     table.add_column("run", no_wrap=True)
-    for index, row in enumerate(rows):
+    if not all(row.feasible for row in shown):
+        table.add_column("", no_wrap=True)
+    for row in shown:
         cells = [short(row.params.get(key, "·")) for key in keys]
         if not spread:
-            named = zip(_headings(keys), cells, strict=True)
-            cells = ["  ".join(f"{heading} {cell}" for heading, cell in named if cell != "·")]
+            cells = [in_short({key: row.params[key] for key in keys if key in row.params})]
         table.add_row(
-            str(row.trial), f"{row.value:.4f}", row.family, *cells, f"{row.duration_s:.1f} s", row.run_id[:8],
-            style="bold" if index == 0 else "",
+            str(row.trial), *map(number, row.values), *[row.family] * has_models, *cells,
+            f"{row.duration_s:.1f} s", row.run_id[:8], *([] if row.feasible else ["infeasible"]),
+            style="bold" if row is summary.best else "" if row.feasible else "dim",
         )  # fmt: skip
     return table
 
@@ -121,7 +103,7 @@ def _families(objective: str, families: Sequence[Row]) -> Table:
     table.add_column("")
     for row in families:
         table.add_column(row.family)
-    table.add_row(objective, *[f"{row.value:.4f}" for row in families], style="bold")
+    table.add_row(objective, *[number(row.value) for row in families], style="bold")
     for key in dict.fromkeys(key for row in families for key in row.params if key != "model"):
         table.add_row(key, *[short(row.params.get(key, "·")) for row in families])
     table.add_row("time", *[f"{row.duration_s:.1f} s" for row in families])
@@ -129,22 +111,42 @@ def _families(objective: str, families: Sequence[Row]) -> Table:
     return table
 
 
-def _headings(keys: Sequence[str]) -> list[str]:
-    """The last part of each key, or the whole key where two would read the same."""
-    lasts = [key.rpartition(".")[2] for key in keys]
-    return [last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)]
+def _importances(summary: Summary) -> list[RenderableType]:
+    named = " and ".join(objective.name for objective in summary.objectives)
+    shown = [(key, share) for key, share in summary.importances.items() if share >= 0.005][:_IMPORTANT]
+    table = Table(title=f"what {named} depended on", title_justify="left", box=None, show_header=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    for key, share in shown:
+        table.add_row(key, Text(bar(share / max(shown[0][1], 1e-9), _BAR), style="cyan"), f"{100 * share:.0f} %")
+    return [table]
 
 
-def short(value: Any) -> str:
-    """A param as a cell: floats to three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def bar(share: float, width: int) -> str:
+    """A bar in halves of a letter, `width` letters long for a share of 1; never quite empty."""
+    halves = max(1, round(2 * share * width))
+    return "━" * (halves // 2) + "╸" * (halves % 2)
 
 
-def next_steps(console: Console, best: Row) -> None:
+def places(console: Console, found: Mapping[str, str]) -> None:
+    """Print where things are: a line for each name, paths as they are seen from the current folder."""
+    here = f"{Path.cwd()}/"
+    for name, place in found.items():
+        console.print(Text.assemble("  ", (name.ljust(8), "dim"), place.replace(here, "", 1)), soft_wrap=True)
+    console.print()
+
+
+def next_steps(console: Console, best: Row, *, study: str | None = None) -> None:
     """Print what to type next; as make targets where make started us."""
     by_make = "MAKELEVEL" in os.environ
     ui = "make ui" if by_make else "besom ui"
     again = f"make reproduce RUN={best.run_id}" if by_make else f"besom reproduce {best.run_id}"
-    for command, purpose in ((ui, "browse and compare the runs"), (again, "train the best again and compare")):
-        text = Text.assemble("  ", (command.ljust(len(again)), "bold cyan"), f"   {purpose}")
+    steps = [(ui, "browse, compare the runs")] if best.run_id else []
+    steps += [(again, "train the best once more")] if best.run_id else []
+    if study is not None and not by_make:
+        steps.append((f"besom best {study}", "its config, to keep"))
+    width = max((len(command) for command, _ in steps), default=0)
+    for command, purpose in steps:
+        text = Text.assemble("  ", (command.ljust(width), "bold cyan"), f"   {purpose}")
         console.print(text, soft_wrap=True)

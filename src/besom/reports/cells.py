@@ -1,0 +1,30 @@
+"""Values as people read them in a table's cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def short(value: Any) -> str:
+    """A param as a cell: floats to three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def number(value: float) -> str:
+    """A metric's value: four decimals where they tell something, else four digits; a count as a count."""
+    if 100 <= abs(value) < 1e15 and value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
+
+
+def headings(keys: Sequence[str]) -> list[str]:
+    """The last part of each key, or the whole key where two would read the same."""
+    lasts = [key.rpartition(".")[2] for key in keys]
+    return [last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)]
+
+
+def in_short(params: Mapping[str, Any]) -> str:
+    """Params on one line; a text says by itself what it is."""
+    named = zip(headings(list(params)), params.values(), strict=True)
+    return "  ".join(value if isinstance(value, str) else f"{heading}={short(value)}" for heading, value in named)

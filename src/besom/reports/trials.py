@@ -1,0 +1,37 @@
+"""What a report reads of one of Optuna's trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from besom.objectives import Objective
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether a trial keeps every constraint; one that was never held to any does."""
+    return all(value <= 0 for value in trial.constraints.values())
+
+
+def plain_params(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's parameters by config key: their names without the condition that tells two of one key apart."""
+    return {name.partition(" ")[0]: value for name, value in trial.params.items()}
+
+
+def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[Objective]) -> FrozenTrial | None:
+    """The best complete and feasible trial; of several objectives, the one that is best in the first of them."""
+    best: FrozenTrial | None = None
+    for trial in trials:
+        good = trial.state is TrialState.COMPLETE and is_feasible(trial)
+        if good and (best is None or _is_better(trial.values, best.values, objectives)):
+            best = trial
+    return best
+
+
+def _is_better(values: Sequence[float], others: Sequence[float], objectives: Sequence[Objective]) -> bool:
+    for objective, value, other in zip(objectives, values, others, strict=True):
+        if value != other:
+            return objective.better(value, other)
+    return False
