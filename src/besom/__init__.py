@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from besom.callbacks import PruningCallback
+    from besom.errors import TrialPruned
     from besom.models.saved import SavedModel
+    from besom.reporting import report
 
-__all__ = ["__version__", "load_model"]
+__all__ = ["PruningCallback", "TrialPruned", "__version__", "load_model", "report"]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "PruningCallback": "besom.callbacks",
+    "TrialPruned": "besom.errors",
+    "report": "besom.reporting",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, and no more: an app that reports values need not wait for torch."""
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'besom' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def load_model(run_id: str, *, tracking_uri: str | None = None) -> SavedModel:

@@ -1,0 +1,410 @@
+"""Apps of other people, swept as their users would do it: by their command lines."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial, TrialState
+
+from besom.tracking.store import Location, connect
+from tests.running import environment
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sgd"
+
+
+def run(script: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, script, "--multirun", *arguments],
+        cwd=script.parent, env=environment(**changes), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def trials(storage: Path, name: str) -> list[FrozenTrial]:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{storage}").get_trials()
+
+
+def app(folder: Path, code: str, config: str = "") -> Path:
+    """Write an app: a script `theirs.py` whose task function is `main`, and its config."""
+    head = "import hydra\n\n@hydra.main(version_base='1.3', config_path='.', config_name='config')\n"
+    tail = "\n\nif __name__ == '__main__':\n    main()\n"
+    before, _, body = textwrap.dedent(code).partition("def main")
+    (folder / "theirs.py").write_text(f"{before}{head}def main{body}{tail}", encoding="utf-8")
+    (folder / "config.yaml").write_text(textwrap.dedent(config), encoding="utf-8")
+    return folder / "theirs.py"
+
+
+QUADRATIC = """\
+    def main(config):
+        return (config.x - 2) ** 2 + config.y
+    """
+
+
+@pytest.fixture
+def store(location: Location) -> Callable[[Path], None]:
+    """Put an empty MLflow store into a folder: an app would take seconds to make one."""
+
+    def put(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder != location.directory:
+            shutil.copy(location.database, folder)
+
+    return put
+
+
+# The example.
+
+
+def test_example_is_swept_pruned_and_recorded_and_goes_on(tmp_path: Path, store: Callable[[Path], None]) -> None:
+    shutil.copytree(EXAMPLE, tmp_path / "sgd")
+    store(tmp_path / "sgd" / "mlruns")
+    script = tmp_path / "sgd" / "train.py"
+    few = ("hydra.sweeper.n_trials=14", "epochs=10", "hydra.sweeper.devices=cpu")
+    first = run(script, *few)
+    assert first.returncode == 0, first.stderr
+
+    found = trials(tmp_path / "sgd" / "mlruns" / "optuna.db", "sgd")
+    assert [trial.number for trial in found] == list(range(14))
+    pruned = [trial for trial in found if trial.state is TrialState.PRUNED]
+    assert pruned
+    assert all(trial.state in (TrialState.PRUNED, TrialState.COMPLETE) for trial in found)
+    assert max(len(trial.intermediate_values) for trial in pruned) < 10
+
+    client = connect(Location.of({"uri": None, "directory": tmp_path / "sgd" / "mlruns"}), create=False)
+    experiment = client.get_experiment_by_name("sgd")
+    runs = {int(one.data.tags["besom.trial"]): one for one in client.search_runs([experiment.experiment_id])
+            if "besom.trial" in one.data.tags}  # fmt: skip
+    assert sorted(runs) == list(range(14))
+    for trial in found:
+        recorded = runs[trial.number]
+        assert recorded.data.tags["besom.state"] == trial.state.name
+        assert recorded.info.status == ("KILLED" if trial in pruned else "FINISHED")
+        assert recorded.data.params["lr"] == str(trial.params["lr"])
+        assert recorded.data.params["epochs"] == "10"
+        assert Path(recorded.data.tags["besom.output"]).name == str(trial.number)
+        files = {file.path for file in client.list_artifacts(recorded.info.run_id, ".hydra")}
+        assert files == {".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"}
+    best = max((trial for trial in found if trial.value is not None), key=lambda trial: trial.value or 0)
+    steps = [point.step for point in client.get_metric_history(runs[best.number].info.run_id, "value")]
+    assert sorted(set(steps)) == list(range(1, 11))
+    assert runs[best.number].data.metrics["best/value"] == best.value
+
+    again = run(script, *few)
+    assert again.returncode == 0, again.stderr
+    assert len(trials(tmp_path / "sgd" / "mlruns" / "optuna.db", "sgd")) == 14
+
+
+def test_example_is_an_app_by_itself(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE, tmp_path / "sgd")
+    done = subprocess.run(
+        [sys.executable, "train.py", "epochs=2"], cwd=tmp_path / "sgd", capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("accuracy 0.")
+    assert not (tmp_path / "sgd" / "mlruns").exists()
+
+
+# Configs made for hydra-optuna-sweeper.
+
+
+def test_config_of_hydra_optuna_sweeper_works_but_for_its_name(tmp_path: Path) -> None:
+    config = """\
+    defaults:
+      - _self_
+      - override hydra/sweeper: besom
+      - override hydra/sweeper/sampler: tpe
+
+    hydra:
+      sweeper:
+        sampler:
+          seed: 123
+        direction: minimize
+        study_name: sphere
+        storage: sqlite:///theirs.db
+        n_trials: 5
+        n_jobs: 1
+        max_failure_rate: 0.0
+        params:
+          x: range(-5, 5, step=0.5)
+          y: choice(0, 5, 10)
+
+    x: 1
+    y: 1
+    """
+    done = run(app(tmp_path, QUADRATIC, config), "y=0,1")
+    assert done.returncode == 0, done.stderr
+    found = trials(tmp_path / "theirs.db", "sphere")
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 5
+    for trial in found:
+        assert trial.value == (trial.params["x"] - 2) ** 2 + trial.params["y"]
+        assert trial.params["y"] in (0, 1)
+        assert trial.params["x"] < 5
+
+
+def test_several_directions_take_several_values(tmp_path: Path) -> None:
+    code = """\
+    def main(config):
+        return config.x, -config.x
+    """
+    done = run(
+        app(tmp_path, code, "x: 1\n"), "hydra/sweeper=besom", "x=interval(0,1)", "hydra.sweeper.n_trials=3",
+        "hydra.sweeper.direction=[minimize,maximize]", "hydra.sweeper.study_name=two",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for trial in trials(tmp_path / "mlruns" / "optuna.db", "two"):
+        assert trial.values == [trial.params["x"], -trial.params["x"]]
+
+
+def test_study_has_the_name_of_the_job_unless_it_is_given_one(tmp_path: Path) -> None:
+    script = app(tmp_path, QUADRATIC, "x: 1\ny: 1\n")
+    run(script, "hydra/sweeper=besom", "x=0,1", "hydra.sweeper.n_trials=2")
+    assert len(trials(tmp_path / "mlruns" / "optuna.db", "theirs")) == 2
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
+
+
+def test_comma_list_without_a_sampler_is_a_choice_that_tpe_makes(tmp_path: Path) -> None:
+    script = app(tmp_path, QUADRATIC, "x: 1\ny: 1\n")
+    done = run(script, "hydra/sweeper=besom", "x=0,1", "hydra.sweeper.n_trials=4")
+    assert done.returncode == 0, done.stderr
+    found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 4  # more than there are points
+
+
+def test_key_that_was_removed_is_refused_with_what_took_its_place(tmp_path: Path) -> None:
+    config = """\
+    defaults:
+      - override hydra/sweeper: besom
+    hydra:
+      sweeper:
+        search_space:
+          x:
+            type: float
+            low: 0
+            high: 1
+    x: 1
+    y: 1
+    """
+    done = run(app(tmp_path, QUADRATIC, config))
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert (
+        "hydra.sweeper.search_space: is no more; write its parameters as lines of hydra.sweeper.params" in done.stderr
+    )
+
+
+# What an app may look like.
+
+
+def test_script_may_instantiate_what_it_defines_itself(tmp_path: Path) -> None:
+    code = """\
+    from dataclasses import dataclass
+    from hydra.core.config_store import ConfigStore
+    from hydra.utils import instantiate
+
+    class Model:
+        def __init__(self, width):
+            self.width = width
+
+    def main(config):
+        return instantiate(config.model).width
+    """
+    config = "model:\n  _target_: __main__.Model\n  width: 1\n"
+    done = run(app(tmp_path, code, config), "hydra/sweeper=besom", "model.width=range(1,4)", "hydra.sweeper.n_trials=2")
+    assert done.returncode == 0, done.stderr
+    found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
+    assert [trial.value for trial in found] == [trial.params["model.width"] for trial in found]
+
+
+def test_app_may_prune_itself_with_optunas_exception(tmp_path: Path) -> None:
+    code = """\
+    import optuna
+
+    def main(config):
+        if config.x:
+            raise optuna.TrialPruned
+        return 1.0
+    """
+    done = run(
+        app(tmp_path, code, "x: 0\n"), "hydra/sweeper=besom", "hydra/sweeper/sampler=grid", "x=0,1",
+        "hydra.sweeper.devices=cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
+    assert [trial.state for trial in found] == [TrialState.COMPLETE, TrialState.PRUNED]
+
+
+def test_one_job_is_recorded_too(tmp_path: Path, store: Callable[[Path], None]) -> None:
+    store(tmp_path / "mlruns")
+    code = """\
+    import besom
+
+    def main(config):
+        besom.report({"loss": 0.5}, step=3)
+        return "whatever it likes"
+    """
+    done = run(app(tmp_path, code, "x: 1\n"), "hydra/sweeper=besom", "x=7", "hydra.sweeper.tracking=true")
+    assert done.returncode == 0, done.stderr
+    client = connect(Location.of({"uri": None, "directory": tmp_path / "mlruns"}), create=False)
+    (recorded,) = client.search_runs([client.get_experiment_by_name("theirs").experiment_id])
+    assert recorded.info.status == "FINISHED"
+    assert recorded.data.params == {"x": "7"}
+    assert [point.step for point in client.get_metric_history(recorded.info.run_id, "loss")] == [3]
+    assert not (tmp_path / "mlruns" / "optuna.db").exists()
+
+
+def test_stopped_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
+    code = """\
+    import time
+    import besom
+
+    def main(config):
+        for step in range(1000):
+            besom.report(config.x, step=step)
+            time.sleep(0.01)
+            if step == 50 and (config.short or config.x < 2):
+                return config.x
+        return config.x
+    """
+    script = app(tmp_path, code, "x: 1\nshort: false\n")
+    sweep = ["hydra/sweeper=besom", "hydra/sweeper/sampler=grid", "x=0,1,2,3", "hydra.sweeper.n_jobs=1"]
+    with subprocess.Popen(
+        [sys.executable, script, "--multirun", *sweep], cwd=tmp_path, env=environment(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("trial    1"):
+                process.send_signal(signal.SIGINT)  # while the third, which is long, runs
+                break
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    again = run(script, *sweep, "short=true")
+    assert again.returncode == 0, again.stderr
+    found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
+    assert [(trial.number, trial.state, trial.value) for trial in found] == [
+        (number, TrialState.COMPLETE, float(number)) for number in range(4)
+    ]
+
+
+# What goes wrong.
+
+
+FAILING = """\
+    def main(config):
+        if config.x >= 0:
+            raise RuntimeError("no luck")
+        return 0.0
+    """
+
+
+def test_sweep_that_fails_ends_in_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    done = run(app(tmp_path, FAILING, "x: 1\n"), "hydra/sweeper=besom", "x=interval(0,1)", "hydra.sweeper.n_trials=2")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "RuntimeError: no luck" in line
+
+
+def test_full_error_shows_everything(tmp_path: Path) -> None:
+    script = app(tmp_path, FAILING, "x: 1\n")
+    done = run(script, "hydra/sweeper=besom", "x=interval(0,1)", "hydra.sweeper.n_trials=1", HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "SweepFailed: " in done.stderr
+
+
+def test_one_job_that_fails_shows_its_traceback(tmp_path: Path) -> None:
+    done = run(app(tmp_path, FAILING, "x: 1\n"), "hydra/sweeper=besom")
+    assert done.returncode == 2
+    assert "in main" in done.stderr
+    assert done.stderr.splitlines()[-1] == "RuntimeError: no luck"
+
+
+def test_override_that_fits_no_key_is_told_before_anything_runs(tmp_path: Path) -> None:
+    done = run(app(tmp_path, QUADRATIC, "x: 1\ny: 1\n"), "hydra/sweeper=besom", "z=interval(0,1)")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "there is no key z" in line
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("hydra.sweeper.tracking=http://localhost", "'http://localhost' is none of true, null and"),
+        ("hydra.sweeper.tracking={url: here}", "there is no key url; did you mean uri?"),
+    ],
+)
+def test_tracking_that_cannot_be_read_is_refused(tmp_path: Path, given: str, said: str) -> None:
+    done = run(app(tmp_path, QUADRATIC, "x: 1\ny: 1\n"), "hydra/sweeper=besom", "x=0,1", given)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"config.yaml: hydra.sweeper.tracking: {said}" in line
+
+
+def test_runs_go_where_tracking_says(tmp_path: Path, store: Callable[[Path], None]) -> None:
+    store(tmp_path / "elsewhere")
+    code = """\
+    import enum
+
+    def main(config):
+        return 1.0
+    """
+    done = run(
+        app(tmp_path, code, "x: 1\nmodel: resnet\nsecret: ${oc.env:THEIR_SECRET}\n"), "hydra/sweeper=besom", "x=0,1",
+        "hydra.sweeper.n_trials=2", "hydra.sweeper.tracking={directory: elsewhere, experiment: mine}",
+        THEIR_SECRET="hush",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    client = connect(Location.of({"uri": None, "directory": tmp_path / "elsewhere"}), create=False)
+    runs = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
+    told = [one.data.params for one in runs if "besom.trial" in one.data.tags]
+    assert {one["model"] for one in told} == {"resnet"}
+    assert {one["secret"] for one in told} == {"${oc.env:THEIR_SECRET}"}
+    assert len(trials(tmp_path / "elsewhere" / "optuna.db", "theirs")) == 2
+
+
+def test_other_code_gets_an_exception_of_hydras(
+    hydra_restore_singletons: None, hydra_sweep_runner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def task(config: DictConfig) -> Any:
+        return "high"
+
+    monkeypatch.chdir(tmp_path)
+    sweep = hydra_sweep_runner(
+        calling_file=None, calling_module="hydra.test_utils.a_module", task_function=task,
+        config_path="configs", config_name="compose", temp_dir=tmp_path / "sweep",
+        overrides=["hydra/sweeper=besom", "+a=0,1", "hydra.sweeper.n_trials=1", "hydra.sweeper.n_jobs=1"],
+    )  # fmt: skip
+    with pytest.raises(HydraException, match=r"returned 'high' \(str\); return a number"):
+        sweep.__enter__()
+
+
+def test_job_that_failed_raises_where_its_value_is_read(
+    hydra_restore_singletons: None, hydra_sweep_runner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def task(config: DictConfig) -> Any:
+        return 1.0 / config.a
+
+    monkeypatch.chdir(tmp_path)
+    sweep = hydra_sweep_runner(
+        calling_file=None, calling_module="hydra.test_utils.a_module", task_function=task,
+        config_path="configs", config_name="compose", temp_dir=tmp_path / "sweep",
+        overrides=["hydra/sweeper=besom", "hydra/sweeper/sampler=grid", "+a=0,2", "hydra.sweeper.n_jobs=1"],
+    )  # fmt: skip
+    with sweep:
+        (failed,), (complete,) = sweep.returns
+        assert complete.return_value == 0.5
+        assert failed.overrides == ["+a=0"]
+        with pytest.raises(Exception, match="ZeroDivisionError"):
+            _ = failed.return_value
+        saved = OmegaConf.load(tmp_path / "sweep" / "multirun.yaml")
+        assert saved.hydra.overrides.task == ["+a=0,2"]

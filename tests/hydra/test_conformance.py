@@ -1,0 +1,59 @@
+"""Hydra's own conformance suites against `hydra/sweeper: besom`, as they come in Hydra's wheel."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+from hydra.core.plugins import Plugins
+from hydra.test_utils.launcher_common_tests import (
+    BatchedSweeperTestSuite,
+    IntegrationTestSuite,
+    LauncherTestSuite,
+)
+
+from hydra_plugins.besom_sweeper.besom_sweeper import BesomSweeper
+
+Plugins.instance()  # before the first fixture copies the singletons
+
+BESOM = [
+    "hydra/sweeper=besom",
+    "hydra/sweeper/sampler=grid",  # the order of Hydra's own sweeper
+    "hydra.sweeper.n_jobs=2",
+    "hydra.sweeper.devices=cpu",
+    "hydra.sweeper.trials_per_device=2",  # two slots on a single core too
+]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not tmp_path, which the suites remove: joblib's processes live on in the folder where they were started.
+    monkeypatch.chdir(tmp_path_factory.mktemp("app"))
+
+
+def test_sweeper_is_discovered_as_a_plugin() -> None:
+    from hydra.plugins.sweeper import Sweeper
+
+    assert "BesomSweeper" in [plugin.__name__ for plugin in Plugins.instance().discover(Sweeper)]
+    assert BesomSweeper.__module__ == "hydra_plugins.besom_sweeper.besom_sweeper"
+
+
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", BESOM)])
+class TestLauncherSuite(LauncherTestSuite):
+    """Jobs, their folders and their returns; our workers stand in for the basic launcher."""
+
+
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", BESOM)])
+class TestBatches(BatchedSweeperTestSuite):
+    """Six jobs, two at a time."""
+
+
+@pytest.mark.parametrize(("task_launcher_cfg", "extra_flags"), [({}, ["-m", *BESOM])])
+class TestIntegration(IntegrationTestSuite):
+    """Apps as processes of their own."""
+
+
+@pytest.mark.skipif(find_spec("hydra_plugins.hydra_joblib_launcher") is None, reason="needs hydra-joblib-launcher")
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("joblib", [*BESOM, "hydra.launcher.n_jobs=2"])])
+class TestThroughJoblib(LauncherTestSuite):
+    """The same jobs, run by another launcher."""
