@@ -1,0 +1,110 @@
+"""What a trial costs the parent: ask, compose, dispatch and tell, with 1,000 trials done; and 10,000 trials in a row.
+
+    python bench/parent.py [DONE] [ROW]
+
+The workers answer at once and train nothing, over real pipes; the study is the sweep of digits (TPE, conditional
+parameters) on SQLite. Prints the processor time of the parent's main thread a trial, and, over ROW trials with a random
+sampler, the memory along the way. What the recorder costs, in its own thread, is measured by bench/recording.py.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from besom.objectives import Objective
+from besom.paths import conf_dir, search_path, sweeps_dir
+from besom.schema import register_schemas
+from besom.sweep.boards import Board
+from besom.sweep.compose import Composer
+from besom.sweep.jobs import TrainingJobs
+from besom.sweep.loop import SweepLoop
+from besom.sweep.space import SpaceParser
+from besom.sweep.spec import SweepSpec
+from besom.sweep.study import open_study
+from besom.tracking.nothing import NoRecorder
+from besom.workers.messages import Assignment, Message
+from besom.workers.pool import WorkerPool
+from besom.workers.tasks import Training
+from tests.fakes import FakeLauncher, completed, cpu_slots, started
+
+MEASURED = 30
+
+
+def answer(assignment: Assignment) -> Iterator[Message]:
+    """A trial that trains nothing."""
+    config = assignment.config
+    yield started(assignment.trial)
+    yield completed(assignment.trial, config["optimizer"]["lr"] * (1 + (config["model"].get("depth") or 0)))
+
+
+class Meter(Board):
+    """Notes the main thread's processor time, and the memory, as trials end."""
+
+    def __init__(self) -> None:
+        self.cpu_s: list[float] = []
+        self.mib: list[float] = []
+
+    def finished(self, *_: object, **__: object) -> None:
+        """A trial is over."""
+        self.cpu_s.append(time.thread_time())
+        self.mib.append(resident_mib())
+
+
+def resident_mib() -> float:
+    """The memory that this process has now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def sweep(folder: Path, trials: int, sampler: dict[str, str]) -> Meter:
+    """Run a sweep of digits up to so many trials."""
+    register_schemas()
+    with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(sweeps_dir())):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("digits", ["trainer=cpu"], run_mode=RunMode.MULTIRUN)
+    keys = OmegaConf.to_container(config.hydra.sweeper)
+    space, line = SpaceParser(loader, source="digits.yaml").space(keys["params"], keys["when"])
+    spec = SweepSpec(
+        study_name="bench", objectives=(Objective(name="val/acc", direction="maximize"),), source="digits.yaml",
+        n_trials=trials, sampler=sampler,
+    )  # fmt: skip
+    meter = Meter()
+    pool = WorkerPool(cpu_slots(2), Training(), logs=folder / "logs", launcher=FakeLauncher(answer))
+    with open_study(spec, space, folder) as book, pool, NoRecorder() as recorder:
+        jobs = TrainingJobs(Composer(loader, config, line), study_name="bench", tags={})
+        SweepLoop(
+            spec=spec, book=book, jobs=jobs, pool=pool, recorder=recorder, board=meter, scratch=folder / "scratch"
+        ).run()
+    return meter
+
+
+def main(done: int, row: int) -> None:
+    """Measure and print."""
+    random = {"_target_": "optuna.samplers.RandomSampler"}
+    with tempfile.TemporaryDirectory() as folder:
+        sweep(Path(folder), done, random)
+        times = sweep(Path(folder), done + MEASURED, {}).cpu_s
+    print(f"with {done} trials done: {_per_trial_ms(times):.0f} ms of the parent's time a trial (TPE; limit 150)")
+    with tempfile.TemporaryDirectory() as folder:
+        meter = sweep(Path(folder), row, random)
+    fifths = [f"{meter.mib[min(row * fifth // 5, row - 1)]:.0f}" for fifth in range(6)]
+    print(f"{row} trials in a row: {', '.join(fifths)} MiB at every fifth; {_per_trial_ms(meter.cpu_s):.0f} ms a trial")
+
+
+def _per_trial_ms(times_s: list[float]) -> float:
+    # The mean: two trials that end together share what comes before them.
+    return 1000 * (times_s[-1] - times_s[0]) / (len(times_s) - 1)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:])) if len(sys.argv) == 3 else main(1000, 10_000)
