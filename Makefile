@@ -62,7 +62,7 @@ check: $(STAMP) ## lint, check the format, check the types
 	@.venv/bin/mypy
 
 bench: $(STAMP) ## measure Besom beside its peers; needs MNIST in BESOM_DATA_DIR or data/
-	@for file in bench/*.py; do echo "$$file"; .venv/bin/python "$$file" || exit 1; done
+	@for file in bench/*.py; do echo "$$file"; PYTHONPATH=. .venv/bin/python "$$file" || exit 1; done
 
 build: $(STAMP) ## build the wheel into dist/
 	@.venv/bin/python -m build --wheel --no-isolation
