@@ -355,6 +355,15 @@ def test_bash_completes(completed: dict[str, list[str]], line: str) -> None:
     assert completed[line] == COMPLETIONS[line]
 
 
+def test_a_module_in_the_current_folder_is_found(tmp_path: Path) -> None:
+    (tmp_path / "my_spaces.py").write_text("def configure(config, trial):\n    trial.suggest_int('seed', 1, 3)\n")
+    command = "besom sweep digits --dry-run hydra.sweeper.custom_search_space=my_spaces.configure"
+    done = run_bash(tmp_path, command)
+    assert done.returncode == 0, done.stderr
+    assert "  seed=" in done.stdout
+    assert "[HYDRA]" not in done.stdout
+
+
 def run_bash(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a bash of its own that has a `besom` on its path."""
     (folder / "bin").mkdir()

@@ -27,6 +27,8 @@ CRASHED, USAGE, INTERRUPTED = 1, 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `besom` and return its exit code."""
+    if argv is None:  # the console script, unlike `python -m` and so the workers, does not find a module beside it
+        sys.path.append(str(Path.cwd()))
     try:
         try:
             code = _dispatch(list(sys.argv[1:] if argv is None else argv))

@@ -40,13 +40,14 @@ class Objective:
 def read_objectives(config: Mapping[str, Any]) -> tuple[Objective, ...]:
     """Read `objective` and `direction`: a name and a direction, or a list of each.
 
-    Raises ConfigError when they do not go together.
+    One direction for several objectives is that of the metrics; costs are minimized. Raises ConfigError when they
+    do not go together.
     """
     names, directions = _listed(config["objective"]), _listed(config["direction"])
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"objective: {config['objective']} must name one metric, or several different ones")
-    if len(directions) == 1:
-        directions *= len(names)
+    if len(directions) == 1 < len(names):
+        directions = ["minimize" if name in COSTS else directions[0] for name in names]
     if len(directions) != len(names):
         raise ConfigError(
             f"direction: {len(directions)} directions for {len(names)} objectives; name one for each of {names}"

@@ -181,7 +181,7 @@ def table(cards: Sequence[StudyCard], *, now: datetime) -> Table:
     """The list as a person reads it."""
     found = Table(box=None)
     for heading in ("study", "state", "trials", "best", "last activity"):
-        found.add_column(heading, no_wrap=heading in ("study", "trials"))
+        found.add_column(heading, no_wrap=heading in ("study", "state", "trials"))
     for card in cards:
         style = {Stage.RUNNING: "cyan", Stage.COMPLETE: "green", Stage.INTERRUPTED: "yellow"}.get(card.stage, "dim")
         state = f"{card.stage} (pid {card.pid})" if card.pid else str(card.stage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,19 @@ def test_next_steps_and_places_name_commands_that_exist(monkeypatch: pytest.Monk
     assert [line.split("   ")[0].strip() for line in console.file.getvalue().splitlines()] == [
         "study", "log", "", "besom ui", f"besom reproduce {RUN_IDS[0]}", "besom best own",
     ]  # fmt: skip
+
+
+def test_the_best_run_of_another_app_is_not_to_be_reproduced() -> None:
+    best = replace(summary([trial(0.5)]).rows[0], family="unknown")
+    console = Console(file=io.StringIO(), width=80)
+    next_steps(console, best, study="own")
+    assert isinstance(console.file, io.StringIO)
+    assert "reproduce" not in console.file.getvalue()
+
+
+def test_a_heading_is_not_broken_at_the_width_of_its_table() -> None:
+    long = replace(summary([trial(0.5)]), study="a study of a long name that is wider than its own small table")
+    assert "leaders of a study of a long name that is wider than its own small table, 1 complete" in shown(long)
 
 
 def test_places_are_told_as_they_are_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,10 @@ def fixed_too(config, trial):
     assert trial.user_attrs["flag"] == "false"
     trial.suggest_categorical("flag", [True, False])
 
+def by_key(config, trial):
+    trial.suggest_float("+decay", 0, trial.params["rate"])
+    assert set(trial.params) == {"name", "rate", "+decay"}
+
 def broken(config, trial):
     raise KeyError("no such thing\\nat all")
 """
@@ -65,6 +69,18 @@ def test_a_trial_that_is_taken_up_again_gets_the_same_answers(read: Any):
     assert [space.sample(again.ask()) for _ in range(5)] == before
 
 
+def test_a_function_finds_what_was_chosen_by_its_config_key(small_app: App, read: Any):
+    parser = SpaceParser(small_app[0], source="digits.yaml")
+    when = {"name=a": {"rate": "interval(0, 0.1)"}, "name=b": {"rate": "interval(0.5, 1)"}}
+    space, _ = parser.space({"name": "choice(a, b)"}, when, custom="my_spaces.by_key", config=OmegaConf.create({}))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = [space.sample(study.ask()) for _ in range(20)]
+    assert {params["name"] for params in seen} == {"a", "b"}
+    for trial, params in zip(study.trials, seen, strict=True):
+        assert set(params) == {"name", "rate", "+decay"}
+        assert params["+decay"] == trial.params["+decay"] <= params["rate"]
+
+
 def test_what_a_function_asks_for_reaches_the_config(read: Any, small_app: App):
     space, line = read("my_spaces.configure")
     params = {"rate": 0.5, "+z": 0.25, "name": "b", "+depth": 2}
@@ -102,9 +118,12 @@ def test_a_study_with_another_function_is_another_study(read: Any):
         ("optuna.version.__version__", "cannot be imported"),
     ],
 )
-def test_a_function_that_is_not_there_is_refused_in_one_line(read: Any, name: str, told: str):
+def test_a_function_that_is_not_there_is_refused_in_one_line(
+    read: Any, caplog: pytest.LogCaptureFixture, name: str, told: str
+):
     with pytest.raises(ConfigError, match=told) as refused:
         read(name)
+    assert not caplog.records  # Hydra's own words for it
     assert str(refused.value).startswith("digits.yaml: hydra.sweeper.custom_search_space: ")
     assert "\n" not in str(refused.value)
 

@@ -25,7 +25,7 @@ from besom.objectives import Objective
 from besom.sweep.compose import Composer
 from besom.sweep.constraints import parse_constraints
 from besom.sweep.jobs import TrainingJobs
-from besom.sweep.loop import SweepLoop
+from besom.sweep.loop import UNWRITTEN, SweepLoop
 from besom.sweep.recovery import adopt_recorded
 from besom.sweep.space import SpaceParser
 from besom.sweep.study import StudyBook, finished_trials, open_study
@@ -66,17 +66,19 @@ class Sweep:
     params: dict[str, str]
     tracked: bool = True
     slots: list[Slot] | None = None
+    recorder: Recorder | None = None
 
     def run(
-        self, play: Play, *, slots: int = 2, ready: bool = True, board: ListeningBoard | None = None, **spec: Any
-    ) -> ListeningBoard:
+        self, play: Play, *, slots: int = 2, ready: bool = True, board: ListeningBoard | None = None,
+        unwritten: int = UNWRITTEN, **spec: Any,
+    ) -> ListeningBoard:  # fmt: skip
         self.launcher = FakeLauncher(play, ready=ready)
         self.board = board or ListeningBoard()
         wanted = self.make_spec(**spec)
         space, fixed = SpaceParser(self.app[0], source="digits.yaml").space(self.params, {})
         composer = Composer(*self.app, fixed=fixed)
         directory = self.location.directory
-        recorder = Recorder(self.location, "digits") if self.tracked else NoRecorder()
+        recorder = self.recorder or (Recorder(self.location, "digits") if self.tracked else NoRecorder())
         pool = WorkerPool(
             self.slots or cpu_slots(slots), Training(), logs=directory / "logs", launcher=self.launcher,
             max_trials=wanted.max_trials_per_worker,
@@ -95,6 +97,7 @@ class Sweep:
                 board=self.board,
                 scratch=directory / "scratch",
                 constraints=parse_constraints(wanted.constraints, "digits.yaml"),
+                unwritten=unwritten,
             )
             self.loop.run()
         return self.board
@@ -243,6 +246,58 @@ def test_more_failures_than_may_be_end_the_sweep(sweep: Sweep):
     assert "3 of 8 trials failed" in str(sweep.loop.gave_up)
 
 
+def test_a_sweep_that_gives_up_again_tells_of_the_failures_since_it_was_taken_up(sweep: Sweep):
+    for _ in range(2):
+        sweep.run(failing, slots=1, n_trials=8, max_failure_rate=0.25)
+        assert "3 of 8 trials failed, 3 of them by" in str(sweep.loop.gave_up)
+    assert sweep.states() == ["FAIL"] * 6
+
+
+class Slow(NoRecorder):
+    """It writes one trial between two looks, unless it is waited for."""
+
+    waited_for = False
+
+    def flush(self) -> None:
+        self.waited_for = True
+
+    def ended(self) -> list[int]:
+        if self.waited_for:
+            return super().ended()
+        return [] if self._ended.empty() else [self._ended.get_nowait()]
+
+
+def test_trials_wait_for_a_recorder_that_does_not_keep_up(sweep: Sweep):
+    written: list[int] = []
+    most = 0
+
+    class Counting(Slow):
+        def ended(self) -> list[int]:
+            nonlocal most
+            most = max(most, len(sweep.board.states) - len(written))
+            found = super().ended()
+            written.extend(found)
+            return found
+
+    sweep.recorder = Counting()
+    sweep.run(finishing, slots=4, n_trials=24, unwritten=3)
+    assert sweep.states() == ["COMPLETE"] * 24
+    assert most <= 3 + 4
+
+
+def test_a_recorder_that_fails_while_trials_wait_for_it_ends_the_sweep(sweep: Sweep):
+    class Failing(NoRecorder):
+        def ended(self) -> list[int]:
+            if len(sweep.board.states) >= 2:
+                self._error = StoreError("the disk is full")
+                self._raise()
+            return []
+
+    sweep.recorder = Failing()
+    with pytest.raises(StoreError, match="the disk is full"):
+        sweep.run(finishing, slots=2, unwritten=2)
+
+
 def test_no_trial_starts_after_the_time_is_up(sweep: Sweep):
     board = sweep.run(finishing, timeout_s=1e-9)
     assert board.starts == []
@@ -375,6 +430,30 @@ def test_two_ctrl_cs_before_the_loop_could_look_end_the_process(sweep: Sweep):
     assert TrialState.RUNNING not in [trial.state for trial in sweep.study.trials]
 
 
+@pytest.mark.parametrize("tracked", [True, False])
+def test_what_was_over_before_the_process_was_ended_stays_over(sweep: Sweep, tracked: bool):
+    class Leaving(ListeningBoard):
+        def finished(self, *how: Any, **more: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    sweep.tracked = tracked
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(finishing, slots=1, board=Leaving())
+    assert sweep.states() == ["COMPLETE"]
+    assert [run.info.status for run in sweep.all_runs()] == ["FINISHED"] * tracked
+
+
+def test_a_ctrl_c_that_finds_nothing_left_to_do_interrupts_nothing(sweep: Sweep):
+    class Late(ListeningBoard):
+        def finished(self, trial: int, *how: Any, **more: Any) -> None:
+            if trial == 1:
+                signal.raise_signal(signal.SIGINT)
+
+    sweep.run(finishing, slots=1, n_trials=2, board=Late())
+    assert sweep.states() == ["COMPLETE"] * 2
+
+
 MEDIAN = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1}
 
 
@@ -421,6 +500,67 @@ def test_without_a_pruner_nothing_is_pruned_and_an_app_may_still_prune_by_itself
     assert sweep.states() == ["COMPLETE", "PRUNED", "COMPLETE"]
 
 
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_trial_that_is_pruned_before_it_has_begun_has_a_run_all_the_same(sweep: Sweep, tracked: bool):
+    def thinks_better_of_it(assignment: Assignment) -> Iterator[Message]:
+        yield pruned(assignment.trial)
+
+    sweep.tracked = tracked
+    sweep.run(by_trial({1: thinks_better_of_it}), slots=1, n_trials=3)
+    assert sweep.states() == ["COMPLETE", "PRUNED", "COMPLETE"]
+    if tracked:
+        run = sweep.runs()[1]
+        assert (run.info.status, run.data.tags["besom.state"]) == ("KILLED", "PRUNED")
+
+
+def test_a_pruned_trial_that_does_not_stop_in_time_is_pruned_and_its_slot_gets_a_new_worker(sweep: Sweep):
+    deaf = threading.Event()
+
+    def hanging(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield reported(assignment.trial, 1, val_acc=0.01)
+        deaf.set()
+        threading.Event().wait(PATIENCE_S)
+
+    class Late(ListeningBoard):
+        def reported(self, trial: int, epoch: int, value: float | None) -> None:
+            if trial == 1:
+                assert deaf.wait(PATIENCE_S)
+
+    board = sweep.run(
+        by_trial({1: hanging}, otherwise=worse_and_worse),
+        slots=1, n_trials=2, pruner=MEDIAN, trial_timeout_s=0.5, board=Late(),
+    )  # fmt: skip
+    assert sweep.states() == ["COMPLETE", "PRUNED"]
+    assert board.states[1] is State.PRUNED
+    assert len(sweep.launcher.launched) == 2
+
+
+def test_a_trial_that_was_pruned_when_the_user_stops_at_once_is_pruned(sweep: Sweep):
+    deaf = threading.Event()
+
+    def hanging(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield reported(assignment.trial, 1, val_acc=0.01)
+        deaf.set()
+        threading.Event().wait(PATIENCE_S)
+
+    @dataclass
+    class Late(Impatient):
+        def reported(self, trial: int, epoch: int, value: float | None) -> None:
+            if trial == 1:
+                assert deaf.wait(PATIENCE_S)
+                self.press()
+
+    with pytest.raises(Interrupted):
+        sweep.run(
+            by_trial({1: hanging}, otherwise=worse_and_worse), slots=1, n_trials=3, pruner=MEDIAN, board=Late(times=2)
+        )
+    assert sweep.states() == ["COMPLETE", "PRUNED"]
+    run = sweep.runs()[1]
+    assert (run.info.status, run.data.tags["besom.state"]) == ("KILLED", "PRUNED")
+
+
 def test_a_trial_that_failed_is_tried_again_with_the_same_parameters(sweep: Sweep):
     seen: list[float] = []
 
@@ -449,6 +589,38 @@ def test_retries_end_and_a_mistake_of_the_config_is_not_tried_again(sweep: Sweep
     board = sweep.run(by_trial({1: mistaken}, otherwise=failing), slots=1, n_trials=2, retries=1)
     assert sweep.states() == ["FAIL", "FAIL"]
     assert board.attempts == [(0, 0), (0, 1), (1, 0)]
+
+
+def test_a_trial_that_needs_its_device_alone_keeps_it_and_all_its_retries(sweep: Sweep):
+    fates = iter(["memory", "code", "code"])
+    running: set[int] = set()
+
+    class Watching(ListeningBoard):
+        def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
+            assert not attempt or not running
+            running.add(trial)
+            super().started(trial, slot, attempt)
+
+        def retrying(self, trial: int, reason: str) -> None:
+            running.discard(trial)
+
+        def finished(self, trial: int, *how: Any, **more: Any) -> None:
+            running.discard(trial)
+            super().finished(trial, *how, **more)
+
+    def unlucky(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        fate = next(fates, None)
+        yield completed(assignment.trial, 0.5) if fate is None else failed(assignment.trial, fate, blame=Blame(fate))
+
+    def slow(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        time.sleep(0.02)
+        yield completed(assignment.trial, 0.5)
+
+    board = sweep.run(by_trial({0: unlucky}, otherwise=slow), n_trials=6, retries=2, board=Watching())
+    assert sweep.states() == ["COMPLETE"] * 6
+    assert [attempt for trial, attempt in board.attempts if trial == 0] == [0, 1, 2, 3]
 
 
 def test_a_trial_that_ran_out_of_memory_is_tried_again_alone_on_its_device(sweep: Sweep):

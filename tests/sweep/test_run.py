@@ -282,3 +282,15 @@ def test_the_best_of_another_study_is_tried_first(command: Command):
     assert command.study("second").trials[0].params == command.study("first").best_params
     with pytest.raises(ConfigError, match=r"own\.yaml: hydra\.sweeper\.enqueue_from: there is no study 'frist'.*first"):
         command(finishing, "hydra.sweeper.study_name=third", "hydra.sweeper.enqueue_from=frist")
+
+
+def test_what_is_as_good_as_the_best_and_has_nothing_of_this_space_is_not_tried(command: Command):
+    storage = f"sqlite:///{command.location.directory}/optuna.db"
+    other = optuna.create_study(study_name="other", storage=storage, direction="maximize")
+    rate = optuna.distributions.FloatDistribution(1e-3, 1e-1, log=True)
+    for name, value in (("momentum", 0.9), ("optimizer.lr", 0.02)):
+        distribution = rate if name == "optimizer.lr" else optuna.distributions.FloatDistribution(0, 1)
+        other.add_trial(optuna.create_trial(value=1.0, params={name: value}, distributions={name: distribution}))
+    command(finishing, "hydra.sweeper.n_trials=1", "hydra.sweeper.enqueue_from=other")
+    (trial,) = command.study("own").trials
+    assert trial.params["optimizer.lr"] == 0.02

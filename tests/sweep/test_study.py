@@ -242,6 +242,37 @@ def test_a_second_parent_is_refused_with_the_process_id_of_the_first(
         pass
 
 
+def test_a_second_parent_is_refused_wherever_it_keeps_its_own_files(
+    make_spec: MakeSpec, space: SearchSpace, tmp_path: Path
+):
+    for first in (make_spec(), make_spec(storage=f"sqlite:///{tmp_path}/a/mine.db")):
+        database = first.storage or f"sqlite:///{tmp_path}/a/optuna.db"
+        (tmp_path / "a").mkdir(exist_ok=True)
+        with (
+            open_study(first, space, tmp_path / "a"),
+            pytest.raises(StoreError, match=f"is being swept by process {os.getpid()}"),
+            open_study(make_spec(storage=database), space, tmp_path / "b"),
+        ):
+            pass
+    with (  # studies of one name in two databases are two
+        open_study(make_spec(storage=f"sqlite:///{tmp_path}/a/mine.db"), space, tmp_path / "a"),
+        open_study(make_spec(storage=f"sqlite:///{tmp_path}/a/yours.db"), space, tmp_path / "b"),
+    ):
+        pass
+
+
+def test_a_study_that_another_program_began_with_another_direction_is_refused(
+    make_spec: MakeSpec, space: SearchSpace, tmp_path: Path
+):
+    optuna.create_study(study_name="digits", storage=f"sqlite:///{tmp_path}/optuna.db", direction="minimize")
+    with (
+        pytest.raises(ConfigError, match=r"another objective \(it was minimize, it is maximize\)"),
+        open_study(make_spec(), space, tmp_path),
+    ):
+        pass
+    assert "besom.space" not in stored(tmp_path).user_attrs
+
+
 RACER = """
 import sys
 from pathlib import Path

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -315,6 +317,36 @@ def test_an_error_of_the_store_is_raised_once_and_later_work_is_still_tried(
             recorder.finish(trial, Status.KILLED)
         runs = [client.get_run(recorder.run_id(trial)) for trial in range(3)]
     assert [(run.info.status, run.data.metrics) for run in runs] == [("KILLED", {"val/loss": 1.0})] * 3
+
+
+def test_what_is_submitted_by_the_call_that_hears_of_an_error_is_tried_as_well(
+    location: Location, client: MlflowClient, card: Callable[..., RunCard]
+):
+    written = threading.Event()
+    with Recorder(location, "digits") as recorder:
+        recorder.start(0, card(name="a"), ABOUT)
+        run_id = recorder.run_id(0)
+        refuse_params(location)
+        recorder.start(1, card(name="b"), ABOUT)
+        recorder._jobs.put(written.set)
+        assert written.wait(20)
+        with pytest.raises(StoreError, match="disk is full"):
+            recorder.finish(0, Status.KILLED)
+    assert client.get_run(run_id).info.status == "KILLED"
+
+
+def test_who_waits_for_trials_to_end_hears_of_an_error(location: Location, card: Callable[..., RunCard]):
+    def wait_for(recorder: Recorder) -> None:
+        for _ in range(2_000):
+            assert recorder.ended() == []
+            time.sleep(0.01)
+
+    with Recorder(location, "digits") as recorder:
+        recorder.flush()
+        refuse_params(location)
+        recorder.start(0, card(), ABOUT)
+        with pytest.raises(StoreError, match="disk is full"):
+            wait_for(recorder)
 
 
 def test_an_error_that_nobody_asked_for_is_raised_on_exit(location: Location, card: Callable[..., RunCard]):

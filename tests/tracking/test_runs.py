@@ -90,7 +90,7 @@ def test_a_run_that_besom_did_not_record_is_refused(location: Location, record: 
 
 def test_a_run_whose_config_was_never_composed_is_refused(location: Location, record: Record):
     run_id = record(composed=False)
-    with pytest.raises(RunNotFound, match=r"never had a config: .* see its tag besom\.reason"):
+    with pytest.raises(RunNotFound, match=r"never had a config of Besom's: .* see its tag besom\.reason"):
         Runs(location).run(run_id)
 
 

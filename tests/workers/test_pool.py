@@ -103,6 +103,28 @@ def test_a_worker_that_is_killed_before_it_is_ready_gets_a_successor_with_its_bu
     assert healthy.launched == [slot]
 
 
+def test_the_successor_of_a_worker_that_was_never_ready_hears_what_was_told_to_stop(tmp_path: Path):
+    def endless(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        for epoch in range(100):
+            yield reported(assignment.trial, epoch, val_acc=0.5)
+            time.sleep(0.01)
+        yield completed(assignment.trial, 0.5)
+
+    stillborn, healthy = FakeLauncher(endless, ready=False), FakeLauncher(endless)
+
+    def launcher(slot: Slot, log: Path) -> tuple[Process, Connection]:
+        return (healthy if stillborn.launched else stillborn)(slot, log)
+
+    (slot,) = slots = cpu_slots(1)
+    with WorkerPool(slots, Training(), logs=tmp_path, launcher=launcher) as pool:
+        pool.submit(slot, bundle(1))
+        pool.stop(slot, 1, at_once=False)
+        end = listen(pool, until=finished(1))[-1]
+    assert isinstance(end, Finished)
+    assert end.state is State.PRUNED
+
+
 def test_workers_that_die_before_they_are_ready_are_not_started_for_ever(tmp_path: Path):
     launcher = FakeLauncher(talking, ready=False)
     with (

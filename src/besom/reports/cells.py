@@ -13,7 +13,7 @@ def short(value: Any) -> str:
 
 def number(value: float) -> str:
     """A metric's value: four decimals where they tell something, else four digits; a count as a count."""
-    if 100 <= abs(value) < 1e15 and value == int(value):
+    if 10 <= abs(value) < 1e15 and value == int(value):
         return f"{value:.0f}"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
 

@@ -27,12 +27,13 @@ def render(summary: Summary, console: Console) -> RenderableType:
     if summary.rows:
         leaders = _leaders(summary, spread=True)
         fits = Measurement.get(console, console.options.update(max_width=1000), leaders).maximum <= console.width
-        parts += [leaders if fits else _leaders(summary, spread=False), Text()]
+        parts += [_heading(_title(summary)), leaders if fits else _leaders(summary, spread=False), Text()]
     families = summary.best_by_family()
     if len(families) > 1 and len(summary.objectives) == 1:
-        parts += [_families(summary.objectives[0].name, families), Text()]
+        parts += [_heading("best of each model"), _families(summary.objectives[0].name, families), Text()]
     if summary.importances:
-        parts += [*_importances(summary), Text()]
+        named = " and ".join(objective.name for objective in summary.objectives)
+        parts += [_heading(f"what {named} depended on"), _importances(summary), Text()]
     if summary.pruned.count:
         parts += [Text(str(summary.pruned), style="yellow"), Text()]
     for group in summary.failures:
@@ -56,6 +57,11 @@ def render_short(summary: Summary) -> RenderableType:
     return Text(f"{', '.join(counts)}{best}")
 
 
+def _heading(text: str) -> Text:
+    """A line above a table; a table's own title is broken at the table's width."""
+    return Text(text, style="table.title")
+
+
 def _title(summary: Summary) -> str:
     complete = f"{len(summary.rows)} complete{_infeasible(summary)}"
     if len(summary.objectives) > 1:
@@ -74,16 +80,18 @@ def _leaders(summary: Summary, *, spread: bool) -> Table:
     rows = [row for row in summary.rows if row.trial in summary.front] if several else list(summary.rows)
     shown = (rows or list(summary.rows))[: 2 * SHOWN if several else SHOWN]
     keys = list(dict.fromkeys(key for row in shown for key in row.params if key != "model"))
-    table = Table(title=_title(summary), title_justify="left", box=None)
+    table = Table(box=None)
     for name in ("trial", *(objective.name for objective in summary.objectives)):
         table.add_column(name, justify="right", no_wrap=True)
     has_models = any(row.family not in UNKNOWN for row in shown)
     if has_models:
         table.add_column("model", no_wrap=True)
     for heading in headings(keys) if spread else ["params"]:
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")  # a value that was cut is worth nothing
     table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("run", no_wrap=True)
+    has_runs = any(row.run_id for row in shown)
+    if has_runs:
+        table.add_column("run", no_wrap=True)
     if not all(row.feasible for row in shown):
         table.add_column("", no_wrap=True)
     for row in shown:
@@ -92,14 +100,14 @@ def _leaders(summary: Summary, *, spread: bool) -> Table:
             cells = [in_short({key: row.params[key] for key in keys if key in row.params})]
         table.add_row(
             str(row.trial), *map(number, row.values), *[row.family] * has_models, *cells,
-            f"{row.duration_s:.1f} s", row.run_id[:8], *([] if row.feasible else ["infeasible"]),
+            f"{row.duration_s:.1f} s", *[row.run_id[:8]] * has_runs, *([] if row.feasible else ["infeasible"]),
             style="bold" if row is summary.best else "" if row.feasible else "dim",
         )  # fmt: skip
     return table
 
 
 def _families(objective: str, families: Sequence[Row]) -> Table:
-    table = Table(title="best of each model", title_justify="left", box=None)
+    table = Table(box=None)
     table.add_column("")
     for row in families:
         table.add_column(row.family)
@@ -111,16 +119,15 @@ def _families(objective: str, families: Sequence[Row]) -> Table:
     return table
 
 
-def _importances(summary: Summary) -> list[RenderableType]:
-    named = " and ".join(objective.name for objective in summary.objectives)
+def _importances(summary: Summary) -> Table:
     shown = [(key, share) for key, share in summary.importances.items() if share >= 0.005][:_IMPORTANT]
-    table = Table(title=f"what {named} depended on", title_justify="left", box=None, show_header=False)
+    table = Table(box=None, show_header=False)
     table.add_column("", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)
     for key, share in shown:
         table.add_row(key, Text(bar(share / max(shown[0][1], 1e-9), _BAR), style="cyan"), f"{100 * share:.0f} %")
-    return [table]
+    return table
 
 
 def bar(share: float, width: int) -> str:
@@ -143,7 +150,7 @@ def next_steps(console: Console, best: Row, *, study: str | None = None) -> None
     ui = "make ui" if by_make else "besom ui"
     again = f"make reproduce RUN={best.run_id}" if by_make else f"besom reproduce {best.run_id}"
     steps = [(ui, "browse, compare the runs")] if best.run_id else []
-    steps += [(again, "train the best once more")] if best.run_id else []
+    steps += [(again, "train the best once more")] if best.run_id and best.family not in UNKNOWN else []
     if study is not None and not by_make:
         steps.append((f"besom best {study}", "its config, to keep"))
     width = max((len(command) for command, _ in steps), default=0)

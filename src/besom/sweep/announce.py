@@ -31,9 +31,7 @@ def announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Seque
     goal = ", ".join(map(str, spec.objectives))
     console.print(f"study [bold]{spec.study_name}[/]: {goal}; {todo}", highlight=False)
     console.print(f"devices: {devices}", highlight=False, markup=False)
-    console.print(
-        f"search space: {', '.join(space.keys) or 'nothing to choose'}", highlight=False, markup=False, soft_wrap=True
-    )
+    console.print(f"search space: {', '.join(space.keys) or 'a function'}", highlight=False, markup=False)
 
 
 def warn_of_changes(console: Console, shared: Mapping[str, Any], book: StudyBook) -> None:
@@ -80,7 +78,8 @@ def tell_end(
         )
     if not spec.quiet:
         storage = mask(str(spec.storage or storage_url(location.directory)))
-        places(console, {"study": storage, "runs": mask(location.uri), "log": str(logs / "sweep.log")})
+        runs = {"runs": mask(location.uri)} if best.run_id else {}
+        places(console, {"study": storage, **runs, "log": str(logs / "sweep.log")})
         next_steps(console, best, study=spec.study_name)
         console.print(f"study {spec.study_name}", highlight=False)
     console.print(f"best run {best.run_id or 'none (tracking=none)'}", highlight=False)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from besom.sweep.study import Asked
 from besom.tracking.recorder import RunCard
+from besom.trial import family
 from besom.workers.devices import Slot
 
 
@@ -40,9 +44,38 @@ class Attempt:
         """The trial's number in its study."""
         return self.asked.number
 
+    @property
+    def retries(self) -> int:
+        """How often it was tried again for an error; once more for want of memory does not count."""
+        return self.number - self.alone
+
+    @property
+    def last_epoch(self) -> int | None:
+        """The epoch with which it is complete, where that is known: from there on nothing is left to save."""
+        trainer = self.card.config.get("trainer") if self.card else None
+        return trainer.get("max_epochs") if isinstance(trainer, Mapping) else None
+
+    @property
+    def has_everybodys_data(self) -> bool:
+        """Whether the data are the same for every trial, so that what is wrong with them would fail all the others."""
+        groups = {re.split(r"[.@]", key.lstrip("+"))[0] for key in self.asked.params}
+        return not groups & {"data", "experiment"}
+
+    def is_overdue(self, limit_s: float, *, ready: bool) -> bool:
+        """Whether it takes longer than it may, from the moment on when its worker is `ready`."""
+        if self.began_s is None and ready:
+            self.began_s = time.monotonic()
+        return self.began_s is not None and time.monotonic() - self.began_s > limit_s
+
+    def about(self, duration_s: float | None, **more: Any) -> dict[str, Any]:
+        """What the report tells of its trial, if it ends with this attempt."""
+        config = self.card.config if self.card else {}
+        about = {"family": family(config), "duration_s": duration_s, "epochs": self.epoch, **more}
+        return about | ({"attempts": self.number + 1} if self.number else {})
+
     def again(self, *, alone: bool = False) -> Attempt:
-        """The next attempt at the same parameters."""
-        return Attempt(asked=self.asked, number=self.number + 1, alone=alone, slot=self.slot)
+        """The next attempt at the same parameters; one that had to be alone stays so."""
+        return Attempt(asked=self.asked, number=self.number + 1, alone=alone or self.alone, slot=self.slot)
 
     def may_take(self, slot: Slot, running: Iterable[Attempt]) -> bool:
         """Whether it may start in an idle slot, beside what is running."""

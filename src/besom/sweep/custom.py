@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from logging import getLogger
 from typing import Any
 
 from hydra.utils import get_method
@@ -34,7 +36,8 @@ class CustomSpace:
         Raises ConfigError when there is no such function.
         """
         try:
-            function = get_method(name)
+            with _one_line():
+                function = get_method(name)
         except Exception as error:  # whatever importing the user's module raises
             reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
             raise ConfigError(
@@ -43,8 +46,8 @@ class CustomSpace:
             ) from error
         return cls(name=name, function=function, config=config, source=source, fixed=fixed)
 
-    def suggest(self, trial: Trial) -> None:
-        """Let the function suggest what it likes.
+    def suggest(self, trial: Trial, keys: Mapping[str, str]) -> None:
+        """Let the function suggest what it likes; `keys` has the config key of each parameter chosen so far, by name.
 
         Raises ConfigError when it raises, or suggests what is fixed.
         """
@@ -52,7 +55,7 @@ class CustomSpace:
             trial.set_user_attr(key, value)
         where = f"{self.source}: hydra.sweeper.custom_search_space: {self.name}"
         try:
-            self.function(self.config, trial)
+            self.function(self.config, _ByKey(trial, keys))
         except Exception as error:
             told = (str(error).strip() or "no message").splitlines()[0]
             raise ConfigError(f"{where}: raised {type(error).__name__}: {told}; mend the function") from error
@@ -64,3 +67,31 @@ class CustomSpace:
     def chosen(self, trial: Trial, known: set[str]) -> dict[str, Any]:
         """Return what the function suggested: every parameter of the trial whose name is not among those known."""
         return {name: value for name, value in trial.params.items() if name not in known}
+
+
+class _ByKey(Trial):
+    """The same trial, whose `params` go by config key.
+
+    Where a key stands under several conditions, Optuna has a parameter for each: `optimizer.lr (optimizer=sgd)`.
+    """
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, trial: Trial, keys: Mapping[str, str]) -> None:
+        self.__dict__ = trial.__dict__
+        self._keys = keys
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {self._keys.get(name, name): value for name, value in super().params.items()}
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Keep Hydra from printing what it raises as well."""
+    log = getLogger("hydra.utils")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before

@@ -15,10 +15,16 @@ from besom.sweep.spec import SweepSpec, storage_url
 def known_good(spec: SweepSpec, space: SearchSpace, directory: Path) -> list[Params]:
     """The parameters of `enqueue`, then the best ones of the study that `enqueue_from` names.
 
-    Of another study's parameters those count that are in this search space. Raises ConfigError when the storage has
-    no such study, or none of its trials is complete.
+    Of another study's parameters those count that are in this search space. Raises ConfigError when parameters of
+    the file cannot be chosen, when the storage has no such study, or none of its trials is complete.
     """
-    return [*map(dict, spec.enqueue), *_best_of_another(spec, space, directory)]
+    known = [dict(params) for params in spec.enqueue]
+    for index, params in enumerate(known):
+        try:
+            space.to_stored(params)
+        except ConfigError as error:
+            raise ConfigError(f"{spec.source}: hydra.sweeper.enqueue[{index}]: {error}") from error
+    return [*known, *_best_of_another(spec, space, directory)]
 
 
 def _best_of_another(spec: SweepSpec, space: SearchSpace, directory: Path) -> list[Params]:
@@ -35,9 +41,9 @@ def _best_of_another(spec: SweepSpec, space: SearchSpace, directory: Path) -> li
         if spec.enqueue_from not in names:
             raise ConfigError(f"{where}: there is no study '{spec.enqueue_from}'; {one_of(spec.enqueue_from, names)}")
         other = optuna.load_study(study_name=spec.enqueue_from, storage=storage)
-        found = [space.from_stored(trial.params) for trial in other.best_trials]
+        found = [params for trial in other.best_trials if (params := space.from_stored(trial.params))]
     finally:
         storage.remove_session()
-    if not any(found):
+    if not found:
         raise ConfigError(f"{where}: study '{spec.enqueue_from}' has no complete trial with parameters of this space")
     return found

@@ -55,8 +55,9 @@ class SearchSpace:
             if parameter.active(params):
                 params[parameter.key] = parameter.suggest(trial)
         if self.custom is not None:
-            self.custom.suggest(trial)
-            params |= self.custom.chosen(trial, {parameter.name for parameter in self.parameters})
+            keys = {parameter.name: parameter.key for parameter in self.parameters}
+            self.custom.suggest(trial, keys)
+            params |= self.custom.chosen(trial, set(keys))
         return params
 
     def size(self) -> int | None:

@@ -17,9 +17,10 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from besom.errors import ConfigError, StoreError
-from besom.locks import Held, locked
+from besom.errors import ConfigError
+from besom.locks import locked
 from besom.reports.pareto import Front
+from besom.sweep.alone import held_alone
 from besom.sweep.grid import Grid
 from besom.sweep.ledger import Ledger, forget_attempt, open_storage
 from besom.sweep.samplers import build_pruner, build_sampler
@@ -210,8 +211,8 @@ def open_study(spec: SweepSpec, space: SearchSpace, directory: Path) -> Iterator
     storage = spec.storage or storage_url(directory)
     url = storage if isinstance(storage, str) else str(storage.get("_target_"))
     directions = [StudyDirection[objective.direction.upper()] for objective in spec.objectives]
-    with _alone(spec, directory):
-        with locked(directory / "locks" / "creating-optuna", wait=True):  # two at once would tear it
+    with held_alone(spec, directory) as locks:
+        with locked(locks / "creating-optuna", wait=True):  # two at once would tear it
             ledger = Ledger(open_storage(storage), url, spec.study_name, directions)
         try:
             _check_same(ledger, spec, space)
@@ -249,17 +250,24 @@ def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 def _check_same(ledger: Ledger, spec: SweepSpec, space: SearchSpace) -> None:
     now = {_SPACE: space.signature(), _OBJECTIVE: ", ".join(map(str, spec.objectives))}
+    directions = [one.name.lower() for one in ledger.study.directions]
+    wanted = [one.direction for one in spec.objectives]
+    if _OBJECTIVE not in ledger.study.user_attrs and directions != wanted:  # another program made it
+        raise _refused(spec, "objective", _difference(", ".join(directions), ", ".join(wanted)))
     for key, value in now.items():
         before = ledger.study.user_attrs.get(key)
-        if before is None:
-            ledger.set_user_attr(key, value)
+        if before is None or (key == _SPACE and before != value and not ledger.study.get_trials(deepcopy=False)):
+            ledger.set_user_attr(key, value)  # a study that never asked a trial is bound to nothing
         elif before != json.loads(json.dumps(value)):
             what = "search space" if key == _SPACE else "objective"
-            raise ConfigError(
-                f"{spec.source}: study '{spec.study_name}' was started with another {what} "
-                f"({_difference(before, value)}); "
-                "choose another hydra.sweeper.study_name, or undo the change"
-            )
+            raise _refused(spec, what, _difference(before, value))
+
+
+def _refused(spec: SweepSpec, what: str, difference: str) -> ConfigError:
+    return ConfigError(
+        f"{spec.source}: study '{spec.study_name}' was started with another {what} ({difference}); "
+        "choose another hydra.sweeper.study_name, or undo the change"
+    )
 
 
 def _difference(before: Any, now: Any) -> str:
@@ -267,14 +275,3 @@ def _difference(before: Any, now: Any) -> str:
         return f"it was {before}, it is {now}"
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return "; ".join(f"{key}: was {before.get(key, 'not there')}, is {now.get(key, 'not there')}" for key in changed)
-
-
-@contextmanager
-def _alone(spec: SweepSpec, directory: Path) -> Iterator[None]:
-    try:
-        with locked(directory / "locks" / f"{spec.folder}.lock", wait=False):
-            yield
-    except Held as error:
-        raise StoreError(
-            f"study '{spec.study_name}' is being swept by process {error.pid}; wait for it, or stop it first"
-        ) from error

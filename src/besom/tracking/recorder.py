@@ -79,8 +79,8 @@ class _Open:
 class Recorder:
     """One thread that owns the MLflow client; every method returns at once and its work happens in order.
 
-    What fails there first is raised, once, as StoreError by the next call or on exit. What is submitted after that
-    is still tried, since runs should be closed where they can be, but not told of.
+    What fails there first is raised, once, as StoreError by the next call or on exit. What is submitted from then on,
+    by that call too, is still tried, since runs should be closed where they can be, but not told of.
     """
 
     def __init__(self, location: Location, experiment: str, *, flush_every_s: float = FLUSH_EVERY_S) -> None:
@@ -171,6 +171,7 @@ class Recorder:
 
     def ended(self) -> list[int]:
         """Return the trials that are over and whose last run is written, each once."""
+        self._raise()
         found = []
         with contextlib.suppress(queue.Empty):
             while True:
@@ -218,8 +219,8 @@ class Recorder:
     # The thread.
 
     def _submit(self, job: Callable[[], None]) -> None:
+        self._jobs.put(job)  # before an earlier error is told of: who gets it does not ask again
         self._raise()
-        self._jobs.put(job)
 
     def _raise(self) -> None:
         if self._error is not None:

@@ -98,7 +98,8 @@ class Runs:
         config = yaml.safe_load(text)
         if not isinstance(config, dict) or "model" not in config:
             raise RunNotFound(
-                f"run '{run_id}' never had a config: it failed while it was composed; see its tag besom.reason"
+                f"run '{run_id}' never had a config of Besom's: it is another Hydra app's, or failed while it was "
+                "composed; see its tag besom.reason"
             )
         return config
 

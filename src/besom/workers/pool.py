@@ -74,6 +74,7 @@ class _Worker:
     ready: bool = False
     bundle: Bundle | None = None
     pending: set[int] = field(default_factory=set)
+    stops: list[Stop] = field(default_factory=list)  # of the bundle's trials
     served: int = 0
 
     def send(self, message: Task | Bundle | Stop) -> None:
@@ -186,14 +187,15 @@ class WorkerPool:
         if self._max_trials is not None and worker.served >= self._max_trials:
             worker.end()
             worker = self._start(slot)
-        worker.bundle, worker.pending = bundle, set(bundle.trials)
+        worker.bundle, worker.pending, worker.stops = bundle, set(bundle.trials), []
         worker.served += len(bundle.trials)
         worker.send(bundle)
 
     def stop(self, slot: Slot, trial: int, *, at_once: bool) -> None:
         """Tell a slot's worker to end a trial early, before its next step or after its epoch."""
         if slot in self._workers:  # else it died just now
-            self._workers[slot].send(Stop(trial=trial, at_once=at_once))
+            self._workers[slot].stops.append(Stop(trial=trial, at_once=at_once))
+            self._workers[slot].send(self._workers[slot].stops[-1])
 
     def replace(self, slot: Slot) -> None:
         """End a slot's worker, whatever it trains, and start another one."""
@@ -235,6 +237,8 @@ class WorkerPool:
             self._start(worker.slot)  # somebody killed it, and its trials have not begun
             if worker.bundle is not None:
                 self.submit(worker.slot, worker.bundle)
+            for stop in worker.stops:
+                self.stop(worker.slot, stop.trial, at_once=stop.at_once)
             return
         yield Died(
             trials=tuple(sorted(worker.pending)),

@@ -6,9 +6,11 @@ end of the pipe closes with it, whatever ended the parent.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -140,6 +142,9 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
+_NO_MEMORY = re.compile(r"(CUDA|HIP|backend|CUDA error:|HIP error:) out of memory|_STATUS_ALLOC_FAILED")
+
+
 def _blame(error: Exception) -> Blame:
     # Hydra's instantiate wraps what a constructor raises: look through to the causes.
     for cause in _chain(error):
@@ -148,7 +153,7 @@ def _blame(error: Exception) -> Blame:
         if isinstance(cause, BesomError):
             return Blame.USER
         # torch.OutOfMemoryError, or what the libraries under it raise.
-        if type(cause).__name__ == "OutOfMemoryError" or "CUDA out of memory" in str(cause):
+        if type(cause).__name__ == "OutOfMemoryError" or _NO_MEMORY.search(str(cause)):
             return Blame.MEMORY
     return Blame.CODE
 
@@ -167,7 +172,8 @@ def _clean() -> None:
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        with contextlib.suppress(RuntimeError):  # after some errors the device answers no more; the worker is replaced
+            torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

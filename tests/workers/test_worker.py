@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from besom.conversation import Conversation, Outcome
+from besom.workers.messages import Assignment, Blame, State
+from besom.workers.worker import Parent, Trial, finish
+
+
+def raising(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Blame:
+    """What a trial that raises this is put down to, on a device that answers no more."""
+
+    def answers_no_more() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    cuda = SimpleNamespace(is_available=lambda: True, empty_cache=answers_no_more)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))  # type: ignore[arg-type]
+
+    def run(assignment: Assignment, conversation: Conversation) -> Outcome:
+        raise error
+
+    nobody: Parent = None  # type: ignore[assignment]
+    end = finish(run, Assignment(trial=1, directory=Path()), Trial(1, nobody))
+    assert end.state is State.FAIL
+    assert end.failure is not None
+    return end.failure.blame
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA out of memory. Tried to allocate 20.00 GiB",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "MPS backend out of memory (MPS allocated: 9.05 GB)",
+    ],
+)
+def test_too_little_memory_of_a_device_is_known_by_its_libraries_words(message: str, monkeypatch: pytest.MonkeyPatch):
+    assert raising(RuntimeError(message), monkeypatch) is Blame.MEMORY
+
+
+def test_any_other_error_is_the_codes(monkeypatch: pytest.MonkeyPatch):
+    assert raising(RuntimeError("the queue ran out of memory slots"), monkeypatch) is Blame.CODE
