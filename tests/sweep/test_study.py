@@ -219,13 +219,25 @@ def test_a_study_of_another_space_or_objective_is_refused_with_the_difference(
     params: dict[str, str],
     told: str,
 ):
-    with open_study(make_spec(), space, tmp_path):
-        pass
+    with open_study(make_spec(), space, tmp_path) as book:
+        book.ask()
     other, _ = SpaceParser(small_app[0], source="digits.yaml").space({**PARAMS, **params}, WHEN)
     with pytest.raises(ConfigError, match=told) as refused, open_study(make_spec(**changes), other, tmp_path):
         pass
     assert "\n" not in str(refused.value)
     with open_study(make_spec(), space, tmp_path):
+        pass
+
+
+def test_a_study_that_never_asked_a_trial_takes_another_space(
+    make_spec: MakeSpec, space: SearchSpace, small_app: App, tmp_path: Path
+):
+    with open_study(make_spec(), space, tmp_path):
+        pass
+    other, _ = SpaceParser(small_app[0], source="digits.yaml").space({"rate": "interval(1, 2)"}, {})
+    with open_study(make_spec(), other, tmp_path) as book:
+        assert book.ask().params.keys() == {"rate"}
+    with pytest.raises(ConfigError, match="another search space"), open_study(make_spec(), space, tmp_path):
         pass
 
 
