@@ -1,80 +1,132 @@
-"""How busy four slots are kept: trials of log-normal duration, started one by one and in blocking batches.
+"""How busy four slots are kept: trials of log-normal duration, started one by one, and in blocking batches.
 
-    python bench/utilisation.py [TRIALS]
+    PYTHONPATH=. python bench/utilisation.py [TRIALS]
 
-The trials only wait, in real worker processes, so that four slots need no four cores. The ideal is the sum of the
-durations over four slots. Prints the time from the first trial's start to the last one's end, over the ideal: of a
-sweep, and of the same trials in batches of four, each as long as its longest: what a sweeper does that launches
-batches.
+The trials of the sweep of digits, asked, composed, recorded and told as usual, in real worker processes that only wait,
+so that four slots need no four cores. The ideal is the sum of the durations over four slots. Prints the time from the
+first trial's start to the last one's end over the ideal, for a sweep and for the same trials in batches of four.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-import hydra
 import numpy as np
-from omegaconf import DictConfig
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
-SLOTS, MEDIAN_S, SIGMA = 4, 0.8, 0.8
+from besom.conversation import Conversation, Outcome
+from besom.objectives import Objective
+from besom.paths import conf_dir, search_path, sweeps_dir
+from besom.schema import register_schemas
+from besom.sweep.boards import Board
+from besom.sweep.compose import Composer
+from besom.sweep.jobs import TrainingJobs
+from besom.sweep.loop import SweepLoop
+from besom.sweep.space import SpaceParser
+from besom.sweep.spec import SweepSpec
+from besom.sweep.study import open_study
+from besom.tracking.recorder import Recorder
+from besom.tracking.store import Location
+from besom.workers.devices import Device, Slot
+from besom.workers.messages import Assignment, Ready
+from besom.workers.pool import WorkerPool
+from besom.workers.tasks import Run
 
-CONFIG = """\
-defaults: [_self_, {{override hydra/sweeper: besom}}, {{override hydra/sweeper/sampler: grid}}]
-trial: 0
-trials: {trials}
-folder: {folder}
-hydra:
-  mode: MULTIRUN
-  output_subdir: null
-  job_logging: {{disable_existing_loggers: false, root: null}}
-  sweep: {{dir: {folder}, subdir: .}}
-  sweeper:
-    study_name: utilisation
-    devices: cpu
-    n_trials: null
-    n_jobs: {slots}
-    trials_per_device: {slots}
-    tracking: true
-    quiet: true
-    params: {{trial: "range(0, {trials})"}}
-"""
-
-
-def durations_s(trials: int) -> np.ndarray:
-    """The trials' durations, the same each time."""
-    return np.random.default_rng(0).lognormal(np.log(MEDIAN_S), SIGMA, trials)
+SLOTS, MEDIAN_S, SIGMA = 4, 1.0, 0.8
 
 
-def wait(config: DictConfig) -> float:
-    """A trial: waits, and notes when."""
-    began = time.monotonic()
-    time.sleep(durations_s(config.trials)[config.trial])
-    with (Path(config.folder) / "times").open("a", encoding="utf-8") as file:
-        file.write(f"{began} {time.monotonic()}\n")
-    return float(config.trial)
+@dataclass(frozen=True)
+class Waiting:
+    """A task that waits, and notes from when to when."""
+
+    durations_s: tuple[float, ...]
+    times: Path
+
+    def load(self) -> Run:
+        """Nothing is needed."""
+
+        def run(assignment: Assignment, conversation: Conversation) -> Outcome:
+            began = time.monotonic()
+            conversation.started({})
+            time.sleep(self.durations_s[assignment.trial])
+            with self.times.open("a", encoding="utf-8") as file:
+                file.write(f"{began} {time.monotonic()}\n")
+            return Outcome(values=(float(assignment.trial),))
+
+        return run
+
+
+class Batches:
+    """A pool that shows its slots as idle only when all of them are: what a sweeper does that launches batches."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+
+    def idle(self) -> list[Slot]:
+        """All slots or none."""
+        idle = self._pool.idle()
+        return idle if len(idle) == len(self._pool.slots) else []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._pool, name)
+
+
+def total_s(task: Waiting, *, batches: bool) -> float:
+    """Seconds from the first trial's start to the last one's end."""
+    folder = task.times.parent
+    register_schemas()
+    with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(sweeps_dir())):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("digits", ["trainer=cpu"], run_mode=RunMode.MULTIRUN)
+    keys = OmegaConf.to_container(config.hydra.sweeper)
+    space, line = SpaceParser(loader, source="digits.yaml").space(keys["params"], keys["when"])
+    spec = SweepSpec(
+        study_name="bench", objectives=(Objective(name="val/acc", direction="maximize"),), source="digits.yaml",
+        n_trials=len(task.durations_s),
+    )  # fmt: skip
+    slots = [Slot(index=index, devices=(Device(kind="cpu", name="cpu"),)) for index in range(SLOTS)]
+    location = Location.of({"uri": None, "directory": folder})
+    jobs = TrainingJobs(Composer(loader, config, line), study_name="bench", tags={})
+    with (
+        open_study(spec, space, folder) as book,
+        Recorder(location, "bench") as recorder,
+        WorkerPool(slots, task, logs=folder / "logs") as pool,
+    ):
+        recorder.open_study("bench", token="bench", tags={}, note="")
+        _wait_until_ready(pool)
+        SweepLoop(
+            spec=spec, book=book, jobs=jobs, pool=Batches(pool) if batches else pool, recorder=recorder,
+            board=Board(), scratch=folder / "scratch",
+        ).run()  # fmt: skip
+    times = np.loadtxt(task.times)
+    return float(times[:, 1].max() - times[:, 0].min())
+
+
+def _wait_until_ready(pool: WorkerPool) -> None:
+    while not all(pool.is_ready(slot) for slot in pool.slots):
+        for event in pool.events(timeout_s=0.1):
+            assert isinstance(event, Ready)
 
 
 def main(trials: int) -> None:
     """Measure and print."""
-    durations = durations_s(trials)
+    from bench.utilisation import Waiting  # by the name under which a worker finds it
+
+    durations = np.random.default_rng(0).lognormal(np.log(MEDIAN_S), SIGMA, trials)
     ideal = durations.sum() / SLOTS
-    batches = sum(durations[start : start + SLOTS].max() for start in range(0, trials, SLOTS))
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.yaml").write_text(CONFIG.format(folder=folder, trials=trials, slots=SLOTS))
-        os.chdir(folder)
-        sys.argv = sys.argv[:1]
-        hydra.main(version_base="1.3", config_path=folder, config_name="config")(wait)()
-        times = np.loadtxt(Path(folder) / "times")
-        os.chdir("/")
-    total = times[:, 1].max() - times[:, 0].min()
     print(f"{trials} trials of {durations.min():.2f} to {durations.max():.2f} s in {SLOTS} slots: ideal {ideal:.1f} s")
-    print(f"a sweep: {total:.1f} s, {total / ideal:.2f} times the ideal (limit 1.1)")
-    print(f"blocking batches, without any cost of their own: {batches:.1f} s, {batches / ideal:.2f} times the ideal")
+    for name, batches in (("a sweep", False), ("the same in blocking batches", True)):
+        with tempfile.TemporaryDirectory() as folder:
+            took = total_s(Waiting(tuple(map(float, durations)), Path(folder) / "times"), batches=batches)
+        print(f"{name}: {took:.1f} s, {took / ideal:.2f} times the ideal")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 80)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 160)

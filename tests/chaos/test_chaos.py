@@ -115,13 +115,13 @@ def test_whatever_is_killed_and_when_no_trial_is_lost_doubled_or_told_otherwise(
     folder = location.directory.parent
     chance = random.Random(seed)
     seen: set[int] = set()
-    for _ in range(chance.randint(2, 4)):
+    for _ in range(chance.randint(1, 3)):
         parent = forker.start(folder)
-        end = time.monotonic() + chance.uniform(0.2, 4.0)
+        end = time.monotonic() + chance.uniform(0.2, 3.0)
         while time.monotonic() < end and parent.alive:
             workers = parent.workers()
             seen.update(workers)
-            if workers and chance.random() < 0.15:
+            if workers and chance.random() < 0.1:
                 os.kill(chance.choice(workers), signal.SIGKILL)
             time.sleep(0.05)
         seen.update(parent.workers())
