@@ -134,12 +134,12 @@ def test_a_worker_that_dies_ends_the_run(train: Train, play: Play, statuses: lis
 
 
 def test_ctrl_c_leaves_a_run_marked_killed(train: Train):
-    never = threading.Event()
+    never, before = threading.Event(), signal.getsignal(signal.SIGINT)
 
     def endless(assignment: Assignment) -> Iterator[Message]:
         yield started(assignment.trial)
         yield reported(assignment.trial, 0, val_acc=0.5)
-        while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        while signal.getsignal(signal.SIGINT) == before:
             time.sleep(0.01)  # the parent does not listen yet
         os.kill(os.getpid(), signal.SIGINT)
         never.wait(20)

@@ -424,9 +424,10 @@ def test_two_ctrl_cs_before_the_loop_could_look_end_the_process(sweep: Sweep):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         sweep.run(finishing, board=ListeningBoard(on_start=twice))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) == before
     assert TrialState.RUNNING not in [trial.state for trial in sweep.study.trials]
 
 
