@@ -19,9 +19,10 @@ from besom.cli import main
 from besom.errors import RunNotFound
 from besom.reproduce import changes, compare, reproduce
 from besom.single import SingleRun, run_single
-from besom.tracking.recorder import Recorder, RunCard, Status
+from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.runs import RecordedRun
 from besom.tracking.store import Location
+from besom.tracking.study_runs import Status
 from tests.fakes import ABOUT
 
 History = dict[int, dict[str, float]]

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from besom.errors import RunNotFound
 from besom.single import SingleRun, run_single
+from besom.tracking.entries import to_key
 from besom.tracking.provenance import code_tags
-from besom.tracking.recorder import to_key
 from besom.tracking.runs import RecordedRun, Runs
 from besom.tracking.store import Location
 

@@ -22,8 +22,9 @@ from besom.errors import BesomError, Interrupted, TrainingCrashed
 from besom.objectives import Objective, read_objectives
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.provenance import code_tags
-from besom.tracking.recorder import Recorder, RunCard, Status
+from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.store import Location
+from besom.tracking.study_runs import Status
 from besom.trial import best_metrics, family, for_slot, interrupts, tags_of
 from besom.workers.devices import find_slots
 from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, State

@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from besom.tracking.nothing import NoRecorder
-from besom.tracking.recorder import RunCard, Status
+from besom.tracking.recorder import RunCard
+from besom.tracking.study_runs import Status
 
 
 def test_nothing_is_kept_and_the_trials_folder_is_removed(tmp_path: Path):

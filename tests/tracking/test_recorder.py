@@ -16,8 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.config import recordable
 from besom.errors import StoreError
-from besom.tracking.recorder import Recorder, RunCard, Status, to_key
+from besom.tracking.entries import to_key
+from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.store import Location
+from besom.tracking.study_runs import Status
 from tests.fakes import ABOUT
 
 Compose = Callable[..., DictConfig]

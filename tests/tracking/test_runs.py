@@ -10,9 +10,10 @@ from omegaconf import DictConfig
 
 from besom.config import recordable
 from besom.errors import RunNotFound, StoreError
-from besom.tracking.recorder import Recorder, RunCard, Status
+from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.runs import Runs
 from besom.tracking.store import Location
+from besom.tracking.study_runs import Status
 from tests.fakes import ABOUT
 
 Record = Callable[..., str]

@@ -18,10 +18,11 @@ import pytest
 
 from besom.cli import main
 from besom.errors import BesomError, StoreError
-from besom.tracking.recorder import Recorder, RunCard, Status
+from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.runs import Runs
 from besom.tracking.server import landing, run
 from besom.tracking.store import Location
+from besom.tracking.study_runs import Status
 from besom.tracking.views import runs_table, saved_view, view_key
 from tests.running import BESOM, Ui, environment, free_port, running_ui
 

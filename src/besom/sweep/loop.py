@@ -24,7 +24,8 @@ from besom.sweep.constraints import Constraint
 from besom.sweep.jobs import Jobs
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import Ending, StudyBook
-from besom.tracking.recorder import Recorder, Status
+from besom.tracking.recorder import Recorder
+from besom.tracking.study_runs import Status
 from besom.trial import Stop, best_metrics, interrupts, tags_of
 from besom.workers.devices import Slot
 from besom.workers.messages import Blame, Bundle, Failure, Finished, Reported, Started, State

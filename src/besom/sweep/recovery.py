@@ -7,7 +7,9 @@ import json
 from besom.objectives import Objective
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import Ending, StudyBook
-from besom.tracking.recorder import RecordedEnd, Recorder, to_key
+from besom.tracking.entries import to_key
+from besom.tracking.recorder import Recorder
+from besom.tracking.study_runs import RecordedEnd
 from besom.workers.messages import State
 
 

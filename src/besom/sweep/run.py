@@ -30,7 +30,8 @@ from besom.sweep.space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import StudyBook, finished_trials, open_study
 from besom.tracking.provenance import code_tags
-from besom.tracking.recorder import Recorder, Status
+from besom.tracking.recorder import Recorder
+from besom.tracking.study_runs import Status
 from besom.tracking.views import runs_table, saved_view, view_key
 from besom.workers.pool import Launcher, launch
 

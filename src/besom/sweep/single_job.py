@@ -12,7 +12,8 @@ from typing import Any
 from hydra.core.utils import JobReturn
 
 from besom.errors import BesomError, Interrupted, TrialFailed
-from besom.tracking.recorder import Recorder, RunCard, Status
+from besom.tracking.recorder import Recorder, RunCard
+from besom.tracking.study_runs import Status
 from besom.trial import interrupts
 from besom.workers.job_report import unpack_job
 from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, State

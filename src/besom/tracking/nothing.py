@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from besom.tracking.recorder import RecordedEnd, Recorder, RunCard, Status
+from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.store import Location
+from besom.tracking.study_runs import RecordedEnd, Status
 
 
 class NoRecorder(Recorder):

@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
-import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -23,25 +21,17 @@ from typing import TYPE_CHECKING, Any, Self
 from omegaconf import OmegaConf
 
 from besom.config import flatten, mask
+from besom.tracking.entries import dataset, masked, metrics_at, params_of, run_tags, tags_about
 from besom.tracking.figures import Artist
 from besom.tracking.store import Location, connect, experiment_id, translated
+from besom.tracking.study_runs import RecordedEnd, Status, StudyRuns
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Metric
 
 FLUSH_EVERY_S = 5.0
 CONFIG = "config.yaml"
-_MAX_KEY = 250
-_MAX_VALUE = 6000  # MLflow cuts a longer param; the artifact config.yaml has it whole
-
-
-class Status(StrEnum):
-    """MLflow's names for how a run ended."""
-
-    FINISHED = "FINISHED"
-    FAILED = "FAILED"
-    KILLED = "KILLED"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +45,6 @@ class RunCard:
     directory: Path
     attempt: int = 0
     began_s: float = field(default_factory=time.time)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordedEnd:
-    """How a trial's run ended: its tags and its last metrics."""
-
-    run_id: str
-    tags: Mapping[str, str]
-    metrics: Mapping[str, float]
-    duration_s: float
 
 
 @dataclass(eq=False)
@@ -95,7 +75,7 @@ class Recorder:
         self._run_ids: dict[int, str] = {}
         self._first_ids: dict[int, str] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._parent: str | None = None
+        self._study: StudyRuns | None = None
         self._client: MlflowClient
         self._experiment_id: str
         self._artist = Artist()
@@ -122,14 +102,18 @@ class Recorder:
 
         `token` is the study's own, by which its parent run is found again.
         """
-        self._submit(lambda: self._open_study(name, token, tags, note))
+
+        def take_up() -> None:
+            self._study = StudyRuns(self._client, self._experiment_id, name, token=token, tags=tags, note=note)
+
+        self._submit(take_up)
         self.flush()
-        assert self._parent is not None
-        return self._parent
+        assert self._study is not None
+        return self._study.run_id
 
     def close_study(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """End the parent run."""
-        self._submit(lambda: self._close_study(status, metrics, tags))
+        self._submit(lambda: self._of_study().close(status, metrics, tags))
 
     def view(self, key: str, state: Mapping[str, Any]) -> None:
         """Publish a view of the runs table: an experiment tag that the UI opens by its key."""
@@ -181,18 +165,14 @@ class Recorder:
     def ends(self, trials: Sequence[int]) -> dict[int, RecordedEnd]:
         """Return how those of these trials ended whose runs say that they are over."""
         found: dict[int, RecordedEnd] = {}
-        self._submit(lambda: found.update(self._ends(set(trials))))
+        self._submit(lambda: found.update(self._of_study().ends(set(trials))))
         self.flush()
         return found
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return a metric's values by epoch."""
         found: dict[int, float] = {}
-        self._submit(
-            lambda: found.update(
-                (point.step, point.value) for point in self._client.get_metric_history(run_id, to_key(metric))
-            )
-        )
+        self._submit(lambda: found.update(self._of_study().history(run_id, metric)))
         self.flush()
         return found
 
@@ -204,7 +184,7 @@ class Recorder:
     def run_ids(self) -> dict[int, str]:
         """Return the MLflow ids of the study's trials, by number, those of earlier sweeps included."""
         found: dict[int, str] = {}
-        self._submit(lambda: found.update(self._children()))
+        self._submit(lambda: found.update(self._of_study().run_ids()))
         self.flush()
         return found
 
@@ -243,103 +223,39 @@ class Recorder:
         self._experiment_id = experiment_id(self._client, self._location, self._experiment)
         self.cpu_s = -time.thread_time()  # opening the store is not recording a trial
 
-    def _open_study(self, name: str, token: str, tags: Mapping[str, str], note: str) -> None:
-        known = self._client.search_runs([self._experiment_id], f"tags.`besom.token` = '{token}'", max_results=1)
-        if known:
-            self._parent = known[0].info.run_id
-            self._client.update_run(self._parent, status="RUNNING")
-            self._close_orphans()
-        else:
-            run = self._client.create_run(
-                self._experiment_id,
-                run_name=name,
-                tags=_masked({**tags, "besom.token": token, "mlflow.note.content": note}),
-            )
-            self._parent = run.info.run_id
-
-    def _search(self, more: str = "") -> Iterator[Run]:
-        """The runs of the study's trials, the latest first."""
-        page = None
-        while True:
-            runs = self._client.search_runs(
-                [self._experiment_id], f"tags.`mlflow.parentRunId` = '{self._parent}'{more}", page_token=page
-            )
-            yield from runs
-            page = runs.token
-            if not page:
-                return
-
-    def _children(self) -> dict[int, str]:
-        return {int(run.data.tags["besom.trial"]): run.info.run_id for run in reversed(list(self._search()))}
-
-    def _ends(self, trials: set[int]) -> dict[int, RecordedEnd]:
-        if not trials:
-            return {}
-        over = (run for run in self._search() if run.data.tags.get("besom.state") in ("COMPLETE", "PRUNED", "FAIL"))
-        return {
-            int(run.data.tags["besom.trial"]): RecordedEnd(
-                run_id=run.info.run_id,
-                tags=dict(run.data.tags),
-                metrics=dict(run.data.metrics),
-                duration_s=((run.info.end_time or run.info.start_time) - run.info.start_time) / 1000,
-            )
-            for run in over
-            if int(run.data.tags["besom.trial"]) in trials and run.info.status != "RUNNING"
-        }
-
-    def _close_orphans(self) -> None:
-        for run in list(self._search(" AND attributes.status = 'RUNNING'")):
-            self._client.set_tag(run.info.run_id, "besom.state", "INTERRUPTED")
-            self._client.set_tag(run.info.run_id, "besom.reason", "the sweep's process died")
-            self._client.set_terminated(run.info.run_id, Status.KILLED)
-
-    def _close_study(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-        from mlflow.entities import Metric, RunTag
-
-        assert self._parent is not None
-        now = int(time.time() * 1000)
-        self._client.log_batch(
-            self._parent,
-            metrics=[Metric(to_key(name), value, now, 0) for name, value in metrics.items()],
-            tags=[RunTag(name, value) for name, value in _masked(tags).items()],
-        )
-        self._client.set_terminated(self._parent, status)
+    def _of_study(self) -> StudyRuns:
+        assert self._study is not None
+        return self._study
 
     def _start(self, trial: int, card: RunCard, about: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
         run = self._client.create_run(
             self._experiment_id,
             start_time=int(card.began_s * 1000),
             run_name=f"{card.name}-retry-{card.attempt}" if card.attempt else card.name,
-            tags=_masked({**card.tags, **self._lineage(trial, card), **_tags(about)}),
+            tags=masked({**card.tags, **self._lineage(trial, card), **tags_about(about)}),
         )
         run_id = run.info.run_id
         if not card.attempt:
             self._first_ids[trial] = run_id
         self._open[trial] = _Open(card, run_id)
         self._run_ids[trial] = run_id
-        flat = {to_key(name): str(value) for name, value in (*flatten(card.config), *card.params.items())}
-        params = [Param(name, value[:_MAX_VALUE]) for name, value in _masked(flat).items()]
-        self._client.log_batch(run_id, params=params)
+        self._client.log_batch(run_id, params=params_of((*flatten(card.config), *card.params.items())))
         if "digest" in about:
-            self._client.log_inputs(run_id, datasets=[_dataset(about)])
+            self._client.log_inputs(run_id, datasets=[dataset(about)])
         config = card.directory / CONFIG
         config.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(card.config))), encoding="utf-8")
         self._client.log_artifact(run_id, str(config))  # at once: a run that is killed keeps its config
 
     def _lineage(self, trial: int, card: RunCard) -> dict[str, str]:
-        tags = {} if self._parent is None else {"mlflow.parentRunId": self._parent}
+        tags = {} if self._study is None else {"mlflow.parentRunId": self._study.run_id}
         if card.attempt:
             tags |= {"besom.attempt": str(card.attempt), "besom.first_run": self._first_ids[trial]}
         return tags
 
     def _report(self, trial: int, epoch: int, metrics: Mapping[str, float], time_s: float) -> None:
-        from mlflow.entities import Metric
-
         run = self._open[trial]
         run.history.append((epoch, metrics))
-        run.metrics += [Metric(to_key(name), value, int(time_s * 1000), epoch) for name, value in metrics.items()]
+        run.metrics += metrics_at(metrics, step=epoch, time_s=time_s)
         if time.monotonic() - run.flushed > self._flush_every_s:
             self._flush(run)
 
@@ -356,8 +272,6 @@ class Recorder:
         tags: Mapping[str, str],
         traceback: str | None,
     ) -> None:
-        from mlflow.entities import Metric, RunTag
-
         run = self._open.pop(trial)
         directory = run.card.directory
         if "besom.reason" in tags:  # the UI cuts a tag, and shows this whole
@@ -366,45 +280,10 @@ class Recorder:
             (directory / "traceback.txt").write_text(mask(traceback), encoding="utf-8")
         if status is not Status.KILLED:  # who stops a sweep does not want to wait for pictures
             self._artist.draw(run.history, directory)
-        now = int(time.time() * 1000)
         last = run.history[-1][0] if run.history else 0
-        self._client.log_batch(
-            run.run_id,
-            metrics=[*run.metrics, *(Metric(to_key(name), value, now, last) for name, value in metrics.items())],
-            tags=[RunTag(name, value) for name, value in _masked(tags).items()],
-        )
+        once = metrics_at(metrics, step=last, time_s=time.time())
+        self._client.log_batch(run.run_id, metrics=[*run.metrics, *once], tags=run_tags(tags))
         if any(directory.iterdir()):
             self._client.log_artifacts(run.run_id, str(directory))
         self._client.set_terminated(run.run_id, status)
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def to_key(name: str) -> str:
-    """Return a name as MLflow takes it for a param or a metric: `+trainer.limit` loses its plus, `acc@5` is `acc_5`."""
-    return re.sub(r"[^\w/. :-]", "_", name.lstrip("+"))[:_MAX_KEY]
-
-
-def _masked(values: Mapping[str, str]) -> dict[str, str]:
-    return {name: mask(value) for name, value in values.items()}
-
-
-_TOLD = ("device", "threads", "parameters", "output")
-
-
-def _tags(about: Mapping[str, Any]) -> dict[str, str]:
-    built = {f"besom.{name}": str(about[name]) for name in _TOLD if name in about}
-    versions = {f"besom.version.{name}": version for name, version in about.get("versions", {}).items()}
-    return {**built, **versions}
-
-
-def _dataset(about: Mapping[str, Any]) -> Any:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    dataset = Dataset(
-        name=about["data"],
-        digest=about["digest"][:32],  # MLflow's column holds 36 characters
-        source_type="local",
-        source=json.dumps({"besom": about["data"]}),
-        profile=json.dumps(about["sizes"]),
-    )
-    return DatasetInput(dataset=dataset, tags=[InputTag(key="mlflow.data.context", value="training")])

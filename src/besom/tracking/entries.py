@@ -1,0 +1,70 @@
+"""What MLflow is given: names, values, tags and data sets in the form that it takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from besom.config import mask
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Metric, Param, RunTag
+
+_MAX_KEY = 250
+_MAX_VALUE = 6000  # MLflow cuts a longer param; the artifact config.yaml has it whole
+_TOLD = ("device", "threads", "parameters", "output")
+
+
+def to_key(name: str) -> str:
+    """Return a name as MLflow takes it for a param or a metric: `+trainer.limit` loses its plus, `acc@5` is `acc_5`."""
+    return re.sub(r"[^\w/. :-]", "_", name.lstrip("+"))[:_MAX_KEY]
+
+
+def masked(values: Mapping[str, str]) -> dict[str, str]:
+    """Return tags or params without the passwords in them."""
+    return {name: mask(value) for name, value in values.items()}
+
+
+def metrics_at(metrics: Mapping[str, float], *, step: int, time_s: float) -> list[Metric]:
+    """Return metrics of one step, measured at a time in seconds since 1970."""
+    from mlflow.entities import Metric
+
+    return [Metric(to_key(name), value, int(time_s * 1000), step) for name, value in metrics.items()]
+
+
+def params_of(values: Iterable[tuple[str, Any]]) -> list[Param]:
+    """Return params; of several under one name the last one counts."""
+    from mlflow.entities import Param
+
+    flat = {to_key(name): str(value) for name, value in values}
+    return [Param(name, value[:_MAX_VALUE]) for name, value in masked(flat).items()]
+
+
+def run_tags(tags: Mapping[str, str]) -> list[RunTag]:
+    """Return tags."""
+    from mlflow.entities import RunTag
+
+    return [RunTag(name, value) for name, value in masked(tags).items()]
+
+
+def tags_about(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return as tags what a worker said of a trial once it was built."""
+    built = {f"besom.{name}": str(about[name]) for name in _TOLD if name in about}
+    versions = {f"besom.version.{name}": version for name, version in about.get("versions", {}).items()}
+    return {**built, **versions}
+
+
+def dataset(about: Mapping[str, Any]) -> DatasetInput:
+    """Return the data that a worker said a trial was trained on."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    data = Dataset(
+        name=about["data"],
+        digest=about["digest"][:32],  # MLflow's column holds 36 characters
+        source_type="local",
+        source=json.dumps({"besom": about["data"]}),
+        profile=json.dumps(about["sizes"]),
+    )
+    return DatasetInput(dataset=data, tags=[InputTag(key="mlflow.data.context", value="training")])

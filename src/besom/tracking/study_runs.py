@@ -1,0 +1,99 @@
+"""The runs of a study in MLflow: the parent run, and what its trials' runs say of earlier sweeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from besom.tracking.entries import masked, metrics_at, run_tags, to_key
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+class Status(StrEnum):
+    """MLflow's names for how a run ended."""
+
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedEnd:
+    """How a trial's run ended: its tags and its last metrics."""
+
+    run_id: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    duration_s: float
+
+
+class StudyRuns:
+    """A study's parent run, which is made or taken up, and the runs of its trials."""
+
+    def __init__(
+        self, client: MlflowClient, experiment_id: str, name: str, *, token: str, tags: Mapping[str, str], note: str
+    ) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+        known = client.search_runs([experiment_id], f"tags.`besom.token` = '{token}'", max_results=1)
+        if known:
+            self.run_id: str = known[0].info.run_id
+            client.update_run(self.run_id, status="RUNNING")
+            self._close_orphans()
+        else:
+            all_tags = masked({**tags, "besom.token": token, "mlflow.note.content": note})
+            self.run_id = client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id
+
+    def run_ids(self) -> dict[int, str]:
+        """The latest run of each trial, by the trial's number."""
+        return {int(run.data.tags["besom.trial"]): run.info.run_id for run in reversed(list(self._search()))}
+
+    def ends(self, trials: set[int]) -> dict[int, RecordedEnd]:
+        """How those of these trials ended whose runs say that they are over."""
+        if not trials:
+            return {}
+        over = (run for run in self._search() if run.data.tags.get("besom.state") in ("COMPLETE", "PRUNED", "FAIL"))
+        return {
+            int(run.data.tags["besom.trial"]): RecordedEnd(
+                run_id=run.info.run_id,
+                tags=dict(run.data.tags),
+                metrics=dict(run.data.metrics),
+                duration_s=((run.info.end_time or run.info.start_time) - run.info.start_time) / 1000,
+            )
+            for run in over
+            if int(run.data.tags["besom.trial"]) in trials and run.info.status != "RUNNING"
+        }
+
+    def history(self, run_id: str, metric: str) -> dict[int, float]:
+        """A metric's values by epoch."""
+        return {point.step: point.value for point in self._client.get_metric_history(run_id, to_key(metric))}
+
+    def close(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """End the parent run."""
+        points = metrics_at(metrics, step=0, time_s=time.time())
+        self._client.log_batch(self.run_id, metrics=points, tags=run_tags(tags))
+        self._client.set_terminated(self.run_id, status)
+
+    def _search(self, more: str = "") -> Iterator[Run]:
+        """The runs of the study's trials, the latest first."""
+        page = None
+        while True:
+            runs = self._client.search_runs(
+                [self._experiment_id], f"tags.`mlflow.parentRunId` = '{self.run_id}'{more}", page_token=page
+            )
+            yield from runs
+            page = runs.token
+            if not page:
+                return
+
+    def _close_orphans(self) -> None:
+        for run in list(self._search(" AND attributes.status = 'RUNNING'")):
+            self._client.set_tag(run.info.run_id, "besom.state", "INTERRUPTED")
+            self._client.set_tag(run.info.run_id, "besom.reason", "the sweep's process died")
+            self._client.set_terminated(run.info.run_id, Status.KILLED)
