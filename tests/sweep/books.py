@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
+from sqlalchemy import event
 
 from besom.sweep.ledger import Ledger, open_storage
 from besom.sweep.space import Params, SearchSpace
@@ -36,26 +37,15 @@ class Killed(BaseException):
     """The process died there."""
 
 
-WRITES = (
-    "create_new_study", "create_new_trial", "set_trial_param", "set_trial_state_values", "set_trial_user_attr",
-    "set_trial_system_attr", "set_trial_intermediate_value", "set_study_user_attr", "set_study_system_attr",
-)  # fmt: skip
-
-
-def mortal(storage: BaseStorage, writes: int) -> BaseStorage:
+def mortal(storage: RDBStorage, writes: int) -> RDBStorage:
     """The storage of a process that dies after so many writes."""
     left = iter(range(writes))
 
-    def dying(write: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if next(left, None) is None:
-                raise Killed
-            return write(*args, **kwargs)
+    def dying(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(("INSERT", "UPDATE", "DELETE")) and next(left, None) is None:
+            raise Killed
 
-        return call
-
-    for name in WRITES:
-        setattr(storage, name, dying(getattr(storage, name)))
+    event.listen(storage.engine, "before_cursor_execute", dying)
     return storage
 
 
@@ -72,6 +62,7 @@ class Folder:
     def book(self, *, writes: int | None = None, patience_s: float = 10) -> Iterator[StudyBook]:
         """A process's book; nothing is released when the process dies."""
         storage = open_storage(self.url, patience_s=patience_s)
+        assert isinstance(storage, RDBStorage)
         if writes is not None:
             storage = mortal(storage, writes)
         directions = [StudyDirection[one.direction.upper()] for one in self.spec.objectives]
@@ -80,7 +71,7 @@ class Folder:
             yield StudyBook(ledger, self.spec, self.space)
         finally:
             storage.remove_session()
-            storage.engine.dispose()  # type: ignore[attr-defined]
+            storage.engine.dispose()
 
     @property
     def study(self) -> optuna.Study:

@@ -64,10 +64,24 @@ def test_a_trial_is_in_the_storage_with_its_parameters_as_soon_as_it_is_asked(fo
 NAMES = ["tpe", "random", "cmaes", "nsgaii", "qmc", "tpe with hyperband"]
 
 
+Histories = dict[str, list[dict[str, Any]]]
+
+
 @pytest.fixture(scope="module")
-def uninterrupted() -> dict[str, list[dict[str, Any]]]:
-    """What each sweep comes to when nobody stops it."""
+def histories() -> Histories:
+    """What each sweep comes to when nobody stops it, once it was needed."""
     return {}
+
+
+def uninterrupted(histories: Histories, folder: Callable[..., Folder], name: str) -> list[dict[str, Any]]:
+    if "cmaes" in name:
+        pytest.importorskip("cmaes")
+    if name not in histories:
+        swept = folder(**spec_of(name))
+        with swept.book() as book:
+            one_slot(swept, book)
+        histories[name] = history(swept.study)
+    return histories[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,40 +89,28 @@ def uninterrupted() -> dict[str, list[dict[str, Any]]]:
 @given(deaths=st.lists(st.integers(0, 60), min_size=1, max_size=3), late=st.booleans())
 def test_a_sweep_of_one_slot_comes_to_the_same_wherever_its_process_is_killed(
     folder: Callable[..., Folder],
-    uninterrupted: dict[str, list[dict[str, Any]]],
+    histories: Histories,
     name: str,
     deaths: list[int],
     late: bool,
 ):
-    if "cmaes" in name:
-        pytest.importorskip("cmaes")
-    if name not in uninterrupted:
-        swept = folder(**spec_of(name))
-        with swept.book() as book:
-            one_slot(swept, book)
-        uninterrupted[name] = history(swept.study)
+    expected = uninterrupted(histories, folder, name)
     swept = folder(**spec_of(name))
     for writes in deaths:
         with suppress(Killed), swept.book(writes=writes) as book:
             one_slot(swept, book, late=late)
     with swept.book() as book:
         one_slot(swept, book)
-    assert history(swept.study) == uninterrupted[name]
+    assert history(swept.study) == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stops=st.lists(st.integers(0, 4), min_size=1, max_size=3))
 def test_a_sweep_of_one_slot_comes_to_the_same_wherever_it_is_stopped_in_order(
-    folder: Callable[..., Folder], uninterrupted: dict[str, list[dict[str, Any]]], name: str, stops: list[int]
+    folder: Callable[..., Folder], histories: Histories, name: str, stops: list[int]
 ):
-    if "cmaes" in name:
-        pytest.importorskip("cmaes")
-    if name not in uninterrupted:
-        swept = folder(**spec_of(name))
-        with swept.book() as book:
-            one_slot(swept, book)
-        uninterrupted[name] = history(swept.study)
+    expected = uninterrupted(histories, folder, name)
     swept = folder(**spec_of(name))
     for trials in stops:
         with swept.book() as book:
@@ -122,7 +124,7 @@ def test_a_sweep_of_one_slot_comes_to_the_same_wherever_it_is_stopped_in_order(
         assert TrialState.RUNNING not in [trial.state for trial in swept.study.trials]
     with swept.book() as book:
         one_slot(swept, book)
-    assert history(swept.study) == uninterrupted[name]
+    assert history(swept.study) == expected
 
 
 ACTIONS = st.one_of(

@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from besom.config import mask
 from besom.errors import StoreError
+from besom.sweep.trial_rows import TrialRows
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # Besom tells of its trials itself
 
@@ -47,6 +48,7 @@ class Ledger:
             self._release_orphans()
             trials = storage.get_all_trials(self._study_id)
         self._ids = [trial._trial_id for trial in trials]
+        self._rows = TrialRows(storage, self._study_id) if isinstance(storage, RDBStorage) else None
         self._attrs: dict[int, dict[str, Any]] = {}  # of trials that are not over: what is written
         self._memory = InMemoryStorage()
         self.study = optuna.create_study(
@@ -78,8 +80,11 @@ class Ledger:
         trial = self.trial(number)
         with self._translated():
             if number == len(self._ids):
-                self._ids.append(self._storage.create_new_trial(self._study_id, template_trial=trial))
+                add = self._rows.add if self._rows else self._add
+                self._ids.append(add(trial))
                 self._attrs[number] = _attrs(trial)
+            elif self._rows:
+                self._rows.rewrite(self._ids[number], trial)
             else:
                 self._complete_params(trial)
                 self._write_attrs(trial)
@@ -90,10 +95,13 @@ class Ledger:
         """Write how a trial ended."""
         trial, trial_id = self.trial(number), self._ids[number]
         with self._translated():
-            for step, value in sorted(trial.intermediate_values.items()):
-                self._storage.set_trial_intermediate_value(trial_id, step, value)
-            self._write_attrs(trial)
-            self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
+            if self._rows:
+                self._rows.rewrite(trial_id, trial)
+            else:
+                for step, value in sorted(trial.intermediate_values.items()):
+                    self._storage.set_trial_intermediate_value(trial_id, step, value)
+                self._write_attrs(trial)
+                self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
             self._write_study_attrs()
         del self._attrs[number]
 
@@ -109,6 +117,11 @@ class Ledger:
     def _release_orphans(self) -> None:
         for trial in self._storage.get_all_trials(self._study_id, states=(TrialState.RUNNING,)):
             self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    # Storages that are no database are written value by value.
+
+    def _add(self, trial: FrozenTrial) -> int:
+        return self._storage.create_new_trial(self._study_id, template_trial=trial)
 
     def _complete_params(self, trial: FrozenTrial) -> None:
         stored = self._storage.get_trial(self._ids[trial.number])
