@@ -16,21 +16,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
-from omegaconf import OmegaConf
-
-from besom.objectives import Objective
-from besom.paths import conf_dir, search_path, sweeps_dir
-from besom.schema import register_schemas
+from bench.digits import sweep_of_digits
 from besom.sweep.boards import Board
-from besom.sweep.compose import Composer
-from besom.sweep.jobs import TrainingJobs
 from besom.sweep.loop import SweepLoop
-from besom.sweep.space import SpaceParser
-from besom.sweep.spec import SweepSpec
-from besom.sweep.study import open_study
 from besom.tracking.nothing import NoRecorder
 from besom.workers.messages import Assignment, Message
 from besom.workers.pool import WorkerPool
@@ -68,23 +56,13 @@ def resident_mib() -> float:
 
 def sweep(folder: Path, trials: int, sampler: dict[str, str]) -> Meter:
     """Run a sweep of digits up to so many trials."""
-    register_schemas()
-    with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(sweeps_dir())):
-        loader = GlobalHydra.instance().config_loader()
-        config = loader.load_configuration("digits", ["trainer=cpu"], run_mode=RunMode.MULTIRUN)
-    keys = OmegaConf.to_container(config.hydra.sweeper)
-    space, line = SpaceParser(loader, source="digits.yaml").space(keys["params"], keys["when"])
-    spec = SweepSpec(
-        study_name="bench", objectives=(Objective(name="val/acc", direction="maximize"),), source="digits.yaml",
-        n_trials=trials, sampler=sampler,
-    )  # fmt: skip
     meter = Meter()
     pool = WorkerPool(cpu_slots(2), Training(), logs=folder / "logs", launcher=FakeLauncher(answer))
-    with open_study(spec, space, folder) as book, pool, NoRecorder() as recorder:
-        jobs = TrainingJobs(Composer(loader, config, line), study_name="bench", tags={})
+    with sweep_of_digits(folder, trials, sampler=sampler) as digits, pool, NoRecorder() as recorder:
         SweepLoop(
-            spec=spec, book=book, jobs=jobs, pool=pool, recorder=recorder, board=meter, scratch=folder / "scratch"
-        ).run()
+            spec=digits.spec, book=digits.book, jobs=digits.jobs, pool=pool, recorder=recorder, board=meter,
+            scratch=folder / "scratch",
+        ).run()  # fmt: skip
     return meter
 
 

@@ -16,22 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
-from omegaconf import OmegaConf
 
+from bench.digits import sweep_of_digits
 from besom.conversation import Conversation, Outcome
-from besom.objectives import Objective
-from besom.paths import conf_dir, search_path, sweeps_dir
-from besom.schema import register_schemas
 from besom.sweep.boards import Board
-from besom.sweep.compose import Composer
-from besom.sweep.jobs import TrainingJobs
 from besom.sweep.loop import SweepLoop
-from besom.sweep.space import SpaceParser
-from besom.sweep.spec import SweepSpec
-from besom.sweep.study import open_study
 from besom.tracking.recorder import Recorder
 from besom.tracking.store import Location
 from besom.workers.devices import Device, Slot
@@ -81,29 +70,18 @@ class Batches:
 def total_s(task: Waiting, *, batches: bool) -> float:
     """Seconds from the first trial's start to the last one's end."""
     folder = task.times.parent
-    register_schemas()
-    with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(sweeps_dir())):
-        loader = GlobalHydra.instance().config_loader()
-        config = loader.load_configuration("digits", ["trainer=cpu"], run_mode=RunMode.MULTIRUN)
-    keys = OmegaConf.to_container(config.hydra.sweeper)
-    space, line = SpaceParser(loader, source="digits.yaml").space(keys["params"], keys["when"])
-    spec = SweepSpec(
-        study_name="bench", objectives=(Objective(name="val/acc", direction="maximize"),), source="digits.yaml",
-        n_trials=len(task.durations_s),
-    )  # fmt: skip
     slots = [Slot(index=index, devices=(Device(kind="cpu", name="cpu"),)) for index in range(SLOTS)]
     location = Location.of({"uri": None, "directory": folder})
-    jobs = TrainingJobs(Composer(loader, config, line), study_name="bench", tags={})
     with (
-        open_study(spec, space, folder) as book,
+        sweep_of_digits(folder, len(task.durations_s)) as digits,
         Recorder(location, "bench") as recorder,
         WorkerPool(slots, task, logs=folder / "logs") as pool,
     ):
         recorder.open_study("bench", token="bench", tags={}, note="")
         _wait_until_ready(pool)
         SweepLoop(
-            spec=spec, book=book, jobs=jobs, pool=Batches(pool) if batches else pool, recorder=recorder,
-            board=Board(), scratch=folder / "scratch",
+            spec=digits.spec, book=digits.book, jobs=digits.jobs, pool=Batches(pool) if batches else pool,
+            recorder=recorder, board=Board(), scratch=folder / "scratch",
         ).run()  # fmt: skip
     times = np.loadtxt(task.times)
     return float(times[:, 1].max() - times[:, 0].min())

@@ -1,0 +1,49 @@
+"""What several benchmarks start from: the sweep of digits, composed as `besom sweep digits` composes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from besom.objectives import Objective
+from besom.paths import conf_dir, search_path, sweeps_dir
+from besom.schema import register_schemas
+from besom.sweep.compose import Composer
+from besom.sweep.jobs import TrainingJobs
+from besom.sweep.space import SpaceParser
+from besom.sweep.spec import SweepSpec
+from besom.sweep.study import StudyBook, open_study
+
+
+@dataclass(frozen=True)
+class Digits:
+    """A sweep of digits under way."""
+
+    spec: SweepSpec
+    book: StudyBook
+    jobs: TrainingJobs
+
+
+@contextmanager
+def sweep_of_digits(folder: Path, n_trials: int, **keys: Any) -> Iterator[Digits]:
+    """Open the study of digits in a folder; `keys` go into its spec."""
+    register_schemas()
+    with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(sweeps_dir())):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("digits", ["trainer=cpu"], run_mode=RunMode.MULTIRUN)
+    sweeper: Any = OmegaConf.to_container(config.hydra.sweeper)
+    space, line = SpaceParser(loader, source="digits.yaml").space(sweeper["params"], sweeper["when"])
+    spec = SweepSpec(
+        study_name="bench", objectives=(Objective(name="val/acc", direction="maximize"),), source="digits.yaml",
+        n_trials=n_trials, **keys,
+    )  # fmt: skip
+    with open_study(spec, space, folder) as book:
+        yield Digits(spec, book, TrainingJobs(Composer(loader, config, line), study_name="bench", tags={}))
