@@ -32,6 +32,11 @@ settings.register_profile("besom", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("besom")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: for a good part of their time, tests wait for processes that they started."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 @pytest.fixture(autouse=True)
 def _no_other_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -16,6 +16,28 @@ from pathlib import Path
 
 BESOM = [str(Path(sys.executable).with_name("besom"))]
 
+OWN_DATA = '''
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Points(pl.LightningDataModule):
+    """y = 2 x, through DataLoaders of its own."""
+
+    def __init__(self, rows):
+        super().__init__()
+        x = torch.linspace(0, 1, rows)[:, None]
+        self.points = TensorDataset(x, 2 * x)
+
+    def train_dataloader(self):
+        return DataLoader(self.points, batch_size=8)
+
+    def val_dataloader(self):
+        return DataLoader(self.points, batch_size=8)
+'''
+"""The beginning of a module of a user's own."""
+
 
 @dataclass(frozen=True)
 class Ui:

@@ -18,28 +18,9 @@ from besom.hardware import processor_name
 from besom.models import SupervisedModule
 from besom.models.saved import load
 from besom.train import PACKAGES, build_data, train
+from tests.running import OWN_DATA
 
 OWN = '''
-import pytorch_lightning as pl
-import torch
-from torch.utils.data import DataLoader, TensorDataset
-
-
-class Points(pl.LightningDataModule):
-    """y = 2 x, through DataLoaders of its own."""
-
-    def __init__(self, rows):
-        super().__init__()
-        x = torch.linspace(0, 1, rows)[:, None]
-        self.points = TensorDataset(x, 2 * x)
-
-    def train_dataloader(self):
-        return DataLoader(self.points, batch_size=8)
-
-    def val_dataloader(self):
-        return DataLoader(self.points, batch_size=8)
-
-
 class Slope(pl.LightningModule):
     """One linear unit with an optimizer of its own; `spoilt` is the epoch in which its metric becomes NaN."""
 
@@ -260,7 +241,7 @@ def test_more_devices_than_the_slot_has_are_refused_with_the_key_that_gives_them
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config) -> Callable[..., dict[str, Any]]:
     """A config for a data module and a model of the user's own."""
-    (tmp_path / "own_parts.py").write_text(OWN)
+    (tmp_path / "own_parts.py").write_text(OWN_DATA + OWN)
     monkeypatch.syspath_prepend(tmp_path)
 
     def make(*overrides: str, **model: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def job(config: Any) -> float:
         log.write(f"{config.x!r} {config.depth}\n")
     value = value_of(config.x, config.depth)
     for step in range(1, 5):
-        time.sleep(0.01 + 0.04 * config.x)
+        time.sleep(0.005 + 0.02 * config.x)
         besom.report(value * step / 4, step=step)
     if config.x > 0.9 and config.depth == 2:
         raise ValueError(f"no luck in process {os.getpid()}")

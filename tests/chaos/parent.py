@@ -12,7 +12,10 @@ from pathlib import Path
 
 # Everything that a parent imports in its life, so that a fork has it at once.
 import hydra
+import matplotlib.backends.backend_agg
+import matplotlib.pyplot
 import mlflow.store.tracking.sqlalchemy_store
+import optuna.importance
 from hydra.core.plugins import Plugins
 from mlflow import MlflowClient
 
@@ -21,7 +24,8 @@ import besom.tracking.figures
 from tests.chaos.app import job
 
 CONFIG = """\
-defaults: [_self_, {override hydra/sweeper: besom}, {override hydra/sweeper/pruner: median}]
+defaults: [_self_, {override hydra/sweeper: besom}, {override hydra/sweeper/sampler: random},
+           {override hydra/sweeper/pruner: median}]
 x: 0.0
 depth: 1
 folder: ???
@@ -56,6 +60,9 @@ def sweep(folder: Path) -> None:
 def main() -> None:
     Plugins.instance()
     assert MlflowClient
+    assert matplotlib.backends.backend_agg
+    assert matplotlib.pyplot
+    assert optuna.importance.FanovaImportanceEvaluator
     assert mlflow.store.tracking.sqlalchemy_store
     assert besom.sweep.run
     assert besom.tracking.figures

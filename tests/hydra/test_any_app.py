@@ -408,3 +408,22 @@ def test_job_that_failed_raises_where_its_value_is_read(
             _ = failed.return_value
         saved = OmegaConf.load(tmp_path / "sweep" / "multirun.yaml")
         assert saved.hydra.overrides.task == ["+a=0,2"]
+
+
+# Another launcher.
+
+
+@pytest.mark.parametrize(("launcher", "says"), [("joblib", "Joblib.Parallel"), ("submitit_local", "Submitit 'local'")])
+def test_jobs_go_through_the_launcher_that_the_app_chose(tmp_path: Path, launcher: str, says: str) -> None:
+    config = """\
+        defaults: [_self_, {override hydra/sweeper: besom}, {override hydra/sweeper/sampler: grid}]
+        x: 0
+        y: 0
+        hydra:
+          sweeper: {n_jobs: 3, params: {x: "choice(0, 1, 2)"}}
+        """
+    done = run(app(tmp_path, QUADRATIC, config), f"hydra/launcher={launcher}")
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout
+    found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
+    assert sorted((trial.params["x"], trial.value) for trial in found) == [(0, 4.0), (1, 1.0), (2, 0.0)]

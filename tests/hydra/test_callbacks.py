@@ -19,10 +19,6 @@ from besom.reporting import reporting
 from tests.hydra.test_reporting import Listener
 
 
-def lightning_package(name: str) -> Any:
-    return importlib.import_module(name) if name == "pytorch_lightning" else pytest.importorskip(name)
-
-
 def module(pl: Any) -> Any:
     class Theirs(pl.LightningModule):  # type: ignore[misc]
         """Logs val/acc in its own last hook, after the callbacks' ordinary turn."""
@@ -58,7 +54,7 @@ def fit(pl: Any, callback: Any, folder: Path, **options: Any) -> Any:
 
 @pytest.mark.parametrize("name", ["pytorch_lightning", "lightning.pytorch"])
 def test_each_epoch_is_reported_with_what_the_module_logged_last(name: str, tmp_path: Path) -> None:
-    pl, listener = lightning_package(name), Listener()
+    pl, listener = importlib.import_module(name), Listener()
     with reporting(_Patient(listener), metric="value"):
         fit(pl, besom.PruningCallback(monitor="val/acc"), tmp_path)
     assert [(step, round(metrics["val/acc"], 6)) for step, metrics in listener.heard] == [(1, 0.1), (2, 0.2), (3, 0.3)]
@@ -66,7 +62,7 @@ def test_each_epoch_is_reported_with_what_the_module_logged_last(name: str, tmp_
 
 @pytest.mark.parametrize("name", ["pytorch_lightning", "lightning.pytorch"])
 def test_training_ends_in_the_epoch_in_which_the_sweep_says_so(name: str, tmp_path: Path) -> None:
-    pl, listener = lightning_package(name), Listener(stop_at=2)
+    pl, listener = importlib.import_module(name), Listener(stop_at=2)
     with reporting(_Patient(listener), metric="value"), pytest.raises(besom.TrialPruned):
         fit(pl, PruningCallback("val/acc"), tmp_path, max_epochs=100)
     assert [step for step, _ in listener.heard] == [1, 2]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import pytest
 from hydra.core.plugins import Plugins
 from hydra.test_utils.launcher_common_tests import (
@@ -53,7 +51,6 @@ class TestIntegration(IntegrationTestSuite):
     """Apps as processes of their own."""
 
 
-@pytest.mark.skipif(find_spec("hydra_plugins.hydra_joblib_launcher") is None, reason="needs hydra-joblib-launcher")
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("joblib", [*BESOM, "hydra.launcher.n_jobs=2"])])
 class TestThroughJoblib(LauncherTestSuite):
     """The same jobs, run by another launcher."""

@@ -18,30 +18,13 @@ from besom.workers.pool import WorkerPool
 from besom.workers.processes import session_members
 from besom.workers.tasks import Training
 from tests.pairs import ALONE, PAIR, Runs
+from tests.running import OWN_DATA
 
 OWN = '''
 import os, signal
-import pytorch_lightning as pl
-import torch
-from torch.utils.data import DataLoader, TensorDataset
 from besom.models import MLPClassifier
 
 RANK = int(os.environ.get("RANK", "0"))
-
-
-class Points(pl.LightningDataModule):
-    """y = 2 x, through DataLoaders of its own."""
-
-    def __init__(self, rows):
-        super().__init__()
-        x = torch.linspace(0, 1, rows)[:, None]
-        self.points = TensorDataset(x, 2 * x)
-
-    def train_dataloader(self):
-        return DataLoader(self.points, batch_size=8)
-
-    def val_dataloader(self):
-        return DataLoader(self.points, batch_size=8)
 
 
 class Slope(pl.LightningModule):
@@ -114,7 +97,7 @@ def config(compose: Callable[..., DictConfig]) -> Config:
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
     """Workers that stay warm from test to test."""
     folder = tmp_path_factory.mktemp("ranks")
-    (folder / "own.py").write_text(OWN)
+    (folder / "own.py").write_text(OWN_DATA + OWN)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
         with WorkerPool([ALONE, PAIR], Training(), logs=folder / "logs") as pool:
