@@ -27,10 +27,11 @@ ROOMS = (
     ("tracking",),
     ("trial",),
     ("workers",),
+    ("bundle",),
     ("train",),
     ("models",),
     ("data",),
-    ("callbacks",),
+    ("callbacks", "course"),
     ("reporting",),  # what a user's own code imports, in any process
     ("config", "locks", "paths", "schema", "targets", "hardware"),
     ("conversation", "objectives"),

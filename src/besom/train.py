@@ -7,7 +7,6 @@ the best weights in a folder, and returns the objective's best value.
 from __future__ import annotations
 
 import logging
-import math
 import platform
 import time
 import warnings
@@ -28,8 +27,9 @@ from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from torch import Tensor
 
 from besom.conversation import Conversation, Outcome
+from besom.course import Course
 from besom.data import InMemoryDataModule
-from besom.errors import ConfigError, TrialFailed, TrialPruned
+from besom.errors import ConfigError
 from besom.hardware import processor_name
 from besom.models import SupervisedModule
 from besom.models.ranks import OneVoice, mean_over_ranks, meet, rank_count
@@ -61,23 +61,24 @@ def train(config: Mapping[str, Any], *, conversation: Conversation, directory: P
     data = build_data(config)
     model = build_model(config, data)
     objectives = read_objectives(config)
-    best = BestEpoch(leading(objectives), conversation)
-    trainer = build_trainer(config, best)
+    course: Course[dict[str, Tensor]] = Course(leading(objectives), conversation)
+    trainer = build_trainer(config, course)
     conversation.started(describe(data, model, trainer))
     if together:
         meet(config["trainer"]["accelerator"])
 
     began = time.perf_counter()
     trainer.fit(model, datamodule=data)
-    costs = {"cost/params": float(_trainable(model)), "cost/seconds": time.perf_counter() - began}
-    best.restore(model)
+    seconds = time.perf_counter() - began
+    costs = costs_of(model, seconds=seconds if "cost/seconds" in (one.name for one in objectives) else None)
+    model.load_state_dict(course.best_weights())
     summary = evaluate(trainer, model, data) if config["test"] else {}
     if trainer.is_global_zero:
         save(model, data, directory)
     return Outcome(
-        values=_values(objectives, {**best.metrics, **costs}),
-        best_epoch=best.epoch,
-        summary={**summary, **{name: costs[name] for name in _wanted(objectives)}},
+        values=objective_values(objectives, {**course.metrics, **costs}),
+        best_epoch=course.epoch,
+        summary={**summary, **costs},
     )
 
 
@@ -109,15 +110,15 @@ def build_model(config: Mapping[str, Any], data: pl.LightningDataModule) -> pl.L
     return model
 
 
-def build_trainer(config: Mapping[str, Any], best: BestEpoch) -> pl.Trainer:
+def build_trainer(config: Mapping[str, Any], course: Course[dict[str, Tensor]]) -> pl.Trainer:
     """Build Lightning's Trainer with early stopping and the best weights by the objective."""
-    callbacks: list[pl.Callback] = [best]
+    callbacks: list[pl.Callback] = [BestEpoch(course)]
     patience = config["early_stopping"]["patience"]
     if patience is not None:
         callbacks.append(
             EarlyStopping(
-                best.objective.name,
-                mode="max" if best.objective.direction == "maximize" else "min",
+                course.objective.name,
+                mode="max" if course.objective.direction == "maximize" else "min",
                 patience=patience,
                 min_delta=config["early_stopping"]["min_delta"],
                 check_on_train_epoch_end=True,
@@ -155,56 +156,30 @@ def _shares_out(strategy: Strategy) -> bool:
 
 
 class BestEpoch(Checkpoint):
-    """Reports each epoch's metrics, keeps the best weights in memory, and stops when it is told to.
+    """Takes a trial through its course, epoch by epoch, with the best weights kept in memory.
 
     A Checkpoint because Lightning calls those last, when everything that was logged in the epoch is there.
     """
 
-    def __init__(self, objective: Objective, conversation: Conversation) -> None:
-        self.objective = objective
-        self.metrics: Mapping[str, float] = {}
-        self.epoch = 0
-        self._conversation = conversation
-        self._weights: dict[str, Tensor] = {}
+    def __init__(self, course: Course[dict[str, Tensor]]) -> None:
+        self._course = course
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report epoch 0."""
-        self._report(0, _metrics(trainer))
+        self._course.begin(_metrics(trainer))
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Stop before the next step, if it is so urgent."""
-        if self._conversation.should_stop(in_epoch=True):
-            raise TrialPruned
+        self._course.check()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the epoch that just ended; keep its weights if it is the best so far."""
-        epoch, metrics, name = trainer.current_epoch + 1, _metrics(trainer), self.objective.name
-        if name not in metrics:
-            self._conversation.report(epoch, metrics)
-            raise ConfigError(
-                f"objective: '{name}' is not a metric of this run; use one of {', '.join(sorted(metrics))}"
-            )
-        self._report(epoch, metrics)
-        value = metrics[name]
-        if not math.isfinite(value):
-            raise TrialFailed(f"{name} became {value} in epoch {epoch}; lower optimizer.lr, or scale the data")
-        if not self.metrics or self.objective.better(value, self.metrics[name]):
-            self.metrics, self.epoch = metrics, epoch
-            self._weights = {name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()}
+        self._course.go_on(trainer.current_epoch + 1, _metrics(trainer), lambda: copied(pl_module))
 
-    def _report(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        self._conversation.report(epoch, metrics)
-        if self._conversation.should_stop(in_epoch=False):
-            raise TrialPruned
 
-    def restore(self, model: pl.LightningModule) -> None:
-        """Put the best epoch's weights back into the model.
-
-        Raises TrialFailed when no epoch was completed.
-        """
-        if not self._weights:
-            raise TrialFailed("no epoch was completed; raise trainer.max_time")
-        model.load_state_dict(self._weights)
+def copied(module: pl.LightningModule) -> dict[str, Tensor]:
+    """Return a module's weights as they are now."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 def _metrics(trainer: pl.Trainer) -> dict[str, float]:
@@ -217,7 +192,8 @@ def _common(trainer: pl.Trainer, metrics: Mapping[str, Any]) -> dict[str, float]
     return mean_over_ranks(own) if trainer.world_size > 1 else own
 
 
-def _values(objectives: Sequence[Objective], measured: Mapping[str, float]) -> tuple[float, ...]:
+def objective_values(objectives: Sequence[Objective], measured: Mapping[str, float]) -> tuple[float, ...]:
+    """Return the objectives' values. Raises ConfigError when one of them was not measured."""
     missing = [objective.name for objective in objectives if objective.name not in measured]
     if missing:
         raise ConfigError(
@@ -226,13 +202,10 @@ def _values(objectives: Sequence[Objective], measured: Mapping[str, float]) -> t
     return tuple(measured[objective.name] for objective in objectives)
 
 
-def _wanted(objectives: Sequence[Objective]) -> list[str]:
-    # How long it took is no result, and differs each time: only where it is asked for.
-    return ["cost/params", *(one.name for one in objectives if one.name == "cost/seconds")]
-
-
-def _trainable(model: pl.LightningModule) -> int:
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+def costs_of(model: pl.LightningModule, *, seconds: float | None = None) -> dict[str, float]:
+    """Return what a trial cost: `seconds` only where they are asked for, since they differ each time."""
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return {"cost/params": float(trainable)} | ({} if seconds is None else {"cost/seconds": seconds})
 
 
 def evaluate(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule) -> dict[str, float]:

@@ -70,12 +70,14 @@ class SeededDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, thinned while training."""
-        if not self.training:
-            return x
-        if self._generator is None or self._generator.device != x.device:
-            self._generator = torch.Generator(x.device).manual_seed(self.seed)
+        return x * self.draw(torch.empty_like(x)) if self.training else x
+
+    def draw(self, mask: Tensor) -> Tensor:
+        """Fill a mask with the next draws, 0 or 1 / (1 - p), and return it."""
+        if self._generator is None or self._generator.device != mask.device:
+            self._generator = torch.Generator(mask.device).manual_seed(self.seed)
         keep = 1 - self.p
-        return x * torch.empty_like(x).bernoulli_(keep, generator=self._generator).div_(keep)
+        return mask.bernoulli_(keep, generator=self._generator).div_(keep)
 
     def extra_repr(self) -> str:
         """Return what `print` shows in the parentheses."""
@@ -119,7 +121,10 @@ class MLP(nn.Module):
         self.in_features = in_features
         self.hidden_sizes = tuple(hidden_sizes)
         self.out_features = out_features
+        self.activation = activation
+        self.dropout = dropout
         self.batch_norm = batch_norm
+        self.output_activation = output_activation
         layers: list[nn.Module] = []
         fan_in = in_features
         for index, size in enumerate(self.hidden_sizes):

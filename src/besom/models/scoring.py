@@ -48,8 +48,14 @@ def finite(loss: Tensor, what: str) -> float:
     Raises TrialFailed with `what`, its `{}` filled with the loss, and the remedy if the loss is inf or nan.
     """
     value = loss.item()
+    check_finite(value, what)
+    return value
+
+
+def check_finite(value: float, what: str) -> None:
+    """Raise TrialFailed, as `finite` does, if a loss is inf or nan."""
     if math.isfinite(value):
-        return value
+        return
     remedy = "lower optimizer.lr, set model.gradient_clip_norm, or look for nan in the data"
     raise TrialFailed(f"{what.format(value)}; {remedy}")
 

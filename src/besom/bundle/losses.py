@@ -1,0 +1,113 @@
+"""The losses of all lanes at once, with their gradients, and the metrics of an epoch.
+
+Outputs are [lanes, out, b] throughout, targets [b]. What is computed is what `besom.models.scoring` computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from besom.data.source import Task
+from besom.models.scoring import LOSSES, scores
+
+_aten = torch.ops.aten
+
+
+class Loss(Protocol):
+    """A task's loss: the mean over a batch, for each lane."""
+
+    def targets(self, y: Tensor) -> Tensor:
+        """Targets as the loss takes them."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor, grads: Tensor) -> Tensor:
+        """Write the gradient with respect to the outputs; return the sum of the losses over the batch, [lanes]."""
+
+    def kept(self, outputs: Tensor) -> Tensor:
+        """A copy of what the metrics need of the outputs, [lanes, kept, b]."""
+
+
+class _CrossEntropy:
+    def targets(self, y: Tensor) -> Tensor:
+        return y.long()
+
+    def __call__(self, outputs: Tensor, targets: Tensor, grads: Tensor) -> Tensor:
+        index = targets.view(1, 1, -1).expand(len(outputs), 1, -1)
+        _aten._log_softmax.out(outputs, 1, False, out=grads)
+        losses = grads.gather(1, index).sum(dim=(1, 2)).neg_()
+        grads.exp_()
+        grads.scatter_add_(1, index, grads.new_full((1, 1, 1), -1.0).expand(len(outputs), 1, index.shape[2]))
+        grads.div_(outputs.shape[2])
+        return losses
+
+    def kept(self, outputs: Tensor) -> Tensor:
+        return outputs.argmax(dim=1, keepdim=True)
+
+
+class _BinaryCrossEntropy:
+    def targets(self, y: Tensor) -> Tensor:
+        return y
+
+    def __call__(self, outputs: Tensor, targets: Tensor, grads: Tensor) -> Tensor:
+        wanted = targets.to(outputs.dtype).expand_as(outputs)
+        losses = F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none")
+        torch.sub(outputs.sigmoid(), wanted, out=grads).div_(outputs.shape[2])
+        return losses.sum(dim=(1, 2))
+
+    def kept(self, outputs: Tensor) -> Tensor:
+        return outputs.clone()
+
+
+class _SquaredError:
+    def targets(self, y: Tensor) -> Tensor:
+        return y
+
+    def __call__(self, outputs: Tensor, targets: Tensor, grads: Tensor) -> Tensor:
+        torch.sub(outputs, targets.to(outputs.dtype), out=grads)
+        losses = grads.square().sum(dim=(1, 2))
+        grads.mul_(2 / outputs.shape[2])
+        return losses
+
+    def kept(self, outputs: Tensor) -> Tensor:
+        return outputs.clone()
+
+
+STACKED_LOSSES: dict[Task, Loss] = {
+    Task.REGRESSION: _SquaredError(),
+    Task.BINARY: _BinaryCrossEntropy(),
+    Task.MULTICLASS: _CrossEntropy(),
+}
+
+
+def stacked_scores(task: Task, kept: Tensor, targets: Tensor, *, classes: int) -> list[dict[str, float]]:
+    """Return for each lane what `scores` returns, for what `Loss.kept` kept, [lanes, kept, n]."""
+    if task is not Task.MULTICLASS:
+        found = [scores(task, lane.t(), targets) for lane in kept]
+        return [{name: float(value) for name, value in one.items()} for one in found]
+    return _class_scores(kept[:, 0], targets.long(), classes)
+
+
+def _class_scores(predicted: Tensor, targets: Tensor, classes: int) -> list[dict[str, float]]:
+    # All of a lane's metrics follow from its confusion matrix, and one count makes those of all lanes.
+    lanes = len(predicted)
+    offsets = torch.arange(lanes, device=predicted.device)[:, None] * classes * classes
+    cells = torch.bincount((offsets + targets * classes + predicted).view(-1), minlength=lanes * classes * classes)
+    confusion = cells.view(lanes, classes, classes)
+    hits = confusion.diagonal(dim1=1, dim2=2)
+    seen = confusion.sum(2) + confusion.sum(1)  # twice the hits, and each kind of miss
+    f1 = torch.where(seen > 0, 2 * hits / seen.clamp(min=1), 0.0)
+    macro = f1.sum(1) / (seen > 0).sum(1)
+    acc = hits.sum(1) / len(targets)
+    pairs: Sequence[list[float]] = torch.stack([acc, macro], dim=1).tolist()
+    return [{"acc": one, "f1": other} for one, other in pairs]
+
+
+def mean_losses(task: Task, outputs: Tensor, targets: Tensor) -> list[float]:
+    """Return each lane's mean loss, of outputs [lanes, out, n]."""
+    if task is Task.MULTICLASS:
+        return F.cross_entropy(outputs, targets.long().expand(len(outputs), -1), reduction="none").mean(1).tolist()
+    return torch.stack([LOSSES[task](lane.t(), targets) for lane in outputs]).tolist()

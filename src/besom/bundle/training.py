@@ -1,0 +1,228 @@
+"""A bundle, from its trials' configs to what each of them comes to, in one Lightning fit.
+
+Lightning's loop hands out stretches of batches, as to one model; what happens in a step happens to all lanes. Between
+epochs each lane goes its own way: it reports, its scheduler steps, it stops or goes on. Lanes that are over leave
+the stack, which is built anew without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+from besom.bundle.lane import Lane
+from besom.bundle.losses import STACKED_LOSSES, mean_losses, stacked_scores
+from besom.bundle.optimizers import OptimizedLane, stepper
+from besom.bundle.stack import Pass, Stack, likeness
+from besom.conversation import Outcome
+from besom.data import InMemoryDataModule
+from besom.data.batches import Batches
+from besom.models.scoring import check_finite
+from besom.train import build_data, describe
+
+Over = Callable[[int, "Outcome | Exception"], None]
+"""Told how a trial ended: with an outcome, or with what it raised."""
+
+_EVALUATED_ROWS = 1024  # at a time: more do not make it faster, and all lanes' activations lie in memory
+
+
+def train_bundle(lanes: Sequence[tuple[int, Mapping[str, Any], Any, Any]], over: Over) -> None:
+    """Train trials, (number, config, conversation, folder) each, whose configs may share a stack; tell of each end.
+
+    Raises what goes wrong with all of them at once, such as too little memory; the trials that `over` was not told of
+    have not ended then.
+    """
+    _, config, *_ = lanes[0]
+    torch.set_num_threads(config["threads"])
+    data = build_data(config)
+    assert isinstance(data, InMemoryDataModule)
+    built = []
+    for trial, own, conversation, folder in lanes:
+        try:
+            built.append(Lane(trial, own, data, conversation, folder))
+        except Exception as error:
+            over(trial, error)
+    if not built:
+        return
+    module = StackedModule(built, data, over)
+    trainer = instantiate(
+        config["trainer"], _convert_="all", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=-1,
+    )  # fmt: skip
+    for lane in built:
+        lane.conversation.started({**describe(data, lane.module, trainer), "bundle": len(built)})
+    try:
+        trainer.fit(module, datamodule=data)
+    except _NobodyLeft:
+        return
+    module.complete()
+
+
+class _NobodyLeft(Exception):
+    """Every lane is over in the middle of an epoch."""
+
+
+class StackedModule(pl.LightningModule):
+    """Trains the networks of several lanes as one stack; tells `over` how each ended."""
+
+    def __init__(self, lanes: Sequence[Lane], data: InMemoryDataModule, over: Over) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self._lanes = list(lanes)
+        self._data = data
+        self._over = over
+        self._task = data.spec.task
+        self._loss = STACKED_LOSSES[self._task]
+        self._gone: set[Lane] = set()
+        self._loss_sums: list[float] = []
+        self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
+        self._val: list[dict[str, float]] = []
+
+    def configure_optimizers(self) -> None:
+        """Nothing of Lightning's: lanes have their own."""
+
+    def on_fit_start(self) -> None:
+        """Put the lanes into a stack on the trainer's device."""
+        for lane in self._lanes:
+            lane.module.to(self.device)
+        self._stack_up()
+
+    def on_train_epoch_start(self) -> None:
+        """Take up what the schedulers have changed."""
+        self._loss_sums = [0.0] * len(self._lanes)
+        self._val = [{} for _ in self._lanes]
+        self._step = stepper(self._optimized)
+
+    @torch.no_grad()
+    def training_step(self, batch: Batches, batch_idx: int) -> None:
+        """Train all lanes on each batch of a stretch."""
+        losses = torch.zeros(len(self._lanes), device=self.device)
+        for rows in _cut(batch.index, batch.batch_size):
+            through = self._pass(len(rows), training=True)
+            targets = self._loss.targets(_gather(batch, rows, into=through.x))
+            through.forward()
+            losses += self._loss(through.outputs, targets, through.output_grads)
+            self._seen["train"].append((self._loss.kept(through.outputs), targets))
+            through.backward()
+            for parameters, norm in self._clipped:
+                nn.utils.clip_grad_norm_(parameters, norm)
+            self._step()
+        self._stack.count_batches(len(batch))
+        found = losses.tolist()  # waits for the device
+        for index, lane in self._alive():
+            with self._fate_of(lane):
+                check_finite(found[index], f"loss became {{}} in epoch {self.current_epoch + 1}")
+                self._loss_sums[index] += found[index]
+                lane.course.check()
+        if len(self._gone) == len(self._lanes):
+            raise _NobodyLeft
+
+    @torch.no_grad()
+    def validation_step(self, batch: Batches, batch_idx: int) -> None:
+        """Keep all lanes' outputs for the validation part."""
+        for rows in _cut(batch.index, _EVALUATED_ROWS):
+            through = self._pass(len(rows), training=False)
+            targets = _gather(batch, rows, into=through.x)
+            through.forward()
+            self._seen["val"].append((through.outputs.clone(), targets))
+
+    def on_validation_epoch_end(self) -> None:
+        """Measure the lanes on the validation part; epoch 0 is reported at once."""
+        outputs, targets = self._take("val")
+        kept = self._loss.kept(outputs)
+        found = stacked_scores(self._task, kept, targets, classes=self._stack.outputs)
+        self._val = [
+            {"val/loss": loss, **{f"val/{name}": value for name, value in scores.items()}}
+            for loss, scores in zip(mean_losses(self._task, outputs, targets), found, strict=True)
+        ]
+        for index, lane in self._alive():
+            with self._fate_of(lane):
+                check_finite(self._val[index]["val/loss"], "val/loss is {}")
+                if self.trainer.sanity_checking:
+                    lane.course.begin(self._val[index])
+
+    def on_train_epoch_end(self) -> None:
+        """Let each lane report the epoch, and go on without those that are over."""
+        kept, targets = self._take("train")
+        found = stacked_scores(self._task, kept, targets, classes=self._stack.outputs)
+        for index, lane in self._alive():
+            scores = {f"train/{name}": value for name, value in found[index].items()}
+            metrics = {"train/loss": self._loss_sums[index] / len(targets), **scores, **self._val[index]}
+            with self._fate_of(lane):
+                if lane.end_epoch(self.current_epoch + 1, metrics):
+                    self._complete(lane)
+        if self._gone:
+            self._lanes = [lane for lane in self._lanes if lane not in self._gone]
+            if not self._lanes:
+                raise _NobodyLeft
+            self._stack_up()
+
+    def complete(self) -> None:
+        """End the lanes that went all the way."""
+        for lane in self._lanes:
+            with self._fate_of(lane):
+                self._complete(lane)
+
+    def _complete(self, lane: Lane) -> None:
+        outcome = lane.complete(self._data)
+        self._gone.add(lane)
+        self._over(lane.trial, outcome)
+
+    def _alive(self) -> Iterator[tuple[int, Lane]]:
+        """The lanes that are not over, with their places in the stack."""
+        return ((index, lane) for index, lane in enumerate(self._lanes) if lane not in self._gone)
+
+    @contextmanager
+    def _fate_of(self, lane: Lane) -> Iterator[None]:
+        """Whatever is raised inside ends this lane, and no other."""
+        try:
+            yield
+        except Exception as error:
+            self._gone.add(lane)
+            self._over(lane.trial, error)
+
+    def _stack_up(self) -> None:
+        self._gone.clear()
+        self._lanes.sort(key=lambda lane: likeness(lane.network))
+        self._stack = Stack([lane.network for lane in self._lanes])
+        self._passes: dict[tuple[int, bool], Pass] = {}
+        self._optimized = [OptimizedLane.of(lane.optimizer, lane.state) for lane in self._lanes]
+        for lane, optimized in zip(self._lanes, self._optimized, strict=True):
+            lane.state = optimized.state
+        self._clipped = [
+            (list(lane.module.parameters()), lane.module.gradient_clip_norm)
+            for lane in self._lanes
+            if lane.module.gradient_clip_norm is not None
+        ]
+
+    def _pass(self, rows: int, *, training: bool) -> Pass:
+        if (rows, training) not in self._passes:
+            self._passes[rows, training] = Pass(self._stack, rows, training=training)
+        return self._passes[rows, training]
+
+    def _take(self, part: str) -> tuple[Tensor, Tensor]:
+        """What was seen of a part, [lanes, kept, n] and the targets [n]; it begins anew."""
+        values, targets = zip(*self._seen[part], strict=True)
+        self._seen[part] = []
+        return torch.cat(values, dim=2), torch.cat(targets)
+
+
+def _cut(index: Tensor | range, size: int) -> Iterator[Tensor | range]:
+    for start in range(0, len(index), size):
+        yield index[start : start + size]
+
+
+def _gather(batch: Batches, rows: Tensor | range, *, into: Tensor) -> Tensor:
+    """Copy the inputs of some rows, and return the targets."""
+    if isinstance(rows, range):
+        part = slice(rows.start, rows.stop)
+        into.copy_(batch.x[part])
+        return batch.y[part]
+    torch.index_select(batch.x, 0, rows, out=into)
+    return batch.y.index_select(0, rows)
