@@ -1,7 +1,7 @@
 """Writes runs to MLflow in the background: workers never wait for it, and the parent hardly does.
 
 A trial's run is created when the trial starts, with its params, tags and config; its metrics are buffered and
-written in one call at the end, or every few seconds if the trial is long, so that the UI shows it live.
+written at once at the end, or every few seconds if the trial is long, so that the UI shows it live.
 """
 
 from __future__ import annotations
@@ -18,20 +18,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from omegaconf import OmegaConf
-
 from besom.config import flatten, mask
-from besom.tracking.entries import dataset, masked, metrics_at, params_of, run_tags, tags_about
-from besom.tracking.figures import Artist
+from besom.tracking.entries import config_text, dataset, masked, metrics_at, params_of, tags_about
+from besom.tracking.figures import draw
 from besom.tracking.store import Location, connect, experiment_id, translated
 from besom.tracking.study_runs import RecordedEnd, Status, StudyRuns
+from besom.tracking.writers import NewRun, Writer, writer_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
 FLUSH_EVERY_S = 5.0
-CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,7 @@ class Recorder:
         self._study: StudyRuns | None = None
         self._client: MlflowClient
         self._experiment_id: str
-        self._artist = Artist()
+        self._writer: Writer
         self.cpu_s = 0.0
 
     def __enter__(self) -> Self:
@@ -221,6 +219,7 @@ class Recorder:
     def _connect(self) -> None:
         self._client = connect(self._location)
         self._experiment_id = experiment_id(self._client, self._location, self._experiment)
+        self._writer = writer_of(self._client, self._location, self._experiment_id)
         self.cpu_s = -time.thread_time()  # opening the store is not recording a trial
 
     def _of_study(self) -> StudyRuns:
@@ -228,23 +227,22 @@ class Recorder:
         return self._study
 
     def _start(self, trial: int, card: RunCard, about: Mapping[str, Any]) -> None:
-        run = self._client.create_run(
-            self._experiment_id,
-            start_time=int(card.began_s * 1000),
-            run_name=f"{card.name}-retry-{card.attempt}" if card.attempt else card.name,
+        run = NewRun(
+            name=f"{card.name}-retry-{card.attempt}" if card.attempt else card.name,
+            began_ms=int(card.began_s * 1000),
             tags=masked({**card.tags, **self._lineage(trial, card), **tags_about(about)}),
+            params=params_of((*flatten(card.config), *card.params.items())),
+            data=dataset(about) if "digest" in about else None,
+            config=config_text(card.config),  # at once: a run that is killed keeps its config
         )
-        run_id = run.info.run_id
-        if not card.attempt:
-            self._first_ids[trial] = run_id
-        self._open[trial] = _Open(card, run_id)
-        self._run_ids[trial] = run_id
-        self._client.log_batch(run_id, params=params_of((*flatten(card.config), *card.params.items())))
-        if "digest" in about:
-            self._client.log_inputs(run_id, datasets=[dataset(about)])
-        config = card.directory / CONFIG
-        config.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(card.config))), encoding="utf-8")
-        self._client.log_artifact(run_id, str(config))  # at once: a run that is killed keeps its config
+
+        def made(run_id: str) -> None:
+            if not card.attempt:
+                self._first_ids[trial] = run_id
+            self._open[trial] = _Open(card, run_id)
+            self._run_ids[trial] = run_id
+
+        self._writer.create(run, card.directory, made)
 
     def _lineage(self, trial: int, card: RunCard) -> dict[str, str]:
         tags = {} if self._study is None else {"mlflow.parentRunId": self._study.run_id}
@@ -260,7 +258,7 @@ class Recorder:
             self._flush(run)
 
     def _flush(self, run: _Open) -> None:
-        self._client.log_batch(run.run_id, metrics=run.metrics)
+        self._writer.measure(run.run_id, run.metrics)
         run.metrics = []
         run.flushed = time.monotonic()
 
@@ -279,11 +277,8 @@ class Recorder:
         if traceback is not None:
             (directory / "traceback.txt").write_text(mask(traceback), encoding="utf-8")
         if status is not Status.KILLED:  # who stops a sweep does not want to wait for pictures
-            self._artist.draw(run.history, directory)
+            draw(run.history, directory)
         last = run.history[-1][0] if run.history else 0
         once = metrics_at(metrics, step=last, time_s=time.time())
-        self._client.log_batch(run.run_id, metrics=[*run.metrics, *once], tags=run_tags(tags))
-        if any(directory.iterdir()):
-            self._client.log_artifacts(run.run_id, str(directory))
-        self._client.set_terminated(run.run_id, status)
+        self._writer.finish(run.run_id, status, metrics=[*run.metrics, *once], tags=tags, directory=directory)
         shutil.rmtree(directory, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from besom.errors import RunNotFound
-from besom.tracking.recorder import CONFIG
+from besom.tracking.entries import CONFIG
 from besom.tracking.store import Location, connect, translated
 
 if TYPE_CHECKING:

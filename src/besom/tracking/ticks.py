@@ -1,0 +1,61 @@
+"""An axis: which values it spans, and where it is ticked, at round numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_MARGIN = 0.05  # of the span, on both sides
+_INTERVALS = 4
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_LARGE = 1e300  # what is farther out is not shown: a span must stay finite
+_SMALL = 1e-100  # what is nearer to 0 counts as 0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From `low` to `high`, with (value, label) for each tick, which lie in between."""
+
+    low: float
+    high: float
+    ticks: Sequence[tuple[float, str]]
+
+    def share(self, value: float) -> float:
+        """Where a value lies, 0 at the lower end and 1 at the upper one; NaN for one that cannot be shown."""
+        return (value - self.low) / (self.high - self.low) if abs(value) < _LARGE else math.nan
+
+
+def axis_of(values: Sequence[float], *, whole: bool = False) -> Axis:
+    """Return an axis that has room for the values, ticked at `whole` numbers only or at any round ones.
+
+    What is not finite is left out; without any value it goes from 0 to 1.
+    """
+    shown = [value for value in values if abs(value) < _LARGE]
+    low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), _SMALL):  # one value, but for rounding
+        beside = 0.05 * abs(low) if abs(low) > _SMALL else 0.05
+        low, high = low - beside, high + beside
+    margin = _MARGIN * (high - low)
+    step = _step((high - low) / _INTERVALS)
+    if whole:
+        step = max(1.0, math.ceil(step))
+    low, high = low - margin, high + margin
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return Axis(low, high, [(index * step, _label(index * step, step)) for index in range(first, last + 1)])
+
+
+def _step(least: float) -> float:
+    """The round number that is not below."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return power * next((step for step in _STEPS if step * power >= least), 10.0)
+
+
+def _label(value: float, step: float) -> str:
+    """The value with as many digits as it needs to differ from its neighbours."""
+    last = math.floor(math.log10(step) + 1e-9)  # the place of the last digit: 0 for ones, -1 for tenths
+    if not math.isclose(step / 10.0**last, round(step / 10.0**last)):
+        last -= 1
+    if not value or 1e-3 <= abs(value) < 1e6:
+        return f"{value:.{max(0, -last)}f}"
+    return f"{value:.{max(1, math.floor(math.log10(abs(value))) - last + 1)}g}"

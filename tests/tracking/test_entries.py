@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from besom.tracking.entries import config_text
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+    | st.sampled_from(["1e-3", "1_000", "yes", "null", "~", "0x1f", "nan", "1:30", "${oc.env:HOME}", "a: b", "a\nb\n"])
+)  # fmt: skip
+NODES = st.recursive(SCALARS, lambda node: st.lists(node, max_size=3) | st.dictionaries(st.text(), node, max_size=3))
+
+
+class Color(Enum):
+    RED = 1
+
+
+@given(st.dictionaries(st.text(st.characters(categories=["L", "N"]), min_size=1), NODES, max_size=4))
+def test_a_config_is_read_back_as_it_was(config: dict[str, Any]):
+    assert yaml.safe_load(config_text(config)) == config
+
+
+def test_a_text_that_looks_like_a_number_stays_a_text_and_lists_are_spelled_out_twice():
+    layers = [1, 2]
+    text = config_text({"a": "1e-3", "b": 1e-5, "first": layers, "second": layers})
+    assert text == "a: '1e-3'\nb: 1.0e-05\nfirst:\n- 1\n- 2\nsecond:\n- 1\n- 2\n"
+
+
+@pytest.mark.parametrize("value", [Color.RED, Path("/data"), b"bytes"])
+def test_what_only_omegaconf_can_write_is_written_by_it(value: Any):
+    assert config_text({"a": value}) == OmegaConf.to_yaml(OmegaConf.create({"a": value}))

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from besom.tracking.figures import confusion_matrix, draw, learning_curves
+from besom.tracking.ticks import axis_of
+
+SVG = "{http://www.w3.org/2000/svg}"
+CURVES = [
+    (epoch, {"train/loss": 2.0 - epoch, "val/loss": 2.5 - epoch, "train/acc": 0.5, "val/acc": 0.25 * epoch})
+    for epoch in range(3)
+]
+
+
+def texts(picture: str) -> list[str]:
+    return [element.text or "" for element in ElementTree.fromstring(picture).iter(f"{SVG}text")]
+
+
+def lines(picture: str, color: str) -> list[str]:
+    """The paths of that color."""
+    return [
+        path.attrib["d"] for path in ElementTree.fromstring(picture).iter(f"{SVG}path") if color in path.attrib.values()
+    ]
+
+
+def values_of(history: Sequence[tuple[int, Mapping[str, float]]]) -> str:
+    (validation,) = lines(learning_curves(history), "#1f77b4")
+    return re.sub(r"[\d. ]+", "", validation)
+
+
+def test_a_classifier_has_a_panel_for_the_loss_and_one_for_the_accuracy():
+    picture = learning_curves(CURVES)
+    assert texts(picture).count("epoch") == 2
+    assert {"loss", "acc", "train ╌╌", "val ──"} <= set(texts(picture))
+    assert len(lines(picture, "#1f77b4")) == len(lines(picture, "#7f7f7f")) == 2
+
+
+def test_a_regression_has_the_absolute_error_and_other_models_the_loss_alone():
+    mae = [(epoch, {"val/loss": 1.0, "val/mae": 2.0}) for epoch in range(2)]
+    assert {"loss", "mae"} <= set(texts(learning_curves(mae)))
+    loss = [(epoch, {"val/loss": 1.0}) for epoch in range(2)]
+    assert texts(learning_curves(loss)).count("epoch") == 1
+
+
+def test_a_lower_value_is_drawn_lower():
+    (validation, _) = lines(learning_curves(CURVES), "#1f77b4")
+    heights = [float(point.split()[1]) for point in re.split("[ML]", validation)[1:]]
+    assert heights == sorted(heights)  # downwards, and the loss falls
+    assert heights[0] < heights[-1]
+
+
+def test_what_is_not_finite_leaves_a_gap():
+    for missing in (math.nan, math.inf, -math.inf):
+        history = [(epoch, {"val/loss": loss}) for epoch, loss in enumerate([3.0, 2.0, missing, 1.5, 1.0])]
+        assert values_of(history) == "MLML"
+
+
+def test_training_that_never_gave_a_number_is_drawn_without_lines():
+    picture = learning_curves([(epoch, {"train/loss": math.nan, "val/loss": math.nan}) for epoch in range(3)])
+    assert not lines(picture, "#1f77b4")
+    assert "loss" in texts(picture)
+
+
+@pytest.mark.parametrize("classes", [list("abc"), ["T-shirt/top", "<&>", "größe\x00"]])
+def test_a_matrix_names_its_classes_and_numbers_its_cells(classes: list[str]):
+    picture = confusion_matrix(classes, [[50, 1, 0], [0, 40, 2], [3, 0, 30]])
+    shown = [name.replace("\x00", "�") for name in classes]
+    assert sorted(texts(picture)) == sorted(["50", "1", "40", "2", "3", "30", *shown, *shown, "predicted", "true"])
+    (darkest,) = lines(picture, "#08306b")
+    assert darkest.count("M") == 1
+
+
+def test_a_large_matrix_is_numbered_at_its_edges_and_stays_small():
+    size = 300
+    counts = [[50 if row == column else int((row * column) % 97 == 1) for column in range(size)] for row in range(size)]
+    picture = confusion_matrix([f"class {number}" for number in range(size)], counts)
+    assert set(texts(picture)) == {"0", "100", "200", "300", "predicted", "true"}
+    assert len(picture) < 100_000
+
+
+def test_a_matrix_of_nothing_is_drawn():
+    assert sorted(texts(confusion_matrix(["a", "b"], [[0, 0], [0, 0]]))) == ["a", "a", "b", "b", "predicted", "true"]
+
+
+def test_what_is_there_is_drawn_and_again_the_same(tmp_path: Path):
+    draw(CURVES[:1], tmp_path)
+    assert list(tmp_path.iterdir()) == []  # a point is no curve
+    (tmp_path / "confusion.json").write_text('{"classes": ["a", "b"], "counts": [[3, 1], [0, 4]]}')
+    drawn = []
+    for _ in range(2):
+        draw(CURVES, tmp_path)
+        drawn.append({path.name: path.read_bytes() for path in tmp_path.iterdir()})
+    assert drawn[0] == drawn[1]
+    assert drawn[0].keys() == {"confusion.json", "confusion_matrix.svg", "learning_curves.svg"}
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0, 1], ["0.00", "0.25", "0.50", "0.75", "1.00"]),
+        ([0.98, 0.991], ["0.980", "0.985", "0.990"]),
+        ([-0.3, 0.1], ["-0.3", "-0.2", "-0.1", "0.0", "0.1"]),
+        ([1.0, 1.0], ["0.95", "1.00", "1.05"]),
+        ([2e6, 2e6 + 10], ["2000000", "2000002.5", "2000005", "2000007.5", "2000010"]),
+        ([1e-9, 3e-9], ["1e-09", "1.5e-09", "2e-09", "2.5e-09", "3e-09"]),
+        ([math.nan, 1.0, math.inf], ["0.95", "1.00", "1.05"]),
+        ([], ["0.00", "0.25", "0.50", "0.75", "1.00"]),
+    ],
+)
+def test_ticks_stand_at_round_numbers_that_differ(values: list[float], labels: list[str]):
+    assert [label for _, label in axis_of(values).ticks] == labels
+
+
+@pytest.mark.parametrize(
+    ("last", "labels"),
+    [
+        (1, "0 1"),
+        (3, "0 1 2 3"),
+        (7, "0 2 4 6"),
+        (20, "0 5 10 15 20"),
+        (99, "0 25 50 75 100"),
+        (3000, "0 1000 2000 3000"),
+    ],
+)
+def test_epochs_are_ticked_at_whole_numbers(last: int, labels: str):
+    assert [label for _, label in axis_of(range(last + 1), whole=True).ticks] == labels.split()
+
+
+@given(st.lists(st.floats(), max_size=5), st.booleans())
+def test_any_values_have_an_axis_with_room_for_them(values: list[float], whole: bool):
+    axis = axis_of(values, whole=whole)
+    assert axis.low < axis.high
+    assert len(axis.ticks) <= 7
+    assert len({label for _, label in axis.ticks}) == len(axis.ticks)
+    assert all(axis.low <= tick <= axis.high for tick, _ in axis.ticks)
+    assert all(0 <= axis.share(value) <= 1 for value in values if abs(value) < 1e300)
