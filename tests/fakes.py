@@ -96,8 +96,11 @@ def crashing_at_once(assignment: Assignment) -> Iterator[Message]:
 class FakeWorker:
     """The worker's half of a real pipe, and what the pool asks of its process."""
 
-    def __init__(self, pid: int, connection: Connection, play: Play, *, ready: bool) -> None:
+    def __init__(
+        self, pid: int, connection: Connection, play: Play, bundles: list[tuple[int, ...]], *, ready: bool
+    ) -> None:
         self.pid = pid
+        self._bundles = bundles
         self._connection = connection
         self._play = play
         self._ready = ready
@@ -121,7 +124,8 @@ class FakeWorker:
             self._connection.send(Ready())
             while True:
                 match self._connection.recv():
-                    case Bundle(assignments=assignments):
+                    case Bundle(assignments=assignments) as bundle:
+                        self._bundles.append(bundle.trials)
                         for assignment in assignments:
                             self._perform(assignment)
         except Crash:
@@ -145,17 +149,18 @@ class FakeWorker:
 
 
 class FakeLauncher:
-    """Starts fake workers; `launched` are the slots they were started for, in order."""
+    """Starts fake workers; `launched` are the slots they were started for, `bundles` the trials they got, in order."""
 
     def __init__(self, play: Play, *, ready: bool = True) -> None:
         self.launched: list[Slot] = []
+        self.bundles: list[tuple[int, ...]] = []
         self._play = play
         self._ready = ready
 
     def __call__(self, slot: Slot, log: Path) -> tuple[FakeWorker, Connection]:
         self.launched.append(slot)
         ours, theirs = Pipe()
-        return FakeWorker(1_000_000 + len(self.launched), theirs, self._play, ready=self._ready), ours
+        return FakeWorker(1_000_000 + len(self.launched), theirs, self._play, self.bundles, ready=self._ready), ours
 
 
 def cpu_slots(count: int) -> list[Slot]:

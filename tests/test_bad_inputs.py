@@ -241,6 +241,8 @@ def test_a_wrong_search_space_is_refused(refused: Callable[[str], str], folder: 
         ),
         ("    patience: 0\n", "bad.yaml: hydra.sweeper.patience: 0 is below 1; raise it"),
         ("    retries: -1\n", "bad.yaml: hydra.sweeper.retries: -1 is below 0; raise it"),
+        ("    bundle: many\n", "bad.yaml: hydra.sweeper.bundle: many is no size; use auto, off, or a number of trials"),
+        ("    bundle: 0\n", "bad.yaml: hydra.sweeper.bundle: 0 is no size; use auto, off, or a number of trials"),
         ("    trials_per_device: 0\n", "bad.yaml: hydra.sweeper.trials_per_device: 0 is below 1; raise it"),
         ("    enqueue: [3]\n", "bad.yaml: hydra.sweeper.enqueue: '3' is no parameters; write KEY: VALUE lines"),
         ("    n_jobs: 0\n", "bad.yaml: hydra.sweeper.n_jobs: 0 is below 1; raise it"),

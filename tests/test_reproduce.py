@@ -64,6 +64,13 @@ def test_a_missing_epoch_is_an_endless_difference_of_all_its_metrics(history: Hi
     assert all((d.first_epoch, d.largest) == (epoch, math.inf) for d in found)
 
 
+def test_a_difference_is_told_as_a_share_of_the_value_or_of_one():
+    (large,) = compare({1: {"a": 200.0}}, {1: {"a": 202.0}})
+    (small,) = compare({1: {"a": 0.25}}, {1: {"a": 0.5}})
+    (endless,) = compare({1: {"a": 0.25}}, {})
+    assert (large.share, small.share, endless.share) == (2 / 202, 0.25, math.inf)
+
+
 def test_the_first_and_the_largest_difference_are_told_apart():
     (found,) = compare({0: {"a": 1.0}, 1: {"a": 1.0}, 2: {"a": 1.0}}, {0: {"a": 1.0}, 1: {"a": 1.5}, 2: {"a": 3.0}})
     assert (found.first_epoch, found.largest, found.at_epoch) == (1, 2.0, 2)

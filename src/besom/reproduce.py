@@ -1,4 +1,7 @@
-"""From a run's id to the same run again, and a verdict: bit-exact or not, epoch by epoch."""
+"""From a run's id to the same run again, and a verdict: bit-exact or not, epoch by epoch.
+
+A run that was trained in a bundle is trained alone: there it can come close only, and is told how close.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,12 @@ from besom.tracking.store import Location
 
 History = Mapping[int, Mapping[str, float]]
 
+TOLERANCE = 0.01
+"""What counts as close to a run of a bundle, as a `Difference.share`.
+
+Rounding differs there, and training carries it on: a sample near the border may come to lie on its other side.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
@@ -29,13 +38,15 @@ class Difference:
     first_epoch: int
     largest: float
     at_epoch: int
+    share: float
+    """The largest difference as a share of the value, or of 1 where that is smaller."""
 
 
 def reproduce(run_id: str, location: Location, console: Console) -> bool:
     """Train a recorded run again from its config and compare every metric at every epoch.
 
     Prints the verdict, REPRODUCED or DIFFERS with a table, records it on the new run, and returns whether
-    every value was bit-exact.
+    every value was bit-exact; for a run of a bundle, CLOSE and whether every value was within TOLERANCE.
     """
     runs = Runs(location)
     recorded = runs.run(run_id)
@@ -57,9 +68,18 @@ def reproduce(run_id: str, location: Location, console: Console) -> bool:
     for warning in changes(recorded, again):
         console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
     differences = compare(recorded.history, _as_recorded(again.history))
-    verdict = "DIFFERS" if differences else "REPRODUCED"
+    bundled = int(recorded.tags.get("besom.bundle", 1))
+    close = bundled > 1 and all(difference.share <= TOLERANCE for difference in differences)
+    verdict = "CLOSE" if differences and close else "DIFFERS" if differences else "REPRODUCED"
     runs.set_tags(again.run_id, {"besom.verdict": verdict})
-    if differences:
+    if verdict == "CLOSE":
+        worst = max(differences, key=lambda difference: difference.largest)
+        console.print(
+            f"CLOSE: it was trained in a bundle of {bundled}, and is now trained alone; the largest difference is "
+            f"{worst.largest:.3g}, of {worst.metric} at epoch {worst.at_epoch}",
+            style="bold green", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    elif differences:
         console.print(_table(differences))
         console.print(f"DIFFERS: {len(differences)} metric(s) left the recorded values", style="bold red")
     else:
@@ -71,7 +91,7 @@ def reproduce(run_id: str, location: Location, console: Console) -> bool:
             highlight=False,
         )
     console.print(f"run {again.run_id}", highlight=False)
-    return not differences
+    return close or not differences
 
 
 def _as_recorded(history: History) -> History:
@@ -96,7 +116,14 @@ def compare(recorded: History, again: History) -> list[Difference]:
         }
         if gaps:
             worst = max(gaps, key=lambda epoch: gaps[epoch])
-            found.append(Difference(metric=name, first_epoch=min(gaps), largest=gaps[worst], at_epoch=worst))
+            share = max(
+                gap / max(1.0, *(abs(_stored(side[epoch][name])) for side in (recorded, again)))
+                if math.isfinite(gap) else math.inf
+                for epoch, gap in gaps.items()
+            )  # fmt: skip
+            found.append(
+                Difference(metric=name, first_epoch=min(gaps), largest=gaps[worst], at_epoch=worst, share=share)
+            )
     return found
 
 

@@ -12,15 +12,12 @@ from pathlib import Path
 
 # Everything that a parent imports in its life, so that a fork has it at once.
 import hydra
-import matplotlib.backends.backend_agg
-import matplotlib.pyplot
 import mlflow.store.tracking.sqlalchemy_store
 import optuna.importance
 from hydra.core.plugins import Plugins
 from mlflow import MlflowClient
 
 import besom.sweep.run
-import besom.tracking.figures
 from tests.chaos.app import job
 
 CONFIG = """\
@@ -60,12 +57,9 @@ def sweep(folder: Path) -> None:
 def main() -> None:
     Plugins.instance()
     assert MlflowClient
-    assert matplotlib.backends.backend_agg
-    assert matplotlib.pyplot
     assert optuna.importance.FanovaImportanceEvaluator
     assert mlflow.store.tracking.sqlalchemy_store
     assert besom.sweep.run
-    assert besom.tracking.figures
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     for line in sys.stdin:
         child = os.fork()

@@ -11,8 +11,10 @@ from besom.objectives import Objective
 from besom.sweep.ledger import open_storage
 from besom.sweep.space import SpaceParser
 from besom.sweep.spec import SweepSpec
+from besom.tracking.store import Location
 from tests.conftest import App
 from tests.sweep.books import PARAMS, WHEN, Folder
+from tests.sweep.sweeps import Sweep
 
 CONFIG = """\
 defaults: [db: small, _self_]
@@ -78,3 +80,9 @@ def folder(
         return Folder(path, make_spec(**{"n_trials": 8, "seed": 3, **spec}), space)
 
     return make
+
+
+@pytest.fixture
+def sweep(digits_app: App, make_spec: Callable[..., SweepSpec], location: Location) -> Sweep:
+    """A study of digits over learning rates, with fake workers."""
+    return Sweep(digits_app, make_spec, location, {"optimizer.lr": "interval(0.001, 0.1)"})

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -82,22 +83,22 @@ class Lane:
 
 
 class _Patience:
-    """Early stopping by the rule of Lightning's EarlyStopping."""
+    """Early stopping by the rule of Lightning's EarlyStopping, in single precision as there."""
 
     def __init__(self, keys: Mapping[str, Any], course: Course[Any]) -> None:
         self._objective = course.objective
         self._limit: int | None = keys["patience"]
-        self._min_delta = abs(float(keys["min_delta"]))
+        delta = float(keys["min_delta"])
+        self._delta = delta if self._objective.direction == "maximize" else -delta
         self._best: float | None = None
         self._waited = 0
 
     def is_over(self, metrics: Mapping[str, float]) -> bool:
         if self._limit is None:
             return False
-        value = metrics[self._objective.name]
-        rise = -self._min_delta if self._objective.direction == "maximize" else self._min_delta
-        if self._best is None or self._objective.better(value + rise, self._best):
-            self._best, self._waited = value, 0
+        value = torch.tensor(metrics[self._objective.name], dtype=torch.float32)
+        if self._best is None or self._objective.better(float(value - self._delta), self._best):
+            self._best, self._waited = float(value), 0
         else:
             self._waited += 1
         return self._waited >= self._limit

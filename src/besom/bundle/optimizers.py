@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 _UNCOVERED = ("maximize", "amsgrad", "centered", "differentiable", "capturable")
 
@@ -81,21 +81,21 @@ def stepper(lanes: Sequence[OptimizedLane]) -> Callable[[], None]:
     return step
 
 
-def _adam(kernel: Callable[..., object]) -> Callable[[OptimizedLane], Callable[[], object]]:
-    def of(lane: OptimizedLane) -> Callable[[], object]:
-        options, state = lane.options, lane.state
-        arguments: tuple[Any, ...] = (
-            lane.params, lane.grads, state.zeros("exp_avg", lane.params), state.zeros("exp_avg_sq", lane.params), [],
-            [state.steps] * len(lane.params),
-        )  # fmt: skip
-        beta1, beta2 = map(float, options["betas"])
-        numbers: dict[str, Any] = {
-            "lr": float(options["lr"]), "beta1": beta1, "beta2": beta2, "eps": float(options["eps"]),
-            "weight_decay": float(options["weight_decay"]), "amsgrad": False, "maximize": False,
-        }  # fmt: skip
-        return lambda: kernel(*arguments, **numbers)
-
-    return of
+def _adam(lane: OptimizedLane) -> Callable[[], object]:
+    options, state = lane.options, lane.state
+    # AdamW by its class: in early versions of torch it has no such flag.
+    decoupled = isinstance(lane.optimizer, AdamW) or options.get("decoupled_weight_decay")
+    kernel: Callable[..., object] = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    arguments: tuple[Any, ...] = (
+        lane.params, lane.grads, state.zeros("exp_avg", lane.params), state.zeros("exp_avg_sq", lane.params), [],
+        [state.steps] * len(lane.params),
+    )  # fmt: skip
+    beta1, beta2 = map(float, options["betas"])
+    numbers: dict[str, Any] = {
+        "lr": float(options["lr"]), "beta1": beta1, "beta2": beta2, "eps": float(options["eps"]),
+        "weight_decay": float(options["weight_decay"]), "amsgrad": False, "maximize": False,
+    }  # fmt: skip
+    return lambda: kernel(*arguments, **numbers)
 
 
 def _sgd(lane: OptimizedLane) -> Callable[[], object]:
@@ -175,7 +175,7 @@ def _places(lanes: Sequence[OptimizedLane], sizes: Sequence[int]) -> dict[int, s
 
 _FUSED: Mapping[str, Callable[[OptimizedLane], Callable[[], object]]] = {
     "SGD": _sgd,
-    "Adam": _adam(torch._fused_adam_),
-    "AdamW": _adam(torch._fused_adamw_),
+    "Adam": _adam,
+    "AdamW": _adam,
     "Adagrad": _adagrad,
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 _MODELS = ("LinearRegression", "LogisticRegression", "MLPClassifier", "MLPRegressor")
 _OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")
+_UNSAFE = ("capturable", "differentiable")  # their steps may raise, which would end the others too
 _OWN = ("seed", "model", "optimizer", "scheduler", "early_stopping", "tracking")
 _TRAINER = ("_target_", "accelerator", "devices", "max_epochs", "deterministic")
 _IN_PLACE = ("linear", "relu", "leaky_relu", "elu", "tanh", "sigmoid")
@@ -36,7 +37,7 @@ def _known_model(model: Mapping[str, Any]) -> bool:
 
 def _known_optimizer(optimizer: Mapping[str, Any]) -> bool:
     package, _, name = str(optimizer.get("_target_")).rpartition(".")
-    return package == "torch.optim" and name in _OPTIMIZERS
+    return package == "torch.optim" and name in _OPTIMIZERS and not any(optimizer.get(flag) for flag in _UNSAFE)
 
 
 def _plain(config: Mapping[str, Any]) -> bool:

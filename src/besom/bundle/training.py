@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -20,7 +21,7 @@ from besom.bundle.lane import Lane
 from besom.bundle.losses import STACKED_LOSSES, mean_losses, stacked_scores
 from besom.bundle.optimizers import OptimizedLane, stepper
 from besom.bundle.stack import Pass, Stack, likeness
-from besom.conversation import Outcome
+from besom.conversation import Conversation, Outcome
 from besom.data import InMemoryDataModule
 from besom.data.batches import Batches
 from besom.models.scoring import check_finite
@@ -32,20 +33,29 @@ Over = Callable[[int, "Outcome | Exception"], None]
 _EVALUATED_ROWS = 1024  # at a time: more do not make it faster, and all lanes' activations lie in memory
 
 
-def train_bundle(lanes: Sequence[tuple[int, Mapping[str, Any], Any, Any]], over: Over) -> None:
-    """Train trials, (number, config, conversation, folder) each, whose configs may share a stack; tell of each end.
+class Entry(NamedTuple):
+    """A trial that is to be a lane: its number, its resolved config, and an empty folder for its weights."""
+
+    trial: int
+    config: Mapping[str, Any]
+    conversation: Conversation
+    directory: Path
+
+
+def train_bundle(entries: Sequence[Entry], over: Over) -> None:
+    """Train trials whose configs may share a stack; tell of each end.
 
     Raises what goes wrong with all of them at once, such as too little memory; the trials that `over` was not told of
     have not ended then.
     """
-    _, config, *_ = lanes[0]
+    _, config, *_ = entries[0]
     torch.set_num_threads(config["threads"])
     data = build_data(config)
     assert isinstance(data, InMemoryDataModule)
     built = []
-    for trial, own, conversation, folder in lanes:
+    for trial, own, conversation, directory in entries:
         try:
-            built.append(Lane(trial, own, data, conversation, folder))
+            built.append(Lane(trial, own, data, conversation, directory))
         except Exception as error:
             over(trial, error)
     if not built:
@@ -91,7 +101,14 @@ class StackedModule(pl.LightningModule):
         """Put the lanes into a stack on the trainer's device."""
         for lane in self._lanes:
             lane.module.to(self.device)
+        self._val = [{} for _ in self._lanes]
         self._stack_up()
+
+    def on_train_start(self) -> None:
+        """Report epoch 0, with no metrics where nothing is held out to validate on."""
+        for index, lane in self._alive():
+            with self._fate_of(lane):
+                lane.course.begin(self._val[index])
 
     def on_train_epoch_start(self) -> None:
         """Take up what the schedulers have changed."""
@@ -133,7 +150,7 @@ class StackedModule(pl.LightningModule):
             self._seen["val"].append((through.outputs.clone(), targets))
 
     def on_validation_epoch_end(self) -> None:
-        """Measure the lanes on the validation part; epoch 0 is reported at once."""
+        """Measure the lanes on the validation part."""
         outputs, targets = self._take("val")
         kept = self._loss.kept(outputs)
         found = stacked_scores(self._task, kept, targets, classes=self._stack.outputs)
@@ -144,8 +161,6 @@ class StackedModule(pl.LightningModule):
         for index, lane in self._alive():
             with self._fate_of(lane):
                 check_finite(self._val[index]["val/loss"], "val/loss is {}")
-                if self.trainer.sanity_checking:
-                    lane.course.begin(self._val[index])
 
     def on_train_epoch_end(self) -> None:
         """Let each lane report the epoch, and go on without those that are over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from itertools import islice
 
 from besom.errors import BesomError
 from besom.reports.summary import failures_of
@@ -24,16 +25,19 @@ Each of them holds its config in memory, and would be run again if the process d
 class Agenda:
     """The attempts that run, those that wait, and the budgets of a sweep: trials, time, patience and failures.
 
-    `running` are the attempts that have a slot, by trial.
+    `running` are the attempts that have a slot, by trial. As many as `lanes` share a slot, where they may.
     """
 
-    def __init__(self, *, spec: SweepSpec, book: StudyBook, jobs: Jobs, unwritten: int = UNWRITTEN) -> None:
+    def __init__(
+        self, *, spec: SweepSpec, book: StudyBook, jobs: Jobs, lanes: int = 1, unwritten: int = UNWRITTEN
+    ) -> None:
         self.running: dict[int, Attempt] = {}
         self._spec = spec
         self._book = book
         self._jobs = jobs
+        self._lanes = lanes
         self._again: deque[Attempt] = deque()  # failed, and to be tried once more
-        self._next: Attempt | None = None
+        self._ahead: deque[Attempt] = deque()  # asked, and not yet started
         self._failed: set[int] = set()
         self._unwritten: set[int] = set()
         self._most_unwritten = unwritten
@@ -42,7 +46,7 @@ class Agenda:
     @property
     def goes_on(self) -> bool:
         """Whether there is a trial that may still start."""
-        return self._in_budget and (bool(self._again or self._next) or self._more)
+        return self._in_budget and (bool(self._again or self._ahead) or self._more)
 
     @property
     def gave_up(self) -> BesomError | None:
@@ -62,26 +66,24 @@ class Agenda:
             f"{len(group.trials)} of them by '{group.reason}'{shared}; mend it, or raise hydra.sweeper.max_failure_rate"
         )
 
-    def take(self, slot: Slot) -> Attempt | None:
-        """Return the next attempt that may start in an idle slot, if there is one; it counts as running there."""
+    def take(self, slot: Slot) -> list[Attempt]:
+        """Return the attempts that may start together in an idle slot; they count as running there."""
         if not self._in_budget or len(self._unwritten) >= self._most_unwritten:
-            return None
-        attempt = self._first_for(slot)
-        if attempt is None or not attempt.may_take(slot, self.running.values()):
-            return None
-        if attempt is self._next:
-            self._next = None
-        else:
-            self._again.remove(attempt)
-        attempt.slot = slot
-        self.running[attempt.trial] = attempt
-        return attempt
+            return []
+        first = self._first_for(slot)
+        if first is None or not first.may_take(slot, self.running.values()):
+            return []
+        together = self._with_company(first)
+        for attempt in together:
+            (self._ahead if attempt in self._ahead else self._again).remove(attempt)
+            attempt.slot, attempt.bundled = slot, len(together)
+            self.running[attempt.trial] = attempt
+        return together
 
     def ask_ahead(self) -> None:
-        """Ask for the trial that starts when a slot falls free, and make it ready."""
-        if self._next is None and self._in_budget and self._more:
-            self._next = self._ask()
-            self._jobs.prefetch(self._next.asked.params)
+        """Ask for the trials that start when a slot falls free, and make them ready."""
+        while len(self._ahead) < self._lanes and self._in_budget and self._more:
+            self._ask()
 
     def stopped(self, attempt: Attempt) -> None:
         """An attempt does not run any more, and its trial is not over."""
@@ -89,6 +91,8 @@ class Agenda:
 
     def another(self, attempt: Attempt, failure: Failure) -> Attempt | None:
         """Return the next attempt at a trial that failed, if there is to be one."""
+        if attempt.bundled > 1 and failure.blame in (Blame.CODE, Blame.MEMORY):
+            return attempt.again(solo=True)  # which of them it was is not known
         if failure.blame is Blame.MEMORY and not attempt.alone and attempt.slot is not None:
             return attempt.again(alone=True)
         # What is wrong with a config stays wrong.
@@ -123,7 +127,7 @@ class Agenda:
     def _more(self) -> bool:
         """Whether another trial should be asked for."""
         total = self._book.total
-        in_hand = len(self.running) + len(self._again) + (self._next is not None)
+        in_hand = len(self.running) + len(self._again) + len(self._ahead)
         return total is None or self._book.done + in_hand < total
 
     def _first_for(self, slot: Slot) -> Attempt | None:
@@ -132,9 +136,23 @@ class Agenda:
             if attempt.alone and attempt.slot is not None and attempt.slot.shares(slot):
                 return attempt
         ready = next((attempt for attempt in self._again if not attempt.alone), None)
-        if ready is None and self._next is None and self._more:
-            self._next = self._ask()
-        return ready or self._next
+        if ready is None and not self._ahead and self._more:
+            self._ask()
+        return ready or (self._ahead[0] if self._ahead else None)
 
-    def _ask(self) -> Attempt:
-        return Attempt(asked=self._book.ask(self._jobs.overrides))
+    def _with_company(self, first: Attempt) -> list[Attempt]:
+        """The attempts that start with the first one: it alone, or as many as may share its bundle."""
+        together = [first]
+        if first.company is None or first.solo:
+            return together
+        for _ in range(self._lanes):  # of those asked for in vain, none is asked for again
+            others = (other for other in self._ahead if other is not first and other.company == first.company)
+            together = [first, *islice(others, self._lanes - 1)]
+            if len(together) == self._lanes or not self._more:
+                break
+            self._ask()
+        return together
+
+    def _ask(self) -> None:
+        asked = self._book.ask(self._jobs.overrides)
+        self._ahead.append(Attempt(asked=asked, company=self._jobs.prefetch(asked)))

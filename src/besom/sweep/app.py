@@ -117,7 +117,9 @@ class TrainingApp:
 
     def jobs(self, tags: Mapping[str, str]) -> Jobs:
         """Configs, composed here."""
-        return TrainingJobs(self.composer, study_name=self._spec.study_name, tags=tags)
+        return TrainingJobs(
+            self.composer, study_name=self._spec.study_name, tags=tags, bundles=self._spec.bundle != "off"
+        )
 
     def check_config(self, config: DictConfig) -> None:
         """Refuse a composed config that cannot be trained."""

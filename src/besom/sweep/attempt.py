@@ -25,11 +25,18 @@ class Verdict(Enum):
 
 @dataclass(eq=False, kw_only=True)
 class Attempt:
-    """One attempt at a trial: `number` is 0 for the first; `alone` says that nothing else may use its device."""
+    """One attempt at a trial: `number` is 0 for the first.
+
+    `solo` says that it must not be bundled, `alone` that nothing else may use its device meanwhile; `company` is what
+    others must have in common with it to share its bundle, and `bundled` how many they were.
+    """
 
     asked: Asked
     number: int = 0
     alone: bool = False
+    solo: bool = False
+    company: str | None = None
+    bundled: int = 1
     slot: Slot | None = None
     directory: Path | None = None
     card: RunCard | None = None
@@ -46,8 +53,8 @@ class Attempt:
 
     @property
     def retries(self) -> int:
-        """How often it was tried again for an error; once more for want of memory does not count."""
-        return self.number - self.alone
+        """How often it was tried again for an error; once more for others, or for want of memory, does not count."""
+        return self.number - self.alone - self.solo
 
     @property
     def last_epoch(self) -> int | None:
@@ -73,9 +80,11 @@ class Attempt:
         about = {"family": family(config), "duration_s": duration_s, "epochs": self.epoch, **more}
         return about | ({"attempts": self.number + 1} if self.number else {})
 
-    def again(self, *, alone: bool = False) -> Attempt:
-        """The next attempt at the same parameters; one that had to be alone stays so."""
-        return Attempt(asked=self.asked, number=self.number + 1, alone=alone or self.alone, slot=self.slot)
+    def again(self, *, alone: bool = False, solo: bool = False) -> Attempt:
+        """The next attempt at the same parameters; one that had to be alone, or unbundled, stays so."""
+        return Attempt(
+            asked=self.asked, number=self.number + 1, alone=alone or self.alone, solo=solo or self.solo, slot=self.slot
+        )
 
     def may_take(self, slot: Slot, running: Iterable[Attempt]) -> bool:
         """Whether it may start in an idle slot, beside what is running."""

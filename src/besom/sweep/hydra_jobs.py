@@ -64,8 +64,9 @@ class HydraJobs:
         """The overrides of a job, in the order in which the command line and the config have them."""
         return [*self._composer.overrides(params), *self._extra]
 
-    def prefetch(self, params: Params) -> None:
-        """Nothing is done ahead: the worker composes."""
+    def prefetch(self, asked: Asked) -> str | None:
+        """Nothing is done ahead, since the worker composes, and nothing is bundled."""
+        return None
 
     def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
         """Return the job's overrides, and a card whose config the worker will tell."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig
 
+from besom.bundle.sharing import company
 from besom.config import check, recordable, resolved
 from besom.conversation import Outcome
 from besom.errors import ConfigError
@@ -29,8 +30,11 @@ class Jobs(Protocol):
     def overrides(self, params: Params) -> list[str]:
         """The Hydra overrides that make a trial's config."""
 
-    def prefetch(self, params: Params) -> None:
-        """Do ahead, while every slot is busy, what `prepare` would otherwise have to wait for."""
+    def prefetch(self, asked: Asked) -> str | None:
+        """Do ahead, while every slot is busy, what `prepare` would otherwise have to wait for.
+
+        Return what other trials must have in common with this one to share a bundle; None if it trains by itself.
+        """
 
     def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
         """Return what the worker of a slot gets, and the card of its run.
@@ -53,29 +57,32 @@ class TrainingJobs:
 
     first_step = 1  # epoch 0 is before the first step of training
 
-    def __init__(self, composer: Composer, *, study_name: str, tags: Mapping[str, str]) -> None:
+    def __init__(self, composer: Composer, *, study_name: str, tags: Mapping[str, str], bundles: bool = False) -> None:
         self._composer = composer
         self._study_name = study_name
         self._tags = tags
-        self._ahead: tuple[Params, DictConfig | ConfigError] | None = None
+        self._bundles = bundles
+        self._ahead: dict[int, DictConfig | ConfigError] = {}
 
     def overrides(self, params: Params) -> list[str]:
         """The overrides that `besom train` would need for the same config."""
         return self._composer.overrides(params)
 
-    def prefetch(self, params: Params) -> None:
-        """Compose the config of a trial that will be prepared next."""
+    def prefetch(self, asked: Asked) -> str | None:
+        """Compose the config of a trial that will be prepared."""
         try:
-            self._ahead = params, self._composer.compose(params)
+            config = self._composer.compose(asked.params)
+            self._ahead[asked.number] = config
+            return company(resolved(config)) if self._bundles else None
         except ConfigError as error:
-            self._ahead = params, error
+            self._ahead[asked.number] = error
+            return None
 
     def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
         """Compose a trial's config and check it; raises ConfigError."""
-        if self._ahead is None or self._ahead[0] is not asked.params:
-            self.prefetch(asked.params)
-        assert self._ahead is not None
-        config, self._ahead = self._ahead[1], None
+        if asked.number not in self._ahead:
+            self.prefetch(asked)
+        config = self._ahead.pop(asked.number)
         if isinstance(config, ConfigError):
             raise config
         config = for_slot(config, slot, test=False)

@@ -122,7 +122,9 @@ def _best(tally: Tally, params: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def _slots(tally: Tally, slots: Sequence[Slot], max_epochs: int | None, *, rows: int) -> RenderableType:
-    by_slot = {running.slot.index: (trial, running) for trial, running in tally.running.items()}
+    by_slot: dict[int, dict[int, Running]] = {}
+    for trial, running in tally.running.items():
+        by_slot.setdefault(running.slot.index, {})[trial] = running
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for name in ("slot", "trial", "time"):
         table.add_column(name, justify="left" if name == "slot" else "right", no_wrap=True)
@@ -133,8 +135,7 @@ def _slots(tally: Tally, slots: Sequence[Slot], max_epochs: int | None, *, rows:
     shown = sorted(slots, key=lambda slot: (slot.index not in by_slot, slot.index))[: rows - (len(slots) > rows)]
     for slot in sorted(shown, key=lambda slot: slot.index):
         if slot.index in by_slot:
-            trial, running = by_slot[slot.index]
-            table.add_row(_name(slot), *_row(tally, trial, running, max_epochs))
+            table.add_row(_name(slot), *_row(tally, by_slot[slot.index], max_epochs))
         else:
             table.add_row(_name(slot), "·", style="dim")
     if len(slots) <= rows:
@@ -142,7 +143,10 @@ def _slots(tally: Tally, slots: Sequence[Slot], max_epochs: int | None, *, rows:
     return Group(table, Text(f"… and {len(slots) - len(shown)} slots more", style="dim"))
 
 
-def _row(tally: Tally, trial: int, running: Running, max_epochs: int | None) -> list[RenderableType]:
+def _row(tally: Tally, bundle: Mapping[int, Running], max_epochs: int | None) -> list[RenderableType]:
+    """What a slot trains: one trial, or of a bundle the one that is ahead of the others."""
+    trial = tally.ahead(bundle)
+    running, others = bundle[trial], len(bundle) - 1
     epoch: RenderableType = Text(str(running.epoch))
     if max_epochs:
         epoch = Table.grid(padding=(0, 1))
@@ -152,7 +156,13 @@ def _row(tally: Tally, trial: int, running: Running, max_epochs: int | None) -> 
     value = Text("" if running.value is None else number(running.value), style="bold green" if leads else "")
     again = f"attempt {running.attempt + 1}" if running.attempt else ""
     mark = Text.assemble(("▲ best so far" if leads else "", "green"), "  " * (leads and bool(again)), (again, "yellow"))
-    return [str(trial), Text(clock(tally.seconds_since(running.since_s)), style="dim"), epoch, value, mark]
+    return [
+        f"{trial} +{others}" if others else str(trial),
+        Text(clock(tally.seconds_since(running.since_s)), style="dim"),
+        epoch,
+        value,
+        mark,
+    ]
 
 
 def _name(slot: Slot) -> Text:

@@ -28,7 +28,7 @@ from besom.tracking.recorder import Recorder
 from besom.tracking.study_runs import Status
 from besom.trial import Stop, best_metrics, interrupts, tags_of
 from besom.workers.devices import Slot
-from besom.workers.messages import Blame, Bundle, Failure, Finished, Reported, Started, State
+from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, State
 from besom.workers.pool import Died, Event, Pool
 
 
@@ -46,6 +46,7 @@ class SweepLoop:
         board: Board,
         scratch: Path,
         constraints: Sequence[Constraint] = (),
+        lanes: int = 1,
         unwritten: int = UNWRITTEN,
     ) -> None:
         self._spec = spec
@@ -56,7 +57,7 @@ class SweepLoop:
         self._board = board
         self._scratch = scratch
         self._constraints = constraints
-        self._agenda = Agenda(spec=spec, book=book, jobs=jobs, unwritten=unwritten)
+        self._agenda = Agenda(spec=spec, book=book, jobs=jobs, lanes=lanes, unwritten=unwritten)
         self._running = self._agenda.running
         self._put_back = False
 
@@ -102,12 +103,12 @@ class SweepLoop:
 
     def _dispatch(self) -> None:
         for slot in self._pool.idle():
-            attempt = self._agenda.take(slot)
-            if attempt is not None:
-                self._start(attempt, slot)
+            assignments = [self._start(attempt, slot) for attempt in self._agenda.take(slot)]
+            if bundle := tuple(assignment for assignment in assignments if assignment is not None):
+                self._pool.submit(slot, Bundle(assignments=bundle))
         self._agenda.ask_ahead()
 
-    def _start(self, attempt: Attempt, slot: Slot) -> None:
+    def _start(self, attempt: Attempt, slot: Slot) -> Assignment | None:
         # What an earlier attempt left is still being recorded.
         directory = self._scratch / f"{attempt.trial}-{attempt.number}"
         shutil.rmtree(directory, ignore_errors=True)
@@ -119,9 +120,9 @@ class SweepLoop:
         except ConfigError as error:
             attempt.card = replace(self._jobs.card(attempt.asked, directory, {}), attempt=attempt.number)
             self._failed_attempt(attempt, Failure(reason=str(error), blame=Blame.USER), None)
-            return
+            return None
         attempt.card = replace(card, attempt=attempt.number)
-        self._pool.submit(slot, Bundle(assignments=(assignment,)))
+        return assignment
 
     # What the workers say.
 

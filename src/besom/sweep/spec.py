@@ -6,12 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from besom.errors import ConfigError
 from besom.objectives import Objective, read_objectives
+
+_MOST_LANES = 16
+_SHARE_AT_ONCE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class SweepSpec:
     trials_per_device: int = 1
     devices_per_trial: int = 1
     n_jobs: int | None = None
+    bundle: str | int = "off"
     storage: str | Mapping[str, Any] | None = None
 
     quiet: bool = False
@@ -87,6 +91,7 @@ class SweepSpec:
             trials_per_device=keys["trials_per_device"],
             devices_per_trial=max(keys["devices_per_trial"], _trainer_devices(config)),
             n_jobs=keys["n_jobs"],
+            bundle="off" if foreign else _bundle(keys["bundle"], source),
             storage=keys["storage"],
             quiet=keys["quiet"],
             dry_run=keys["dry_run"],
@@ -114,6 +119,22 @@ class SweepSpec:
                 f"{self.source}: hydra.sweeper.pruner: a pruner follows one objective, and there are "
                 f"{len(self.objectives)}; leave it out, or name one objective"
             )
+
+    def lanes(self, slots: int) -> int:
+        """How many trials a slot may train at once, where there are so many slots.
+
+        A trial that has a time limit, or several devices, trains by itself. `auto` leaves the sampler something to
+        learn from: no more than a share of all trials is under way at once.
+        """
+        if self.bundle == "off" or self.trial_timeout_s is not None or self.devices_per_trial > 1:
+            return 1
+        most = min(self.max_trials_per_worker or _MOST_LANES, _MOST_LANES)
+        if isinstance(self.bundle, int):
+            return min(self.bundle, self.max_trials_per_worker or self.bundle)
+        share = (
+            most if self.n_trials is None else int(self.n_trials * _SHARE_AT_ONCE / (slots + 1))
+        )  # one bundle is asked ahead
+        return max(1, min(most, share))
 
     @property
     def objective(self) -> Objective:
@@ -162,6 +183,14 @@ def _devices(config: DictConfig, devices: Any) -> str | int | Sequence[int]:
         accelerator = OmegaConf.select(config, "trainer.accelerator")
         return accelerator if accelerator in ("cpu", "gpu", "cuda") else "auto"
     return devices if isinstance(devices, str | int) else list(devices)
+
+
+def _bundle(value: Any, source: str) -> str | int:
+    # YAML 1.1 reads a bare `off` as false.
+    value = "off" if value is False else value
+    if value in ("auto", "off") or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return cast("str | int", value)
+    raise ConfigError(f"{source}: hydra.sweeper.bundle: {value} is no size; use auto, off, or a number of trials")
 
 
 def _trainer_devices(config: DictConfig) -> int:

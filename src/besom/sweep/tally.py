@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from besom.objectives import Objective
@@ -40,6 +41,7 @@ class Tally:
     ) -> None:
         self.objectives = tuple(objectives)
         self.total = total
+        self._followed = next((one for one in self.objectives if not one.is_cost), self.objectives[0])
         self.running: dict[int, Running] = {}
         self.counts: Counter[State] = Counter()
         self.best: tuple[int, float] | None = None  # of a single objective
@@ -98,6 +100,17 @@ class Tally:
         if value is None or len(self.objectives) > 1 or self.best is None:
             return False
         return self.objectives[0].better(value, self.best[1])
+
+    def ahead(self, running: Mapping[int, Running]) -> int:
+        """Which of these trials has the best value; the first one, as long as none has any."""
+
+        def rank(trial: int) -> float:
+            value = running[trial].value
+            if value is None:
+                return math.inf
+            return -value if self._followed.direction == "maximize" else value
+
+        return min(running, key=rank)
 
     def seconds_since(self, moment_s: float) -> float:
         """What has gone by since a moment of this tally's clock."""

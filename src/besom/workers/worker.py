@@ -16,11 +16,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from besom.conversation import Conversation
+from besom.conversation import Conversation, Outcome
 from besom.errors import BesomError, DataError, TrialPruned
 from besom.workers.messages import (
     Assignment,
@@ -35,7 +35,7 @@ from besom.workers.messages import (
     Stop,
 )
 from besom.workers.processes import adopt, end_with_children
-from besom.workers.tasks import Run, Task
+from besom.workers.tasks import Bundling, Run, Task
 
 
 def main(descriptor: int) -> None:
@@ -44,11 +44,16 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = Parent(adopt(descriptor))
     threading.Thread(target=parent.listen, daemon=True).start()
-    run = parent.tasks.get().load()
+    task = parent.tasks.get()
+    run = task.load()
     parent.send(Ready())
     while True:
-        for assignment in parent.bundles.get().assignments:
-            parent.send(finish(run, assignment, Trial(assignment.trial, parent)))
+        trials = [(one, Trial(one.trial, parent)) for one in parent.bundles.get().assignments]
+        if len(trials) > 1 and isinstance(task, Bundling):
+            finish_together(task, trials, parent.send)
+        else:
+            for assignment, trial in trials:
+                parent.send(finish(run, assignment, trial))
 
 
 class Parent:
@@ -112,19 +117,52 @@ class Trial:
 def finish(run: Run, assignment: Assignment, conversation: Conversation) -> Finished:
     """Run a trial and return how it ended, whatever it raised."""
     began = time.perf_counter()
+    try:
+        return _ended(assignment.trial, run(assignment, conversation), began)
+    except Exception as error:
+        finished = _ended(assignment.trial, error, began)
+    _clean_after(finished)  # only here, where Python has let go of the error, and of the frames and tensors behind it
+    return finished
 
-    def finished(state: State, **how: Any) -> Finished:
-        return Finished(trial=assignment.trial, state=state, duration_s=time.perf_counter() - began, **how)
+
+def finish_together(
+    task: Bundling, trials: Sequence[tuple[Assignment, Conversation]], send: Callable[[Finished], None]
+) -> None:
+    """Run the trials of a bundle, and send how each ended as soon as it has."""
+    began = time.perf_counter()
+    left = [assignment.trial for assignment, _ in trials]
+
+    def over(trial: int, came_to: Outcome | Exception) -> None:
+        left.remove(trial)
+        send(_ended(trial, came_to, began))
 
     try:
-        return finished(State.COMPLETE, outcome=run(assignment, conversation))
+        task.run_together(trials, over)
+        return
     except Exception as error:
-        if _is_pruned(error):
-            return finished(State.PRUNED)
-        failure = Failure(reason=_reason(error), traceback=traceback.format_exc(), blame=_blame(error))
-    if failure.blame is Blame.MEMORY:
-        _clean()  # only here, where Python has let go of the error, and thus of the frames and tensors behind it
-    return finished(State.FAIL, failure=failure)
+        finished = [_ended(trial, error, began) for trial in left]
+    for one in finished:
+        _clean_after(one)
+        send(one)
+
+
+def _ended(trial: int, came_to: Outcome | Exception, began: float) -> Finished:
+    state, outcome, failure = State.COMPLETE, None, None
+    if not isinstance(came_to, Exception):
+        outcome = came_to
+    elif _is_pruned(came_to):
+        state = State.PRUNED
+    else:
+        state = State.FAIL
+        told = "".join(traceback.format_exception(came_to))
+        failure = Failure(reason=_reason(came_to), traceback=told, blame=_blame(came_to))
+    duration_s = time.perf_counter() - began
+    return Finished(trial=trial, state=state, duration_s=duration_s, outcome=outcome, failure=failure)
+
+
+def _clean_after(finished: Finished) -> None:
+    if finished.failure is not None and finished.failure.blame is Blame.MEMORY:
+        _clean()
 
 
 def _is_pruned(error: BaseException) -> bool:

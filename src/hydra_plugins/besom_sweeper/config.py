@@ -51,6 +51,7 @@ class BesomSweeperConf:
     trials_per_device: int = 1
     devices_per_trial: int = 1
     n_jobs: int | None = None  # trials at a time; null: one per device slot
+    bundle: Any = "auto"  # trials of small models that one slot trains at once: auto, off, or how many
     storage: Any = None  # an Optuna storage URL, or a storage by _target_; null: SQLite under mlruns/
     tracking: Any = None  # another app's runs go to MLflow with true, or {uri: …, experiment: …, directory: …}
 

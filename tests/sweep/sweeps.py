@@ -1,0 +1,165 @@
+"""Studies whose loop is run with fake workers and a real store."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from optuna.trial import TrialState
+
+from besom.sweep.compose import Composer
+from besom.sweep.constraints import parse_constraints
+from besom.sweep.jobs import TrainingJobs
+from besom.sweep.loop import UNWRITTEN, SweepLoop
+from besom.sweep.recovery import adopt_recorded
+from besom.sweep.space import SpaceParser
+from besom.sweep.study import finished_trials, open_study
+from besom.tracking.nothing import NoRecorder
+from besom.tracking.recorder import Recorder
+from besom.tracking.store import Location
+from besom.workers.devices import Slot
+from besom.workers.messages import Assignment, Message
+from besom.workers.pool import WorkerPool
+from besom.workers.tasks import Training
+from tests.conftest import App
+from tests.fakes import (
+    FakeLauncher,
+    ListeningBoard,
+    Play,
+    cpu_slots,
+    finishing,
+    reported,
+    started,
+)
+
+PATIENCE_S = 20  # for what other threads do; no test waits that long unless it fails
+
+
+@dataclass
+class Sweep:
+    """One study in a folder of its own, whose loop can be run again and again."""
+
+    app: App
+    make_spec: Callable[..., Any]
+    location: Location
+    params: dict[str, str]
+    tracked: bool = True
+    slots: list[Slot] | None = None
+    recorder: Recorder | None = None
+
+    def run(
+        self, play: Play, *, slots: int = 2, ready: bool = True, board: ListeningBoard | None = None,
+        unwritten: int = UNWRITTEN, **spec: Any,
+    ) -> ListeningBoard:  # fmt: skip
+        self.launcher = FakeLauncher(play, ready=ready)
+        self.board = board or ListeningBoard()
+        wanted = self.make_spec(**spec)
+        space, fixed = SpaceParser(self.app[0], source="digits.yaml").space(self.params, {})
+        composer = Composer(*self.app, fixed=fixed)
+        directory = self.location.directory
+        recorder = self.recorder or (Recorder(self.location, "digits") if self.tracked else NoRecorder())
+        pool = WorkerPool(
+            self.slots or cpu_slots(slots), Training(), logs=directory / "logs", launcher=self.launcher,
+            max_trials=wanted.max_trials_per_worker,
+        )  # fmt: skip
+        with pool, recorder, open_study(wanted, space, directory) as book:
+            if self.tracked:
+                recorder.open_study("digits", token="digits", tags={"besom.kind": "study"}, note="")
+            book.enqueue(wanted.enqueue)
+            adopt_recorded(recorder, book, wanted)
+            self.loop = SweepLoop(
+                spec=wanted,
+                book=book,
+                jobs=TrainingJobs(
+                    composer, study_name="digits", tags={"besom.study": "digits"}, bundles=wanted.bundle != "off"
+                ),
+                pool=pool,
+                recorder=recorder,
+                board=self.board,
+                scratch=directory / "scratch",
+                constraints=parse_constraints(wanted.constraints, "digits.yaml"),
+                lanes=wanted.lanes(len(pool.slots)),
+                unwritten=unwritten,
+            )
+            self.loop.run()
+        return self.board
+
+    @property
+    def study(self) -> optuna.Study:
+        return optuna.load_study(study_name="digits", storage=f"sqlite:///{self.location.directory / 'optuna.db'}")
+
+    def states(self) -> list[str]:
+        """How the trials ended that count, by number."""
+        assert TrialState.RUNNING not in [trial.state for trial in self.study.trials]
+        return [trial.state.name for trial in finished_trials(self.study)]
+
+    def runs(self) -> dict[int, Run]:
+        """MLflow's runs by trial number."""
+        client = MlflowClient(self.location.uri)
+        experiment = client.get_experiment_by_name("digits")
+        runs = client.search_runs([experiment.experiment_id]) if experiment else []
+        assert all(run.info.status != "RUNNING" for run in runs if "besom.trial" in run.data.tags)
+        return {int(run.data.tags["besom.trial"]): run for run in reversed(runs) if "besom.trial" in run.data.tags}
+
+    def all_runs(self) -> list[Run]:
+        """The trials' runs, those of earlier attempts included, the oldest first."""
+        client = MlflowClient(self.location.uri)
+        experiment = client.get_experiment_by_name("digits")
+        runs = client.search_runs([experiment.experiment_id]) if experiment else []
+        return [run for run in reversed(runs) if "besom.trial" in run.data.tags]
+
+    def artifacts(self, trial: int) -> dict[str, str]:
+        """The text files of a trial's run."""
+        client = MlflowClient(self.location.uri)
+        run_id = self.runs()[trial].info.run_id
+        paths = [file.path for file in client.list_artifacts(run_id) if file.path.endswith((".txt", ".yaml"))]
+        return {path: Path(client.download_artifacts(run_id, path)).read_text() for path in paths}
+
+
+def by_trial(plays: dict[int, Play], *, otherwise: Play = finishing) -> Play:
+    return lambda assignment: plays.get(assignment.trial, otherwise)(assignment)
+
+
+def epoch_after_epoch(assignment: Assignment) -> Iterator[Message]:
+    yield started(assignment.trial)
+    for epoch in range(PATIENCE_S * 100):
+        yield reported(assignment.trial, epoch, val_acc=0.25)
+        time.sleep(0.01)
+
+
+def stuck(assignment: Assignment) -> Iterator[Message]:
+    yield started(assignment.trial)
+    yield reported(assignment.trial, 0, val_acc=0.25)
+    threading.Event().wait(PATIENCE_S)
+
+
+@dataclass
+class Impatient(ListeningBoard):
+    """Presses ctrl-C when a trial reports, as often as `times`, each time the one before was noticed."""
+
+    trial: int = 0
+    times: int = 1
+    pressed: int = 0
+
+    def reported(self, trial: int, epoch: int, value: float | None) -> None:
+        if trial == self.trial and not self.pressed:
+            self.press()
+
+    def stopping(self) -> None:
+        if self.pressed < self.times:
+            self.press()
+
+    def press(self) -> None:
+        self.pressed += 1
+        signal.raise_signal(signal.SIGINT)
+
+
+MEDIAN = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1}

@@ -1,0 +1,134 @@
+"""Several trials in one slot at once: who shares a bundle, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from besom.sweep.spec import SweepSpec
+from besom.tracking.store import Location
+from besom.workers.messages import Assignment, Blame, Message
+from tests.fakes import completed, crashing, failed, finishing, reported, started
+from tests.sweep.sweeps import MEDIAN, Sweep, by_trial
+
+
+def test_trials_share_a_slot_as_many_as_the_bundle_holds(sweep: Sweep):
+    sweep.run(finishing, slots=1, n_trials=8, bundle=3)
+    assert sweep.states() == ["COMPLETE"] * 8
+    assert sweep.launcher.bundles == [(0, 1, 2), (3, 4, 5), (6, 7)]
+
+
+def test_without_bundles_each_trial_trains_by_itself(sweep: Sweep):
+    sweep.run(finishing, slots=1, n_trials=4)
+    assert sweep.launcher.bundles == [(0,), (1,), (2,), (3,)]
+
+
+def test_only_trials_that_fit_share_a_bundle_and_none_is_left_behind(sweep: Sweep):
+    sweep.params = {"data.batch_size": "choice(32, 64)", "optimizer.lr": "interval(0.001, 0.1)"}
+    sweep.run(finishing, slots=1, n_trials=12, bundle=4, sampler={"_target_": "optuna.samplers.RandomSampler"})
+    sizes = {trial.number: trial.params["data.batch_size"] for trial in sweep.study.trials}
+    assert all(len({sizes[trial] for trial in bundle}) == 1 for bundle in sweep.launcher.bundles)
+    assert sorted(trial for bundle in sweep.launcher.bundles for trial in bundle) == list(range(12))
+    assert max(map(len, sweep.launcher.bundles)) == 4
+
+
+def test_a_trial_that_fits_nobody_trains_alone(sweep: Sweep):
+    sweep.params = {"+trainer.limit_train_batches": "choice(1, 2)", "optimizer.lr": "interval(0.001, 0.1)"}
+    sweep.run(finishing, slots=1, n_trials=3, bundle=3)
+    assert sweep.launcher.bundles == [(0,), (1,), (2,)]
+
+
+def test_a_bundle_whose_worker_dies_is_run_again_trial_by_trial_and_costs_none_of_the_others(sweep: Sweep):
+    attempts: list[int] = []
+
+    def play(assignment: Assignment) -> Iterator[Message]:
+        attempts.append(assignment.trial)
+        yield from (crashing if assignment.trial == 1 else finishing)(assignment)
+
+    board = sweep.run(play, slots=1, n_trials=4, bundle=4)
+    assert sweep.states() == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert sweep.launcher.bundles == [(0, 1, 2, 3), (1,), (2,), (3,)]
+    assert board.attempts == [(0, 0), (1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (3, 1)]
+    states = [(run.data.tags["besom.trial"], run.data.tags["besom.state"]) for run in sweep.all_runs()]
+    assert states.count(("1", "RETRIED")) == states.count(("1", "FAIL")) == 1
+
+
+def test_the_second_chance_of_a_bundle_is_none_of_the_retries(sweep: Sweep):
+    sweep.run(by_trial({0: crashing}), slots=1, n_trials=2, bundle=2, retries=1)
+    assert sweep.states() == ["FAIL", "COMPLETE"]
+    assert sweep.launcher.bundles == [(0, 1), (0,), (1,), (0,)]
+
+
+def test_a_bundle_without_memory_is_run_again_trial_by_trial(sweep: Sweep):
+    def play(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        if len(sweep.launcher.bundles[-1]) > 1:
+            yield failed(assignment.trial, "OutOfMemoryError: CUDA out of memory.", blame=Blame.MEMORY)
+        else:
+            yield completed(assignment.trial, 0.5)
+
+    sweep.run(play, slots=1, n_trials=3, bundle=3)
+    assert sweep.states() == ["COMPLETE"] * 3
+    assert len(sweep.launcher.launched) == 1, "the worker itself is well"
+
+
+def test_a_lane_that_fails_by_its_own_config_is_not_run_again(sweep: Sweep):
+    def wrong(assignment: Assignment) -> Iterator[Message]:
+        yield failed(assignment.trial, "model.dropout: 2 is not in 0 <= p < 1", blame=Blame.USER)
+
+    sweep.run(by_trial({1: wrong}), slots=1, n_trials=3, bundle=3)
+    assert sweep.states() == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert sweep.launcher.bundles == [(0, 1, 2)]
+
+
+def test_a_lane_that_is_pruned_leaves_the_others(sweep: Sweep):
+    def play(assignment: Assignment) -> Iterator[Message]:
+        trial = assignment.trial
+        yield started(trial)
+        for epoch in range(1, 4):
+            yield reported(trial, epoch, val_acc=1 / (trial + 1))
+        yield completed(trial, 1 / (trial + 1))
+
+    board = sweep.run(play, slots=1, n_trials=4, bundle=2, pruner=MEDIAN)
+    assert len(board.states) == 4
+    assert "PRUNED" in sweep.states()
+    assert sweep.states()[0] == "COMPLETE"
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(total=st.integers(1, 12), lanes=st.integers(1, 5), slots=st.integers(1, 3), crashes=st.sets(st.integers(0, 11)))
+def test_whatever_shares_a_bundle_every_trial_is_there_once(
+    digits_app: Any, make_spec: Any, tmp_path_factory: Any, total: int, lanes: int, slots: int, crashes: set[int]
+):
+    location = Location.of({"uri": None, "directory": tmp_path_factory.mktemp("bundles")})
+    sweep = Sweep(digits_app, make_spec, location, {"optimizer.lr": "interval(0.001, 0.1)"}, tracked=False)
+    sweep.run(by_trial(dict.fromkeys(crashes, crashing)), slots=slots, n_trials=total, bundle=lanes)
+    assert sweep.states() == ["FAIL" if trial in crashes else "COMPLETE" for trial in range(total)]
+
+
+# How many.
+
+
+@pytest.mark.parametrize(
+    ("keys", "slots", "lanes"),
+    [
+        ({"bundle": "off"}, 1, 1),
+        ({"bundle": 5}, 1, 5),
+        ({"bundle": 5, "n_trials": 6}, 4, 5),
+        ({"bundle": "auto", "n_trials": 1000}, 2, 16),
+        ({"bundle": "auto", "n_trials": 12}, 2, 1),
+        ({"bundle": "auto", "n_trials": 60}, 2, 5),
+        ({"bundle": "auto", "n_trials": None}, 2, 16),
+        ({"bundle": "auto", "n_trials": 1000, "trial_timeout_s": 60.0}, 2, 1),
+        ({"bundle": 5, "devices_per_trial": 2}, 1, 1),
+        ({"bundle": "auto", "n_trials": 1000, "max_trials_per_worker": 3}, 2, 3),
+    ],
+)
+def test_a_bundle_is_as_large_as_asked_or_leaves_the_sampler_something_to_learn_from(
+    make_spec: Callable[..., SweepSpec], keys: dict[str, Any], slots: int, lanes: int
+):
+    assert make_spec(**keys).lanes(slots) == lanes

@@ -1,0 +1,125 @@
+"""Trials that the parent ends early."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from mlflow import MlflowClient
+
+from besom.errors import Interrupted
+from besom.workers.messages import Assignment, Message, State
+from tests.fakes import (
+    ListeningBoard,
+    completed,
+    pruned,
+    reported,
+    started,
+)
+from tests.sweep.sweeps import MEDIAN, PATIENCE_S, Impatient, Sweep, by_trial
+
+
+def worse_and_worse(assignment: Assignment) -> Iterator[Message]:
+    """Ten epochs; each trial is worse than the one before it."""
+    trial = assignment.trial
+    yield started(trial)
+    for epoch in range(11):
+        yield reported(trial, epoch, val_acc=(epoch / 10) / (trial + 1))
+    yield completed(trial, 1 / (trial + 1))
+
+
+def test_a_pruned_trial_is_pruned_in_optuna_and_killed_in_mlflow_at_the_epoch_of_the_decision(sweep: Sweep):
+    board = sweep.run(worse_and_worse, slots=1, n_trials=3, pruner=MEDIAN)
+    assert sweep.states() == ["COMPLETE", "PRUNED", "PRUNED"]
+    assert board.states[1] is State.PRUNED
+    run = sweep.runs()[1]
+    assert (run.info.status, run.data.tags["besom.state"]) == ("KILLED", "PRUNED")
+    # What the worker did before it heard of it does not count, however far it came.
+    assert sweep.study.trials[1].intermediate_values == {1: 0.05}
+    history = MlflowClient(sweep.location.uri).get_metric_history(run.info.run_id, "val/acc")
+    assert [(point.step, point.value) for point in history] == [(0, 0.0), (1, 0.05)]
+    assert sweep.study.trials[1].user_attrs["besom"]["epochs"] == 1
+
+
+def test_a_trial_that_came_to_its_last_epoch_is_not_pruned_any_more(sweep: Sweep):
+    def late(assignment: Assignment) -> Iterator[Message]:
+        trial, epochs = assignment.trial, assignment.config["trainer"]["max_epochs"]
+        yield started(trial)
+        yield reported(trial, epochs, val_acc=1 / (trial + 1))
+        yield completed(trial, 1 / (trial + 1))
+
+    sweep.run(late, slots=1, n_trials=3, pruner=MEDIAN)
+    assert sweep.states() == ["COMPLETE"] * 3
+
+
+def test_without_a_pruner_nothing_is_pruned_and_an_app_may_still_prune_by_itself(sweep: Sweep):
+    def gives_up(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield reported(assignment.trial, 3, val_acc=0.5)
+        yield pruned(assignment.trial)
+
+    sweep.run(by_trial({1: gives_up}, otherwise=worse_and_worse), slots=1, n_trials=3)
+    assert sweep.states() == ["COMPLETE", "PRUNED", "COMPLETE"]
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_trial_that_is_pruned_before_it_has_begun_has_a_run_all_the_same(sweep: Sweep, tracked: bool):
+    def thinks_better_of_it(assignment: Assignment) -> Iterator[Message]:
+        yield pruned(assignment.trial)
+
+    sweep.tracked = tracked
+    sweep.run(by_trial({1: thinks_better_of_it}), slots=1, n_trials=3)
+    assert sweep.states() == ["COMPLETE", "PRUNED", "COMPLETE"]
+    if tracked:
+        run = sweep.runs()[1]
+        assert (run.info.status, run.data.tags["besom.state"]) == ("KILLED", "PRUNED")
+
+
+def test_a_pruned_trial_that_does_not_stop_in_time_is_pruned_and_its_slot_gets_a_new_worker(sweep: Sweep):
+    deaf = threading.Event()
+
+    def hanging(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield reported(assignment.trial, 1, val_acc=0.01)
+        deaf.set()
+        threading.Event().wait(PATIENCE_S)
+
+    class Late(ListeningBoard):
+        def reported(self, trial: int, epoch: int, value: float | None) -> None:
+            if trial == 1:
+                assert deaf.wait(PATIENCE_S)
+
+    board = sweep.run(
+        by_trial({1: hanging}, otherwise=worse_and_worse),
+        slots=1, n_trials=2, pruner=MEDIAN, trial_timeout_s=0.5, board=Late(),
+    )  # fmt: skip
+    assert sweep.states() == ["COMPLETE", "PRUNED"]
+    assert board.states[1] is State.PRUNED
+    assert len(sweep.launcher.launched) == 2
+
+
+def test_a_trial_that_was_pruned_when_the_user_stops_at_once_is_pruned(sweep: Sweep):
+    deaf = threading.Event()
+
+    def hanging(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield reported(assignment.trial, 1, val_acc=0.01)
+        deaf.set()
+        threading.Event().wait(PATIENCE_S)
+
+    @dataclass
+    class Late(Impatient):
+        def reported(self, trial: int, epoch: int, value: float | None) -> None:
+            if trial == 1:
+                assert deaf.wait(PATIENCE_S)
+                self.press()
+
+    with pytest.raises(Interrupted):
+        sweep.run(
+            by_trial({1: hanging}, otherwise=worse_and_worse), slots=1, n_trials=3, pruner=MEDIAN, board=Late(times=2)
+        )
+    assert sweep.states() == ["COMPLETE", "PRUNED"]
+    run = sweep.runs()[1]
+    assert (run.info.status, run.data.tags["besom.state"]) == ("KILLED", "PRUNED")

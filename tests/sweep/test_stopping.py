@@ -1,0 +1,117 @@
+"""What ctrl-C leaves of a sweep, and what the same command makes of it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from besom.errors import Interrupted
+from besom.workers.messages import Assignment, Message
+from tests.fakes import (
+    ListeningBoard,
+    Play,
+    completed,
+    finishing,
+    reported,
+    started,
+)
+from tests.sweep.sweeps import PATIENCE_S, Impatient, Sweep, by_trial, epoch_after_epoch, stuck
+
+
+@pytest.mark.parametrize(("play", "times"), [(epoch_after_epoch, 1), (stuck, 2)])
+def test_ctrl_c_leaves_true_states_and_the_same_command_completes_the_sweep(sweep: Sweep, play: Play, times: int):
+    with pytest.raises(Interrupted):
+        sweep.run(by_trial({2: play}), board=Impatient(trial=2, times=times), slots=1)
+    assert sweep.board.put_back == [2]
+    assert sweep.states() == ["COMPLETE", "COMPLETE"]
+    killed = sweep.runs()[2]
+    assert (killed.info.status, killed.data.tags["besom.state"]) == ("KILLED", "INTERRUPTED")
+    assert killed.data.metrics["val/acc"] == 0.25
+    interrupted = sweep.study.trials[2]
+    assert interrupted.state is TrialState.WAITING
+
+    board = sweep.run(finishing, slots=1)
+    assert sweep.states() == ["COMPLETE"] * 4
+    assert board.starts == [2, 3]
+    assert sweep.study.trials[2].params == interrupted.params
+    assert [run.info.status for run in sweep.all_runs()] == ["FINISHED", "FINISHED", "KILLED", "FINISHED", "FINISHED"]
+    sweep.run(finishing)
+    assert len(sweep.states()) == 4
+
+
+def test_a_trial_that_ends_with_the_epoch_in_which_it_is_stopped_is_complete(sweep: Sweep):
+    def last_epoch(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield reported(assignment.trial, 1, val_acc=0.5)
+        assert noticed.wait(PATIENCE_S)
+        yield completed(assignment.trial, 0.5)
+
+    class Noticing(Impatient):
+        def stopping(self) -> None:
+            noticed.set()
+
+    noticed = threading.Event()
+    with pytest.raises(Interrupted):
+        # The stop is on its way when the worker is through; it comes too late.
+        sweep.run(last_epoch, board=Noticing(), slots=1)
+    assert sweep.states() == ["COMPLETE"]
+    assert [run.info.status for run in sweep.all_runs()] == ["FINISHED"]
+
+
+def test_a_trial_that_was_stopped_before_its_worker_said_a_word_leaves_no_run(sweep: Sweep):
+    def mute(assignment: Assignment) -> Iterator[Message]:
+        threading.Event().wait(PATIENCE_S)
+        yield from finishing(assignment)
+
+    @dataclass
+    class Twice(Impatient):
+        times: int = 2
+
+    board = Twice(on_start=lambda trial: board.press())
+    with pytest.raises(Interrupted):
+        sweep.run(mute, slots=1, board=board)
+    assert sweep.states() == []
+    assert sweep.runs() == {}
+    assert list((sweep.location.directory / "scratch").iterdir()) == []
+
+
+def test_two_ctrl_cs_before_the_loop_could_look_end_the_process(sweep: Sweep):
+    def twice(trial: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(finishing, board=ListeningBoard(on_start=twice))
+    assert signal.getsignal(signal.SIGINT) == before
+    assert TrialState.RUNNING not in [trial.state for trial in sweep.study.trials]
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_what_was_over_before_the_process_was_ended_stays_over(sweep: Sweep, tracked: bool):
+    class Leaving(ListeningBoard):
+        def finished(self, *how: Any, **more: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    sweep.tracked = tracked
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(finishing, slots=1, board=Leaving())
+    assert sweep.states() == ["COMPLETE"]
+    assert [run.info.status for run in sweep.all_runs()] == ["FINISHED"] * tracked
+
+
+def test_a_ctrl_c_that_finds_nothing_left_to_do_interrupts_nothing(sweep: Sweep):
+    class Late(ListeningBoard):
+        def finished(self, trial: int, *how: Any, **more: Any) -> None:
+            if trial == 1:
+                signal.raise_signal(signal.SIGINT)
+
+    sweep.run(finishing, slots=1, n_trials=2, board=Late())
+    assert sweep.states() == ["COMPLETE"] * 2
