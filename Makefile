@@ -61,8 +61,8 @@ check: $(STAMP) ## lint, check the format, check the types
 	@.venv/bin/ruff format --check $(SOURCES)
 	@.venv/bin/mypy
 
-bench: $(STAMP) ## measure Besom beside its peers; needs MNIST in BESOM_DATA_DIR or data/
-	@for file in bench/*.py; do echo "$$file"; PYTHONPATH=. .venv/bin/python "$$file" || exit 1; done
+bench: $(STAMP) ## measure Besom beside its peers: ARGS="--data fashion_mnist --trials 4 --epochs 2"
+	@PYTHONPATH=. .venv/bin/python bench/bundles.py $(ARGS)
 
 build: $(STAMP) ## build the wheel into dist/
 	@.venv/bin/python -m build --wheel --no-isolation

@@ -1,0 +1,172 @@
+"""Besom beside its peers: the same search space, data, epochs and number of trials, in one run.
+
+    PYTHONPATH=. python bench/bundles.py [--data digits] [--trials 40] [--epochs 20] [--rounds 3] [--sides …]
+
+Prints a table in Markdown: trials per minute (the median of the rounds, which go through all sides in turn), how many
+times that is of each peer, and the best validation accuracy. --chart FILE draws it. The peers' environments are made
+under --envs on first use; see bench/peers/. Besom's own time runs from the first trial's epoch 0 to the end of its
+last trial, recording included; a peer's from before its first trial to after its last. Imports count for nobody but
+Ray, whose sweep waits for those of its workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bench.peers.environments import make
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(ROOT)}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every side is to do; `envs` holds the peers' environments."""
+
+    data: str
+    trials: int
+    epochs: int
+    envs: Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """Seconds of a sweep, and the best validation accuracy it found."""
+
+    seconds: float
+    best: float
+
+
+Side = Callable[[Task, int, Path], Result]
+
+
+def besom(bundle: str) -> Side:
+    """`besom sweep`, recorded in MLflow as always."""
+
+    def run(task: Task, seed: int, folder: Path) -> Result:
+        arguments = [
+            f"seed={seed}", "data.split_seed=0", f"trainer.max_epochs={task.epochs}", "trainer=cpu",
+            f"hydra.sweeper.n_trials={task.trials}", f"hydra.sweeper.bundle={bundle}", "--quiet",
+        ]  # fmt: skip
+        command = [str(Path(sys.executable).with_name("besom")), "sweep", task.data, *arguments]
+        _run(command, folder)
+        return _recorded(folder / "mlruns", task.data)
+
+    return run
+
+
+def _recorded(folder: Path, study: str) -> Result:
+    with sqlite3.connect(folder / "mlflow.db") as runs:
+        (began_ms,) = runs.execute("SELECT MIN(timestamp) FROM metrics WHERE step = 0 AND timestamp > 0").fetchone()
+    with sqlite3.connect(folder / "optuna.db") as trials:
+        ended, best = trials.execute(
+            "SELECT MAX(datetime_complete), MAX(value) FROM trials JOIN studies USING (study_id) "
+            "LEFT JOIN trial_values USING (trial_id) WHERE study_name = ?",
+            (study,),
+        ).fetchone()
+    return Result(datetime.fromisoformat(ended + "+00:00").timestamp() - began_ms / 1000, best)
+
+
+def peer(name: str, environment: str | None = None) -> Side:
+    """A script of bench/peers, in an environment of its own if need be."""
+
+    def run(task: Task, seed: int, folder: Path) -> Result:
+        python = str(make(environment, task.envs)) if environment else sys.executable
+        script = ROOT / "bench" / "peers" / f"{name}.py"
+        arguments = {"data": task.data, "trials": task.trials, "epochs": task.epochs, "seed": seed, "folder": folder}
+        told = _run([python, str(script), *(f"--{key}={value}" for key, value in arguments.items())], folder)
+        line = json.loads(told)
+        return Result(line["seconds"], line["best"])
+
+    return run
+
+
+def _run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-3000:]}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+SIDES: dict[str, tuple[str, Side]] = {
+    "bundled": ("Besom, bundled", besom("auto")),
+    "solo": ("Besom, one trial at a time", besom("off")),
+    "hand": ("a loop by hand, nothing tracked", peer("hand")),
+    "lightning": ("Optuna + Lightning + MLFlowLogger", peer("optuna_lightning")),
+    "hydra": ("hydra-optuna-sweeper", peer("hydra_optuna", "hydra")),
+    "ray": ("Ray Tune, 2 at a time", peer("ray_tune", "ray")),
+}
+
+
+def table(task: Task, results: dict[str, list[Result]]) -> str:
+    """The results in Markdown, the fastest first."""
+    rates = {
+        side: 60 * task.trials / statistics.median(one.seconds for one in found) for side, found in results.items()
+    }
+    lines = ["| | trials a minute | Besom, bundled, is | best val/acc |", "|---|---|---|---|"]
+    for side in sorted(rates, key=lambda side: -rates[side]):
+        times = f"{rates['bundled'] / rates[side]:.1f} times that" if side != "bundled" and "bundled" in rates else ""
+        best = statistics.median(one.best for one in results[side])
+        lines.append(f"| {SIDES[side][0]} | {rates[side]:.3g} | {times} | {best:.4f} |")
+    return "\n".join(lines)
+
+
+def chart(task: Task, results: dict[str, list[Result]], file: Path) -> None:
+    """Draw the rates, on a logarithmic scale."""
+    from matplotlib.figure import Figure
+
+    rates = {
+        side: 60 * task.trials / statistics.median(one.seconds for one in found) for side, found in results.items()
+    }
+    order = sorted(rates, key=lambda side: rates[side])
+    figure = Figure(figsize=(8, 0.5 * len(order) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    colours = ["#1f6f8b" if side in ("bundled", "solo") else "#b8b8b8" for side in order]
+    bars = axes.barh([SIDES[side][0] for side in order], [rates[side] for side in order], color=colours)
+    axes.bar_label(bars, [f" {rates[side]:.3g}" for side in order])
+    axes.set_xscale("log")
+    axes.set_xlabel("trials a minute (logarithmic)")
+    axes.set_title(f"{task.data}: {task.trials} trials of {task.epochs} epochs", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.12)
+    figure.savefig(file, dpi=150)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=("digits", "mnist", "fashion_mnist"), default="digits")
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--envs", type=Path, default=Path(tempfile.gettempdir()) / "besom-bench")
+    parser.add_argument("--chart", type=Path)
+    given = parser.parse_args()
+    task = Task(given.data, given.trials, given.epochs, given.envs)
+    results: dict[str, list[Result]] = {side: [] for side in given.sides}
+    for seed in range(given.rounds):
+        for side in given.sides:
+            with tempfile.TemporaryDirectory() as folder:
+                result = SIDES[side][1](task, seed, Path(folder))
+            results[side].append(result)
+            print(f"{side} {seed}: {result.seconds:.1f} s, best {result.best:.4f}", file=sys.stderr, flush=True)
+    print(f"{task.data}: {task.trials} trials of {task.epochs} epochs, medians of {given.rounds}\n")
+    print(table(task, results))
+    if given.chart:
+        chart(task, results, given.chart)
+
+
+if __name__ == "__main__":
+    main()
