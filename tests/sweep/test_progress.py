@@ -253,6 +253,19 @@ def test_a_board_of_more_slots_than_lines_keeps_to_the_screen_and_shows_the_busy
     assert lines[-1].startswith("… and ")
 
 
+def test_a_bundle_is_one_line_the_best_of_its_trials_and_how_many_others() -> None:
+    tally = Tally([ACCURACY], total=10)
+    for trial in range(4):
+        tally.started(trial, SLOTS[0], 0)
+        tally.reported(trial, 3, trial / 10)
+    tally.started(9, SLOTS[1], 0)
+    bundle, alone = picture(tally, slots=SLOTS[:2])[-2:]
+    assert bundle.split()[2:4] == ["3", "+3"]
+    assert "0.3000" in bundle
+    assert alone.split()[2] == "9"
+    assert "+" not in alone
+
+
 def test_before_the_first_epoch_the_board_says_that_workers_start() -> None:
     lines = picture(Tally([ACCURACY], total=12))
     assert lines[0].endswith("workers are starting …")
