@@ -16,7 +16,7 @@ from besom.sweep.compose import Composer
 from besom.sweep.space import Params
 from besom.sweep.study import Asked
 from besom.tracking.recorder import RunCard
-from besom.trial import family, for_slot
+from besom.trial import family, write_slot
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, State
 
@@ -85,7 +85,7 @@ class TrainingJobs:
         config = self._ahead.pop(asked.number)
         if isinstance(config, ConfigError):
             raise config
-        config = for_slot(config, slot, test=False)
+        config = write_slot(config, slot, test=False)
         check(config)
         assignment = Assignment(trial=asked.number, config=resolved(config), directory=directory)
         return assignment, self.card(asked, directory, recordable(config))

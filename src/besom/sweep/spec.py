@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from besom.errors import ConfigError
 from besom.objectives import Objective, read_objectives
 
-_MOST_LANES = 16
+_MOST_LANES = 8  # on a CPU the rate hardly grows beyond: see docs/performance.md
 _SHARE_AT_ONCE = 0.25
 
 
