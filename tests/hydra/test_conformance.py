@@ -9,6 +9,7 @@ from hydra.test_utils.launcher_common_tests import (
     IntegrationTestSuite,
     LauncherTestSuite,
 )
+from hydra.version import _UNSPECIFIED_, VersionBase
 
 from hydra_plugins.besom_sweeper.besom_sweeper import BesomSweeper
 
@@ -21,6 +22,12 @@ BESOM = [
     "hydra.sweeper.devices=cpu",
     "hydra.sweeper.trials_per_device=2",  # two slots on a single core too
 ]
+
+
+@pytest.fixture(autouse=True)
+def _no_version_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a process of its own: the suites expect what Hydra 1.1 did, and other tests of this process chose 1.3.
+    monkeypatch.setattr(VersionBase.instance(), "version_base", _UNSPECIFIED_)
 
 
 @pytest.fixture(autouse=True)
