@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,6 +17,8 @@ from besom.errors import ConfigError, one_of
 from besom.explain import explain
 from besom.models.metrics import metric_names
 from besom.objectives import COSTS, leading, read_objectives
+
+Config: TypeAlias = DictConfig | Mapping[str, Any]
 
 _MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
 _BOUNDS: Mapping[str, tuple[float, float, str]] = {
@@ -38,8 +40,8 @@ def require_groups(config: DictConfig, source: str) -> None:
         raise ConfigError(f"{source}: it has no {', '.join(missing)}; begin the file with: defaults: [train, _self_]")
 
 
-def check(config: DictConfig) -> None:
-    """Refuse a composed config that cannot be trained.
+def check(config: Config) -> None:
+    """Refuse a composed config, resolved or not, that cannot be trained.
 
     Raises ConfigError with the key, its value and the remedy in one line.
     """
@@ -74,7 +76,7 @@ _TASKS: Mapping[str, Sequence[str]] = {
 }
 
 
-def _check_objective(config: DictConfig) -> None:
+def _check_objective(config: Config) -> None:
     objectives = read_objectives({key: select(config, key) for key in ("objective", "direction")})
     leading(objectives)
     package, _, model = str(select(config, "model._target_")).rpartition(".")
@@ -89,7 +91,7 @@ def _check_objective(config: DictConfig) -> None:
             )
 
 
-def _check_table(config: DictConfig) -> None:
+def _check_table(config: Config) -> None:
     if select(config, "data.source._target_") != "besom.data.tables.csv":
         return
     for key in ("data.source.path", "data.source.test_path"):
@@ -98,11 +100,16 @@ def _check_table(config: DictConfig) -> None:
             raise ConfigError(f"{key}: {path}: no such file; give the path of a .csv, .tsv or .parquet file")
 
 
-def select(config: DictConfig, key: str) -> Any:
+def select(config: Config, key: str) -> Any:
     """Return the value at a dotted key, or None where the config has no such key.
 
     Raises ConfigError when the value cannot be resolved: a missing mandatory value, a broken interpolation.
     """
+    if not isinstance(config, DictConfig):
+        node: Any = config
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        return node
     try:
         return OmegaConf.select(config, key, throw_on_missing=True)
     except OmegaConfBaseException as error:

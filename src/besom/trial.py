@@ -15,6 +15,9 @@ from besom.objectives import Objective
 from besom.workers.devices import Slot
 from besom.workers.messages import State
 
+WRITTEN_BY_SLOT = ("threads", "test", "trainer.accelerator", "trainer.devices", "trainer.strategy")
+"""The keys that `write_slot` sets."""
+
 
 def for_slot(config: DictConfig, slot: Slot, *, test: bool) -> DictConfig:
     """Return the config with what the slot decides written down: its devices, threads; and whether to test."""

@@ -38,15 +38,20 @@ class Composer:
 
         Raises ConfigError naming the key that does not exist or the value that does not fit.
         """
-        structural = {key: value for key, value in params.items() if self._needs_hydra(key)}
-        config = self._compose(tuple(self._line.filled(structural))).copy()
-        for key, value in params.items():
-            if key not in structural:
-                try:
-                    OmegaConf.update(config, key, value, merge=True)
-                except OmegaConfBaseException as error:
-                    raise ConfigError(explain(error)) from error
+        line, values = self.split(params)
+        config = self._compose(line).copy()
+        for key, value in values.items():
+            try:
+                OmegaConf.update(config, key, value, merge=True)
+            except OmegaConfBaseException as error:
+                raise ConfigError(explain(error)) from error
         return config
+
+    def split(self, params: Params) -> tuple[tuple[str, ...], Params]:
+        """Return the overrides that only Hydra can apply, and the values that are then set in what it composes."""
+        structural = {key: value for key, value in params.items() if self._needs_hydra(key)}
+        values = {key: value for key, value in params.items() if key not in structural}
+        return tuple(self._line.filled(structural)), values
 
     def overrides(self, params: Params) -> list[str]:
         """Return the overrides that `besom train` would need for the same config, in the order they were written."""

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from omegaconf import DictConfig
-
 from besom.bundle.sharing import company
-from besom.config import check, recordable, resolved
+from besom.config import check
 from besom.conversation import Outcome
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
+from besom.sweep.drafts import Draft, Drafts
 from besom.sweep.space import Params
 from besom.sweep.study import Asked
 from besom.tracking.recorder import RunCard
-from besom.trial import family, write_slot
+from besom.trial import family
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, State
 
@@ -59,10 +58,11 @@ class TrainingJobs:
 
     def __init__(self, composer: Composer, *, study_name: str, tags: Mapping[str, str], bundles: bool = False) -> None:
         self._composer = composer
+        self._drafts = Drafts(composer)
         self._study_name = study_name
         self._tags = tags
         self._bundles = bundles
-        self._ahead: dict[int, DictConfig | ConfigError] = {}
+        self._ahead: dict[int, Draft | ConfigError] = {}
 
     def overrides(self, params: Params) -> list[str]:
         """The overrides that `besom train` would need for the same config."""
@@ -71,9 +71,8 @@ class TrainingJobs:
     def prefetch(self, asked: Asked) -> str | None:
         """Compose the config of a trial that will be prepared."""
         try:
-            config = self._composer.compose(asked.params)
-            self._ahead[asked.number] = config
-            return company(resolved(config)) if self._bundles else None
+            self._ahead[asked.number] = draft = self._drafts.draft(asked.params)
+            return company(draft.config) if self._bundles else None
         except ConfigError as error:
             self._ahead[asked.number] = error
             return None
@@ -82,13 +81,13 @@ class TrainingJobs:
         """Compose a trial's config and check it; raises ConfigError."""
         if asked.number not in self._ahead:
             self.prefetch(asked)
-        config = self._ahead.pop(asked.number)
-        if isinstance(config, ConfigError):
-            raise config
-        config = write_slot(config, slot, test=False)
+        draft = self._ahead.pop(asked.number)
+        if isinstance(draft, ConfigError):
+            raise draft
+        config, recorded = draft.written_for(slot)
         check(config)
-        assignment = Assignment(trial=asked.number, config=resolved(config), directory=directory)
-        return assignment, self.card(asked, directory, recordable(config))
+        assignment = Assignment(trial=asked.number, config=config, directory=directory)
+        return assignment, self.card(asked, directory, recorded)
 
     def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
         """Return the card of a trial's run."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import optuna
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, PartialFixedSampler, QMCSampler, TPESampler
@@ -174,7 +174,10 @@ def _built(config: Mapping[str, Any], where: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return instantiate(dict(config), _convert_="all")
+            keys = {key: value for key, value in config.items() if key != "_target_"}
+            if any(key.startswith("_") or isinstance(value, Mapping | list) for key, value in keys.items()):
+                return instantiate(dict(config), _convert_="all")
+            return get_class(str(config["_target_"]))(**keys)  # the same, in no time: it is done for every trial
     except (InstantiationException, ValueError, TypeError) as error:
         raise ConfigError(f"{where}: {_cause(error)}; see Optuna's page on {config['_target_']}") from error
 
