@@ -1,0 +1,108 @@
+"""Whether the parent keeps up: a whole sweep of digits, beside training alone of the very same trials.
+
+    PYTHONPATH=. python bench/keeping_up.py [TRIALS] [LANES] [ROUNDS]
+
+The sweep is `besom sweep digits` in two slots, from its first trial's epoch 0 to the end of its last trial: asked,
+composed, reported, told and recorded. Then its trials are trained once more, in the same order, by two processes that
+take them in bundles of as many, and do nothing else. Prints trials a second of both, and the ratio.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from bench.bundles import Task, besom
+from bench.stack import Config, Silent
+from besom.bundle.training import Entry, train_bundle
+from besom.config import resolved
+from besom.paths import conf_dir, search_path
+from besom.schema import register_schemas
+from besom.train import build_data
+
+SLOTS = 2
+EPOCHS = 20
+
+
+def sweep(trials: int, lanes: int, seed: int, folder: Path) -> tuple[float, list[list[str]]]:
+    """Run the sweep; return its seconds, and its trials as Hydra overrides."""
+    seconds = besom(str(lanes))(Task("digits", trials, EPOCHS, folder), seed, folder).seconds
+    with sqlite3.connect(folder / "mlruns" / "optuna.db") as study:
+        rows = study.execute(
+            "SELECT value_json FROM trial_user_attributes JOIN trials USING (trial_id) "
+            "WHERE key = 'besom.overrides' ORDER BY number"
+        ).fetchall()
+    return seconds, [json.loads(value) for (value,) in rows]
+
+
+def composed(overrides: Sequence[str]) -> Config:
+    """The resolved config of a trial."""
+    shared = ["trainer=cpu", "threads=1", f"trainer.max_epochs={EPOCHS}", "data.split_seed=0"]
+    register_schemas()
+    with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        return resolved(compose("train", [*shared, "objective=val/acc", "direction=maximize", *overrides]))
+
+
+def train_alone(trials: Sequence[Config], lanes: int) -> float:
+    """Return the seconds that the same trials take where nothing else is done."""
+    spawn = multiprocessing.get_context("spawn")
+    bundles = spawn.Queue()
+    for start in range(0, len(trials), lanes):
+        bundles.put(trials[start : start + lanes])
+    for _ in range(SLOTS):
+        bundles.put(None)
+    ready = spawn.Barrier(SLOTS + 1)
+    processes = [spawn.Process(target=_train, args=(bundles, ready, trials[0])) for _ in range(SLOTS)]
+    for process in processes:
+        process.start()
+    ready.wait()
+    began = time.perf_counter()
+    for process in processes:
+        process.join()
+    return time.perf_counter() - began
+
+
+def _train(bundles: Queue[Sequence[Config] | None], ready: Barrier, some: Config) -> None:
+    warnings.filterwarnings("ignore")
+    build_data(some)  # by epoch 0 the sweep's workers have read them, too
+    ready.wait()
+    while configs := bundles.get():
+        with tempfile.TemporaryDirectory() as folder:
+            entries = []
+            for number, config in enumerate(configs):
+                own = Path(folder, str(number))
+                own.mkdir()
+                entries.append(Entry(number, config, Silent(), own))
+            train_bundle(entries, lambda trial, came_to: None)
+
+
+def main(trials: int = 200, lanes: int = 8, rounds: int = 3) -> None:
+    """Measure and print."""
+    ratios = []
+    for seed in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            swept_s, overrides = sweep(trials, lanes, seed, Path(folder))
+        alone_s = train_alone([composed(one) for one in overrides], lanes)
+        ratios.append(alone_s / swept_s)
+        print(
+            f"{trials / swept_s:.1f} trials a second end to end, {trials / alone_s:.1f} in training alone: "
+            f"{ratios[-1]:.2f} of it",
+            flush=True,
+        )
+    print(f"the median of {rounds}: {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
