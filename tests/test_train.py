@@ -118,6 +118,18 @@ def test_what_was_built_is_told_before_it_trains(config: Config, course: Course)
     assert len(course.about["digest"]) >= 32
 
 
+def test_each_trial_has_the_precision_of_its_products_whatever_the_last_one_had(config: Config, course: Course):
+    class Listener(Course):
+        def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
+            seen.append(torch.get_float32_matmul_precision())
+
+    seen: list[str] = []
+    before_there_was_such_a_key = {key: value for key, value in config().items() if key != "matmul_precision"}
+    for wanted in (config("matmul_precision=medium"), before_there_was_such_a_key):
+        Listener(course.directory).run(wanted)
+    assert seen == ["medium"] * 4 + ["highest"] * 4
+
+
 def test_the_weights_that_are_kept_are_those_of_the_best_epoch(config: Config, course: Course):
     # Maximizing a loss that falls: the first epoch is the best, the last is what the model ended with.
     wanted = config("objective=val/loss", "direction=maximize")

@@ -21,6 +21,7 @@ from besom.objectives import COSTS, leading, read_objectives
 Config: TypeAlias = DictConfig | Mapping[str, Any]
 
 _MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
+_MATMUL_PRECISIONS = ("highest", "high", "medium")
 _BOUNDS: Mapping[str, tuple[float, float, str]] = {
     "data.batch_size": (1, float("inf"), "take at least one sample, or null for the full batch"),
     "data.eval_batch_size": (1, float("inf"), "take at least one sample"),
@@ -52,6 +53,9 @@ def check(config: Config) -> None:
     threads = select(config, "threads")
     if threads != "auto" and not (isinstance(threads, int) and threads >= 1):
         raise ConfigError(f"threads: '{threads}' is not a number of threads; use auto, or 1 or more")
+    precision = select(config, "matmul_precision")
+    if precision not in (None, *_MATMUL_PRECISIONS):
+        raise ConfigError(f"matmul_precision: '{precision}' is unknown; {one_of(str(precision), _MATMUL_PRECISIONS)}")
     accelerator = select(config, "trainer.accelerator")
     if accelerator not in ("auto", "cpu", "gpu", "cuda"):
         raise ConfigError(f"trainer.accelerator: '{accelerator}' is unknown; use auto, cpu or gpu")

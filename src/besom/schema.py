@@ -31,6 +31,7 @@ class Train:
     direction: Any = "minimize"
     test: bool = False
     threads: Any = "auto"
+    matmul_precision: str = "highest"
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     data: Any = MISSING
     model: Any = MISSING

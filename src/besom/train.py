@@ -52,7 +52,7 @@ def train(config: Mapping[str, Any], *, conversation: Conversation, directory: P
     Raises ConfigError or DataError for a config that cannot be trained, TrialFailed for a trial that comes to
     nothing, TrialPruned when it is told to stop.
     """
-    torch.set_num_threads(config["threads"])
+    configure_torch(config)
     # Ours draw from generators of their own; this is for what a user brings along.
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     check_targets(config)
@@ -80,6 +80,12 @@ def train(config: Mapping[str, Any], *, conversation: Conversation, directory: P
         best_epoch=course.epoch,
         summary={**summary, **costs},
     )
+
+
+def configure_torch(config: Mapping[str, Any]) -> None:
+    """Set what holds for a whole process: its threads, and the precision of float32 products."""
+    torch.set_num_threads(config["threads"])
+    torch.set_float32_matmul_precision(config.get("matmul_precision", "highest"))  # runs of old have no such key
 
 
 def build_data(config: Mapping[str, Any]) -> pl.LightningDataModule:

@@ -25,7 +25,7 @@ from besom.conversation import Conversation, Outcome
 from besom.data import InMemoryDataModule
 from besom.data.batches import Batches
 from besom.models.scoring import check_finite
-from besom.train import build_data, describe
+from besom.train import build_data, configure_torch, describe
 
 Over = Callable[[int, "Outcome | Exception"], None]
 """Told how a trial ended: with an outcome, or with what it raised."""
@@ -49,7 +49,7 @@ def train_bundle(entries: Sequence[Entry], over: Over) -> None:
     have not ended then.
     """
     _, config, *_ = entries[0]
-    torch.set_num_threads(config["threads"])
+    configure_torch(config)
     data = build_data(config)
     assert isinstance(data, InMemoryDataModule)
     built = []
