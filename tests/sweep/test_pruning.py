@@ -11,13 +11,7 @@ from mlflow import MlflowClient
 
 from besom.errors import Interrupted
 from besom.workers.messages import Assignment, Message, State
-from tests.fakes import (
-    ListeningBoard,
-    completed,
-    pruned,
-    reported,
-    started,
-)
+from tests.fakes import ListeningBoard, Play, completed, pruned, reported, started
 from tests.sweep.sweeps import MEDIAN, PATIENCE_S, Impatient, Sweep, by_trial
 
 
@@ -28,6 +22,18 @@ def worse_and_worse(assignment: Assignment) -> Iterator[Message]:
     for epoch in range(11):
         yield reported(trial, epoch, val_acc=(epoch / 10) / (trial + 1))
     yield completed(trial, 1 / (trial + 1))
+
+
+def deaf_from_then_on(said: threading.Event) -> Play:
+    """A bad epoch, and then nothing more, whatever it is told."""
+
+    def play(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield reported(assignment.trial, 1, val_acc=0.01)
+        said.set()
+        threading.Event().wait(PATIENCE_S)
+
+    return play
 
 
 def test_a_pruned_trial_is_pruned_in_optuna_and_killed_in_mlflow_at_the_epoch_of_the_decision(sweep: Sweep):
@@ -80,19 +86,13 @@ def test_a_trial_that_is_pruned_before_it_has_begun_has_a_run_all_the_same(sweep
 def test_a_pruned_trial_that_does_not_stop_in_time_is_pruned_and_its_slot_gets_a_new_worker(sweep: Sweep):
     deaf = threading.Event()
 
-    def hanging(assignment: Assignment) -> Iterator[Message]:
-        yield started(assignment.trial)
-        yield reported(assignment.trial, 1, val_acc=0.01)
-        deaf.set()
-        threading.Event().wait(PATIENCE_S)
-
     class Late(ListeningBoard):
         def reported(self, trial: int, epoch: int, value: float | None) -> None:
             if trial == 1:
                 assert deaf.wait(PATIENCE_S)
 
     board = sweep.run(
-        by_trial({1: hanging}, otherwise=worse_and_worse),
+        by_trial({1: deaf_from_then_on(deaf)}, otherwise=worse_and_worse),
         slots=1, n_trials=2, pruner=MEDIAN, trial_timeout_s=0.5, board=Late(),
     )  # fmt: skip
     assert sweep.states() == ["COMPLETE", "PRUNED"]
@@ -103,12 +103,6 @@ def test_a_pruned_trial_that_does_not_stop_in_time_is_pruned_and_its_slot_gets_a
 def test_a_trial_that_was_pruned_when_the_user_stops_at_once_is_pruned(sweep: Sweep):
     deaf = threading.Event()
 
-    def hanging(assignment: Assignment) -> Iterator[Message]:
-        yield started(assignment.trial)
-        yield reported(assignment.trial, 1, val_acc=0.01)
-        deaf.set()
-        threading.Event().wait(PATIENCE_S)
-
     @dataclass
     class Late(Impatient):
         def reported(self, trial: int, epoch: int, value: float | None) -> None:
@@ -118,7 +112,11 @@ def test_a_trial_that_was_pruned_when_the_user_stops_at_once_is_pruned(sweep: Sw
 
     with pytest.raises(Interrupted):
         sweep.run(
-            by_trial({1: hanging}, otherwise=worse_and_worse), slots=1, n_trials=3, pruner=MEDIAN, board=Late(times=2)
+            by_trial({1: deaf_from_then_on(deaf)}, otherwise=worse_and_worse),
+            slots=1,
+            n_trials=3,
+            pruner=MEDIAN,
+            board=Late(times=2),
         )
     assert sweep.states() == ["COMPLETE", "PRUNED"]
     run = sweep.runs()[1]
