@@ -47,7 +47,13 @@ class RowWriter:
     """Writes the runs of one experiment of a local store; see besom.tracking.writers.Writer."""
 
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
-        self._session = _store(client).ManagedSessionMaker  # MLflow's own, which waits for a busy database
+        from sqlalchemy import event
+
+        store = _store(client)
+        # Its transactions do not wait for the disk: a process that dies loses nothing of what the system has taken.
+        event.listen(store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=NORMAL"))
+        store.engine.dispose()
+        self._session = store.ManagedSessionMaker  # MLflow's own, which waits for a busy database
         self._experiment_id = int(experiment_id)
         self._artifacts: str = client.get_experiment(experiment_id).artifact_location
         self._sql = _Statements()
