@@ -197,8 +197,10 @@ class Recorder:
     # The thread.
 
     def _submit(self, job: Callable[[], None]) -> None:
-        self._jobs.put(job)  # before an earlier error is told of: who gets it does not ask again
-        self._raise()
+        earlier, self._error = self._error, None  # what this job comes to, the next call tells
+        self._jobs.put(job)  # in any case: who is told of an error does not ask again
+        if earlier is not None:
+            raise earlier
 
     def _raise(self) -> None:
         if self._error is not None:
