@@ -1,8 +1,10 @@
-"""What this machine's processor is called."""
+"""What this machine is: its processor's name, and the memory that is free."""
 
 from __future__ import annotations
 
+import os
 import platform
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,3 +17,45 @@ def processor_name() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):  # other systems, and processors that do not say
         return platform.processor() or platform.machine()
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Return the bytes that this process can have without swapping, with what the page cache would give back.
+
+    A container, or whatever control group it runs in, may leave it less than the machine has.
+    """
+    try:
+        lines = (root / "proc/meminfo").read_text(encoding="utf-8").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(0, min([free, *_left_by_groups(root)]))
+
+
+def _left_by_groups(root: Path) -> Iterator[int]:
+    """What each control group of this process, and those around it, leave of their limits."""
+    try:
+        entries = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return
+    for _, controllers, path in entries:
+        if controllers == "":
+            top, limit, used, cached = root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            top = root / "sys/fs/cgroup/memory"
+            limit, used, cached = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        inner = top / path.strip("/")
+        for group in (inner, *inner.parents):
+            if group.is_relative_to(top):
+                yield from _left(group, limit, used, cached)
+
+
+def _left(group: Path, limit: str, used: str, cached: str) -> Iterator[int]:
+    try:
+        stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        taken = int((group / used).read_text(encoding="ascii")) - int(stat[cached])
+        yield int((group / limit).read_text(encoding="ascii")) - taken
+    except (OSError, ValueError, KeyError):  # no limit, or not told to us
+        return

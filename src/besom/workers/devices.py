@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from besom.errors import DeviceError
-from besom.hardware import processor_name
+from besom.hardware import free_memory, processor_name
 
 THREADS = 1
 """CPU threads of torch in a CPU slot, unless a config says otherwise: small models gain nothing from more, lose a
@@ -171,7 +171,7 @@ def find_slots(
     chosen = _choose(devices, gpus)
     if not chosen:
         leases = [(Device(kind="cpu", name=processor_name()),) * per_trial]
-        leases *= max(1, min(cores // per_trial * per_device, _free_memory() // (_WORKER_BYTES * per_trial)))
+        leases *= max(1, min(cores // per_trial * per_device, free_memory() // (_WORKER_BYTES * per_trial)))
         return [Slot(index=index, devices=lease) for index, lease in enumerate(leases[:limit])]
     groups = list(_groups(chosen, per_trial, notice))
     leases = (groups * per_device)[:limit]
@@ -233,12 +233,3 @@ def _choose(devices: str | int | Sequence[int | str], gpus: Sequence[Device]) ->
             f"devices: {list(devices)} names a GPU twice; hydra.sweeper.trials_per_device=2 puts two trials on each"
         )
     return [known[str(index)] for index in devices]
-
-
-def _free_memory() -> int:
-    """Bytes that can be had without swapping, with what the page cache would give back."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
