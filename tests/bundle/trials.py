@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from besom.bundle.sizing import Sizing
 from besom.bundle.training import Entry, train_bundle
 from besom.conversation import Outcome
 from besom.train import train
@@ -100,7 +101,9 @@ def alone(config: Config, folder: Path, talk: Talk | None = None) -> End:
         return End(talk, error, directory)
 
 
-def together(configs: Sequence[Config], folder: Path, talks: Mapping[int, Talk] | None = None) -> list[End]:
+def together(
+    configs: Sequence[Config], folder: Path, talks: Mapping[int, Talk] | None = None, sizing: Sizing | None = None
+) -> list[End]:
     """Train the trials as a bundle; each must end, and once."""
     every = [(talks or {}).get(trial) or Talk() for trial in range(len(configs))]
     directories = [_fresh(folder) for _ in configs]
@@ -111,7 +114,7 @@ def together(configs: Sequence[Config], folder: Path, talks: Mapping[int, Talk] 
         ends[trial] = came_to
 
     entries = zip(range(len(configs)), configs, every, directories, strict=True)
-    train_bundle([Entry(*entry) for entry in entries], over)
+    train_bundle([Entry(*entry) for entry in entries], over, sizing)
     return [End(every[trial], ends[trial], directories[trial]) for trial in range(len(configs))]
 
 

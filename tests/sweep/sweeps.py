@@ -86,7 +86,7 @@ class Sweep:
                 board=self.board,
                 scratch=directory / "scratch",
                 constraints=parse_constraints(wanted.constraints, "digits.yaml"),
-                lanes=wanted.lanes(len(pool.slots)),
+                lanes=wanted.lanes(pool.slots),
                 unwritten=unwritten,
             )
             self.loop.run()

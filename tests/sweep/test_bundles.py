@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from besom.sweep.boards import Boards
 from besom.sweep.spec import SweepSpec
+from besom.sweep.sweep_log import SweepLog
 from besom.tracking.store import Location
-from besom.workers.messages import Assignment, Blame, Message
-from tests.fakes import completed, crashing, failed, finishing, reported, started
+from besom.workers.devices import Device, Slot
+from besom.workers.messages import Assignment, Blame, Message, Sized
+from tests.fakes import Play, completed, cpu_slots, crashing, failed, finishing, reported, started
 from tests.sweep.sweeps import MEDIAN, Sweep, by_trial
+
+RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
 
 
 def test_trials_share_a_slot_as_many_as_the_bundle_holds(sweep: Sweep):
@@ -120,6 +126,10 @@ def test_whatever_shares_a_bundle_every_trial_is_there_once(
         ({"bundle": 5}, 1, 5),
         ({"bundle": 5, "n_trials": 6}, 4, 5),
         ({"bundle": "auto", "n_trials": 1000}, 2, 8),
+        ({"bundle": "auto", "n_trials": 1000, "sampler": {"_target_": "optuna.samplers.GPSampler"}}, 2, 8),
+        ({"bundle": "auto", "n_trials": 1000, "sampler": RANDOM}, 2, 64),
+        ({"bundle": "auto", "n_trials": 120, "sampler": RANDOM}, 2, 10),
+        ({"bundle": "auto", "n_trials": None, "sampler": {"_target_": "optuna.samplers.QMCSampler"}}, 2, 64),
         ({"bundle": "auto", "n_trials": 12}, 2, 1),
         ({"bundle": "auto", "n_trials": 60}, 2, 5),
         ({"bundle": "auto", "n_trials": None}, 2, 8),
@@ -131,4 +141,78 @@ def test_whatever_shares_a_bundle_every_trial_is_there_once(
 def test_a_bundle_is_as_large_as_asked_or_leaves_the_sampler_something_to_learn_from(
     make_spec: Callable[..., SweepSpec], keys: dict[str, Any], slots: int, lanes: int
 ):
-    assert make_spec(**keys).lanes(slots) == lanes
+    assert make_spec(**keys).lanes(cpu_slots(slots)) == lanes
+
+
+def test_a_gpu_bears_more_than_a_processor(make_spec: Callable[..., SweepSpec]):
+    gpus = [Slot(index=index, devices=(Device(kind="gpu", name="a GPU", index=str(index)),)) for index in range(2)]
+    assert make_spec(bundle="auto", n_trials=1000).lanes(gpus) == 64
+    assert make_spec(bundle="auto", n_trials=60).lanes(gpus) == 5
+
+
+# What a worker finds.
+
+
+def sizing(sweep: Sweep, most: int) -> Play:
+    """Trials of a worker that finds at most so many of a bundle to pay."""
+
+    def play(assignment: Assignment) -> Iterator[Message]:
+        trial = assignment.trial
+        of = next(len(bundle) for bundle in sweep.launcher.bundles if trial in bundle)
+        yield Sized(trial=trial, lanes=min(most, of), of=of)
+        yield from finishing(assignment)
+
+    return play
+
+
+def sizes(sweep: Sweep) -> list[int]:
+    return [len(bundle) for bundle in sweep.launcher.bundles]
+
+
+def test_as_many_start_at_once_as_a_worker_found_to_pay(sweep: Sweep):
+    sweep.run(by_trial({0: sizing(sweep, 2)}), slots=1, n_trials=40, bundle="auto")
+    assert sizes(sweep) == [5, *[2] * 17, 1]
+
+
+def test_as_long_as_all_of_a_bundle_pay_it_grows_up_to_a_share_of_the_trials(sweep: Sweep):
+    sweep.run(sizing(sweep, 64), slots=1, n_trials=96, bundle="auto", sampler=RANDOM)
+    assert sizes(sweep) == [8, *[12] * 7, 4]
+
+
+def test_bundles_grow_again_when_a_worker_finds_more_to_pay_than_another(sweep: Sweep):
+    sweep.run(by_trial({0: sizing(sweep, 2), 8: sizing(sweep, 8)}), slots=1, n_trials=64, bundle="auto")
+    assert sizes(sweep)[:4] == [8, 2, 4, 4]
+
+
+def test_what_pays_for_some_trials_says_nothing_of_those_that_share_nothing_with_them(sweep: Sweep):
+    sweep.params = {"data.batch_size": "choice(32, 64)", "optimizer.lr": "interval(0.001, 0.1)"}
+    sweep.run(by_trial({0: sizing(sweep, 1)}), slots=1, n_trials=40, bundle="auto", sampler=RANDOM)
+    batches = {trial.number: trial.params["data.batch_size"] for trial in sweep.study.trials}
+    bundles = sweep.launcher.bundles[1:]
+    assert {len(bundle) for bundle in bundles if batches[bundle[0]] == batches[0]} == {1}
+    assert max(len(bundle) for bundle in bundles if batches[bundle[0]] != batches[0]) > 1
+
+
+def test_a_bundle_that_was_asked_for_shrinks_only_where_memory_is_short(sweep: Sweep):
+    sweep.run(by_trial({0: sizing(sweep, 3)}), slots=1, n_trials=10, bundle=4)
+    assert sizes(sweep) == [4, 3, 3]
+
+
+def test_the_log_says_how_many_train_at_once(sweep: Sweep, tmp_path: Path):
+    log = SweepLog(tmp_path / "sweep.log", study="digits", objectives=sweep.make_spec().objectives)
+    with Boards(log) as board:
+        sweep.run(by_trial({0: sizing(sweep, 2)}), slots=1, n_trials=4, bundle=4, board=board)
+    assert "bundle of 4 with trial 0: 2 train at once" in (tmp_path / "sweep.log").read_text()
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(total=st.integers(1, 60), slots=st.integers(1, 3), found=st.lists(st.integers(1, 64), min_size=60, max_size=60))
+def test_whatever_workers_find_no_bundle_is_larger_than_the_share_and_every_trial_is_there_once(
+    digits_app: Any, make_spec: Any, tmp_path_factory: Any, total: int, slots: int, found: list[int]
+):
+    location = Location.of({"uri": None, "directory": tmp_path_factory.mktemp("bundles")})
+    sweep = Sweep(digits_app, make_spec, location, {"optimizer.lr": "interval(0.001, 0.1)"}, tracked=False)
+    plays = {trial: sizing(sweep, most) for trial, most in enumerate(found)}
+    sweep.run(by_trial(plays), slots=slots, n_trials=total, bundle="auto", sampler=RANDOM)
+    assert sweep.states() == ["COMPLETE"] * total
+    assert max(sizes(sweep)) <= make_spec(bundle="auto", n_trials=total, sampler=RANDOM).lanes(cpu_slots(slots))

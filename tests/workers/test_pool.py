@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from besom.config import resolved
 from besom.errors import BesomError
 from besom.workers.devices import Slot
-from besom.workers.messages import Assignment, Blame, Bundle, Finished, Message, Ready, Reported, Started, State
+from besom.workers.messages import Assignment, Blame, Bundle, Finished, Message, Ready, Reported, Sized, Started, State
 from besom.workers.pool import Died, Event, Process, WorkerPool, launch
 from besom.workers.tasks import Training
 from tests.fakes import Crash, FakeLauncher, completed, cpu_slots, reported, started
@@ -260,6 +260,30 @@ def test_a_real_worker_trains_bundle_after_bundle_and_tells_how_each_trial_went(
     assert death.trials == (3,)
     assert "exited with code 3" in death.reason
     assert "about to divide" in (tmp_path / "worker-0.log").read_text()
+
+
+def test_a_real_worker_says_how_many_of_a_bundle_train_at_once_before_they_begin(
+    tmp_path: Path, compose: Callable[..., DictConfig]
+):
+    config = resolved(compose("trainer.max_epochs=1", "threads=1", "model.width=8"))
+    trials = [Assignment(trial=trial, config=config, directory=tmp_path / str(trial)) for trial in range(3)]
+    for trial in trials:
+        trial.directory.mkdir()
+    (slot,) = slots = cpu_slots(1)
+    with WorkerPool(slots, Training(), logs=tmp_path) as pool:
+        pool.submit(slot, Bundle(assignments=tuple(trials), auto=True))
+        heard = listen(pool, until=lambda event: isinstance(event, Finished) and slot in pool.idle())
+    ready, told, *rest = heard
+    assert isinstance(ready, Ready)
+    assert isinstance(told, Sized)
+    assert (told.trial, told.of) == (0, 3)
+    assert 1 <= told.lanes <= 3
+    shared = [event.about.get("bundle", 1) for event in rest if isinstance(event, Started)]
+    assert len(shared) == 3
+    assert max(shared) <= told.lanes
+    ends = [event for event in rest if isinstance(event, Finished)]
+    assert sorted(end.trial for end in ends) == [0, 1, 2]
+    assert all(end.state is State.COMPLETE for end in ends)
 
 
 def test_real_workers_are_gone_when_the_block_ends(tmp_path: Path):

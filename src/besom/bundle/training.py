@@ -20,17 +20,18 @@ from torch import Tensor, nn
 from besom.bundle.lane import Lane
 from besom.bundle.losses import STACKED_LOSSES, mean_losses, stacked_scores
 from besom.bundle.optimizers import OptimizedLane, stepper
+from besom.bundle.room import EVALUATED_ROWS
+from besom.bundle.sizing import Sizing, cut
 from besom.bundle.stack import Pass, Stack, likeness
 from besom.conversation import Conversation, Outcome
 from besom.data import InMemoryDataModule
 from besom.data.batches import Batches
+from besom.errors import TrialPruned
 from besom.models.scoring import check_finite
-from besom.train import build_data, configure_torch, describe
+from besom.train import build_data, configure_torch, describe, train
 
 Over = Callable[[int, "Outcome | Exception"], None]
 """Told how a trial ended: with an outcome, or with what it raised."""
-
-_EVALUATED_ROWS = 1024  # at a time: more do not make it faster, and all lanes' activations lie in memory
 
 
 class Entry(NamedTuple):
@@ -42,31 +43,60 @@ class Entry(NamedTuple):
     directory: Path
 
 
-def train_bundle(entries: Sequence[Entry], over: Over) -> None:
+def train_bundle(entries: Sequence[Entry], over: Over, sizing: Sizing | None = None) -> None:
     """Train trials whose configs may share a stack; tell of each end.
 
-    Raises what goes wrong with all of them at once, such as too little memory; the trials that `over` was not told of
-    have not ended then.
+    They train as one or, where `sizing` finds that fewer fit or pay, in parts, one after the other; a part of one trial
+    trains as it would alone. Raises what goes wrong with all of them at once, such as too little memory; the trials
+    that `over` was not told of have not ended then.
     """
     _, config, *_ = entries[0]
     configure_torch(config)
     data = build_data(config)
     assert isinstance(data, InMemoryDataModule)
     built = []
-    for trial, own, conversation, directory in entries:
+    for entry in entries:
         try:
-            built.append(Lane(trial, own, data, conversation, directory))
+            built.append((entry, Lane(entry.trial, entry.config, data, entry.conversation, entry.directory)))
         except Exception as error:
-            over(trial, error)
+            over(entry.trial, error)
     if not built:
         return
-    module = StackedModule(built, data, over)
+    size = sizing.size([lane for _, lane in built], data, config) if sizing else len(built)
+    for part in cut(built, size):
+        left = [(entry, lane) for entry, lane in part if not _called_off(entry, over)]
+        if len(part) == 1 < len(built):
+            for entry, _ in left:
+                train_alone(entry, over)
+        elif left:
+            _train_stack([lane for _, lane in left], data, config, over)
+
+
+def train_alone(entry: Entry, over: Over) -> None:
+    """Train a trial by itself; tell of its end."""
+    came_to: Outcome | Exception
+    try:
+        came_to = train(entry.config, conversation=entry.conversation, directory=entry.directory)
+    except Exception as error:
+        came_to = error
+    over(entry.trial, came_to)
+
+
+def _called_off(entry: Entry, over: Over) -> bool:
+    """Whether a trial was stopped while it waited for its turn: it is over then."""
+    if stopped := entry.conversation.should_stop(in_epoch=False):
+        over(entry.trial, TrialPruned())
+    return stopped
+
+
+def _train_stack(lanes: Sequence[Lane], data: InMemoryDataModule, config: Mapping[str, Any], over: Over) -> None:
+    module = StackedModule(lanes, data, over)
     trainer = instantiate(
         config["trainer"], _convert_="all", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=-1,
     )  # fmt: skip
-    for lane in built:
-        lane.conversation.started({**describe(data, lane.module, trainer), "bundle": len(built)})
+    for lane in lanes:
+        lane.conversation.started({**describe(data, lane.module, trainer), "bundle": len(lanes)})
     try:
         trainer.fit(module, datamodule=data)
     except _NobodyLeft:
@@ -143,7 +173,7 @@ class StackedModule(pl.LightningModule):
     @torch.no_grad()
     def validation_step(self, batch: Batches, batch_idx: int) -> None:
         """Keep all lanes' outputs for the validation part."""
-        for rows in _cut(batch.index, _EVALUATED_ROWS):
+        for rows in _cut(batch.index, EVALUATED_ROWS):
             through = self._pass(len(rows), training=False)
             targets = _gather(batch, rows, into=through.x)
             through.forward()

@@ -22,10 +22,15 @@ Each of them holds its config in memory, and would be run again if the process d
 """
 
 
+_AT_FIRST = 8
+"""How many trials share a slot under `auto`, before a worker has measured how many pay."""
+
+
 class Agenda:
     """The attempts that run, those that wait, and the budgets of a sweep: trials, time, patience and failures.
 
-    `running` are the attempts that have a slot, by trial. As many as `lanes` share a slot, where they may.
+    `running` are the attempts that have a slot, by trial. As many as `lanes` share a slot, where they may; under `auto`
+    as many as a worker has found to pay, and twice as many as long as all of them do.
     """
 
     def __init__(
@@ -36,6 +41,7 @@ class Agenda:
         self._book = book
         self._jobs = jobs
         self._lanes = lanes
+        self._paying: dict[str, int] = {}  # by the company of trials, as the workers found
         self._again: deque[Attempt] = deque()  # failed, and to be tried once more
         self._ahead: deque[Attempt] = deque()  # asked, and not yet started
         self._failed: set[int] = set()
@@ -81,9 +87,17 @@ class Agenda:
         return together
 
     def ask_ahead(self) -> None:
-        """Ask for the trials that start when a slot falls free, and make them ready."""
-        while len(self._ahead) < self._lanes and self._in_budget and self._more:
+        """Ask for the trials that start when a slot falls free, a few at a time, and make them ready."""
+        for _ in range(_AT_FIRST):  # each takes a while, in which nobody listens to the workers
+            wanted = max(map(self._at_once, self._ahead), default=1)
+            if len(self._ahead) >= wanted or not self._in_budget or not self._more:
+                return
             self._ask()
+
+    def sized(self, attempt: Attempt, lanes: int, of: int) -> None:
+        """Of the trials of an attempt's bundle, so many train at once."""
+        assert attempt.company is not None
+        self._paying[attempt.company] = lanes if lanes < of else max(self._at_once(attempt), 2 * of)
 
     def stopped(self, attempt: Attempt) -> None:
         """An attempt does not run any more, and its trial is not over."""
@@ -143,15 +157,23 @@ class Agenda:
     def _with_company(self, first: Attempt) -> list[Attempt]:
         """The attempts that start with the first one: it alone, or as many as may share its bundle."""
         together = [first]
-        if first.company is None or first.solo:
+        wanted = self._at_once(first)
+        if wanted == 1:
             return together
-        for _ in range(self._lanes):  # of those asked for in vain, none is asked for again
+        for _ in range(wanted):  # of those asked for in vain, none is asked for again
             others = (other for other in self._ahead if other is not first and other.company == first.company)
-            together = [first, *islice(others, self._lanes - 1)]
-            if len(together) == self._lanes or not self._more:
+            together = [first, *islice(others, wanted - 1)]
+            if len(together) == wanted or not self._more:
                 break
             self._ask()
         return together
+
+    def _at_once(self, attempt: Attempt) -> int:
+        """How many trials an attempt's bundle is to hold."""
+        if attempt.company is None or attempt.solo:
+            return 1
+        at_first = _AT_FIRST if self._spec.bundle == "auto" else self._lanes
+        return min(self._lanes, self._paying.get(attempt.company, at_first))
 
     def _ask(self) -> None:
         asked = self._book.ask(self._jobs.overrides)

@@ -28,8 +28,8 @@ def announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Seque
         left, f"{left} of {total} trials to go"
     )
     devices = f"{len(slots)} x {slots[0]}, {slots[0].threads} thread(s) each"
-    if (lanes := spec.lanes(len(slots))) > 1:
-        devices += f", up to {lanes} trials at once in each"
+    if (lanes := spec.lanes(slots)) > 1:
+        devices += f", up to {lanes} trials at once in each" + " if that pays" * (spec.bundle == "auto")
     goal = ", ".join(map(str, spec.objectives))
     console.print(f"study [bold]{spec.study_name}[/]: {goal}; {todo}", highlight=False)
     console.print(f"devices: {devices}", highlight=False, markup=False)

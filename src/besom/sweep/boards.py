@@ -32,6 +32,9 @@ class Board:
     def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
         """A trial was handed to a slot; `attempt` counts from 0."""
 
+    def sized(self, trial: int, lanes: int, of: int) -> None:
+        """Of the trials of a bundle, this one among them, so many train at once."""
+
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
         """A trial reached an epoch, with this value of the leading objective."""
 
@@ -76,6 +79,11 @@ class Boards(Board):
         """Tell them all."""
         for board in self._boards:
             board.started(trial, slot, attempt)
+
+    def sized(self, trial: int, lanes: int, of: int) -> None:
+        """Tell them all."""
+        for board in self._boards:
+            board.sized(trial, lanes, of)
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
         """Tell them all."""

@@ -28,7 +28,7 @@ from besom.tracking.recorder import Recorder
 from besom.tracking.study_runs import Status
 from besom.trial import Stop, best_metrics, interrupts, tags_of
 from besom.workers.devices import Slot
-from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, State
+from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Sized, Started, State
 from besom.workers.pool import Died, Event, Pool
 
 
@@ -105,7 +105,8 @@ class SweepLoop:
         for slot in self._pool.idle():
             assignments = [self._start(attempt, slot) for attempt in self._agenda.take(slot)]
             if bundle := tuple(assignment for assignment in assignments if assignment is not None):
-                self._pool.submit(slot, Bundle(assignments=bundle))
+                sharing = sum(slot.shares(other) for other in self._pool.slots)
+                self._pool.submit(slot, Bundle(assignments=bundle, auto=self._spec.bundle == "auto", slots=sharing))
         self._agenda.ask_ahead()
 
     def _start(self, attempt: Attempt, slot: Slot) -> Assignment | None:
@@ -128,6 +129,9 @@ class SweepLoop:
 
     def _handle(self, event: Event) -> None:
         match event:
+            case Sized(trial=trial, lanes=lanes, of=of):
+                self._agenda.sized(self._running[trial], lanes, of)
+                self._board.sized(trial, lanes, of)
             case Started(trial=trial, about=about):
                 self._record(self._running[trial], about)
             case Reported() as reported:

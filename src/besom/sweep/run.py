@@ -95,7 +95,7 @@ def run_sweep(
                 adopt_recorded(recorder, book, spec)
                 loop = SweepLoop(
                     spec=spec, book=book, jobs=app.jobs({"besom.study": spec.study_name, **code_tags()}), pool=pool,
-                    recorder=recorder, board=board, scratch=scratch, lanes=spec.lanes(len(pool.slots)),
+                    recorder=recorder, board=board, scratch=scratch, lanes=spec.lanes(pool.slots),
                     constraints=parse_constraints(spec.constraints, spec.source),
                 )  # fmt: skip
                 loop.run()

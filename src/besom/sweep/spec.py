@@ -12,9 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.errors import ConfigError
 from besom.objectives import Objective, read_objectives
+from besom.workers.devices import Slot
 
-_MOST_LANES = 8  # on a CPU the rate hardly grows beyond: see docs/performance.md
+# Under `auto`: where many trials at once cost the sampler some quality and a CPU little more than 8 of them saves, and
+# where they cost nothing or save more. See docs/performance.md.
+_FEW_LANES, _MANY_LANES = 8, 64
 _SHARE_AT_ONCE = 0.25
+_LEARN_NOTHING = ("RandomSampler", "GridSampler", "BruteForceSampler", "QMCSampler")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,20 +124,22 @@ class SweepSpec:
                 f"{len(self.objectives)}; leave it out, or name one objective"
             )
 
-    def lanes(self, slots: int) -> int:
-        """How many trials a slot may train at once, where there are so many slots.
+    def lanes(self, slots: Sequence[Slot]) -> int:
+        """How many trials a slot may train at once, where these are all the slots.
 
         A trial that has a time limit, or several devices, trains by itself. `auto` leaves the sampler something to
-        learn from: no more than a share of all trials is under way at once.
+        learn from: no more than a share of all trials is under way at once. How many pay, the workers measure.
         """
         if self.bundle == "off" or self.trial_timeout_s is not None or self.devices_per_trial > 1:
             return 1
-        most = min(self.max_trials_per_worker or _MOST_LANES, _MOST_LANES)
         if isinstance(self.bundle, int):
             return min(self.bundle, self.max_trials_per_worker or self.bundle)
-        share = (
-            most if self.n_trials is None else int(self.n_trials * _SHARE_AT_ONCE / (slots + 1))
-        )  # one bundle is asked ahead
+        learns = str(self.sampler.get("_target_")).rpartition(".")[2] not in _LEARN_NOTHING
+        most = _FEW_LANES if learns and slots[0].device.kind == "cpu" else _MANY_LANES
+        most = min(self.max_trials_per_worker or most, most)
+        if self.n_trials is None:
+            return most
+        share = int(self.n_trials * _SHARE_AT_ONCE / (len(slots) + 1))  # one bundle is asked ahead
         return max(1, min(most, share))
 
     @property

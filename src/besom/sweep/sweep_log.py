@@ -55,6 +55,10 @@ class SweepLog(Board):
         again = f", attempt {attempt + 1}" if attempt else ""
         self._write(f"trial {trial} started in slot {slot.index} on {slot}{again}")
 
+    def sized(self, trial: int, lanes: int, of: int) -> None:
+        """Log how many train at once."""
+        self._write(f"bundle of {of} with trial {trial}: {lanes} train at once")
+
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
         """Note the epoch; lines are for events."""
         self._epochs[trial] = epoch

@@ -38,9 +38,14 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """Trials that one worker trains together. Parent to worker."""
+    """Trials that one worker trains together. Parent to worker.
+
+    `auto` leaves it to the worker how many of them train at once, and `slots` share the memory of its device.
+    """
 
     assignments: tuple[Assignment, ...]
+    auto: bool = False
+    slots: int = 1
 
     @property
     def trials(self) -> tuple[int, ...]:
@@ -59,6 +64,15 @@ class Stop:
 @dataclass(frozen=True, kw_only=True)
 class Ready:
     """The worker has imported what it needs and waits for its first bundle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized:
+    """Of the trials of a bundle, this one among them, so many train at once: more do not pay, or do not fit."""
+
+    trial: int
+    lanes: int
+    of: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,4 +122,4 @@ class Finished:
     failure: Failure | None = None
 
 
-Message = Ready | Started | Reported | Finished
+Message = Ready | Sized | Started | Reported | Finished

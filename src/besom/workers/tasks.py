@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from besom.conversation import Conversation, Outcome
-from besom.workers.messages import Assignment
+from besom.workers.messages import Assignment, Bundle
 
 Run = Callable[[Assignment, Conversation], Outcome]
 """Runs one trial. Raises TrialPruned when it was stopped early, and anything else when it failed."""
@@ -15,6 +15,10 @@ Run = Callable[[Assignment, Conversation], Outcome]
 
 Over = Callable[[int, "Outcome | Exception"], None]
 """Told how a trial of a bundle ended: with an outcome, or with what a Run would have raised."""
+
+
+SizeFound = Callable[[int, int, int], None]
+"""Told, by a trial of a bundle, how many of how many train at once."""
 
 
 class Task(Protocol):
@@ -28,8 +32,11 @@ class Task(Protocol):
 class Bundling(Task, Protocol):
     """A task that can run several trials at once."""
 
-    def run_together(self, trials: Sequence[tuple[Assignment, Conversation]], over: Over) -> None:
-        """Run the trials of a bundle; raises what is wrong with all of those that `over` was not told of."""
+    def run_together(self, bundle: Bundle, talks: Sequence[Conversation], over: Over, sized: SizeFound) -> None:
+        """Run the trials of a bundle, with a conversation for each; `sized` hears how many of them run at once.
+
+        Raises what is wrong with all of those that `over` was not told of.
+        """
 
 
 @dataclass(frozen=True)
@@ -45,24 +52,19 @@ class Training:
 
         return run
 
-    def run_together(self, trials: Sequence[tuple[Assignment, Conversation]], over: Over) -> None:
-        """Train those that may share a stack in one, and the others one after the other."""
+    def run_together(self, bundle: Bundle, talks: Sequence[Conversation], over: Over, sized: SizeFound) -> None:
+        """Train those that may share a stack in one, or in several where that pays, and the others one by one."""
         from besom.bundle.sharing import company
-        from besom.bundle.training import Entry, train_bundle
+        from besom.bundle.sizing import Sizing, found_here
+        from besom.bundle.training import Entry, train_alone, train_bundle
 
-        stacks: dict[str | int, list[tuple[Assignment, Conversation]]] = {}
-        for assignment, conversation in trials:
-            stacks.setdefault(company(assignment.config) or assignment.trial, []).append((assignment, conversation))
-        for stack in stacks.values():
-            if len(stack) > 1:
-                train_bundle([Entry(one.trial, one.config, talk, one.directory) for one, talk in stack], over)
+        stacks: dict[str, list[Entry]] = {}
+        for one, talk in zip(bundle.assignments, talks, strict=True):
+            entry = Entry(one.trial, one.config, talk, one.directory)
+            stacks.setdefault(company(one.config) or str(one.trial), []).append(entry)
+        for key, entries in stacks.items():
+            if len(entries) > 1:
+                sizing = Sizing(company=key, auto=bundle.auto, slots=bundle.slots, tell=sized, found=found_here())
+                train_bundle(entries, over, sizing)
             else:
-                self._run_alone(*stack[0], over)
-
-    def _run_alone(self, assignment: Assignment, conversation: Conversation, over: Over) -> None:
-        came_to: Outcome | Exception
-        try:
-            came_to = self.load()(assignment, conversation)
-        except Exception as error:
-            came_to = error
-        over(assignment.trial, came_to)
+                train_alone(entries[0], over)

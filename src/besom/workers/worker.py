@@ -30,6 +30,7 @@ from besom.workers.messages import (
     Finished,
     Ready,
     Reported,
+    Sized,
     Started,
     State,
     Stop,
@@ -48,11 +49,12 @@ def main(descriptor: int) -> None:
     run = task.load()
     parent.send(Ready())
     while True:
-        trials = [(one, Trial(one.trial, parent)) for one in parent.bundles.get().assignments]
+        bundle = parent.bundles.get()
+        trials = [Trial(number, parent) for number in bundle.trials]
         if len(trials) > 1 and isinstance(task, Bundling):
-            finish_together(task, trials, parent.send)
+            finish_together(task, bundle, trials, parent.send)
         else:
-            for assignment, trial in trials:
+            for assignment, trial in zip(bundle.assignments, trials, strict=True):
                 parent.send(finish(run, assignment, trial))
 
 
@@ -94,14 +96,16 @@ class Parent:
 
 
 class Trial:
-    """One trial's part of the conversation."""
+    """One trial's part of the conversation; it `began_s` where it was handed out, or at its turn in its bundle."""
 
     def __init__(self, number: int, parent: Parent) -> None:
+        self.began_s = time.perf_counter()
         self._number = number
         self._parent = parent
 
     def started(self, about: Mapping[str, Any]) -> None:
         """Everything is built; the first step is next."""
+        self.began_s = time.perf_counter()
         self._parent.send(Started(trial=self._number, about=about))
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -126,21 +130,22 @@ def finish(run: Run, assignment: Assignment, conversation: Conversation) -> Fini
 
 
 def finish_together(
-    task: Bundling, trials: Sequence[tuple[Assignment, Conversation]], send: Callable[[Finished], None]
+    task: Bundling, bundle: Bundle, trials: Sequence[Trial], send: Callable[[Finished | Sized], None]
 ) -> None:
     """Run the trials of a bundle, and send how each ended as soon as it has."""
-    began = time.perf_counter()
-    left = [assignment.trial for assignment, _ in trials]
+    left = dict(zip(bundle.trials, trials, strict=True))
 
     def over(trial: int, came_to: Outcome | Exception) -> None:
-        left.remove(trial)
-        send(_ended(trial, came_to, began))
+        send(_ended(trial, came_to, left.pop(trial).began_s))
+
+    def sized(trial: int, lanes: int, of: int) -> None:
+        send(Sized(trial=trial, lanes=lanes, of=of))
 
     try:
-        task.run_together(trials, over)
+        task.run_together(bundle, trials, over, sized)
         return
     except Exception as error:
-        finished = [_ended(trial, error, began) for trial in left]
+        finished = [_ended(number, error, trial.began_s) for number, trial in left.items()]
     for one in finished:
         _clean_after(one)
         send(one)
