@@ -1,0 +1,94 @@
+"""Where bundling pays: how fast lanes train together, by their number, the width of their layers and the batch size.
+
+    PYTHONPATH=. python bench/shapes.py [ROUNDS]
+
+Prints the rate of training relative to training alone, the median of the rounds, and the size that `bundle=auto` comes
+to for up to 64 lanes. Measured as `auto` measures: an epoch by its steps, on copies, one thread, in the thread's own
+time, so that other processes do not count. Needs MNIST under BESOM_DATA_DIR (or data/), downloaded if it is missing.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from bench.stack import Silent
+from besom.bundle.lane import Lane
+from besom.bundle.probe import Probe
+from besom.bundle.sizing import Found, Sizing
+from besom.config import resolved
+from besom.data import InMemoryDataModule
+from besom.paths import conf_dir, search_path
+from besom.schema import register_schemas
+from besom.train import build_data
+
+CPU = torch.device("cpu")
+COUNTS = (2, 4, 8, 16, 32, 64, 128, 256)
+SIZES = (16, 32, 64, 128, 256, 512, 1024)
+FIRST, MOST = 8, 64  # what `auto` asks at first, and at most
+
+DIGITS = ("data=digits", "model=mlp_classifier", "model.width=64", "model.depth=1", "optimizer=adam")
+MNIST = ("experiment=mnist_ann",)
+
+
+class Shape:
+    """Lanes of one shape that differ in their seeds, and their data."""
+
+    def __init__(self, overrides: Sequence[str], count: int) -> None:
+        with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+            self.config: Mapping[str, Any] = resolved(compose("train", ["trainer=cpu", "threads=1", *overrides]))
+        data = build_data(self.config)
+        assert isinstance(data, InMemoryDataModule)
+        self.data = data
+        self.lanes = [Lane(seed, self._seeded(seed), data, Silent(), Path()) for seed in range(count)]
+
+    def _seeded(self, seed: int) -> Mapping[str, Any]:
+        return {**self.config, "model": {**self.config["model"], "seed": seed}}
+
+    def rate(self, count: int, rounds: int) -> float:
+        """How many times as fast as alone so many lanes train as one: the median of ratios, each taken in turn."""
+        probe = Probe(self.lanes, self.data, CPU, epochs=self.config["trainer"]["max_epochs"])
+        pairs = [probe.epochs_s([slice(0, 1), slice(0, count)]) for _ in range(rounds)]
+        return statistics.median(count * alone / together for alone, together in pairs)
+
+    def choice(self, rounds: int) -> int:
+        """What `auto` comes to, the median of as many tries."""
+        return statistics.median_low(self._chosen() for _ in range(rounds))
+
+    def _chosen(self) -> int:
+        found: dict[str, Found] = {}
+        sizing = Sizing(company="", auto=True, slots=1, tell=lambda *_: None, found=found)
+        lanes = FIRST
+        while (size := sizing.size(self.lanes[:lanes], self.data, self.config)) == lanes < MOST:
+            lanes *= 2
+        return size
+
+
+def main(rounds: int) -> None:
+    """Measure and print."""
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    register_schemas()
+    for name, overrides in (("digits, 64-64-10, Adam", DIGITS), ("mnist_ann", MNIST)):
+        shape = Shape(overrides, max(COUNTS))
+        print(f"{name}, by lanes (auto: {shape.choice(rounds)})", flush=True)
+        for count in COUNTS:
+            print(f"  {count:>4} lanes {shape.rate(count, rounds):6.2f}", flush=True)
+    for key in ("model.hidden_sizes", "data.batch_size"):
+        print(f"mnist_ann with another {key}, 2 and 8 lanes", flush=True)
+        for size in SIZES:
+            value = f"[{size},{size}]" if key == "model.hidden_sizes" else str(size)
+            shape = Shape((*MNIST, f"{key}={value}"), MOST)
+            two, eight = (shape.rate(count, rounds) for count in (2, 8))
+            print(f"  {value:>11}   2: {two:6.2f}   8: {eight:6.2f}   auto: {shape.choice(rounds)}", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
