@@ -27,6 +27,7 @@ from besom.workers.messages import (
     State,
     Stop,
 )
+from besom.workers.tasks import Task
 
 Play = Callable[[Assignment], Iterator[Message]]
 
@@ -112,7 +113,7 @@ class FakeWorker:
         if self._code is None:
             self._code = -signal.SIGKILL
 
-    def wait(self, timeout: float | None = None) -> int:
+    def wait(self) -> int:
         assert self._code is not None, "only what was killed, or died, is waited for"
         return self._code
 
@@ -157,7 +158,7 @@ class FakeLauncher:
         self._play = play
         self._ready = ready
 
-    def __call__(self, slot: Slot, log: Path) -> tuple[FakeWorker, Connection]:
+    def __call__(self, slot: Slot, log: Path, task: Task) -> tuple[FakeWorker, Connection]:
         self.launched.append(slot)
         ours, theirs = Pipe()
         return FakeWorker(1_000_000 + len(self.launched), theirs, self._play, self.bundles, ready=self._ready), ours

@@ -121,7 +121,7 @@ def test_tracking_stands_beside_on_the_ground_alone() -> None:
 
 
 def test_worker_reaches_neither_tracking_nor_the_sweep_nor_their_libraries() -> None:
-    processes = ("worker", "ranks", "hydra_task")
+    processes = ("worker", "nursery", "ranks", "hydra_task")
     reached = set().union(*(reached_from(f"besom.workers.{process}") for process in processes))
     assert {"besom.train", "besom.reporting"} <= reached
     above = {name for row in ROOMS[: level("workers")] for name in row} - {"besom"}

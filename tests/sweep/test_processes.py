@@ -64,7 +64,13 @@ def eventually(look: Callable[[], T], *, within_s: float = 90.0) -> T:
 
 
 def workers_of(pid: int) -> list[int]:
-    """The worker processes among a process's children."""
+    """The worker processes of a sweep: children of its nursery."""
+    (nursery,) = children_of(pid, b"besom.workers.nursery")
+    return children_of(nursery, b"besom.workers.nursery")
+
+
+def children_of(pid: int, module: bytes) -> list[int]:
+    """The children of a process that were started as a module of ours."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -72,7 +78,7 @@ def workers_of(pid: int) -> list[int]:
             command = status.with_name("cmdline").read_bytes()
         except OSError:
             continue  # it ended just now
-        if parent == pid and b"besom.workers.worker" in command:
+        if parent == pid and module in command:
             found.append(int(status.parent.name))
     return sorted(found)
 

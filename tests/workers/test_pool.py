@@ -15,7 +15,7 @@ from besom.errors import BesomError
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, Blame, Bundle, Finished, Message, Ready, Reported, Sized, Started, State
 from besom.workers.pool import Died, Event, Process, WorkerPool, launch
-from besom.workers.tasks import Training
+from besom.workers.tasks import Task, Training
 from tests.fakes import Crash, FakeLauncher, completed, cpu_slots, reported, started
 
 
@@ -91,8 +91,8 @@ def test_a_worker_that_is_killed_before_it_is_ready_gets_a_successor_with_its_bu
     """Its trials have not begun, and lose nothing."""
     stillborn, healthy = FakeLauncher(talking, ready=False), FakeLauncher(talking)
 
-    def launcher(slot: Slot, log: Path) -> tuple[Process, Connection]:
-        return (healthy if stillborn.launched else stillborn)(slot, log)
+    def launcher(slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
+        return (healthy if stillborn.launched else stillborn)(slot, log, task)
 
     (slot,) = slots = cpu_slots(1)
     with WorkerPool(slots, Training(), logs=tmp_path, launcher=launcher) as pool:
@@ -113,8 +113,8 @@ def test_the_successor_of_a_worker_that_was_never_ready_hears_what_was_told_to_s
 
     stillborn, healthy = FakeLauncher(endless, ready=False), FakeLauncher(endless)
 
-    def launcher(slot: Slot, log: Path) -> tuple[Process, Connection]:
-        return (healthy if stillborn.launched else stillborn)(slot, log)
+    def launcher(slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
+        return (healthy if stillborn.launched else stillborn)(slot, log, task)
 
     (slot,) = slots = cpu_slots(1)
     with WorkerPool(slots, Training(), logs=tmp_path, launcher=launcher) as pool:
@@ -207,10 +207,9 @@ class Quitter(MLPClassifier):
 
 
 def test_a_real_worker_trains_bundle_after_bundle_and_tells_how_each_trial_went(
-    tmp_path: Path, compose: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: Path, compose: Callable[..., DictConfig]
 ):
-    (tmp_path / "own.py").write_text(OWN)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (folder / "own.py").write_text(OWN)
 
     def assignment(trial: int, *overrides: str) -> Assignment:
         directory = tmp_path / str(trial)
@@ -222,7 +221,7 @@ def test_a_real_worker_trains_bundle_after_bundle_and_tells_how_each_trial_went(
     with WorkerPool(slots, Training(), logs=tmp_path) as pool:
         good, wrong = assignment(0), assignment(1, "objective=val/nonsense")
         broken = assignment(2, "model._target_=own.Broken")
-        torn = assignment(4, "data=csv", f"data.source.path={tmp_path}/own.py", "data.source.target=price")
+        torn = assignment(4, "data=csv", f"data.source.path={folder}/own.py", "data.source.target=price")
         pool.submit(slot, Bundle(assignments=(good, wrong, torn, broken)))
         heard = listen(pool, until=finished(2))
         told = {event.trial: event for event in heard if isinstance(event, Finished)}
@@ -249,7 +248,7 @@ def test_a_real_worker_trains_bundle_after_bundle_and_tells_how_each_trial_went(
     assert "val/nonsense" in failures[1].reason
 
     assert failures[4].blame is Blame.DATA
-    assert str(tmp_path) in failures[4].reason
+    assert str(folder) in failures[4].reason
     assert "\n" not in failures[4].reason
 
     assert failures[2].blame is Blame.CODE
@@ -286,16 +285,19 @@ def test_a_real_worker_says_how_many_of_a_bundle_train_at_once_before_they_begin
     assert all(end.state is State.COMPLETE for end in ends)
 
 
-def test_real_workers_are_gone_when_the_block_ends(tmp_path: Path):
+def test_real_workers_are_gone_when_the_block_ends(tmp_path: Path, folder: Path):
     processes: list[Process] = []
 
-    def remembering(slot: Slot, log: Path) -> tuple[Process, Connection]:
-        process, connection = launch(slot, log)
+    def remembering(slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
+        process, connection = launch(slot, log, task)
         processes.append(process)
         return process, connection
 
-    with WorkerPool(cpu_slots(2), Training(), logs=tmp_path, launcher=remembering):
-        assert len(processes) == 2
-    for process in processes:
+    slots = cpu_slots(2)
+    with WorkerPool(slots, Training(), logs=tmp_path, launcher=remembering) as pool:
+        listen(pool, until=lambda _: all(map(pool.is_ready, slots)))
+        pids = [process.pid for process in processes]
+        assert len(set(pids)) == 2
+    for pid in pids:
         with pytest.raises(ProcessLookupError):
-            os.kill(process.pid, 0)
+            os.kill(pid, 0)

@@ -119,12 +119,10 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "own.py").write_text(OWN)
-    (tmp_path / "parent.py").write_text(PARENT)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    return tmp_path
+@pytest.fixture(autouse=True)
+def _own(folder: Path) -> None:
+    (folder / "own.py").write_text(OWN)
+    (folder / "parent.py").write_text(PARENT)
 
 
 @pytest.fixture

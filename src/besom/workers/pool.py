@@ -17,10 +17,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from besom.errors import BesomError
+from besom.workers import forked
 from besom.workers.devices import Slot
 from besom.workers.messages import Bundle, Finished, Message, Ready, Stop
 from besom.workers.processes import how_it_ended, start
-from besom.workers.tasks import Task
+from besom.workers.tasks import Task, Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,29 +41,34 @@ _STILLBORN = 2  # workers of a slot, one after the other, that may be killed bef
 class Process(Protocol):
     """What the pool asks of a worker's process."""
 
-    pid: int
+    @property
+    def pid(self) -> int:
+        """Its number."""
 
     def kill(self) -> None:
         """End it at once, with whatever it started."""
 
-    def wait(self, timeout: float | None = None) -> int:
+    def wait(self) -> int:
         """Return its exit code, negative for a signal."""
 
 
 class Launcher(Protocol):
     """Starts the worker of a slot; a test may start one that crashes."""
 
-    def __call__(self, slot: Slot, log: Path) -> tuple[Process, Connection]:
-        """Return the process and the parent's end of its pipe."""
+    def __call__(self, slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
+        """Return the process, which is going to hear of the task, and the parent's end of its pipe."""
 
 
-def launch(slot: Slot, log: Path) -> tuple[Process, Connection]:
+def launch(slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
     """Start a worker in a session of its own, its output going to a log file; for several devices, several ranks."""
     environment = {**os.environ, **slot.environment}
     with log.open("ab") as output:
-        if len(slot.devices) == 1:
-            return start("besom.workers.worker", environment=environment, output=output)
-        return start("besom.workers.ranks", str(len(slot.devices)), environment=environment, output=output)
+        if len(slot.devices) > 1:
+            return start("besom.workers.ranks", str(len(slot.devices)), environment=environment, output=output)
+        # Another app may have to do something before it imports torch. On a GPU, no fork was tried.
+        if isinstance(task, Training) and slot.device.kind == "cpu":
+            return forked.start_worker(environment, output)
+        return start("besom.workers.worker", environment=environment, output=output)
 
 
 @dataclass(eq=False)
@@ -247,7 +253,7 @@ class WorkerPool:
 
     def _start(self, slot: Slot) -> _Worker:
         log = self._logs / f"worker-{slot.index}.log"
-        process, connection = self._launcher(slot, log)
+        process, connection = self._launcher(slot, log, self._task)
         worker = _Worker(slot, process, connection, log)
         worker.send(self._task)
         self._workers[slot] = worker

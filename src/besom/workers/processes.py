@@ -24,9 +24,7 @@ class Led(subprocess.Popen[bytes]):
     def kill(self) -> None:
         """End the process at once, with whatever it started; nothing once it was waited for."""
         if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
-                os.killpg(self.pid, signal.SIGKILL)
-            kill_session(self.pid)
+            kill_with_children(self.pid)
 
 
 def start(
@@ -70,6 +68,13 @@ def end_with_children() -> NoReturn:
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(0)
+
+
+def kill_with_children(leader: int) -> None:
+    """Kill a process that leads a session or a process group, with all of it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
+        os.killpg(leader, signal.SIGKILL)
+    kill_session(leader)
 
 
 def kill_session(leader: int, *, spare: int | None = None) -> None:

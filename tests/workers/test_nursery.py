@@ -1,0 +1,388 @@
+"""Workers that the nursery forks: that they are as any other, and that nothing remains, whoever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from besom.config import resolved
+from besom.trial import for_slot
+from besom.workers.devices import Device, Slot
+from besom.workers.forked import end_nursery
+from besom.workers.hydra_task import HydraTask
+from besom.workers.messages import State
+from besom.workers.pool import Died, Process, WorkerPool, launch
+from besom.workers.processes import start
+from besom.workers.tasks import Task, Training
+from tests.fakes import cpu_slots
+from tests.pairs import Runs
+
+OWN = """
+import json, os, resource, signal, sys, threading, time
+from pathlib import Path
+from besom.models import MLPClassifier
+
+VERSION = 1
+HERE = Path(__file__).parent
+
+
+class Looking(MLPClassifier):
+    "Writes down what it sees of its process."
+
+    def on_train_start(self):
+        files = [os.path.realpath(f"/proc/self/fd/{file}") for file in os.listdir("/proc/self/fd")]
+        seen = {
+            "version": VERSION,
+            "environment": dict(os.environ),
+            "folder": os.getcwd(),
+            "path": sys.path,
+            **{one.name: str(signal.getsignal(one)).split(" at ")[0] for one in signal.Signals},
+            "blocked": [one.name for one in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
+            "limits": [resource.getrlimit(getattr(resource, one)) for one in dir(resource) if one.startswith("RLIMIT")],
+            "leads its session, its group": [os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid()],
+            "threads": sorted(type(one).__name__ for one in threading.enumerate()),
+            "sockets, pipes": [sum(f"/{kind}:" in file for file in files) for kind in ("socket", "pipe")],
+            "input": os.path.realpath("/proc/self/fd/0"),
+            "output": [os.path.basename(os.path.realpath(f"/proc/self/fd/{file}")) for file in (1, 2)],
+            "buffers": [sys.stdout.line_buffering, sys.stderr.line_buffering],
+        }
+        (HERE / f"seen-{os.getpid()}").write_text(json.dumps(seen))
+        print("was here", flush=True)
+
+
+class Waiting(MLPClassifier):
+    def on_train_epoch_start(self):
+        (HERE / f"waiting-{os.getpid()}").touch()
+        while not (HERE / "go").exists():
+            time.sleep(0.02)
+
+
+class Leaving(MLPClassifier):
+    def on_train_start(self):
+        sys.exit(5)
+"""
+
+PARENT = """
+import os, sys, time
+from pathlib import Path
+from besom.workers.messages import Ready
+from besom.workers.pool import WorkerPool, launch
+from besom.workers.tasks import Training
+from tests.fakes import cpu_slots
+
+FOLDER = Path(sys.argv[1])
+started = []
+
+
+def remember(slot, log, task):
+    process, connection = launch(slot, log, task)
+    started.append(process)
+    note(f"first {process.pid}")
+    return process, connection
+
+
+def note(line):
+    with (FOLDER / "notes").open("a") as notes:
+        notes.write(f"{line}\\n")
+
+
+def sweep(name):
+    with WorkerPool(cpu_slots(1), Training(), logs=FOLDER / "logs", launcher=remember) as pool:
+        while not any(isinstance(event, Ready) for event in pool.events(timeout_s=1.0)):
+            pass
+        note(f"{name} {os.getpid()} {started[-1].pid}")
+
+
+sweep("parent")
+if os.fork() == 0:
+    sweep("child")
+time.sleep(3600)
+"""
+
+Config = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def config(compose: Callable[..., DictConfig]) -> Config:
+    """A network on digits, for two epochs, as a slot has it; of a class in `own.py`."""
+
+    def make(model: str, *overrides: str) -> dict[str, Any]:
+        small = ("model.width=8", "model.depth=1", "trainer.max_epochs=2")
+        config = resolved(for_slot(compose(*small, *overrides), cpu_slots(1)[0], test=False))
+        return {**config, "model": {**config["model"], "_target_": f"own.{model}"}}
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _own(folder: Path) -> None:
+    (folder / "own.py").write_text(OWN)
+
+
+class Launched:
+    """The workers that were started, in order."""
+
+    def __init__(self) -> None:
+        self.processes: list[Process] = []
+
+    def __call__(self, slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
+        process, connection = launch(slot, log, task)
+        self.processes.append(process)
+        return process, connection
+
+
+def afresh(slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
+    """A worker that imports for itself."""
+    with log.open("ab") as output:
+        return start("besom.workers.worker", environment={**os.environ, **slot.environment}, output=output)
+
+
+def pool_of(slots: list[Slot], folder: Path, launcher: Any = launch) -> WorkerPool:
+    return WorkerPool(slots, Training(), logs=folder / "logs", launcher=launcher)
+
+
+def eventually(look: Callable[[], Any]) -> Any:
+    """What `look` finds, once it finds something."""
+    end = time.monotonic() + 120
+    while not (found := look()):
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+    return found
+
+
+def stat_of(pid: int) -> list[str]:
+    """State, parent, group, session and more of a process; state X of one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["X", "0"]
+
+
+def gone(*pids: int) -> bool:
+    return all(stat_of(pid)[0] in "ZX" for pid in pids)
+
+
+def nursery_of(pid: int) -> int:
+    """The process that forked a worker, checked to be a nursery."""
+    parent = int(stat_of(pid)[1])
+    assert b"besom.workers.nursery" in Path(f"/proc/{parent}/cmdline").read_bytes()
+    return parent
+
+
+def seen(folder: Path) -> tuple[int, dict[str, Any]]:
+    """What was seen of the one process that looked since the last time."""
+    (file,) = folder.glob("seen-*")
+    found = json.loads(file.read_text())
+    file.unlink()
+    return int(file.name.removeprefix("seen-")), found
+
+
+def test_a_forked_worker_sees_and_computes_what_one_that_was_started_afresh_does(folder: Path, config: Config):
+    (slot,) = slots = cpu_slots(1)
+    wide = ("model.width=512", "data.batch_size=512", "model.dropout=0.3")
+    configs = [config("Looking"), config("Looking", *wide, "threads=2"), config("Looking", *wide)]
+    found = {}
+    for launcher in (launch, afresh):
+        (folder / launcher.__name__).mkdir()
+        with pool_of(slots, folder, launcher) as pool:
+            runs = Runs(pool, folder / launcher.__name__)
+            ends = [runs.train(slot, config) for config in configs]
+            pid, sight = seen(folder)
+            assert (b"besom.workers.nursery" in Path(f"/proc/{pid}/cmdline").read_bytes()) is (launcher is launch)
+        values = [end.outcome and (end.outcome.values, runs.epochs(trial)) for trial, end in enumerate(ends)]
+        assert all(values)
+        found[launcher.__name__] = sight, values
+    (sight, values), (usual, expected) = found["launch"], found["afresh"]
+    assert values == expected
+    assert {name: sight[name] for name in sight if sight[name] != usual[name]} == {}
+    assert (sight["environment"]["OMP_NUM_THREADS"], sight["environment"]["CUDA_VISIBLE_DEVICES"]) == ("1", "")
+    assert (folder / "logs" / "worker-0.log").read_text().count("was here") == 2 * len(configs)
+
+
+def test_one_nursery_serves_all_slots_and_sweeps_and_code_is_read_anew_for_each(folder: Path, config: Config):
+    slots = cpu_slots(2)
+    with pool_of(slots, folder, launched := Launched()) as pool:
+        runs = Runs(pool, folder)
+        runs.train(slots[0], config("Looking"))
+        first, sight = seen(folder)
+        assert sight["version"] == 1
+        runs.finish(runs.submit(slots[1], config("Looking")))
+        second, _ = seen(folder)
+        nursery = nursery_of(first)
+        assert nursery_of(second) == nursery
+        assert [process.pid for process in launched.processes] == [first, second]
+
+        waiting = runs.submit(slots[0], config("Waiting"))
+        killed = runs.submit(slots[1], config("Waiting"))
+        eventually(lambda: len(list(folder.glob("waiting-*"))) == 2)
+        os.kill(second, signal.SIGKILL)
+        death = runs.listen(lambda event: isinstance(event, Died))
+        assert death.trials == (killed,)
+        assert f"(pid {second}) was killed by SIGKILL" in death.reason
+        (folder / "go").touch()
+        assert runs.finish(waiting).state is State.COMPLETE
+        runs.submit(slots[1], config("Leaving"))
+        left = runs.listen(lambda event: isinstance(event, Died) and event is not death)
+        assert "exited with code 5" in left.reason
+    assert gone(first, second)
+
+    (folder / "own.py").write_text(OWN.replace("VERSION = 1", "VERSION = 1000"))
+    with pool_of(slots[:1], folder) as pool:
+        Runs(pool, folder / "logs").train(slots[0], config("Looking"))
+        third, sight = seen(folder)
+        assert sight["version"] == 1000
+        assert nursery_of(third) == nursery
+
+
+def test_a_nursery_that_is_killed_costs_nothing(folder: Path, config: Config):
+    end_nursery()
+    slots = cpu_slots(2)
+    with pool_of(slots, folder, launched := Launched()) as pool:
+        runs = Runs(pool, folder)
+        nursery = launched.processes[0].pid
+        os.kill(nursery, signal.SIGKILL)  # while it imports
+        trials = [runs.submit(slot, config("Waiting")) for slot in slots]
+        eventually(lambda: list(pool.events(timeout_s=0.1)) or len(list(folder.glob("waiting-*"))) == 2)
+        eventually(lambda: len(list(folder.glob("waiting-*"))) == 2)
+        pids = [process.pid for process in launched.processes[2:]]
+        successor = nursery_of(pids[0])
+        assert successor != nursery
+        os.kill(successor, signal.SIGKILL)  # while its workers train
+        eventually(lambda: gone(successor))
+        os.kill(pids[1], signal.SIGKILL)
+        death = runs.listen(lambda event: isinstance(event, Died))
+        assert death.trials == (trials[1],)
+        (folder / "go").touch()
+        assert runs.finish(trials[0]).state is State.COMPLETE
+        assert runs.finish(runs.submit(slots[1], config("Waiting"))).state is State.COMPLETE
+        last = launched.processes[-1].pid
+        assert nursery_of(last) not in (nursery, successor)
+    assert gone(*pids, last)
+
+
+def test_a_worker_that_was_not_waited_for_is_never_forked(folder: Path):
+    end_nursery()
+    slots = cpu_slots(1)
+    with pool_of(slots, folder, launched := Launched()):
+        nursery = launched.processes[0].pid
+    with pool_of(slots, folder, launched) as pool:
+        eventually(lambda: list(pool.events(timeout_s=0.1)))
+        assert nursery_of(launched.processes[1].pid) == nursery
+        forked = Path(f"/proc/{nursery}/task/{nursery}/children").read_text().split()
+        assert forked == [str(launched.processes[1].pid)]
+
+
+def test_another_environment_has_another_nursery_or_none_while_the_first_is_busy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    end_nursery()
+    slots = cpu_slots(1)
+
+    def started() -> tuple[int, bytes]:
+        pid = launched.processes[-1].pid
+        return pid, eventually(lambda: Path(f"/proc/{pid}/cmdline").read_bytes())
+
+    with pool_of(slots, folder, launched := Launched()):
+        first, command = started()
+        assert b"besom.workers.nursery" in command
+        monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+        with pool_of(slots, folder, launched):
+            other, command = started()
+            assert b"besom.workers.worker" in command
+        assert gone(other)
+    with pool_of(slots, folder, launched):
+        second, command = started()
+        assert b"besom.workers.nursery" in command
+        assert second != first
+        assert gone(first)
+    monkeypatch.chdir(folder)
+    with pool_of(slots, folder, launched):
+        third, command = started()
+        assert b"besom.workers.nursery" in command
+        assert third != second
+
+
+@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+def test_only_a_worker_without_a_gpu_that_trains_besoms_own_configs_is_forked(kind: str, folder: Path):
+    slot = Slot(index=0, devices=(Device(kind=kind, name="a device"),))
+    task = Training() if kind == "gpu" else HydraTask(app=b"", path=(), metrics=())
+    process, connection = launch(slot, folder / "log", task)
+    with connection:
+        assert b"besom.workers.worker" in eventually(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes())
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+
+
+def test_where_libraries_start_threads_nothing_is_forked_and_trials_train(
+    folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    (slot,) = slots = cpu_slots(1)
+    with pool_of(slots, folder) as pool:
+        assert Runs(pool, folder).train(slot, config("Looking")).state is State.COMPLETE
+        pid, sight = seen(folder)
+        assert b"besom.workers.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert sight["leads its session, its group"] == [True, True]
+
+
+def notes(folder: Path, lines: int) -> list[list[str]]:
+    file = folder / "notes"
+    return [line.split() for line in eventually(lambda: _enough(file, lines))]
+
+
+def _enough(file: Path, lines: int) -> list[str]:
+    found = file.read_text().splitlines() if file.exists() else []
+    return found if len(found) >= lines else []
+
+
+@pytest.fixture
+def parent(folder: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """A process that sweeps, and forks another that does."""
+    (folder / "parent.py").write_text(PARENT)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    started = []
+
+    def begin(*arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(folder / "parent.py"), str(folder), *arguments]
+        started.append(subprocess.Popen(command, env=environment))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_parent_that_is_killed_takes_along_a_nursery_that_still_imports(folder: Path, parent: Any):
+    process = parent()
+    ((_, nursery),) = notes(folder, 1)
+    process.kill()
+    process.wait()
+    eventually(lambda: gone(int(nursery)))
+    assert len(notes(folder, 1)) == 1, "before its worker was ready"
+
+
+def test_a_forked_process_has_a_nursery_of_its_own_and_each_ends_with_its_parent(folder: Path, parent: Any):
+    process = parent()
+    (_, nursery), (_, own, worker), (_, others), (_, child, grandchild) = notes(folder, 4)
+    assert own == str(process.pid)
+    assert nursery != others
+    assert not gone(int(nursery), int(others))
+    process.kill()
+    process.wait()
+    eventually(lambda: gone(int(nursery)))
+    assert not gone(int(child))
+    assert not gone(int(others))
+    os.kill(int(child), signal.SIGKILL)
+    eventually(lambda: gone(int(others), int(worker), int(grandchild)))
