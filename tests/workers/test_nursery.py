@@ -105,7 +105,9 @@ def sweep(name):
 
 
 sweep("parent")
-if os.fork() == 0:
+idle = os.fork()
+if idle and os.fork() == 0:
+    note(f"idle {idle}")
     sweep("child")
 time.sleep(3600)
 """
@@ -336,14 +338,14 @@ def test_where_libraries_start_threads_nothing_is_forked_and_trials_train(
         assert sight["leads its session, its group"] == [True, True]
 
 
-def notes(folder: Path, lines: int) -> list[list[str]]:
-    file = folder / "notes"
-    return [line.split() for line in eventually(lambda: _enough(file, lines))]
+def notes(folder: Path, count: int) -> list[tuple[Any, ...]]:
+    """What a parent noted, once it is as much as that: of what, and the processes."""
 
+    def look() -> list[str]:
+        lines = (folder / "notes").read_text().splitlines() if (folder / "notes").exists() else []
+        return lines if len(lines) >= count else []
 
-def _enough(file: Path, lines: int) -> list[str]:
-    found = file.read_text().splitlines() if file.exists() else []
-    return found if len(found) >= lines else []
+    return [(name, *map(int, pids)) for name, *pids in map(str.split, eventually(look))]
 
 
 @pytest.fixture
@@ -369,20 +371,22 @@ def test_a_parent_that_is_killed_takes_along_a_nursery_that_still_imports(folder
     ((_, nursery),) = notes(folder, 1)
     process.kill()
     process.wait()
-    eventually(lambda: gone(int(nursery)))
+    eventually(lambda: gone(nursery))
     assert len(notes(folder, 1)) == 1, "before its worker was ready"
 
 
 def test_a_forked_process_has_a_nursery_of_its_own_and_each_ends_with_its_parent(folder: Path, parent: Any):
     process = parent()
-    (_, nursery), (_, own, worker), (_, others), (_, child, grandchild) = notes(folder, 4)
-    assert own == str(process.pid)
-    assert nursery != others
-    assert not gone(int(nursery), int(others))
-    process.kill()
-    process.wait()
-    eventually(lambda: gone(int(nursery)))
-    assert not gone(int(child))
-    assert not gone(int(others))
-    os.kill(int(child), signal.SIGKILL)
-    eventually(lambda: gone(int(others), int(worker), int(grandchild)))
+    (_, nursery), (_, own, worker), (_, idle), (_, others), (_, child, grandchild) = notes(folder, 5)
+    try:
+        assert own == process.pid
+        assert nursery != others
+        assert not gone(nursery)
+        process.kill()
+        process.wait()
+        eventually(lambda: gone(nursery, worker))
+        assert not any(map(gone, (idle, child, others)))
+    finally:
+        os.kill(idle, signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
+    eventually(lambda: gone(others, grandchild))
