@@ -122,9 +122,7 @@ def test_data_batches_their_order_epochs_objective_and_device_must_be_the_same(p
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("model._target_", "own.Net"),
         ("model._target_", "besom.models.MLP"),
-        ("model._target_", "own.besom.models.MLPClassifier"),
         ("model.output_activation", "gelu"),  # its way back needs more than the outputs
         ("optimizer._target_", "torch.optim.LBFGS"),
         ("optimizer._target_", "own.Adam"),
@@ -147,6 +145,16 @@ def test_whatever_does_not_fit_trains_by_itself(path, value):
     alone = other(path, value)
     assert company(alone) is None
     assert not may_share(alone, alone)
+
+
+@pytest.mark.parametrize("target", ["own.Net", "own.besom.models.MLPClassifier"])
+def test_a_users_own_models_may_share_with_those_of_their_class_unless_they_are_not_to(target):
+    one, another = other("model", {"_target_": target, "width": 8}), other("model", {"_target_": target, "depth": 2})
+    assert may_share(one, another)
+    assert not may_share(one, other("model", {"_target_": "own.Other"}))
+    assert not may_share(one, BASE)
+    assert company(one, own_models=False) is None
+    assert company(BASE, own_models=False) == company(BASE)
 
 
 def test_the_answer_is_the_same_whatever_the_order_of_the_keys_and_changes_no_config():

@@ -112,6 +112,19 @@ def test_a_sweep_that_is_complete_adds_nothing_and_tells_the_same(command: Comma
     ]
 
 
+@pytest.mark.parametrize(("bundle", "together"), [("4", 4), ("auto", 1)])
+def test_a_users_own_model_shares_a_bundle_only_where_a_number_is_asked_for(
+    command: Command, tmp_path: Path, bundle: str, together: int
+):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/own.yaml").write_text("_target_: net.Own\n")
+    head, _, _ = SWEEP.partition("      model: choice")
+    text = head.replace("data: digits", "data: digits\n  - override model: own")
+    (tmp_path / "own.yaml").write_text(text + '      optimizer.lr: "tag(log, interval(1e-3, 1e-1))"\n')
+    command(finishing, f"hydra.sweeper.bundle={bundle}", "hydra.sweeper.n_trials=40")
+    assert max(map(len, command.launcher.bundles)) == together
+
+
 def test_a_study_that_goes_on_with_another_config_says_what_changed(
     command: Command, capsys: pytest.CaptureFixture[str]
 ):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -31,17 +32,20 @@ class Lane:
         self, trial: int, config: Mapping[str, Any], data: InMemoryDataModule, conversation: Conversation, folder: Path
     ) -> None:
         """Build what the trial would train alone. Raises ConfigError as it would."""
+        # As alone: a module of the user's own may draw from the generators that everybody shares.
+        pl.seed_everything(config["seed"], workers=True, verbose=False)
         check_targets(config)
         model = build_model(config, data)
         assert isinstance(model, SupervisedModule)
         self.trial = trial
+        self.config = config
         self.module = model
         self.conversation = conversation
         self._folder = folder
         self._objectives = read_objectives(config)
         self.course: Course[dict[str, Tensor]] = Course(leading(self._objectives), conversation)
         self._patience = _Patience(config["early_stopping"], self.course)
-        if self.network.batch_norm and _has_lone_row(data):
+        if isinstance(self.network, MLP) and self.network.batch_norm and _has_lone_row(data):
             raise ConfigError("model.batch_norm: a batch of one sample has no variance; change data.batch_size")
         made: Any = self.module.configure_optimizers()
         self.optimizer: Optimizer = made["optimizer"] if isinstance(made, dict) else made
@@ -50,9 +54,9 @@ class Lane:
         self.state: LaneState | None = None
 
     @property
-    def network(self) -> MLP:
+    def network(self) -> nn.Module:
         """The network that is trained."""
-        return cast(MLP, self.module.network)
+        return self.module.network
 
     def end_epoch(self, epoch: int, metrics: dict[str, float]) -> bool:
         """Report an epoch, and step the scheduler; return whether the lane has had enough.
@@ -80,6 +84,11 @@ class Lane:
             best_epoch=self.course.epoch,
             summary=costs,
         )
+
+
+def device_of(config: Mapping[str, Any]) -> torch.device:
+    """Return the device that a resolved config of one device trains on."""
+    return torch.device("cuda" if config["trainer"]["accelerator"] == "gpu" else "cpu")
 
 
 class _Patience:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
+_KNOWN = (torch.optim.SGD, torch.optim.Adam, AdamW, torch.optim.RMSprop, torch.optim.Adagrad)
 _UNCOVERED = ("maximize", "amsgrad", "centered", "differentiable", "capturable")
 
 
@@ -55,6 +56,17 @@ class OptimizedLane:
         """The hyperparameters, as they are now."""
         (group,) = self.optimizer.param_groups
         return group
+
+
+def is_covered(optimizer: Optimizer, parameters: Sequence[Tensor]) -> bool:
+    """Whether an optimizer is one of those that are known here, for just these parameters, in one group."""
+    groups = optimizer.param_groups
+    return (
+        type(optimizer) in _KNOWN
+        and len(groups) == 1
+        and {*map(id, groups[0]["params"])} == {*map(id, parameters)}
+        and not any(groups[0].get(flag) for flag in ("capturable", "differentiable"))
+    )
 
 
 def stepper(lanes: Sequence[OptimizedLane]) -> Callable[[], None]:

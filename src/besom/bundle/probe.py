@@ -15,9 +15,8 @@ from torch.optim import Optimizer
 from besom.bundle.lane import Lane
 from besom.bundle.losses import STACKED_LOSSES
 from besom.bundle.optimizers import OptimizedLane, stepper
-from besom.bundle.stack import Pass, Stack, likeness
+from besom.bundle.stacking import OURS, Stacking
 from besom.data import Batches, InMemoryDataModule
-from besom.models.network import MLP
 
 _MOST_S, _LEAST_S, _SHARE = 0.3, 0.1, 0.02  # of the time that training is expected to take
 _ROUNDS, _ENOUGH_S = 3, 0.01  # so often each step is timed, or less often a long one
@@ -33,8 +32,17 @@ class Probe:
     It is `in_time` for 0.3 s, or 2 % of what training is expected to take if that is less, and for 0.1 s at least.
     """
 
-    def __init__(self, lanes: Sequence[Lane], data: InMemoryDataModule, device: torch.device, *, epochs: int) -> None:
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        data: InMemoryDataModule,
+        device: torch.device,
+        *,
+        epochs: int,
+        stacking: Stacking = OURS,
+    ) -> None:
         self._lanes = lanes
+        self._stacking = stacking
         self._device = device
         self._task = data.spec.task
         self._epochs = epochs if epochs > 0 else math.inf
@@ -100,10 +108,10 @@ class Probe:
 
     def _together(self, lanes: Sequence[Lane]) -> Step:
         """A step as `StackedModule` takes it."""
-        lanes = sorted(lanes, key=lambda lane: likeness(lane.network))
+        lanes = sorted(lanes, key=lambda lane: self._stacking.key(lane.network))
         copies = [self._copied(lane) for lane in lanes]
-        stack = Stack([network for network, _ in copies])
-        through, loss = Pass(stack, len(self._y), training=True), STACKED_LOSSES[self._task]
+        stack = self._stacking.make([network for network, _ in copies])
+        through, loss = stack.through(len(self._y), training=True), STACKED_LOSSES[self._task]
         take = stepper([OptimizedLane.of(optimizer) for _, optimizer in copies])
         clipped = [
             (list(network.parameters()), lane.module.gradient_clip_norm)
@@ -124,7 +132,7 @@ class Probe:
 
         return step
 
-    def _copied(self, lane: Lane) -> tuple[MLP, Optimizer]:
+    def _copied(self, lane: Lane) -> tuple[nn.Module, Optimizer]:
         """A lane's network on the device, and its optimizer, of whose parameters they are copies."""
         network, optimizer = copy.deepcopy((lane.network, lane.optimizer))
         return network.to(self._device), optimizer

@@ -14,15 +14,22 @@ _TRAINER = ("_target_", "accelerator", "devices", "max_epochs", "deterministic")
 _IN_PLACE = ("linear", "relu", "leaky_relu", "elu", "tanh", "sigmoid")
 
 
-def company(config: Mapping[str, Any]) -> str | None:
+def company(config: Mapping[str, Any], *, own_models: bool = True) -> str | None:
     """Return what trials must have in common to share a stack, as text; None of one that trains by itself.
 
     Free to differ are the model, the optimizer, the scheduler, early stopping and the seeds of all of these; the
-    same must be the data, its batches and their order, the epochs, the objective and the device.
+    same must be the data, its batches and their order, the epochs, the objective and the device. Of a user's own
+    model, unless `own_models` is false, the class must be the same, and what its networks are the worker sees: there
+    they may still turn out to train alone.
     """
-    if not (_known_model(config["model"]) and _known_optimizer(config["optimizer"]) and _plain(config)):
+    target = str(config["model"].get("_target_"))
+    own = not is_ours(config["model"])
+    if own and (not own_models or target.startswith("besom.")):
         return None
-    return json.dumps({key: value for key, value in config.items() if key not in _OWN}, sort_keys=True, default=str)
+    if not (_known_optimizer(config["optimizer"]) and _plain(config)):
+        return None
+    common = {key: value for key, value in config.items() if key not in _OWN}
+    return json.dumps({**common, "model": target if own else None}, sort_keys=True, default=str)
 
 
 def may_share(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -30,7 +37,8 @@ def may_share(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return company(one) is not None and company(one) == company(other)
 
 
-def _known_model(model: Mapping[str, Any]) -> bool:
+def is_ours(model: Mapping[str, Any]) -> bool:
+    """Whether a model's config names one of Besom's, whose networks share a stack whatever their shapes."""
     package, _, name = str(model.get("_target_")).rpartition(".")
     return package == "besom.models" and name in _MODELS and model.get("output_activation", "linear") in _IN_PLACE
 

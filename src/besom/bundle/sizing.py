@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
-from besom.bundle.lane import Lane
+from besom.bundle.lane import Lane, device_of
 from besom.bundle.probe import Probe
 from besom.bundle.room import bytes_of, fitting, free_bytes
 from besom.data import InMemoryDataModule
+from besom.models.network import MLP
 
 T = TypeVar("T")
 Costs = Callable[[Sequence[slice]], Sequence[float]]
@@ -56,7 +57,7 @@ class Sizing:
 
     def size(self, lanes: Sequence[Lane], data: InMemoryDataModule, config: Mapping[str, Any]) -> int:
         """Return how many of the lanes train as one."""
-        device = torch.device("cuda" if config["trainer"]["accelerator"] == "gpu" else "cpu")
+        device = device_of(config)
         room = self.free(device) // self.slots
         fit = size = fitting(_needs(lanes, data), room)
         known = self.found.get(self.company, Found(1, 1))
@@ -98,4 +99,4 @@ def cut(items: Sequence[T], size: int) -> list[Sequence[T]]:
 def _needs(lanes: Sequence[Lane], data: InMemoryDataModule) -> list[int]:
     train, val = data.sizes["train"], data.sizes["val"]
     batch = min(data.batch_size or train, train)
-    return [bytes_of(lane.network, batch=batch, train=train, val=val) for lane in lanes]
+    return [bytes_of(cast(MLP, lane.network), batch=batch, train=train, val=val) for lane in lanes]

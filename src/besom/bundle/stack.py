@@ -98,8 +98,8 @@ class Stack:
             shape, count, units = linear.weight.shape, linear.weight.numel(), linear.out_features
             rows = slice(row, row + units)
             own, grad = (flat.view(-1)[number : number + count].view(shape) for flat in (weight, weight_grad))
-            _move(linear.weight, own, grad)
-            _move(linear.bias, bias[rows], bias_grad[rows])
+            move(linear.weight, own, grad)
+            move(linear.bias, bias[rows], bias_grad[rows])
             blocks.append(Block(lane, rows, own, bias[rows], grad))
             number, row = number + count, row + units
         return Layer(tuple(blocks), bias, bias_grad), weight, weight_grad
@@ -118,7 +118,7 @@ class Stack:
         for norm in norms:
             rows = slice(row, row + norm.num_features)
             for name in ("weight", "bias"):
-                _move(getattr(norm, name), side[name][rows], grads[name][rows])
+                move(getattr(norm, name), side[name][rows], grads[name][rows])
             for name in ("running_mean", "running_var"):
                 side[name][rows].copy_(getattr(norm, name))
                 setattr(norm, name, side[name][rows])
@@ -127,6 +127,10 @@ class Stack:
 
     def _linear(self, lane: int, level: int) -> nn.Linear:
         return self.networks[lane].linears[level]
+
+    def through(self, rows: int, *, training: bool) -> Pass:
+        """Return a way through for batches of so many rows."""
+        return Pass(self, rows, training=training)
 
     def new(self, *shape: int) -> Tensor:
         """Memory of the networks' type, on their device."""
@@ -140,7 +144,8 @@ class Stack:
                     layer.num_batches_tracked.add_(batches)
 
 
-def _move(parameter: Tensor, place: Tensor, grad: Tensor) -> None:
+def move(parameter: Tensor, place: Tensor, grad: Tensor) -> None:
+    """Let a parameter, and its gradient, lie in some memory from now on."""
     place.copy_(parameter.data)
     parameter.data = place
     parameter.grad = grad

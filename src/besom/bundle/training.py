@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from besom.bundle.lane import Lane
 from besom.bundle.losses import STACKED_LOSSES, mean_losses, stacked_scores
 from besom.bundle.optimizers import OptimizedLane, stepper
+from besom.bundle.own_models import Measure, groups_of, keeps_the_loop, measured, random_state
 from besom.bundle.room import EVALUATED_ROWS
+from besom.bundle.sharing import is_ours
 from besom.bundle.sizing import Sizing, cut
-from besom.bundle.stack import Pass, Stack, likeness
+from besom.bundle.stacking import OURS, Stacking, Through, by_vmap
 from besom.conversation import Conversation, Outcome
 from besom.data import InMemoryDataModule
 from besom.data.batches import Batches
@@ -43,23 +45,23 @@ class Entry(NamedTuple):
     directory: Path
 
 
-def train_bundle(entries: Sequence[Entry], over: Over, sizing: Sizing | None = None) -> None:
+def train_bundle(
+    entries: Sequence[Entry], over: Over, sizing: Sizing | None = None, measure: Measure = measured
+) -> None:
     """Train trials whose configs may share a stack; tell of each end.
 
     They train as one or, where `sizing` finds that fewer fit or pay, in parts, one after the other; a part of one trial
-    trains as it would alone. Raises what goes wrong with all of them at once, such as too little memory; the trials
-    that `over` was not told of have not ended then.
+    trains as it would alone. Those of a user's own model are looked at only here: in stacks train those of which that
+    works, and pays by what `measure` tells of the costs. Raises what goes wrong with all of them at once, such as too
+    little memory; the trials that `over` was not told of have not ended then.
     """
     _, config, *_ = entries[0]
     configure_torch(config)
-    data = build_data(config)
-    assert isinstance(data, InMemoryDataModule)
-    built = []
-    for entry in entries:
-        try:
-            built.append((entry, Lane(entry.trial, entry.config, data, entry.conversation, entry.directory)))
-        except Exception as error:
-            over(entry.trial, error)
+    if not is_ours(config["model"]):
+        _train_own_models(entries, over, measure)
+        return
+    data = _data(config)
+    built = _built(entries, data, over)
     if not built:
         return
     size = sizing.size([lane for _, lane in built], data, config) if sizing else len(built)
@@ -69,7 +71,42 @@ def train_bundle(entries: Sequence[Entry], over: Over, sizing: Sizing | None = N
             for entry, _ in left:
                 train_alone(entry, over)
         elif left:
-            _train_stack([lane for _, lane in left], data, config, over)
+            _train_stack([lane for _, lane in left], data, config, over, OURS)
+
+
+def _train_own_models(entries: Sequence[Entry], over: Over, measure: Measure) -> None:
+    """Train trials of a user's own model: in stacks where these work and pay, and all others one by one."""
+    config = entries[0].config
+    left = {entry.trial: entry for entry in entries}
+    before = random_state()
+    data = _data(config) if keeps_the_loop(config["model"]["_target_"]) else None
+    if data is not None and random_state() == before:  # else the data hang on the seed, and are not the same for all
+        built = _built(entries, data, over)
+        left = {entry.trial: entry for entry, _ in built}
+        for group in groups_of([lane for _, lane in built], data, measure):
+            lanes = [lane for lane in group if not _called_off(left.pop(lane.trial), over)]
+            if lanes:
+                _train_stack(lanes, data, config, over, by_vmap(data.spec))
+    for entry in left.values():
+        if not _called_off(entry, over):
+            train_alone(entry, over)
+
+
+def _data(config: Mapping[str, Any]) -> InMemoryDataModule:
+    data = build_data(config)
+    assert isinstance(data, InMemoryDataModule)
+    return data
+
+
+def _built(entries: Sequence[Entry], data: InMemoryDataModule, over: Over) -> list[tuple[Entry, Lane]]:
+    """Build the trials' lanes; a trial whose lane cannot be built is over."""
+    built = []
+    for entry in entries:
+        try:
+            built.append((entry, Lane(entry.trial, entry.config, data, entry.conversation, entry.directory)))
+        except Exception as error:
+            over(entry.trial, error)
+    return built
 
 
 def train_alone(entry: Entry, over: Over) -> None:
@@ -89,8 +126,10 @@ def _called_off(entry: Entry, over: Over) -> bool:
     return stopped
 
 
-def _train_stack(lanes: Sequence[Lane], data: InMemoryDataModule, config: Mapping[str, Any], over: Over) -> None:
-    module = StackedModule(lanes, data, over)
+def _train_stack(
+    lanes: Sequence[Lane], data: InMemoryDataModule, config: Mapping[str, Any], over: Over, stacking: Stacking
+) -> None:
+    module = StackedModule(lanes, data, over, stacking)
     trainer = instantiate(
         config["trainer"], _convert_="all", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=-1,
@@ -111,12 +150,13 @@ class _NobodyLeft(Exception):
 class StackedModule(pl.LightningModule):
     """Trains the networks of several lanes as one stack; tells `over` how each ended."""
 
-    def __init__(self, lanes: Sequence[Lane], data: InMemoryDataModule, over: Over) -> None:
+    def __init__(self, lanes: Sequence[Lane], data: InMemoryDataModule, over: Over, stacking: Stacking) -> None:
         super().__init__()
         self.automatic_optimization = False
         self._lanes = list(lanes)
         self._data = data
         self._over = over
+        self._stacking = stacking
         self._task = data.spec.task
         self._loss = STACKED_LOSSES[self._task]
         self._gone: set[Lane] = set()
@@ -234,9 +274,9 @@ class StackedModule(pl.LightningModule):
 
     def _stack_up(self) -> None:
         self._gone.clear()
-        self._lanes.sort(key=lambda lane: likeness(lane.network))
-        self._stack = Stack([lane.network for lane in self._lanes])
-        self._passes: dict[tuple[int, bool], Pass] = {}
+        self._lanes.sort(key=lambda lane: self._stacking.key(lane.network))
+        self._stack = self._stacking.make([lane.network for lane in self._lanes])
+        self._passes: dict[tuple[int, bool], Through] = {}
         self._optimized = [OptimizedLane.of(lane.optimizer, lane.state) for lane in self._lanes]
         for lane, optimized in zip(self._lanes, self._optimized, strict=True):
             lane.state = optimized.state
@@ -246,9 +286,9 @@ class StackedModule(pl.LightningModule):
             if lane.module.gradient_clip_norm is not None
         ]
 
-    def _pass(self, rows: int, *, training: bool) -> Pass:
+    def _pass(self, rows: int, *, training: bool) -> Through:
         if (rows, training) not in self._passes:
-            self._passes[rows, training] = Pass(self._stack, rows, training=training)
+            self._passes[rows, training] = self._stack.through(rows, training=training)
         return self._passes[rows, training]
 
     def _take(self, part: str) -> tuple[Tensor, Tensor]:

@@ -118,7 +118,11 @@ class TrainingApp:
     def jobs(self, tags: Mapping[str, str]) -> Jobs:
         """Configs, composed here."""
         return TrainingJobs(
-            self.composer, study_name=self._spec.study_name, tags=tags, bundles=self._spec.bundle != "off"
+            self.composer,
+            study_name=self._spec.study_name,
+            tags=tags,
+            bundles=self._spec.bundle != "off",
+            own_models=isinstance(self._spec.bundle, int),
         )
 
     def check_config(self, config: DictConfig) -> None:

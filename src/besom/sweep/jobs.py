@@ -56,12 +56,21 @@ class TrainingJobs:
 
     first_step = 1  # epoch 0 is before the first step of training
 
-    def __init__(self, composer: Composer, *, study_name: str, tags: Mapping[str, str], bundles: bool = False) -> None:
+    def __init__(
+        self,
+        composer: Composer,
+        *,
+        study_name: str,
+        tags: Mapping[str, str],
+        bundles: bool = False,
+        own_models: bool = False,
+    ) -> None:
         self._composer = composer
         self._drafts = Drafts(composer)
         self._study_name = study_name
         self._tags = tags
         self._bundles = bundles
+        self._own_models = own_models
         self._ahead: dict[int, Draft | ConfigError] = {}
 
     def overrides(self, params: Params) -> list[str]:
@@ -72,7 +81,7 @@ class TrainingJobs:
         """Compose the config of a trial that will be prepared."""
         try:
             self._ahead[asked.number] = draft = self._drafts.draft(asked.params)
-            return company(draft.config) if self._bundles else None
+            return company(draft.config, own_models=self._own_models) if self._bundles else None
         except ConfigError as error:
             self._ahead[asked.number] = error
             return None
