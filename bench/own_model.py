@@ -26,7 +26,6 @@ from besom.bundle.training import Entry, train_bundle
 from besom.config import resolved
 from besom.paths import conf_dir, search_path
 from besom.schema import register_schemas
-from besom.train import train
 
 SIZES = (2, 4, 8)
 OWN = "tests.bundle.own_models"
@@ -57,18 +56,26 @@ def draw(data: str, epochs: int, model: Mapping[str, Any]) -> list[Config]:
     return configs
 
 
+class Listening(Silent):
+    """Hears whether its trial shared a stack."""
+
+    stacked = False
+
+    def started(self, about: Mapping[str, Any]) -> None:
+        self.stacked = "bundle" in about
+
+
 def bundled(configs: list[Config]) -> int:
-    """Train trials as a bundle, as a worker does; return how many did not share its stack."""
+    """Train trials as a bundle; return how many of them shared a stack."""
+    talks = [Listening() for _ in configs]
     with tempfile.TemporaryDirectory() as folder:
         entries = []
-        for number, config in enumerate(configs):
+        for number, (config, talk) in enumerate(zip(configs, talks, strict=True)):
             own = Path(folder, str(number))
             own.mkdir()
-            entries.append(Entry(number, config, Silent(), own))
-        left = train_bundle(entries, lambda trial, came_to: None)
-        for entry in left:
-            train(entry.config, conversation=entry.conversation, directory=entry.directory)
-    return len(left)
+            entries.append(Entry(number, config, talk, own))
+        train_bundle(entries, lambda trial, came_to: None)
+    return sum(talk.stacked for talk in talks)
 
 
 def main(rounds: int) -> None:
@@ -80,21 +87,21 @@ def main(rounds: int) -> None:
         alone(configs[:1])
         bundled(configs[:2])  # warms up
         times: dict[int, list[float]] = {size: [] for size in (1, *SIZES)}
-        left: dict[int, list[int]] = {size: [] for size in SIZES}
+        stacked: dict[int, list[int]] = {size: [] for size in SIZES}
         for _ in range(rounds):
             for size, found in times.items():
                 began = time.process_time()
                 if size == 1:
                     alone(configs)
                 else:
-                    left[size].append(sum(bundled(configs[at : at + size]) for at in range(0, len(configs), size)))
+                    stacked[size].append(sum(bundled(configs[at : at + size]) for at in range(0, len(configs), size)))
                 found.append(1000 * (time.process_time() - began) / len(configs))
         solo = statistics.median(times[1])
         print(f"{name}: alone {solo:.0f} ms a trial")
         for size in SIZES:
             median = statistics.median(times[size])
-            kept = 1 - statistics.mean(left[size]) / len(configs)
-            print(f"  bundles of {size}: {median:.0f} ms, {solo / median:.2f} times the rate; {kept:.0%} in stacks")
+            share = statistics.mean(stacked[size]) / len(configs)
+            print(f"  bundles of {size}: {median:.0f} ms, {solo / median:.2f} times the rate; {share:.0%} in stacks")
 
 
 if __name__ == "__main__":
