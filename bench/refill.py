@@ -44,6 +44,7 @@ from torch import Tensor
 from besom.bundle.lane import Lane
 from besom.bundle.losses import stacked_scores
 from besom.bundle.stack import Pass, Stack
+from besom.bundle.stacking import OURS
 from besom.bundle.training import Entry, StackedModule, _NobodyLeft, train_bundle
 from besom.data import InMemoryDataModule
 from besom.data.batches import STEPS_PER_STRETCH, Batches
@@ -153,7 +154,7 @@ class Refilled(StackedModule):
         self, lanes: Sequence[Lane], waiting: deque[Entry], data: InMemoryDataModule, over: Any, *, epochs: int,
         free: bool = False, began: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(lanes, data, over)
+        super().__init__(lanes, data, over, OURS)
         self._waiting = waiting
         self._epochs = epochs
         self._free = free
