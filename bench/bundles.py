@@ -118,8 +118,12 @@ def table(task: Task, results: dict[str, list[Result]]) -> str:
     for side in sorted(rates, key=lambda side: -rates[side]):
         times = f"{rates['bundled'] / rates[side]:.1f} times that" if side != "bundled" and "bundled" in rates else ""
         best = statistics.median(one.best for one in results[side])
-        lines.append(f"| {SIDES[side][0]} | {rates[side]:.3g} | {times} | {best:.4f} |")
+        lines.append(f"| {SIDES[side][0]} | {_figure(rates[side])} | {times} | {best:.4f} |")
     return "\n".join(lines)
+
+
+def _figure(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def chart(task: Task, results: dict[str, list[Result]], file: Path) -> None:
@@ -134,7 +138,7 @@ def chart(task: Task, results: dict[str, list[Result]], file: Path) -> None:
     axes = figure.subplots()
     colours = ["#1f6f8b" if side in ("bundled", "solo") else "#b8b8b8" for side in order]
     bars = axes.barh([SIDES[side][0] for side in order], [rates[side] for side in order], color=colours)
-    axes.bar_label(bars, [f" {rates[side]:.3g}" for side in order])
+    axes.bar_label(bars, [f" {_figure(rates[side])}" for side in order])
     axes.set_xscale("log")
     axes.set_xlabel("trials a minute (logarithmic)")
     axes.set_title(f"{task.data}: {task.trials} trials of {task.epochs} epochs", loc="left")
