@@ -25,8 +25,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from bench.bundles import Task, besom
-from bench.stack import Config, Silent
-from besom.bundle.training import Entry, train_bundle
+from bench.stack import Config, bundled
 from besom.config import resolved
 from besom.paths import conf_dir, search_path
 from besom.schema import register_schemas
@@ -79,13 +78,7 @@ def _train(bundles: Queue[Sequence[Config] | None], ready: Barrier, some: Config
     build_data(some)  # by epoch 0 the sweep's workers have read them, too
     ready.wait()
     while configs := bundles.get():
-        with tempfile.TemporaryDirectory() as folder:
-            entries = []
-            for number, config in enumerate(configs):
-                own = Path(folder, str(number))
-                own.mkdir()
-                entries.append(Entry(number, config, Silent(), own))
-            train_bundle(entries, lambda trial, came_to: None)
+        bundled(len(configs))(list(configs))
 
 
 def main(trials: int = 200, lanes: int = 8, rounds: int = 3) -> None:

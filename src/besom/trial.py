@@ -16,16 +16,12 @@ from besom.workers.devices import Slot
 from besom.workers.messages import State
 
 WRITTEN_BY_SLOT = ("threads", "test", "trainer.accelerator", "trainer.devices", "trainer.strategy")
-"""The keys that `write_slot` sets."""
+"""The keys that `for_slot` sets."""
 
 
 def for_slot(config: DictConfig, slot: Slot, *, test: bool) -> DictConfig:
     """Return the config with what the slot decides written down: its devices, threads; and whether to test."""
-    return write_slot(config.copy(), slot, test=test)
-
-
-def write_slot(config: DictConfig, slot: Slot, *, test: bool) -> DictConfig:
-    """Do the same to the config itself, and return it: a copy takes milliseconds."""
+    config = config.copy()
     if OmegaConf.select(config, "threads") == "auto":
         config.threads = slot.threads
     if OmegaConf.select(config, "trainer.accelerator") is not None:

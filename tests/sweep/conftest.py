@@ -28,14 +28,24 @@ nothing: null
 
 
 @pytest.fixture(scope="session")
-def small_app(tmp_path_factory: pytest.TempPathFactory, load_app: Callable[..., App]) -> App:
-    """A config without types, which takes any value, and a group of two."""
-    folder = tmp_path_factory.mktemp("app")
-    (folder / "db").mkdir()
-    (folder / "config.yaml").write_text(CONFIG)
-    (folder / "db" / "small.yaml").write_text("size: 1\n")
-    (folder / "db" / "large.yaml").write_text("size: 2\nshards: 8\n")
-    return load_app(folder, "config")
+def make_app(tmp_path_factory: pytest.TempPathFactory, load_app: Callable[..., App]) -> Callable[..., App]:
+    """Makes an app of a config without types, which takes any value, and a group of two."""
+
+    def make(config: str, *, small: str = "size: 1\n") -> App:
+        folder = tmp_path_factory.mktemp("app")
+        (folder / "db").mkdir()
+        (folder / "config.yaml").write_text(config)
+        (folder / "db" / "small.yaml").write_text(small)
+        (folder / "db" / "large.yaml").write_text("size: 2\nshards: 8\n")
+        return load_app(folder, "config")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_app(make_app: Callable[..., App]) -> App:
+    """A small one."""
+    return make_app(CONFIG)
 
 
 @pytest.fixture(scope="session")

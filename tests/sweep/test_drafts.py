@@ -15,7 +15,7 @@ from besom.config import recordable, resolved
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
 from besom.sweep.drafts import Drafts
-from besom.trial import write_slot
+from besom.trial import for_slot
 from besom.workers.devices import Slot
 from tests.conftest import App
 from tests.fakes import cpu_slots
@@ -41,24 +41,9 @@ trainer: {accelerator: auto, devices: auto, max_epochs: 3}
 
 
 @pytest.fixture(scope="session")
-def make_app(tmp_path_factory: pytest.TempPathFactory, load_app: Callable[..., App]) -> Callable[[str], App]:
-    """An app with a config of one's own."""
-
-    def make(config: str) -> App:
-        folder = tmp_path_factory.mktemp("drafts")
-        (folder / "db").mkdir()
-        (folder / "config.yaml").write_text(config)
-        (folder / "db" / "small.yaml").write_text("size: 1\nof: ${name}\n")
-        (folder / "db" / "large.yaml").write_text("size: 2\nshards: 8\n")
-        return load_app(folder, "config")
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def app(make_app: Callable[[str], App]) -> App:
+def app(make_app: Callable[..., App]) -> App:
     """A config in which some values are read elsewhere."""
-    return make_app(CONFIG)
+    return make_app(CONFIG, small="size: 1\nof: ${name}\n")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +59,7 @@ def digits_composer(digits_app: App) -> Composer:
 
 
 def the_whole_way(composer: Composer, params: dict[str, Any], slot: Slot) -> tuple[str, str]:
-    config = write_slot(composer.compose(params), slot, test=False)
+    config = for_slot(composer.compose(params), slot, test=False)
     return repr(resolved(config)), repr(recordable(config))
 
 
@@ -164,7 +149,7 @@ def test_what_nothing_else_reads_is_drafted_without_composing_again(app: App, mo
     assert len(composed) == 4
 
 
-def test_a_resolver_of_the_users_own_may_read_whatever_it_likes(make_app: Callable[[str], App]):
+def test_a_resolver_of_the_users_own_may_read_whatever_it_likes(make_app: Callable[..., App]):
     OmegaConf.register_new_resolver("what_a_test_computes", lambda *, _root_: f"it is {_root_.free}", replace=True)
     drafts = Drafts(Composer(*make_app(f"{CONFIG}computed: ${{what_a_test_computes:}}\n"), fixed=[]))
     assert [drafts.draft({"free": number}).config["computed"] for number in (1, 2)] == ["it is 1", "it is 2"]

@@ -20,7 +20,7 @@ from besom.errors import ConfigError
 from besom.explain import explain
 from besom.sweep.compose import Composer
 from besom.sweep.space import Params
-from besom.trial import WRITTEN_BY_SLOT, write_slot
+from besom.trial import WRITTEN_BY_SLOT, for_slot
 from besom.workers.devices import Slot
 
 Plain = dict[str, Any]
@@ -85,7 +85,7 @@ class _Model:
     def written_for(self, slot: Slot) -> tuple[Plain, Plain]:
         kind = slot.threads, slot.device.kind, len(slot.devices)
         if kind not in self._written:
-            config = write_slot(self._config.copy(), slot, test=False)
+            config = for_slot(self._config, slot, test=False)
             self._written[kind] = resolved(config), recordable(config)
         return self._written[kind]
 
