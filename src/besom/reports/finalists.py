@@ -1,0 +1,153 @@
+"""Finalists read back from a study: what the best trials come to with fresh seeds, and whether the winner is real.
+
+Each run of a finalist is written to the study when it is over, as a user attribute of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import optuna
+
+from besom.objectives import Objective
+from besom.reports.estimates import Estimate, PairedTest
+from besom.reports.summary import Row, Summary
+
+BASELINES = ("LinearRegression", "LogisticRegression")
+"""The families that anything larger has to beat."""
+
+_PREFIX = "besom.finalist "
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalistRun:
+    """A trial's config trained once more with the seed `seed`, and tested; `reason` says why it failed, if it did."""
+
+    trial: int
+    seed: int
+    run_id: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    duration_s: float = 0.0
+    reason: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The user attribute that it is kept under."""
+        return f"{_PREFIX}{self.trial} seed {self.seed}"
+
+    def plain(self) -> dict[str, Any]:
+        """Itself as JSON takes it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """A trial that was trained again: its row in the sweep, and its runs by seed."""
+
+    row: Row
+    runs: tuple[FinalistRun, ...]
+    objective: Objective
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is of a family that others have to beat."""
+        return self.row.family in BASELINES
+
+    @property
+    def complete(self) -> tuple[FinalistRun, ...]:
+        """The runs that did not fail."""
+        return tuple(run for run in self.runs if run.reason is None)
+
+    @property
+    def validation(self) -> Estimate | None:
+        """The objective, as the sweep measured it."""
+        return self.estimate(f"best/{self.objective.name}")
+
+    @property
+    def test(self) -> Estimate | None:
+        """The objective's metric on the test part."""
+        return self.estimate(test_metric(self.objective))
+
+    @property
+    def optimism(self) -> float | None:
+        """By how much the sweep's value is better than the mean with fresh seeds; negative where it is worse."""
+        again = self.validation
+        if again is None:
+            return None
+        gap = self.row.value - again.mean
+        return gap if self.objective.direction == "maximize" else -gap
+
+    def estimate(self, metric: str) -> Estimate | None:
+        """Return what the runs came to in a metric, if they have it."""
+        values = [run.metrics[metric] for run in self.complete if metric in run.metrics]
+        return Estimate.of(values) if values else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalists:
+    """The finalists of a study, the best on validation first; the test part has no say in who wins."""
+
+    objective: Objective
+    finalists: tuple[Finalist, ...]
+
+    @property
+    def winner(self) -> Finalist | None:
+        """The best one."""
+        first = next(iter(self.finalists), None)
+        return first if first and first.complete else None
+
+    @property
+    def baseline(self) -> Finalist | None:
+        """The best one of a baseline's family."""
+        return next((one for one in self.finalists if one.is_baseline and one.complete), None)
+
+    @property
+    def comparison(self) -> PairedTest | None:
+        """The winner against the baseline on the test part, paired by seed; None where there is nothing to compare."""
+        winner, baseline = self.winner, self.baseline
+        if winner is None or baseline is None or winner is baseline:
+            return None
+        metric = test_metric(self.objective)
+        ones, others = (
+            {run.seed: run.metrics[metric] for run in one.complete if metric in run.metrics}
+            for one in (winner, baseline)
+        )
+        seeds = [seed for seed in ones if seed in others]
+        return PairedTest.of([ones[seed] for seed in seeds], [others[seed] for seed in seeds])
+
+
+def test_metric(objective: Objective) -> str:
+    """The test part's metric for an objective: test/acc for val/acc."""
+    return f"test/{objective.name.rpartition('/')[2]}"
+
+
+def finalist_runs(study: optuna.Study) -> tuple[FinalistRun, ...]:
+    """Return every finalist's run that is over, in the order of trials and seeds."""
+    found = [FinalistRun(**value) for key, value in study.user_attrs.items() if key.startswith(_PREFIX)]
+    return tuple(sorted(found, key=lambda run: (run.trial, run.seed)))
+
+
+def read_finalists(study: optuna.Study, summary: Summary) -> Finalists | None:
+    """Return the finalists of a study that `summary` tells of, or None where none was run."""
+    by_trial: dict[int, list[FinalistRun]] = {}
+    for run in finalist_runs(study):
+        by_trial.setdefault(run.trial, []).append(run)
+    objective = summary.objectives[0]
+    found = [
+        Finalist(row=row, runs=tuple(by_trial[row.trial]), objective=objective)
+        for row in summary.rows
+        if row.trial in by_trial
+    ]
+    return Finalists(objective=objective, finalists=_best_first(found)) if found else None
+
+
+def _best_first(finalists: Sequence[Finalist]) -> tuple[Finalist, ...]:
+    def place(one: Finalist) -> tuple[bool, float]:
+        value = one.validation
+        if value is None:
+            return True, 0.0
+        return False, -value.mean if one.objective.direction == "maximize" else value.mean
+
+    return tuple(sorted(finalists, key=place))
