@@ -41,12 +41,13 @@ class Points(pl.LightningDataModule):
 
 @dataclass(frozen=True)
 class Ui:
-    """A `besom ui` that answers."""
+    """A `besom ui` that answers, with the link to what it found, and the one to its runs in a table if there is one."""
 
     process: subprocess.Popen[str]
     folder: Path
     port: int
     link: str
+    table: str
 
     @property
     def base(self) -> str:
@@ -91,8 +92,7 @@ def running_ui(folder: Path) -> Iterator[Ui]:
                 line = lines.readline()
                 assert line, f"besom ui ended: {said}"
                 said += line
-            found = re.search(r"http://\S+", said)
-            assert found is not None
-            yield Ui(process, folder, port, found[0])
+            links = re.findall(r"http://\S+", said)
+            yield Ui(process, folder, port, link=links[0], table=links[-1])
         finally:
             process.kill()

@@ -236,7 +236,7 @@ def ui(arguments: list[str]) -> int:
         prog="besom ui",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Open the MLflow UI on what is recorded under mlruns/ here, or where MLFLOW_TRACKING_URI points,\n"
-        "and print a link to the latest study's runs, best first. ctrl-C ends it.",
+        "and print links to the latest study's dashboard and to its runs in a table, best first. ctrl-C ends it.",
         epilog="examples:\n"
         "  besom ui\n"
         "  besom ui --port 5001\n"

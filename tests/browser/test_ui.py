@@ -6,6 +6,7 @@ With BESOM_SCREENSHOTS=docs/images they run on the whole of sweeps/digits.yaml a
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -142,9 +143,9 @@ def visit(browser: Browser, tmp_path: Path) -> Visit:
     return visiting
 
 
-def picture(page: Page, name: str) -> None:
+def picture(page: Page, name: str, *, height: int = SIZE["height"]) -> None:
     if PICTURES:
-        page.set_viewport_size(SIZE)
+        page.set_viewport_size({**SIZE, "height": height})
         page.wait_for_timeout(1000)
         page.screenshot(path=Path(PICTURES) / name)
 
@@ -178,7 +179,7 @@ def columns(page: Page) -> list[str]:
 
 
 def test_the_printed_link_shows_the_trials_best_first_with_their_parameters(ui: Ui, trials: Trials, visit: Visit):
-    with visit(ui.link, tall=True) as page:
+    with visit(ui.table, tall=True) as page:
         shown = rows(page, len(trials))
         assert {run_id for run_id, _ in shown} == set(trials)
         assert len(shown) == len(trials)
@@ -203,7 +204,7 @@ def test_the_printed_link_shows_the_trials_best_first_with_their_parameters(ui: 
 
 
 def test_a_first_visit_is_about_training_and_nothing_covers_the_table(ui: Ui, trials: Trials, visit: Visit):
-    with visit(ui.link) as page:
+    with visit(ui.table) as page:
         rows(page, len(trials))
         assert page.get_by_text("Models", exact=True).is_visible()
         assert not page.get_by_text("Judges", exact=True).is_visible()
@@ -214,7 +215,7 @@ def test_a_first_visit_is_about_training_and_nothing_covers_the_table(ui: Ui, tr
 
 
 def test_the_table_is_still_there_when_one_comes_back_from_a_run(ui: Ui, trials: Trials, visit: Visit):
-    with visit(ui.link) as page:
+    with visit(ui.table) as page:
         before = rows(page, len(trials)), columns(page)
         run_id = before[0][0][0]
         page.locator(f"[row-id='{run_id}'] a[href*='{run_id}']").click()
@@ -229,27 +230,71 @@ def test_on_a_server_of_mlflow_alone_the_link_shows_the_same_table(ui: Ui, trial
     import mlflow.server
 
     plain = Path(str(mlflow.server.app.static_folder), "index.html").read_text(encoding="utf-8")
-    with visit(ui.link, page_is=plain) as page:
+    with visit(ui.table, page_is=plain) as page:
         page.get_by_text("viewing a shared view").wait_for()
         assert {run_id for run_id, _ in rows(page, len(trials))} == set(trials)
         assert columns(page)[2:4] == [OBJECTIVE, "params.`model`"]
 
 
-def test_the_charts_show_every_trial(ui: Ui, trials: Trials, visit: Visit):
-    with visit(f"{ui.link}&compareRunsMode=CHART") as page:
+def drawn(page: Page, title: str, count: int) -> list[dict[str, Any]]:
+    """What the dashboard's chart of that title draws, once its lines, points or bars are `count`."""
+    plot = """([title, count]) => {
+        const cards = [...document.querySelectorAll("[data-testid=experiment-view-compare-runs-card]")];
+        const card = cards.find(card => card.innerText.startsWith(title + "\\n"));
+        const data = card?.querySelector(".js-plotly-plot")?.data ?? [];
+        const names = new Set(data.flatMap(part => part.name ?? part.y.map((_, index) => index)));
+        return names.size >= count && data.map(({name, x, y}) => ({name, x, y}));
+    }"""
+    found: list[dict[str, Any]] = page.wait_for_function(plot, arg=[title, count]).json_value()
+    return found
+
+
+def test_the_dashboard_shows_what_was_recorded(ui: Ui, trials: Trials, visit: Visit):
+    leaders = sorted(trials, key=lambda run_id: -trials[run_id][OBJECTIVE])[:20]
+    values = sorted(trials[run_id][OBJECTIVE] for run_id in leaders)
+    with visit(ui.link, tall=True) as page:
         page.get_by_text("Parallel Coordinates").wait_for()
-        page.wait_for_function(
-            """names => {
-                const shown = [...document.querySelectorAll(".js-plotly-plot")].flatMap(plot => plot.data);
-                return new Set(shown.map(line => line.name)).size >= names;
-            }""",
-            arg=len(trials),
+        (bars,) = drawn(page, "best/val/acc", len(leaders))
+        assert dict(zip(bars["y"], bars["x"], strict=True)) == {
+            run_id: trials[run_id][OBJECTIVE] for run_id in leaders
+        }  # fmt: skip
+        curves = drawn(page, "val/acc", len(leaders))
+        assert max(max(line["y"]) for line in curves) == values[-1]
+        scatter = page.get_by_text("vs. best/val/acc").first.inner_text()
+        (points,) = drawn(page, scatter, len(leaders))
+        parameter = f"params.`{scatter.removesuffix(' vs. best/val/acc')}`"
+        assert sorted(zip(points["x"], points["y"], strict=True)) == sorted(
+            (trials[run_id][parameter], trials[run_id][OBJECTIVE]) for run_id in leaders
         )
+        picture(page, "dashboard.png", height=1050)  # as many as its four charts take
+
+
+def test_the_compare_page_shows_the_parameters_that_differ(ui: Ui, trials: Trials, visit: Visit):
+    chosen = sorted(trials, key=lambda run_id: -trials[run_id][OBJECTIVE])[:3]
+    experiment = ui.table.partition("/experiments/")[2].partition("/")[0]
+    runs, experiments = quote(json.dumps(chosen)), quote(json.dumps([experiment]))
+    with visit(f"{ui.base}/#/compare-runs?runs={runs}&experiments={experiments}", tall=True) as page:
+        page.locator("[role=switch][aria-label='Parameters - Show diff only'][aria-checked=true]").wait_for()
+        lines = page.evaluate(
+            "() => [...document.querySelectorAll('tr')].map(row => [...row.cells].map(cell => cell.innerText))"
+        )
+        shown = {line[0]: [cell or "-" for cell in line[1:]] for line in lines if line}
+        differing = {
+            name: [trials[run_id][f"params.`{name}`"] for run_id in chosen]
+            for name in PARAMS
+            if len({trials[run_id][f"params.`{name}`"] for run_id in chosen}) > 1
+        }
+        assert {name: shown[name] for name in differing} == differing
+        assert "data.batch_size" not in shown
+        page.get_by_role("link", name="best/val/acc", exact=True).wait_for()
+        for run_id in chosen:
+            assert page.get_by_text(str(round(trials[run_id][OBJECTIVE], 3)), exact=True).first.is_visible()
+        picture(page, "compare-page.png")
 
 
 def test_a_run_shows_its_metrics_and_its_figures(ui: Ui, trials: Trials, visit: Visit):
     run_id, best = max(((run_id, trial[OBJECTIVE]) for run_id, trial in trials.items()), key=lambda pair: pair[1])
-    experiment = ui.link.partition("/experiments/")[2].partition("/")[0]
+    experiment = ui.table.partition("/experiments/")[2].partition("/")[0]
     link = f"{ui.base}/#/experiments/{experiment}/runs/{run_id}"
     with visit(link) as page:
         for name in ("best/val/acc", "val/acc", "val/loss", "train/loss"):

@@ -23,17 +23,17 @@ from besom.tracking.runs import Runs
 from besom.tracking.server import landing, run
 from besom.tracking.store import Location
 from besom.tracking.study_runs import Status
-from besom.tracking.views import runs_table, saved_view, view_key
+from besom.tracking.views import saved_view, study_view, view_key
 from tests.running import BESOM, Ui, environment, free_port, running_ui
 
 
 def record_study(location: Location, name: str = "digits") -> None:
-    table = runs_table(
+    view = study_view(
         study=name, parent_run_id="abc", objective="val/acc", direction="maximize", examples=[{"optimizer.lr": 0.1}]
     )
     with Recorder(location, name) as recorder:
         recorder.open_study(name, token=name, tags={"besom.kind": "study", "besom.study": name}, note="")
-        recorder.view(view_key(name), saved_view(name, table))
+        recorder.view(view_key(name), saved_view(name, view))
         recorder.close_study(Status.FINISHED, {}, {})
 
 
@@ -55,7 +55,8 @@ def served(recorded: Path) -> Iterator[Ui]:
 
 
 def test_the_link_leads_to_the_latest_study(served: Ui):
-    assert re.fullmatch(rf"{served.base}/#/experiments/\d+/runs\?.*viewStateShareKey=besom-digits", served.link)
+    assert re.fullmatch(rf"{served.base}/#/experiments/\d+/runs\?.*viewStateShareKey=besom-digits", served.table)
+    assert served.link == f"{served.table}&compareRunsMode=CHART"
     status, page = served.get()
     assert status == 200
     assert "main." in page
@@ -117,7 +118,7 @@ def test_runs_are_recorded_on_a_tracking_server_without_a_word_and_read_back(
     assert capfd.readouterr().out == ""
 
 
-def test_of_a_tracking_server_the_link_is_printed(served: Ui, tmp_path: Path):
+def test_of_a_tracking_server_the_links_are_printed(served: Ui, tmp_path: Path):
     done = subprocess.run(
         [*BESOM, "ui"],
         cwd=tmp_path,
@@ -127,7 +128,7 @@ def test_of_a_tracking_server_the_link_is_printed(served: Ui, tmp_path: Path):
         timeout=120,
         check=True,
     )
-    assert done.stdout == f"study digits: {served.link}\n"
+    assert done.stdout == f"study digits: {served.link}\nits runs in a table: {served.table}\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -179,17 +180,16 @@ def test_without_a_store_there_is_nothing_to_land_on(tmp_path: Path):
 
 
 def test_without_a_study_the_link_leads_to_the_latest_run(location: Location, tmp_path: Path):
-    assert landing(location, "http://ui") == ("no runs yet", "http://ui")
+    assert landing(location, "http://ui") == {"no runs yet": "http://ui"}
     for experiment in ("train", "later"):
         directory = tmp_path / experiment
         directory.mkdir()
         with Recorder(location, experiment) as recorder:
             recorder.start(0, RunCard(name="one", config={}, tags={}, directory=directory), {})
             recorder.finish(0, Status.FINISHED)
-    assert landing(location, "http://ui") == (
-        "all runs",
-        "http://ui/#/experiments/2/runs?workflowType=machine_learning",
-    )
+    assert landing(location, "http://ui") == {
+        "all runs": "http://ui/#/experiments/2/runs?workflowType=machine_learning"
+    }
 
 
 Receive = Callable[[], Any]

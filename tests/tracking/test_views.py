@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from besom.tracking.views import landing_page, runs_link, runs_table, saved_view, study_link, view_key
+from besom.tracking.views import landing_page, runs_link, saved_view, study_link, study_view, view_key
 
 EXAMPLES = [
     {"model": "logistic_regression", "optimizer.lr": 0.001},
@@ -15,7 +15,7 @@ EXAMPLES = [
 TAG_MAX = 20_000  # characters, in MLflow
 
 
-def table(**changes: Any) -> dict[str, Any]:
+def view(**changes: Any) -> dict[str, Any]:
     usual: dict[str, Any] = {
         "study": "digits",
         "parent_run_id": "abc",
@@ -23,11 +23,11 @@ def table(**changes: Any) -> dict[str, Any]:
         "direction": "maximize",
         "examples": EXAMPLES,
     }
-    return runs_table(**{**usual, **changes})
+    return study_view(**{**usual, **changes})
 
 
 def test_the_objective_comes_first_then_the_sampled_parameters_then_other_metrics():
-    assert table()["selectedColumns"] == [
+    assert view()["selectedColumns"] == [
         "metrics.`best/val/acc`",
         "params.`model`",
         "params.`optimizer.lr`",
@@ -38,54 +38,72 @@ def test_the_objective_comes_first_then_the_sampled_parameters_then_other_metric
 
 
 def test_columns_are_ordered_as_they_were_selected():
-    state = table()
+    state = view()
     shown = set(state["selectedColumns"])
     assert [column for column in state["columnOrder"] if column in shown] == state["selectedColumns"]
 
 
 def test_a_metric_is_shown_once():
-    selected = table(objective="train/loss")["selectedColumns"]
+    selected = view(objective="train/loss")["selectedColumns"]
     assert len(selected) == len(set(selected))
 
 
 def test_only_the_trials_of_the_study_are_shown():
-    assert table()["searchFilter"] == "tags.`mlflow.parentRunId`='abc'"
+    assert view()["searchFilter"] == "tags.`mlflow.parentRunId`='abc' AND tags.`besom.trial`!=''"
 
 
 @pytest.mark.parametrize(("direction", "ascending"), [("maximize", False), ("minimize", True)])
 def test_the_best_trial_comes_first(direction: str, ascending: bool):
-    state = table(direction=direction)
+    state = view(direction=direction)
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`best/val/acc`", ascending)
 
 
 def test_a_column_has_room_for_its_longest_choice():
-    widths = table()["columnWidths"]
+    widths = view()["columnWidths"]
     assert widths["params.`model`"] > 6.5 * len("logistic_regression")
     assert widths["params.`model`"] > widths["params.`optimizer.lr`"]
 
 
 def test_parallel_coordinates_leave_out_what_only_some_trials_have():
-    parallel, line = table()["compareRunCharts"]
+    parallel, line, *_ = view()["compareRunCharts"]
     assert parallel["selectedParams"] == ["model", "optimizer.lr"]
     assert parallel["selectedMetrics"] == ["best/val/acc"]
     assert line["metricKey"] == "val/acc"
 
 
+@pytest.mark.parametrize(
+    ("important", "shown"),
+    [
+        (["model.depth", "optimizer.lr"], "model.depth"),
+        (["gone", "model"], "model"),
+        ([], "optimizer.lr"),  # before anything is known: one with numbers
+    ],
+)
+def test_the_scatter_is_over_the_most_important_parameter(important: list[str], shown: str):
+    (scatter,) = (chart for chart in view(important=important)["compareRunCharts"] if chart["type"] == "SCATTER")
+    assert scatter["xaxis"] == {"type": "PARAM", "key": shown}
+    assert scatter["yaxis"] == {"type": "METRIC", "key": "best/val/acc"}
+
+
+def test_a_study_of_a_function_has_no_scatter():
+    assert [chart["type"] for chart in view(examples=[])["compareRunCharts"]] == ["PARALLEL", "LINE", "BAR"]
+
+
 def test_every_chart_belongs_to_a_section():
-    state = table()
+    state = view()
     sections = {section["uuid"] for section in state["compareRunSections"]}
     assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} <= sections
 
 
 def test_the_view_of_a_large_search_space_fits_into_a_tag():
     examples = [{f"model.some_group.parameter_{number}": "a_long_choice" for number in range(200)}]
-    assert len(json.dumps(saved_view("large", table(examples=examples)))) < TAG_MAX
+    assert len(json.dumps(saved_view("large", view(examples=examples)))) < TAG_MAX
 
 
 def test_a_saved_view_has_a_name_and_holds_the_state():
-    view = saved_view("digits", table())
-    assert view["name"] == "digits"
-    assert json.loads(view["state"]) == table()
+    saved = saved_view("digits", view())
+    assert saved["name"] == "digits"
+    assert json.loads(saved["state"]) == view()
 
 
 @pytest.mark.parametrize("study", ["digits", "fashion-mnist", "a b/c", "größe", "x?y&z#"])
@@ -98,6 +116,7 @@ def test_a_link_names_experiment_view_and_model_training():
     assert link == (
         "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=besom-digits"
     )
+    assert study_link("http://127.0.0.1:5000", "7", "digits", charts=True) == f"{link}&compareRunsMode=CHART"
     assert link.startswith(runs_link("http://127.0.0.1:5000", "7"))
 
 

@@ -32,7 +32,7 @@ from besom.sweep.study import StudyBook, finished_trials, open_study
 from besom.tracking.provenance import code_tags
 from besom.tracking.recorder import Recorder
 from besom.tracking.study_runs import Status
-from besom.tracking.views import runs_table, saved_view, view_key
+from besom.tracking.views import saved_view, study_view, view_key
 from besom.workers.pool import Launcher, launch
 
 _TOKEN = "besom.token"
@@ -91,7 +91,7 @@ def run_sweep(
                 console, spec, pool.slots, book.study,
                 total=book.total, log=logs / "sweep.log", max_epochs=app.max_epochs,
             ) as board:  # fmt: skip
-                _open_parent(recorder, book, spec, space)  # seconds, on the first use of a store
+                parent = _open_parent(recorder, book, spec, space)  # seconds, on the first use of a store
                 adopt_recorded(recorder, book, spec)
                 loop = SweepLoop(
                     spec=spec, book=book, jobs=app.jobs({"besom.study": spec.study_name, **code_tags()}), pool=pool,
@@ -106,6 +106,7 @@ def run_sweep(
             recorder.close_study(Status.KILLED if isinstance(error, KeyboardInterrupt) else Status.FAILED, {}, {})
             raise
         summary = summarize(book.study, finished_trials(book.study), spec.objectives, recorder.run_ids())
+        _publish_view(recorder, parent, spec, space, important=list(summary.importances))
         _close_parent(recorder, summary, spec, failure)
         with suppress(OSError):
             scratch.rmdir()
@@ -122,7 +123,7 @@ def _describe(book: StudyBook, spec: SweepSpec, fixed: Sequence[str], *, app: st
             book.set_user_attr(key, value)
 
 
-def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: SearchSpace) -> None:
+def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: SearchSpace) -> str:
     token = book.study.user_attrs.get(_TOKEN)
     if token is None:
         token = uuid.uuid4().hex
@@ -137,14 +138,22 @@ def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: Se
     }
     note = f"Besom sweep **{spec.study_name}**: {goal} over {', '.join(space.keys)}."
     parent = recorder.open_study(spec.study_name, token=token, tags=tags, note=note)
-    table = runs_table(
+    _publish_view(recorder, parent, spec, space)
+    return parent
+
+
+def _publish_view(
+    recorder: Recorder, parent: str, spec: SweepSpec, space: SearchSpace, *, important: Sequence[str] = ()
+) -> None:
+    view = study_view(
         study=spec.study_name,
         parent_run_id=parent,
-        objective=leader.name,
-        direction=leader.direction,
+        objective=spec.objective.name,
+        direction=spec.objective.direction,
         examples=list(space.examples()),
+        important=important,
     )
-    recorder.view(view_key(spec.study_name), saved_view(spec.study_name, table))
+    recorder.view(view_key(spec.study_name), saved_view(spec.study_name, view))
 
 
 def _close_parent(recorder: Recorder, summary: Summary, spec: SweepSpec, failure: Exception | None) -> None:

@@ -1,6 +1,7 @@
 // Runs in MLflow's page before MLflow does. Of what a browser remembers of the UI, it presets what the user has not
 // said, and it makes the view that a link to a study names the browser's own: of a shared view, MLflow forgets the
-// columns as soon as one comes back from a run. On a server without this script the link shows the shared view.
+// columns as soon as one comes back from a run. On a server without this script the link shows the shared view. Of runs
+// that are compared, it shows the parameters that differ: a run has its whole config as its parameters.
 (() => {
   const presets = {
     "mlflow.workflowType_v1": "machine_learning", // not prompts and agents
@@ -11,6 +12,16 @@
   };
   for (const [name, value] of Object.entries(presets))
     if (localStorage.getItem(name) === null) localStorage.setItem(name, JSON.stringify(value));
+
+  let compared = null; // the page whose switch was set: once, for the user may want to see them all
+  const differing = () => document.querySelector('[role=switch][aria-label="Parameters - Show diff only"]');
+  new MutationObserver(() => {
+    if (!location.hash.startsWith("#/compare-runs")) compared = null;
+    else if (compared !== location.hash && differing() !== null) {
+      compared = location.hash;
+      if (differing().ariaChecked === "false") differing().click();
+    }
+  }).observe(document, { childList: true, subtree: true });
 
   const [path, query] = location.hash.split("?"); // #/experiments/1/runs?viewStateShareKey=besom-digits
   const parameters = new URLSearchParams(query);

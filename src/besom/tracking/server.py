@@ -10,7 +10,7 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,7 @@ def serve(location: Location, *, host: str, port: int, console: Console) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if location.uri.startswith(("http://", "https://")):
-            _tell(console, *landing(location, location.uri.rstrip("/")))
+            _tell(console, landing(location, location.uri.rstrip("/")))
         else:
             _serve_here(location, host, port, console)
     except KeyboardInterrupt:
@@ -54,12 +54,12 @@ def serve(location: Location, *, host: str, port: int, console: Console) -> int:
 
 def _serve_here(location: Location, host: str, port: int, console: Console) -> None:
     with _bound(host, port) as listener:
-        what, link = landing(location, _url(host, port))
+        links = landing(location, _url(host, port))
         log = location.directory / "logs" / "ui.log"
         log.parent.mkdir(parents=True, exist_ok=True)
 
         def ready() -> None:
-            _tell(console, what, link)
+            _tell(console, links)
             console.print(f"ctrl-C ends it; its log is {log}", highlight=False, soft_wrap=True)
 
         console.print(f"starting the MLflow UI on {location.directory} …", highlight=False, soft_wrap=True)
@@ -104,22 +104,26 @@ def _url(host: str, port: int) -> str:
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
-def landing(location: Location, base: str) -> tuple[str, str]:
-    """What is worth opening, and its URL: the latest study, else the latest run's experiment.
+def landing(location: Location, base: str) -> dict[str, str]:
+    """What is worth opening, the best first, with its URL: the latest study, else the latest run's experiment.
 
     Raises StoreError when there is no store yet, or it cannot be used.
     """
     study = Runs(location).latest_study()
     if study is not None:
-        return f"study {study.name}", study_link(base, study.experiment_id, study.name)
+        return {
+            f"study {study.name}": study_link(base, study.experiment_id, study.name, charts=True),
+            "its runs in a table": study_link(base, study.experiment_id, study.name),
+        }
     client = connect(location)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=1)
-    return ("all runs", runs_link(base, runs[0].info.experiment_id)) if runs else ("no runs yet", base)
+    return {"all runs": runs_link(base, runs[0].info.experiment_id)} if runs else {"no runs yet": base}
 
 
-def _tell(console: Console, what: str, link: str) -> None:
-    console.print(f"{what}: {link}", highlight=False, markup=False, soft_wrap=True)
+def _tell(console: Console, links: Mapping[str, str]) -> None:
+    for what, link in links.items():
+        console.print(f"{what}: {link}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _app(location: Location) -> Any:

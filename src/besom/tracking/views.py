@@ -1,4 +1,4 @@
-"""Where the MLflow UI should open: a study's runs table, best trial first, with the columns that matter.
+"""Where the MLflow UI should open: a study's dashboard and its runs table, best trial first, with what matters.
 
 How MLflow's page keeps its views is internal to it: it was read off the UI of the pinned version, and a browser
 test holds it. Everything that knows its shape is here and in landing.js.
@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 _SHOWN_MAX = 30  # parameters; more columns than that are chosen in the UI
+_LEADERS = "FIRST_20_RUNS"  # whose courses the charts show; the parallel coordinates show every trial's
 _SECTION = "study"
 
 
@@ -23,15 +24,22 @@ def view_key(study: str) -> str:
     return "besom-" + re.sub(r"[^A-Za-z0-9_-]+", "-", study)
 
 
-def runs_table(
-    *, study: str, parent_run_id: str, objective: str, direction: str, examples: Sequence[Mapping[str, Any]]
+def study_view(
+    *,
+    study: str,
+    parent_run_id: str,
+    objective: str,
+    direction: str,
+    examples: Sequence[Mapping[str, Any]],
+    important: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The state of a runs table that shows a study's trials, best first.
+    """The state of MLflow's page that shows a study's trials, best first: as a table, and as a dashboard.
 
-    Its columns are the trial's best objective, the sampled parameters, then what tells of overfitting: the objective
-    on the training part and the validation loss. `examples` are sampled parameters that name each parameter, and each
-    choice, at least once: a column is as wide as the longest. The table's charts are the parameters against the
-    best objective, and the objective by epoch.
+    The table's columns are the trial's best objective, the sampled parameters, then what tells of overfitting: the
+    objective on the training part and the validation loss. `examples` are sampled parameters that name each parameter,
+    and each choice, at least once: a column is as wide as the longest. The charts are the parameters against the best
+    objective, and of the leaders the objective by epoch, its best values, and those over the most important parameter:
+    the first that is sampled of `important`.
     """
     best = f"best/{objective}"
     params = list(dict.fromkeys(name for example in examples for name in example))[:_SHOWN_MAX]
@@ -47,7 +55,8 @@ def runs_table(
         "duration": 80,
     }
     return {
-        "searchFilter": f"tags.`mlflow.parentRunId`='{parent_run_id}'",
+        # A finalist is a child run as well, and no trial.
+        "searchFilter": f"tags.`mlflow.parentRunId`='{parent_run_id}' AND tags.`besom.trial`!=''",
         "orderByKey": f"metrics.`{best}`",
         "orderByAsc": direction == "minimize",
         "startTime": "ALL",
@@ -61,7 +70,7 @@ def runs_table(
         "runsPinned": [],
         "runsHidden": [],
         "runsVisibilityMap": {},
-        "runsHiddenMode": "SHOW_ALL",
+        "runsHiddenMode": _LEADERS,
         "viewMaximized": False,
         "runListHidden": False,
         "isAccordionReordered": True,
@@ -79,6 +88,11 @@ def runs_table(
         "compareRunCharts": [
             _chart("PARALLEL", selectedParams=_common(params, examples), selectedMetrics=[best], showAllRuns=True),
             _chart("LINE", metricKey=objective, selectedMetricKeys=[objective], xAxisKey="step", lineSmoothness=0),
+            *[
+                _chart("SCATTER", xaxis={"type": "PARAM", "key": name}, yaxis={"type": "METRIC", "key": best})
+                for name in _most_important(important, params, examples)
+            ],
+            _chart("BAR", metricKey=best),
         ],
     }
 
@@ -91,6 +105,15 @@ def _width(*texts: str, sorted_by: bool = False) -> int:
 def _common(params: Sequence[str], examples: Sequence[Mapping[str, Any]]) -> list[str]:
     """The parameters that every trial has: a trial without one of them is missing from parallel coordinates."""
     return [name for name in params if all(name in example for example in examples)] or list(params)
+
+
+def _most_important(
+    important: Sequence[str], params: Sequence[str], examples: Sequence[Mapping[str, Any]]
+) -> Sequence[str]:
+    """The parameter to look at first, as a list of one or none; before that is known, one with numbers."""
+    known = [name for name in important if name in params]
+    numbers = [name for name in params if any(isinstance(example.get(name), int | float) for example in examples)]
+    return [*known, *numbers, *params][:1]
 
 
 def _chart(kind: str, **settings: Any) -> dict[str, Any]:
@@ -111,13 +134,14 @@ def saved_view(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
 
 
-def study_link(base: str, experiment_id: str, study: str) -> str:
-    """The URL of a study's runs table; `workflowType` opens MLflow in its model-training mode."""
-    return f"{runs_link(base, experiment_id)}&viewStateShareKey={quote(view_key(study))}"
+def study_link(base: str, experiment_id: str, study: str, *, charts: bool = False) -> str:
+    """The URL of a study's runs table, or of its dashboard."""
+    mode = "&compareRunsMode=CHART" if charts else ""
+    return f"{runs_link(base, experiment_id)}&viewStateShareKey={quote(view_key(study))}{mode}"
 
 
 def runs_link(base: str, experiment_id: str) -> str:
-    """The URL of all runs of an experiment."""
+    """The URL of all runs of an experiment; `workflowType` opens MLflow in its model-training mode."""
     return f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
 
 
