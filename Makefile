@@ -12,7 +12,7 @@ PIP_ARGS ?=
 
 STAMP = .venv/.installed
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
-SOURCES = src tests bench
+SOURCES = src tests bench docs examples
 
 # The stamp is written last and holds the checkout's path: a virtual environment that was left half finished,
 # was moved, or lost its Python is made anew; one that is merely older than the lock is updated.
@@ -34,7 +34,7 @@ if [ -z "$$python" ]; then \
 fi
 endef
 
-.PHONY: help setup sweep train reproduce ui test check bench build lock clean which-run
+.PHONY: help setup sweep train reproduce ui test check bench docs build lock clean which-run
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,9 @@ check: $(STAMP) ## lint, check the format, check the types
 
 bench: $(STAMP) ## measure Besom beside its peers: ARGS="--data fashion_mnist --trials 4 --epochs 2"
 	@PYTHONPATH=. .venv/bin/python bench/bundles.py $(ARGS)
+
+docs: $(STAMP) ## renew the pages of docs/commands from what --help prints
+	@PYTHONPATH=. .venv/bin/python docs/pages.py
 
 build: $(STAMP) ## build the wheel into dist/
 	@.venv/bin/python -m build --wheel --no-isolation

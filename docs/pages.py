@@ -1,0 +1,54 @@
+"""Makes docs/commands/, a page per command, of what its --help prints: `make docs`. A test holds the pages to it.
+
+The text is argparse's, which Python 3.13 lays out anew: run it with an older one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from besom.completion import COMMANDS
+
+FOLDER = Path(__file__).parent / "commands"
+_WIDTH = 110
+
+
+def pages() -> Mapping[str, str]:
+    """Return the pages by the names of their files."""
+    commands = sorted(COMMANDS)
+    with ThreadPoolExecutor() as threads:
+        texts = dict(zip(["", *commands], threads.map(help_of, ["", *commands]), strict=True))
+    index = "".join(f"- [besom {command}]({command}.md)\n" for command in commands)
+    found = {"README.md": f"# Commands\n\n{index}\n{_fenced(texts[''])}"}
+    for command in commands:
+        found[f"{command}.md"] = f"# besom {command}\n\n{_fenced(texts[command])}"
+    return found
+
+
+def help_of(command: str) -> str:
+    """Return what a command's --help prints, in a folder with nothing in it."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        done = subprocess.run(
+            [sys.executable, "-m", "besom.cli", *([command] if command else []), "--help"],
+            cwd=nowhere,
+            env={**os.environ, "COLUMNS": str(_WIDTH), "NO_COLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+
+
+def _fenced(text: str) -> str:
+    return f"```\n{text}\n```\n"
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")

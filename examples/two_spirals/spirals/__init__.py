@@ -1,0 +1,1 @@
+"""Which of two interleaved spirals is a point of?"""

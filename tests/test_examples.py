@@ -1,0 +1,37 @@
+"""The examples, as their pages say that they are run."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.running import BESOM, environment
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def besom(*arguments: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [*BESOM, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def spirals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("example") / "two_spirals"
+    shutil.copytree(EXAMPLES / "two_spirals", folder)
+    return folder
+
+
+def test_a_package_of_the_users_own_is_swept_and_its_best_run_is_reproduced(spirals: Path) -> None:
+    few = ("hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "trainer.max_epochs=3", "trainer=cpu")
+    said = besom("sweep", "spirals", "--config-dir", "conf", *few, cwd=spirals)
+    assert "leaders of spirals, 3 complete" in said
+    assert "Residual" in said
+    run_id = said.split()[-1]
+    assert "REPRODUCED" in besom("reproduce", run_id, cwd=spirals)
