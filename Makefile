@@ -82,7 +82,7 @@ lock: ## renew constraints.txt with the newest versions that pyproject.toml allo
 
 clean: ## remove .venv, caches and build products; what is recorded in mlruns/ and data/ stays
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 which-run:
 	@$(if $(RUN),,$(error say which run: make reproduce RUN=<run id>; a sweep and a run print it as their last line))
