@@ -49,7 +49,7 @@ def test_a_metric_is_shown_once():
 
 
 def test_only_the_trials_of_the_study_are_shown():
-    assert table()["searchFilter"] == "tags.`mlflow.parentRunId`='abc'"
+    assert table()["searchFilter"] == "tags.`mlflow.parentRunId`='abc' AND tags.`besom.trial`!=''"
 
 
 @pytest.mark.parametrize(("direction", "ascending"), [("maximize", False), ("minimize", True)])

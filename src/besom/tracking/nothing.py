@@ -61,6 +61,10 @@ class NoRecorder(Recorder):
         """Return nothing."""
         return {}
 
+    def finalists(self) -> list[RecordedEnd]:
+        """Return nothing."""
+        return []
+
     def run_id(self, trial: int) -> str:
         """Return an empty id."""
         return ""

@@ -167,6 +167,13 @@ class Recorder:
         self.flush()
         return found
 
+    def finalists(self) -> list[RecordedEnd]:
+        """Return how those of the finalists' runs ended that are complete."""
+        found: list[RecordedEnd] = []
+        self._submit(lambda: found.extend(self._of_study().finalists()))
+        self.flush()
+        return found
+
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return a metric's values by epoch."""
         found: dict[int, float] = {}

@@ -47,7 +47,7 @@ def runs_table(
         "duration": 80,
     }
     return {
-        "searchFilter": f"tags.`mlflow.parentRunId`='{parent_run_id}'",
+        "searchFilter": f"tags.`mlflow.parentRunId`='{parent_run_id}' AND tags.`besom.trial`!=''",  # no finalists
         "orderByKey": f"metrics.`{best}`",
         "orderByAsc": direction == "minimize",
         "startTime": "ALL",
