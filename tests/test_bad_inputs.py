@@ -246,6 +246,25 @@ def test_a_wrong_search_space_is_refused(refused: Callable[[str], str], folder: 
         ("    trials_per_device: 0\n", "bad.yaml: hydra.sweeper.trials_per_device: 0 is below 1; raise it"),
         ("    enqueue: [3]\n", "bad.yaml: hydra.sweeper.enqueue: '3' is no parameters; write KEY: VALUE lines"),
         ("    n_jobs: 0\n", "bad.yaml: hydra.sweeper.n_jobs: 0 is below 1; raise it"),
+        (
+            "    finalists: 3\n",
+            "bad.yaml: hydra.sweeper.finalists: '3' is no mapping; write {top: 3, seeds: 5}, or null for none",
+        ),
+        (
+            "    finalists: {tops: 3}\n",
+            "bad.yaml: hydra.sweeper.finalists: there is no key tops; did you mean top? (use one of top, seeds, overr",
+        ),
+        ("    finalists: {top: 0}\n", "bad.yaml: hydra.sweeper.finalists.top: 0 is not a whole number of 1 or more"),
+        ("    finalists: {seeds: 2.5}\n", "bad.yaml: hydra.sweeper.finalists.seeds: 2.5 is not a whole number of 1 or"),
+        ("    finalists: {seeds: yes}\n", "bad.yaml: hydra.sweeper.finalists.seeds: True is not a whole number of 1"),
+        (
+            "    finalists: {overrides: [trainer.max_epochs]}\n",
+            "bad.yaml: hydra.sweeper.finalists.overrides: '['trainer.max_epochs']' sets nothing; write KEY: VALUE",
+        ),
+        (
+            "    finalists: {overrides: {trainer.max_epoch: 9}}\n",
+            "bad.yaml: hydra.sweeper.finalists.overrides: there is no key trainer.max_epoch; did you mean trainer.max_",
+        ),
         ("    when: 3\n", "bad.yaml: hydra.sweeper.when: it holds KEY: VALUE lines"),
         ("    sampler: tpe\n", "bad.yaml: hydra.sweeper.sampler: 'tpe' names no class; write it as {_target_: optuna."),
         (

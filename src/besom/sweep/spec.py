@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from besom.errors import ConfigError
+from besom.errors import ConfigError, one_of
 from besom.objectives import Objective, read_objectives
 from besom.workers.devices import Slot
 
@@ -19,6 +19,37 @@ from besom.workers.devices import Slot
 _FEW_LANES, _MANY_LANES = 8, 64
 _SHARE_AT_ONCE = 0.25
 _LEARN_NOTHING = ("RandomSampler", "GridSampler", "BruteForceSampler", "QMCSampler")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalistsSpec:
+    """Which trials are trained again once the search is over: the best `top`, with as many fresh `seeds` each.
+
+    `overrides` are values that their configs get on top, by config key.
+    """
+
+    top: int = 3
+    seeds: int = 5
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, node: Any, source: str) -> FinalistsSpec | None:
+        """Read `hydra.sweeper.finalists`: null, or a mapping of its keys. Raises ConfigError naming the key."""
+        if node is None:
+            return None
+        where = f"{source}: hydra.sweeper.finalists"
+        if not isinstance(node, dict):
+            raise ConfigError(f"{where}: '{node}' is no mapping; write {{top: 3, seeds: 5}}, or null for none")
+        for key in node:
+            if key not in (known := [one.name for one in fields(cls)]):
+                raise ConfigError(f"{where}: there is no key {key}; {one_of(str(key), known)}")
+        for key in ("top", "seeds"):
+            value = node.get(key, 1)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{where}.{key}: {value} is not a whole number of 1 or more")
+        if not isinstance(node.get("overrides", {}), dict):
+            raise ConfigError(f"{where}.overrides: '{node['overrides']}' sets nothing; write KEY: VALUE lines")
+        return cls(**{**node, "overrides": {str(key): value for key, value in node.get("overrides", {}).items()}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +71,7 @@ class SweepSpec:
     n_trials: int | None = 20
     timeout_s: float | None = None
     patience: int | None = None
+    finalists: FinalistsSpec | None = None
 
     max_failure_rate: float = 1.0
     retries: int = 0
@@ -87,6 +119,7 @@ class SweepSpec:
             n_trials=keys["n_trials"],
             timeout_s=keys["timeout"],
             patience=keys["patience"],
+            finalists=FinalistsSpec.read(keys["finalists"], source),
             max_failure_rate=keys["max_failure_rate"],
             retries=keys["retries"],
             trial_timeout_s=keys["trial_timeout"],

@@ -40,6 +40,9 @@ class BesomSweeperConf:
     timeout: float | None = None  # seconds; no trial starts after that
     patience: int | None = None  # trials without a better one
 
+    # What comes of it: {top: 3, seeds: 5, overrides: {}} trains the best `top` trials and the best baseline again.
+    finalists: Any = None  # with `seeds` fresh seeds each, and tests them; null: nothing is trained again
+
     # What may go wrong.
     max_failure_rate: float = 1.0  # share of n_trials that may fail before the sweep gives up
     retries: int = 0  # further attempts at the parameters of a trial that failed
