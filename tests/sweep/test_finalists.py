@@ -393,5 +393,5 @@ def test_overrides_that_fit_no_finalist_are_refused_before_anything_is_trained(
     command: Command, overrides: str, told: str
 ):
     with pytest.raises(ConfigError, match=rf"^own\.yaml: hydra\.sweeper\.finalists\.overrides: {told}"):
-        command(scored, f"hydra.sweeper.finalists={{overrides: {overrides}}}")
+        command(scored, f"hydra.sweeper.finalists={{top: 1, overrides: {overrides}}}")
     assert command.runs() == ([], [])

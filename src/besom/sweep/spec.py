@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from besom.errors import ConfigError, one_of
+from besom.errors import ConfigError
 from besom.objectives import Objective, read_objectives
 from besom.workers.devices import Slot
 
@@ -33,23 +33,21 @@ class FinalistsSpec:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, node: Any, source: str) -> FinalistsSpec | None:
-        """Read `hydra.sweeper.finalists`: null, or a mapping of its keys. Raises ConfigError naming the key."""
-        if node is None:
+    def read(cls, node: Mapping[str, Any] | None, source: str) -> FinalistsSpec | None:
+        """Read `hydra.sweeper.finalists`, whose keys are null where they are not set.
+
+        Raises ConfigError naming the key.
+        """
+        given = {key: value for key, value in (node or {}).items() if value is not None}
+        if not given:
             return None
         where = f"{source}: hydra.sweeper.finalists"
-        if not isinstance(node, dict):
-            raise ConfigError(f"{where}: '{node}' is no mapping; write {{top: 3, seeds: 5}}, or null for none")
-        for key in node:
-            if key not in (known := [one.name for one in fields(cls)]):
-                raise ConfigError(f"{where}: there is no key {key}; {one_of(str(key), known)}")
-        for key in ("top", "seeds"):
-            value = node.get(key, 1)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{where}.{key}: {value} is not a whole number of 1 or more")
-        if not isinstance(node.get("overrides", {}), dict):
-            raise ConfigError(f"{where}.overrides: '{node['overrides']}' sets nothing; write KEY: VALUE lines")
-        return cls(**{**node, "overrides": {str(key): value for key, value in node.get("overrides", {}).items()}})
+        if "top" not in given:
+            raise ConfigError(f"{where}.top: it has no value, so that there are none; add top: 3")
+        overrides = given.get("overrides", {})
+        if not isinstance(overrides, dict):
+            raise ConfigError(f"{where}.overrides: '{overrides}' sets nothing; write KEY: VALUE lines")
+        return cls(**{**given, "overrides": {str(key): value for key, value in overrides.items()}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +146,8 @@ class SweepSpec:
             ("trials_per_device", self.trials_per_device, 1),
             ("devices_per_trial", self.devices_per_trial, 1),
             ("n_jobs", self.n_jobs, 1),
+            ("finalists.top", self.finalists.top if self.finalists else None, 1),
+            ("finalists.seeds", self.finalists.seeds if self.finalists else None, 1),
         ):
             if value is not None and value < low:
                 raise ConfigError(f"{self.source}: hydra.sweeper.{key}: {value} is below {low}; raise it")
