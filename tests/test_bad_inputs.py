@@ -246,6 +246,26 @@ def test_a_wrong_search_space_is_refused(refused: Callable[[str], str], folder: 
         ("    trials_per_device: 0\n", "bad.yaml: hydra.sweeper.trials_per_device: 0 is below 1; raise it"),
         ("    enqueue: [3]\n", "bad.yaml: hydra.sweeper.enqueue: '3' is no parameters; write KEY: VALUE lines"),
         ("    n_jobs: 0\n", "bad.yaml: hydra.sweeper.n_jobs: 0 is below 1; raise it"),
+        ("    finalists: 3\n", "bad.yaml: a key: '3' stands where KEY: VALUE lines belong"),
+        (
+            "    finalists: {tops: 3}\n",
+            "bad.yaml: there is no key hydra.sweeper.finalists.tops; did you mean hydra.sweeper.finalists.top?",
+        ),
+        ("    finalists: {top: 0}\n", "bad.yaml: hydra.sweeper.finalists.top: 0 is below 1; raise it"),
+        ("    finalists: {top: 1, seeds: 0}\n", "bad.yaml: hydra.sweeper.finalists.seeds: 0 is below 1; raise it"),
+        ("    finalists: {top: two}\n", "bad.yaml: hydra.sweeper.finalists.top: 'two' is not a whole number"),
+        (
+            "    finalists: {seeds: 3}\n",
+            "bad.yaml: hydra.sweeper.finalists.top: it has no value, so that there are none; add top: 3",
+        ),
+        (
+            "    finalists: {top: 1, overrides: [a]}\n",
+            "bad.yaml: hydra.sweeper.finalists.overrides: '['a']' sets nothing; write KEY: VALUE lines",
+        ),
+        (
+            "    finalists: {top: 1, overrides: {trainer.max_epoch: 9}}\n",
+            "bad.yaml: hydra.sweeper.finalists.overrides: there is no key trainer.max_epoch; did you mean trainer.max_",
+        ),
         ("    when: 3\n", "bad.yaml: hydra.sweeper.when: it holds KEY: VALUE lines"),
         ("    sampler: tpe\n", "bad.yaml: hydra.sweeper.sampler: 'tpe' names no class; write it as {_target_: optuna."),
         (

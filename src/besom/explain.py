@@ -27,6 +27,7 @@ _WORDINGS = (
     (r"field '.*' is not Optional", "it cannot be null; give it a value"),
     (r"Invalid value assigned: \w+ is not a ListConfig, list or tuple", "a list is needed; write it as [1,2]"),
     (r"Invalid type assigned: \w+ is not a subclass of \w+.*", "it holds keys, not a value; set one of them"),
+    (r"Merge error: \w+ is not a subclass of \w+\. value: (.*)", r"'\1' stands where KEY: VALUE lines belong"),
     (
         r"Cannot assign \w+ to Dict.*|Cannot merge DictConfig with \w+",
         "it holds KEY: VALUE lines, not a value or a list",

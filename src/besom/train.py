@@ -59,6 +59,8 @@ def train(config: Mapping[str, Any], *, conversation: Conversation, directory: P
     if together := rank_count() > 1:
         conversation = OneVoice(conversation)
     data = build_data(config)
+    if config["test"]:
+        check_test_part(data)
     model = build_model(config, data)
     objectives = read_objectives(config)
     course: Course[dict[str, Tensor]] = Course(leading(objectives), conversation)
@@ -214,10 +216,14 @@ def costs_of(model: pl.LightningModule, *, seconds: float | None = None) -> dict
     return {"cost/params": float(trainable)} | ({} if seconds is None else {"cost/seconds": seconds})
 
 
-def evaluate(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule) -> dict[str, float]:
-    """Measure the model on the test part."""
+def check_test_part(data: pl.LightningDataModule) -> None:
+    """Refuse, before anything is trained, what could not be tested. Raises ConfigError."""
     if isinstance(data, InMemoryDataModule) and not data.sizes["test"]:
         raise ConfigError("test: the data has no test part; set data.test_fraction, or test=false")
+
+
+def evaluate(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule) -> dict[str, float]:
+    """Measure the model on the test part."""
     (metrics,) = trainer.test(model, datamodule=data, verbose=False)
     return _common(trainer, metrics)
 

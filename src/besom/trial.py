@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,12 @@ def best_metrics(objectives: Sequence[Objective], outcome: Outcome) -> dict[str,
     """The metrics that are recorded once: `best/` and each objective's name, and the outcome's summary."""
     values = zip(objectives, outcome.values, strict=True)
     return {**{f"best/{objective.name}": value for objective, value in values}, **outcome.summary}
+
+
+def not_finite(objectives: Sequence[Objective], outcome: Outcome) -> str | None:
+    """The first objective whose value is no number, and that value; None where all of them can be compared."""
+    values = zip(objectives, outcome.values, strict=True)
+    return next((f"{one.name} is {value}" for one, value in values if not math.isfinite(value)), None)
 
 
 def tags_of(state: State, outcome: Outcome) -> dict[str, str]:

@@ -336,6 +336,15 @@ def test_override_that_fits_no_key_is_told_before_anything_runs(tmp_path: Path) 
     assert "there is no key z" in line
 
 
+def test_finalists_are_refused(tmp_path: Path) -> None:
+    done = run(
+        app(tmp_path, QUADRATIC, "x: 1\ny: 1\n"), "hydra/sweeper=besom", "x=0,1", "hydra.sweeper.finalists.top=3"
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("hydra.sweeper.finalists: only besom sweep with its own workers has finalists; set it to null")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from besom.objectives import Objective
-from besom.reports.finalists import Finalist, FinalistRun, Finalists, finalist_runs, read_finalists
+from besom.reports.finalists import CHOSEN, Finalist, FinalistRun, Finalists, finalist_runs, read_finalists
 from besom.reports.summary import Row, Summary
 
 ACCURACY = Objective(name="val/acc", direction="maximize")
@@ -90,3 +90,24 @@ def test_failed_runs_count_for_nothing_and_a_finalist_of_only_those_comes_last()
     found = read(summary, [FinalistRun(trial=3, seed=0, run_id="", reason="nan"), *again(7, (0.96, 0.95))])
     last: Finalist = found.finalists[-1]
     assert (last.row.trial, last.complete, last.test, last.optimism) == (3, (), None, None)
+
+
+def test_of_the_runs_that_are_recorded_those_count_that_are_asked_for() -> None:
+    study = optuna.create_study()
+    for run in again(3, (0.95, 0.9), (0.97, 0.9)) + again(7, (0.96, 0.9), (0.96, 0.9)):
+        study.set_user_attr(run.key, run.plain())
+    study.set_user_attr(CHOSEN, {"trials": [3], "seeds": [1]})
+    found = read_finalists(study, swept(ACCURACY, MLPClassifier=(3, 0.99), LogisticRegression=(7, 0.97)))
+    assert found is not None
+    (only,) = found.finalists
+    assert [(run.trial, run.seed) for run in only.runs] == [(3, 1)]
+
+
+@pytest.mark.parametrize(("objective", "seed"), [(ACCURACY, 1), (LOSS, 0)])
+def test_the_best_run_is_best_on_validation(objective: Objective, seed: int) -> None:
+    summary = swept(objective, MLPClassifier=(3, 0.99))
+    runs = again(3, (0.94, 0.9), (0.96, 0.8), metric=objective.name.removeprefix("val/"))
+    failed = FinalistRun(trial=3, seed=7, run_id="", reason="nan")
+    (only,) = read(summary, [*runs, failed]).finalists
+    assert only.best is not None
+    assert only.best.seed == seed

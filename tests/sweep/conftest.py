@@ -14,6 +14,7 @@ from besom.sweep.spec import SweepSpec
 from besom.tracking.store import Location
 from tests.conftest import App
 from tests.sweep.books import PARAMS, WHEN, Folder
+from tests.sweep.commands import SWEEP, Command
 from tests.sweep.sweeps import Sweep
 
 CONFIG = """\
@@ -96,3 +97,10 @@ def folder(
 def sweep(digits_app: App, make_spec: Callable[..., SweepSpec], location: Location) -> Sweep:
     """A study of digits over learning rates, with fake workers."""
     return Sweep(digits_app, make_spec, location, {"optimizer.lr": "interval(0.001, 0.1)"})
+
+
+@pytest.fixture
+def command(tmp_path: Path, location: Location, load_app: Callable[..., App]) -> Command:
+    """`besom sweep own.yaml` of four trials, with fake workers."""
+    (tmp_path / "own.yaml").write_text(SWEEP)
+    return Command(tmp_path, location, load_app)

@@ -102,7 +102,7 @@ class Command:
         process = subprocess.Popen(
             [sys.executable, "-m", "besom.cli", "sweep", "gated.yaml", *overrides],
             cwd=self._folder,
-            env={**os.environ, "PYTHONPATH": str(self._folder)},
+            env={**os.environ, "PYTHONPATH": f"{self._folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -141,11 +141,15 @@ class Command:
         return optuna.load_study(study_name="gated", storage=f"sqlite:///{self._location.directory / 'optuna.db'}")
 
     def runs(self, *, parent: bool = False) -> list[Run]:
-        """The trials' runs, or the study's."""
+        """The trials' runs, or the study's and its finalists'."""
         client = MlflowClient(self._location.uri)
         experiment = client.get_experiment_by_name("gated")
         runs = client.search_runs([experiment.experiment_id]) if experiment else []
         return [run for run in runs if ("besom.trial" in run.data.tags) is not parent]
+
+    def finalists(self) -> list[Run]:
+        """The finalists' runs."""
+        return [run for run in self.runs(parent=True) if run.data.tags["besom.kind"] == "finalist"]
 
     def history(self, run: Run, metric: str) -> list[Metric]:
         return list(MlflowClient(self._location.uri).get_metric_history(run.info.run_id, metric))
@@ -251,3 +255,42 @@ def test_a_parent_that_is_killed_takes_its_workers_along_and_the_same_command_go
     (orphan,) = [run for run in command.runs() if run.info.status == "KILLED"]
     assert (orphan.data.tags["besom.state"], orphan.data.tags["besom.trial"]) == ("INTERRUPTED", "0")
     assert [run.info.status for run in command.runs(parent=True)] == ["FINISHED"]
+
+
+FINALISTS = """
+from pathlib import Path
+import time
+from besom.models import MLPClassifier
+
+class Gated(MLPClassifier):
+    def on_train_epoch_start(self):
+        while self.trainer.datamodule.shuffle_seed and not Path("gate").exists():  # with another seed than the trials'
+            time.sleep(0.02)
+"""
+
+
+def test_finalists_go_on_after_their_parent_was_killed_and_are_tested(command: Command, tmp_path: Path):
+    (tmp_path / "gated.py").write_text(FINALISTS)
+    finalists = "hydra.sweeper.finalists={top: 1, seeds: 2, overrides: {trainer.max_epochs: 1}}"
+    asked = ("hydra.sweeper.n_trials=1", finalists)
+    sweep = command.start(*asked)
+    (orphan,) = eventually(lambda: [run for run in command.finalists() if run.info.status == "RUNNING"])
+    (worker,) = workers_of(sweep.pid)
+    sweep.kill()
+    eventually(lambda: not alive(worker), within_s=30)
+
+    command.open_gate()
+    output = command.complete(*asked)
+    assert "comes first, with test/acc" in output
+    assert command.states() == ["COMPLETE"]
+    statuses = {run.info.run_id: run.info.status for run in command.finalists()}
+    assert statuses.pop(orphan.info.run_id) == "KILLED"
+    assert list(statuses.values()) == ["FINISHED"] * 2
+    for run in command.finalists():
+        if run.info.run_id in statuses:
+            assert [point.step for point in command.history(run, "val/acc")] == [0, 1]
+            assert "test/acc" in run.data.metrics
+    (parent,) = [run for run in command.runs(parent=True) if run.data.tags["besom.kind"] == "study"]
+    tested = [run.data.metrics["test/acc"] for run in command.finalists() if run.info.run_id in statuses]
+    assert parent.data.metrics["test/acc"] == pytest.approx(sum(tested) / 2)
+    assert parent.data.tags["besom.winner_run"] in statuses

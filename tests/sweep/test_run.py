@@ -10,74 +10,13 @@ from typing import Any
 
 import optuna
 import pytest
-from hydra._internal.callbacks import Callbacks
-from hydra.types import HydraContext
-from mlflow import MlflowClient
-from mlflow.entities import Run
 
-from besom.app import train_task
 from besom.errors import BesomError, ConfigError, Interrupted, StoreError
-from besom.sweep.run import run_sweep
 from besom.sweep.space import SearchSpace
 from besom.sweep.study import open_study
-from besom.tracking.store import Location
 from besom.workers.messages import Assignment, Message
-from tests.conftest import App
-from tests.fakes import FakeLauncher, Play, failed, failing, finishing, reported, started
-
-SWEEP = """
-defaults:
-  - train
-  - override data: digits
-  - override trainer: cpu
-  - override hydra/sweeper: besom
-  - _self_
-objective: val/acc
-direction: maximize
-hydra:
-  sweeper:
-    n_trials: 4
-    params:
-      model: choice(logistic_regression, mlp_classifier)
-      optimizer.lr: tag(log, interval(1e-3, 1e-1))
-    when:
-      model=mlp_classifier: {model.depth: "range(1, 4)"}
-"""
-
-
-class Command:
-    """`besom sweep own.yaml` with workers that play; overrides go onto its command line."""
-
-    def __init__(self, folder: Path, location: Location, load_app: Callable[..., App]) -> None:
-        self.location = location
-        self._folder = folder
-        self._load_app = load_app
-
-    def __call__(self, play: Play = finishing, *overrides: str) -> None:
-        tracking = f"tracking.directory={self.location.directory}"
-        loader, config = self._load_app(self._folder, "own", tracking, *overrides)
-        self.launcher = FakeLauncher(play)
-        context = HydraContext(config_loader=loader, callbacks=Callbacks())
-        run_sweep(config, config.hydra.overrides.task, context, train_task, launcher=self.launcher)
-
-    def study(self, name: str) -> optuna.Study:
-        """The study as anybody else reads it."""
-        return optuna.load_study(study_name=name, storage=f"sqlite:///{self.location.directory}/optuna.db")
-
-    def runs(self) -> tuple[list[Run], list[Run]]:
-        """The study's runs and its trials'."""
-        client = MlflowClient(self.location.uri)
-        runs = client.search_runs([found.experiment_id for found in client.search_experiments()])
-        return (
-            [run for run in runs if run.data.tags.get("besom.kind") == "study"],
-            [run for run in runs if "besom.trial" in run.data.tags],
-        )
-
-
-@pytest.fixture
-def command(tmp_path: Path, location: Location, load_app: Callable[..., App]) -> Command:
-    (tmp_path / "own.yaml").write_text(SWEEP)
-    return Command(tmp_path, location, load_app)
+from tests.fakes import failed, failing, finishing, reported, started
+from tests.sweep.commands import SWEEP, Command
 
 
 def test_a_sweep_ends_with_its_study_its_best_run_and_a_record_of_both(

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from scipy.special import stdtr, stdtrit
-
 LEVEL = 0.95
 
 
@@ -29,6 +27,8 @@ class Estimate:
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
         """Estimate from one value or more."""
+        from scipy.special import stdtrit  # a third of a second that only finalists need
+
         mean, count = fmean(values), len(values)
         if count == 1:
             return cls(mean=mean, count=count)
@@ -60,6 +60,8 @@ class PairedTest:
 
         Raises ValueError where the two are not equally long. Student, Biometrika 6 (1908).
         """
+        from scipy.special import stdtr
+
         if len(ones) < 2:
             return None
         gap = Estimate.of([one - other for one, other in zip(ones, others, strict=True)])

@@ -18,6 +18,9 @@ from besom.reports.summary import Row, Summary
 BASELINES = ("LinearRegression", "LogisticRegression")
 """The families that anything larger has to beat."""
 
+CHOSEN = "besom.finalists"
+"""The attribute of a study that says who its finalists are: `trials`, and the `seeds` that each of them gets."""
+
 _PREFIX = "besom.finalist "
 
 
@@ -59,6 +62,14 @@ class Finalist:
     def complete(self) -> tuple[FinalistRun, ...]:
         """The runs that did not fail."""
         return tuple(run for run in self.runs if run.reason is None)
+
+    @property
+    def best(self) -> FinalistRun | None:
+        """The complete run that is best on validation: the one to use, where it has to be a single one."""
+        name = f"best/{self.objective.name}"
+        worth = 1 if self.objective.direction == "maximize" else -1
+        measured = (run for run in self.complete if name in run.metrics)
+        return max(measured, key=lambda run: worth * run.metrics[name], default=None)
 
     @property
     def validation(self) -> Estimate | None:
@@ -130,10 +141,15 @@ def finalist_runs(study: optuna.Study) -> tuple[FinalistRun, ...]:
 
 
 def read_finalists(study: optuna.Study, summary: Summary) -> Finalists | None:
-    """Return the finalists of a study that `summary` tells of, or None where none was run."""
+    """Return the finalists of a study that `summary` tells of, or None where none was run.
+
+    Runs of trials that were finalists once, and with seeds that are not asked for any more, stay out of it.
+    """
+    chosen = study.user_attrs.get(CHOSEN)
     by_trial: dict[int, list[FinalistRun]] = {}
     for run in finalist_runs(study):
-        by_trial.setdefault(run.trial, []).append(run)
+        if chosen is None or (run.trial in chosen["trials"] and run.seed in chosen["seeds"]):
+            by_trial.setdefault(run.trial, []).append(run)
     objective = summary.objectives[0]
     found = [
         Finalist(row=row, runs=tuple(by_trial[row.trial]), objective=objective)

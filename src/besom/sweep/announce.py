@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from besom.config import mask
-from besom.errors import BesomError
+from besom.errors import BesomError, Interrupted
+from besom.reports.finalists import Finalists
+from besom.reports.finalists_table import render_finalists, verdict
 from besom.reports.leaderboard import Summary, next_steps, places, render, render_short
+from besom.sweep.finalists import describe, to_come
 from besom.sweep.space import SearchSpace
 from besom.sweep.spec import SweepSpec, storage_url
 from besom.sweep.study import StudyBook, config_changes
@@ -34,6 +38,8 @@ def announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Seque
     console.print(f"study [bold]{spec.study_name}[/]: {goal}; {todo}", highlight=False)
     console.print(f"devices: {devices}", highlight=False, markup=False)
     console.print(f"search space: {', '.join(space.keys) or 'a function'}", highlight=False, markup=False)
+    if spec.finalists is not None:
+        console.print(f"finalists: {describe(spec.finalists)}", highlight=False, markup=False)
 
 
 def warn_of_changes(console: Console, shared: Mapping[str, Any], book: StudyBook) -> None:
@@ -56,16 +62,24 @@ def tell_end(
     *,
     location: Location,
     logs: Path,
+    finalists: Finalists | None = None,
 ) -> None:
     """Show what the sweep came to, where everything is, and what to type next.
 
-    Raises `failure`, and BesomError when no trial is complete.
+    Raises `failure`, and BesomError when no trial, or none of the finalists, is complete.
     """
     console.print(render_short(summary) if spec.quiet else render(summary, console))
+    if finalists is not None:
+        told = Text(verdict(finalists)) if spec.quiet else render_finalists(finalists, console)
+        console.print(told, soft_wrap=spec.quiet)
     best, total = summary.best, book.total
     if total is not None and summary.over < total and not book.ran_out_of_patience:
         told = f"{total - summary.over} of {total} trials are to come; the same command goes on from there"
         console.print(f"stopped: {told}", highlight=False)
+    left, wanted = to_come(book)
+    if left and isinstance(failure, Interrupted):
+        told = f"{left} of the finalists' {wanted} runs are to come; the same command goes on from there"
+        console.print(f"stopped: {told}", highlight=False, soft_wrap=True)
     if book.ran_out_of_patience:
         console.print(f"stopped: no better trial among the last {spec.patience}", highlight=False)
     if failure is not None:
@@ -78,6 +92,9 @@ def tell_end(
             f"study {spec.study_name}: no trial is {lacking} ({reason}); mend it, "
             "and start anew with hydra.sweeper.study_name=NAME"
         )
+    if finalists is not None and finalists.winner is None:
+        reason = next(run.reason for one in finalists.finalists for run in one.runs if run.reason is not None)
+        raise BesomError(f"study {spec.study_name}: no finalist is complete ({reason}); the same command tries again")
     if not spec.quiet:
         storage = mask(str(spec.storage or storage_url(location.directory)))
         runs = {"runs": mask(location.uri)} if best.run_id else {}

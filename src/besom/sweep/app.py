@@ -13,6 +13,7 @@ from rich.console import Console
 from besom.config import check, flatten, recordable, require_groups
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
+from besom.sweep.finalists import check_finalists
 from besom.sweep.jobs import Jobs, TrainingJobs
 from besom.sweep.overrides import Line
 from besom.sweep.space import SearchSpace
@@ -136,6 +137,7 @@ class TrainingApp:
                 check(self.composer.compose(params))
             except ConfigError as error:
                 raise ConfigError(f"{self._spec.source}: {error}") from error
+        check_finalists(self._spec, self._space, self.composer)
 
     def shared(self) -> dict[str, Any]:
         """The flattened config without what is sampled and what says where to record."""

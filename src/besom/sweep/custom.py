@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.utils import get_method
 from omegaconf import DictConfig
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial
 
 from besom.errors import ConfigError
 
@@ -64,7 +64,7 @@ class CustomSpace:
                 f"{where}: suggests {taken[0]}, which is fixed as {self.fixed[taken[0]]}; leave out one of the two"
             )
 
-    def chosen(self, trial: Trial, known: set[str]) -> dict[str, Any]:
+    def chosen(self, trial: Trial | FrozenTrial, known: set[str]) -> dict[str, Any]:
         """Return what the function suggested: every parameter of the trial whose name is not among those known."""
         return {name: value for name, value in trial.params.items() if name not in known}
 

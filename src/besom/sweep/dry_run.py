@@ -18,12 +18,13 @@ from rich.text import Text
 from besom.config import mask, recordable
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
+from besom.sweep.finalists import describe
 from besom.sweep.grid import Grid
 from besom.sweep.lint import Check, Lint, lint
 from besom.sweep.overrides import to_text
 from besom.sweep.samplers import build_sampler, with_target
 from besom.sweep.space import Parameter, Params, SearchSpace
-from besom.sweep.spec import SweepSpec
+from besom.sweep.spec import FinalistsSpec, SweepSpec
 
 _SHOWN = 3
 
@@ -91,12 +92,19 @@ def _facts(spec: SweepSpec, space: SearchSpace) -> Iterator[tuple[str, str]]:
     yield "sampler", _named(with_target(spec.sampler), default_seed=spec.seed)
     yield "pruner", _named(dict(spec.pruner)) if spec.pruner else "none"
     yield "budget", _budget(spec, size)
+    if spec.finalists is not None:
+        yield "finalists", f"{describe(spec.finalists)}: {_runs(spec.finalists)}"
     if spec.constraints:
         yield "constraints", "; ".join(spec.constraints)
     if spec.enqueue or spec.enqueue_from:
         other = [f"the best of {spec.enqueue_from}"] if spec.enqueue_from else []
         own = [f"{len(spec.enqueue)} of your own"] if spec.enqueue else []
         yield "first", " and ".join([*own, *other])
+
+
+def _runs(finalists: FinalistsSpec) -> str:
+    fewest = finalists.top * finalists.seeds
+    return f"{fewest} runs, or {fewest + finalists.seeds} if the baseline is not one of the best {finalists.top}"
 
 
 def _named(node: dict[str, object], default_seed: int | None = None) -> str:

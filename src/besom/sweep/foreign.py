@@ -55,6 +55,11 @@ class ForeignApp:
         line: Line,
         launcher: Launcher = launch,
     ) -> None:
+        if spec.finalists is not None:
+            raise ConfigError(
+                f"{spec.source}: hydra.sweeper.finalists: only besom sweep with its own workers has finalists; "
+                "set it to null"
+            )
         self._config = config
         self._context = context
         self._task_function = task_function

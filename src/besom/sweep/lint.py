@@ -17,6 +17,7 @@ from besom.models.metrics import metric_names
 from besom.objectives import COSTS
 from besom.sweep.compose import Composer
 from besom.sweep.constraints import parse_constraints
+from besom.sweep.finalists import check_finalists
 from besom.sweep.grid import Grid
 from besom.sweep.overrides import to_text
 from besom.sweep.samplers import build_pruner, build_sampler, with_target
@@ -41,11 +42,12 @@ def lint(spec: SweepSpec, space: SearchSpace, composer: Composer, check: Check) 
     configs = [config for config, _ in composed if config is not None]
     found = [
         *(Lint(text=text, is_error=True) for _, text in composed if text is not None),
-        *_unusable(spec, space),
+        *_unusable(spec, space, composer),
         *_enqueued(spec, space),
         *_ranges(space),
         *_unread(space, composer),
         *_budget(spec, space),
+        *_finalists(spec),
         *_sampler(spec, space),
     ]
     if configs:
@@ -65,7 +67,7 @@ def _compose(space: SearchSpace, composer: Composer, check: Check) -> Iterator[t
             yield config, None
 
 
-def _unusable(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
+def _unusable(spec: SweepSpec, space: SearchSpace, composer: Composer) -> Iterator[Lint]:
     """What is refused as soon as the sweep starts."""
     parts: Sequence[Callable[[], object]] = (
         lambda: build_sampler(spec, 0, space),
@@ -73,6 +75,7 @@ def _unusable(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
         lambda: build_pruner(spec),
         lambda: parse_constraints(spec.constraints, spec.source),
         lambda: space.sample(optuna.create_study().ask()),  # what a custom_search_space raises
+        lambda: check_finalists(spec, space, composer),
     )
     for part in parts:
         try:
@@ -209,6 +212,16 @@ def _budget(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
         )
     if spec.patience is not None and spec.n_trials is not None and spec.patience >= spec.n_trials:
         yield Lint(text=f"hydra.sweeper.patience: {spec.patience} is not below n_trials: it will never matter")
+
+
+def _finalists(spec: SweepSpec) -> Iterator[Lint]:
+    where = "hydra.sweeper.finalists"
+    if spec.finalists is None:
+        return
+    if spec.finalists.seeds == 1:
+        yield Lint(text=f"{where}.seeds: of a single seed there is no interval, and no test; take 5, say")
+    if spec.n_trials is None and spec.timeout_s is None and spec.patience is None:
+        yield Lint(text=f"{where}: a sweep that ends with ctrl-C never comes to them; give it an end")
 
 
 def _class(config: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from besom.sweep.spec import SweepSpec
 from besom.sweep.study import Ending, StudyBook
 from besom.tracking.recorder import Recorder
 from besom.tracking.study_runs import Status
-from besom.trial import Stop, best_metrics, interrupts, tags_of
+from besom.trial import Stop, best_metrics, interrupts, not_finite, tags_of
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Sized, Started, State
 from besom.workers.pool import Died, Event, Pool
@@ -60,6 +60,12 @@ class SweepLoop:
         self._agenda = Agenda(spec=spec, book=book, jobs=jobs, lanes=lanes, unwritten=unwritten)
         self._running = self._agenda.running
         self._put_back = False
+        self._asked_to_stop = False
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the user asked to stop, even where nothing was left to do."""
+        return self._asked_to_stop
 
     @property
     def gave_up(self) -> BesomError | None:
@@ -84,6 +90,7 @@ class SweepLoop:
                     self._settle_all()
                 raise
             self._settle_all()
+        self._asked_to_stop = stop.asked
         if stop.asked and (self._put_back or self._agenda.goes_on):
             raise Interrupted
 
@@ -187,7 +194,7 @@ class SweepLoop:
 
     def _complete(self, attempt: Attempt, outcome: Outcome, duration_s: float) -> None:
         values = dict(zip((one.name for one in self._spec.objectives), outcome.values, strict=True))
-        wrong = next((f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)), None)
+        wrong = not_finite(self._spec.objectives, outcome)
         metrics = {**attempt.history.get(outcome.best_epoch or attempt.epoch, {}), **outcome.summary, **values}
         try:
             constraints = {one.key: one.value(metrics) for one in self._constraints}

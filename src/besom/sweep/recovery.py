@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from besom.objectives import Objective
+from besom.reports.finalists import FinalistRun, finalist_runs, test_metric
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import Ending, StudyBook
 from besom.tracking.entries import to_key
@@ -26,6 +27,24 @@ def adopt_recorded(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> list
             steps = {step: value for step, value in sorted(history.items()) if step > 0}
         book.adopt(number, _ending(end, spec.objectives), steps)
     return sorted(ends)
+
+
+def adopt_finalists(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> None:
+    """Tell the study of finalists' runs that are complete, and that it does not know, for the same reason."""
+    known = {run.key for run in finalist_runs(book.study) if run.reason is None}
+    named = {to_key(name): name for one in spec.objectives for name in (f"best/{one.name}", test_metric(one))}
+    for end in recorder.finalists():
+        found = {named.get(key, key): value for key, value in end.metrics.items()}
+        run = FinalistRun(
+            trial=int(end.tags["besom.finalist"]),
+            seed=int(end.tags["besom.seed"]),
+            run_id=end.run_id,
+            metrics={name: value for name, value in found.items() if name.startswith(("best/", "test/", "cost/"))},
+            duration_s=end.duration_s,
+        )
+        if run.key not in known:
+            book.set_user_attr(run.key, run.plain())
+            known.add(run.key)
 
 
 def _ending(end: RecordedEnd, objectives: tuple[Objective, ...]) -> Ending:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.types import HydraContext, TaskFunction
@@ -14,26 +16,31 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from besom.errors import ConfigError, Interrupted
+from besom.reports.finalists import Finalists, read_finalists, test_metric
 from besom.reports.leaderboard import Summary, summarize
 from besom.sweep.announce import announce, tell_end, warn_of_changes
 from besom.sweep.app import App, TrainingApp
 from besom.sweep.constraints import parse_constraints
 from besom.sweep.dry_run import dry_run
+from besom.sweep.finalists import FinalistJobs, missing
+from besom.sweep.finalists_board import FinalistsBoard
+from besom.sweep.finalists_loop import FinalistsLoop
 from besom.sweep.foreign import ForeignApp
 from besom.sweep.known import known_good
 from besom.sweep.launcher_pool import uses_launcher
 from besom.sweep.loop import SweepLoop
 from besom.sweep.progress import make_boards
-from besom.sweep.recovery import adopt_recorded
+from besom.sweep.recovery import adopt_finalists, adopt_recorded
 from besom.sweep.samplers import build_pruner, build_sampler
 from besom.sweep.space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import StudyBook, finished_trials, open_study
+from besom.sweep.sweep_log import LogFile
 from besom.tracking.provenance import code_tags
 from besom.tracking.recorder import Recorder
 from besom.tracking.study_runs import Status
 from besom.tracking.views import saved_view, study_view, view_key
-from besom.workers.pool import Launcher, launch
+from besom.workers.pool import Launcher, Pool, launch
 
 _TOKEN = "besom.token"
 
@@ -85,33 +92,88 @@ def run_sweep(
         book.enqueue(known)
         announce(console, spec, space, pool.slots, book)
         warn_of_changes(console, app.shared(), book)
-        failure: Exception | None = None
-        try:
-            with make_boards(
-                console, spec, pool.slots, book.study,
-                total=book.total, log=logs / "sweep.log", max_epochs=app.max_epochs,
-            ) as board:  # fmt: skip
-                parent = _open_parent(recorder, book, spec, space)  # seconds, on the first use of a store
-                adopt_recorded(recorder, book, spec)
-                loop = SweepLoop(
-                    spec=spec, book=book, jobs=app.jobs({"besom.study": spec.study_name, **code_tags()}), pool=pool,
-                    recorder=recorder, board=board, scratch=scratch, lanes=spec.lanes(pool.slots),
-                    constraints=parse_constraints(spec.constraints, spec.source),
-                )  # fmt: skip
-                loop.run()
-                failure = loop.gave_up
-        except Interrupted as stopped:
-            failure = stopped
-        except BaseException as error:
-            recorder.close_study(Status.KILLED if isinstance(error, KeyboardInterrupt) else Status.FAILED, {}, {})
-            raise
-        summary = summarize(book.study, finished_trials(book.study), spec.objectives, recorder.run_ids())
-        _publish_view(recorder, parent, spec, space, important=list(summary.importances))
-        _close_parent(recorder, summary, spec, failure)
+        sweep = _Sweep(
+            spec=spec, space=space, app=app, console=console, book=book, pool=pool, recorder=recorder, scratch=scratch,
+            log=logs / "sweep.log", tags={"besom.study": spec.study_name, **code_tags()},
+        )  # fmt: skip
+        with _closed_if_it_breaks(recorder):
+            failure = _search(sweep)
+            summary = summarize(book.study, finished_trials(book.study), spec.objectives, recorder.run_ids())
+            if spec.finalists is not None and failure is None:
+                failure = _retrain(sweep, summary)
+        finalists = read_finalists(book.study, summary) if spec.finalists is not None and failure is None else None
+        _publish_view(recorder, spec, space, important=list(summary.importances))
+        _close_parent(recorder, summary, finalists, spec, failure)
         with suppress(OSError):
             scratch.rmdir()
-    tell_end(console, summary, spec, book, failure, location=app.location, logs=logs)
+    tell_end(console, summary, spec, book, failure, location=app.location, logs=logs, finalists=finalists)
     return app.results()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sweep:
+    """What a sweep has at hand once everything is open."""
+
+    spec: SweepSpec
+    space: SearchSpace
+    app: App
+    console: Console
+    book: StudyBook
+    pool: Pool
+    recorder: Recorder
+    scratch: Path
+    log: Path
+    tags: Mapping[str, str]
+
+
+def _search(sweep: _Sweep) -> Exception | None:
+    """Run the trials that are missing; return why it ended before its time, if it did."""
+    spec, book, recorder, slots = sweep.spec, sweep.book, sweep.recorder, sweep.pool.slots
+    try:
+        with make_boards(
+            sweep.console, spec, slots, book.study, total=book.total, log=sweep.log, max_epochs=sweep.app.max_epochs
+        ) as board:
+            _open_parent(recorder, book, spec, sweep.space)  # seconds, on the first use of a store
+            adopt_recorded(recorder, book, spec)
+            loop = SweepLoop(
+                spec=spec, book=book, jobs=sweep.app.jobs(sweep.tags), pool=sweep.pool, recorder=recorder, board=board,
+                scratch=sweep.scratch, lanes=spec.lanes(slots),
+                constraints=parse_constraints(spec.constraints, spec.source),
+            )  # fmt: skip
+            loop.run()
+    except Interrupted as stopped:
+        return stopped
+    if loop.was_stopped and spec.finalists is not None:
+        return Interrupted()  # the trials were all but over, and what comes now is not wanted any more
+    return loop.gave_up
+
+
+def _retrain(sweep: _Sweep, summary: Summary) -> Exception | None:
+    """Run what is missing of the finalists; return Interrupted if the user stopped it."""
+    spec, book, recorder = sweep.spec, sweep.book, sweep.recorder
+    adopt_finalists(recorder, book, spec)
+    entries = missing(spec, sweep.space, book, summary)
+    if not entries:
+        return None
+    jobs = FinalistJobs(sweep.app.composer, spec, sweep.tags)
+    try:
+        with FinalistsBoard(sweep.console, LogFile(sweep.log), spec, total=len(entries)) as board:
+            FinalistsLoop(
+                entries, spec=spec, book=book, jobs=jobs, pool=sweep.pool, recorder=recorder, board=board,
+                scratch=sweep.scratch,
+            ).run()  # fmt: skip
+    except Interrupted as stopped:
+        return stopped
+    return None
+
+
+@contextmanager
+def _closed_if_it_breaks(recorder: Recorder) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        recorder.close_study(Status.KILLED if isinstance(error, KeyboardInterrupt) else Status.FAILED, {}, {})
+        raise
 
 
 def _describe(book: StudyBook, spec: SweepSpec, fixed: Sequence[str], *, app: str) -> None:
@@ -123,7 +185,7 @@ def _describe(book: StudyBook, spec: SweepSpec, fixed: Sequence[str], *, app: st
             book.set_user_attr(key, value)
 
 
-def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: SearchSpace) -> str:
+def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: SearchSpace) -> None:
     token = book.study.user_attrs.get(_TOKEN)
     if token is None:
         token = uuid.uuid4().hex
@@ -137,17 +199,14 @@ def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: Se
         **code_tags(),
     }
     note = f"Besom sweep **{spec.study_name}**: {goal} over {', '.join(space.keys)}."
-    parent = recorder.open_study(spec.study_name, token=token, tags=tags, note=note)
-    _publish_view(recorder, parent, spec, space)
-    return parent
+    recorder.open_study(spec.study_name, token=token, tags=tags, note=note)
+    _publish_view(recorder, spec, space)
 
 
-def _publish_view(
-    recorder: Recorder, parent: str, spec: SweepSpec, space: SearchSpace, *, important: Sequence[str] = ()
-) -> None:
+def _publish_view(recorder: Recorder, spec: SweepSpec, space: SearchSpace, *, important: Sequence[str] = ()) -> None:
     view = study_view(
         study=spec.study_name,
-        parent_run_id=parent,
+        parent_run_id=recorder.parent_run_id(),
         objective=spec.objective.name,
         direction=spec.objective.direction,
         examples=list(space.examples()),
@@ -156,10 +215,30 @@ def _publish_view(
     recorder.view(view_key(spec.study_name), saved_view(spec.study_name, view))
 
 
-def _close_parent(recorder: Recorder, summary: Summary, spec: SweepSpec, failure: Exception | None) -> None:
+def _close_parent(
+    recorder: Recorder, summary: Summary, finalists: Finalists | None, spec: SweepSpec, failure: Exception | None
+) -> None:
     best = summary.best
     metrics = {f"best/{spec.objective.name}": best.value} if best else {}
     tags = {"besom.best_run": best.run_id, "besom.best_params": json.dumps(best.params)} if best else {}
+    if finalists is not None:
+        metrics, tags = {**metrics, **_tested(finalists)}, {**tags, **_winner(finalists)}
     status = Status.FINISHED if best and failure is None else Status.FAILED
     status = Status.KILLED if isinstance(failure, Interrupted) else status
     recorder.close_study(status, metrics, tags)
+
+
+def _tested(finalists: Finalists) -> dict[str, float]:
+    """What the winner came to on the test part: the mean, and its 95 % interval."""
+    test = finalists.winner.test if finalists.winner else None
+    if test is None:
+        return {}
+    name = test_metric(finalists.objective)
+    found = {name: test.mean, f"{name}_low": test.low, f"{name}_high": test.high}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _winner(finalists: Finalists) -> dict[str, str]:
+    """Which trial the winner is, and the best of its runs."""
+    best = finalists.winner.best if finalists.winner else None
+    return {"besom.winner": str(best.trial), "besom.winner_run": best.run_id} if best else {}

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial
 
 from besom.errors import ConfigError, one_of
 from besom.explain import explain
@@ -58,6 +58,16 @@ class SearchSpace:
             keys = {parameter.name: parameter.key for parameter in self.parameters}
             self.custom.suggest(trial, keys)
             params |= self.custom.chosen(trial, set(keys))
+        return params
+
+    def params_of(self, trial: FrozenTrial) -> Params:
+        """Return the parameters of a trial that has chosen from this space."""
+        params: Params = {}
+        for parameter in self.parameters:
+            if parameter.active(params):
+                params[parameter.key] = parameter.from_stored(trial.params[parameter.name])
+        if self.custom is not None:
+            params |= self.custom.chosen(trial, {parameter.name for parameter in self.parameters})
         return params
 
     def size(self) -> int | None:

@@ -22,6 +22,35 @@ _LEARN_NOTHING = ("RandomSampler", "GridSampler", "BruteForceSampler", "QMCSampl
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinalistsSpec:
+    """Which trials are trained again once the search is over: the best `top`, with as many fresh `seeds` each.
+
+    `overrides` are values that their configs get on top, by config key.
+    """
+
+    top: int = 3
+    seeds: int = 5
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, node: Mapping[str, Any] | None, source: str) -> FinalistsSpec | None:
+        """Read `hydra.sweeper.finalists`, whose keys are null where they are not set.
+
+        Raises ConfigError naming the key.
+        """
+        given = {key: value for key, value in (node or {}).items() if value is not None}
+        if not given:
+            return None
+        where = f"{source}: hydra.sweeper.finalists"
+        if "top" not in given:
+            raise ConfigError(f"{where}.top: it has no value, so that there are none; add top: 3")
+        overrides = given.get("overrides", {})
+        if not isinstance(overrides, dict):
+            raise ConfigError(f"{where}.overrides: '{overrides}' sets nothing; write KEY: VALUE lines")
+        return cls(**{**given, "overrides": {str(key): value for key, value in overrides.items()}})
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepSpec:
     """A sweep: its study, how many trials, by which sampler, on which devices."""
 
@@ -40,6 +69,7 @@ class SweepSpec:
     n_trials: int | None = 20
     timeout_s: float | None = None
     patience: int | None = None
+    finalists: FinalistsSpec | None = None
 
     max_failure_rate: float = 1.0
     retries: int = 0
@@ -87,6 +117,7 @@ class SweepSpec:
             n_trials=keys["n_trials"],
             timeout_s=keys["timeout"],
             patience=keys["patience"],
+            finalists=FinalistsSpec.read(keys["finalists"], source),
             max_failure_rate=keys["max_failure_rate"],
             retries=keys["retries"],
             trial_timeout_s=keys["trial_timeout"],
@@ -115,6 +146,8 @@ class SweepSpec:
             ("trials_per_device", self.trials_per_device, 1),
             ("devices_per_trial", self.devices_per_trial, 1),
             ("n_jobs", self.n_jobs, 1),
+            ("finalists.top", self.finalists.top if self.finalists else None, 1),
+            ("finalists.seeds", self.finalists.seeds if self.finalists else None, 1),
         ):
             if value is not None and value < low:
                 raise ConfigError(f"{self.source}: hydra.sweeper.{key}: {value} is below {low}; raise it")

@@ -18,14 +18,11 @@ from besom.workers.devices import Slot
 from besom.workers.messages import State
 
 
-class SweepLog(Board):
-    """Appends a line with its time for each event but an epoch, written at once; passwords in URIs are masked."""
+class LogFile:
+    """A file that grows by lines, each with its time and written at once; passwords in URIs are masked."""
 
-    def __init__(self, path: Path, *, study: str, objectives: Sequence[Objective]) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._study = study
-        self._objectives = tuple(objectives)
-        self._epochs: dict[int, int] = {}
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
@@ -37,27 +34,58 @@ class SweepLog(Board):
             raise StoreError(
                 f"{self._path}: cannot be written ({error.strerror}); make its folder writable, or move it away"
             ) from error
-        wanted = ", ".join(str(objective) for objective in self._objectives)
-        self._write(f"sweep {self._study} begins: {wanted}; process {os.getpid()}")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._write(f"sweep {self._study} ends" + (f": {type(error).__name__} {error}".rstrip() if error else ""))
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def write(self, line: str) -> None:
+        """Append a line, if the file is open."""
+        if self._file is None:
+            return
+        now = datetime.now().astimezone().isoformat(sep=" ", timespec="milliseconds")
+        try:
+            self._file.write(f"{now}  {mask(one_line(line))}\n")
+            self._file.flush()
+        except OSError:  # a full disk ends what matters more than this, and with a better word
+            self._file = None
+
+
+class SweepLog(Board):
+    """Logs a line for each event but an epoch."""
+
+    def __init__(self, path: Path, *, study: str, objectives: Sequence[Objective]) -> None:
+        self._log = LogFile(path)
+        self._study = study
+        self._objectives = tuple(objectives)
+        self._epochs: dict[int, int] = {}
+
+    def __enter__(self) -> Self:
+        """Open the file. Raises StoreError when it cannot be written."""
+        self._log.__enter__()
+        wanted = ", ".join(str(objective) for objective in self._objectives)
+        self._log.write(f"sweep {self._study} begins: {wanted}; process {os.getpid()}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._log.write(f"sweep {self._study} ends" + (f": {type(error).__name__} {error}".rstrip() if error else ""))
+        self._log.__exit__(kind, error, trace)
 
     def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
         """Log where it runs."""
         self._epochs[trial] = 0
         again = f", attempt {attempt + 1}" if attempt else ""
-        self._write(f"trial {trial} started in slot {slot.index} on {slot}{again}")
+        self._log.write(f"trial {trial} started in slot {slot.index} on {slot}{again}")
 
     def sized(self, trial: int, lanes: int, of: int) -> None:
         """Log how many train at once."""
-        self._write(f"bundle of {of} with trial {trial}: {lanes} train at once")
+        self._log.write(f"bundle of {of} with trial {trial}: {lanes} train at once")
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
         """Note the epoch; lines are for events."""
@@ -69,27 +97,17 @@ class SweepLog(Board):
         """Log how it ended."""
         epoch = self._epochs.pop(trial, 0)
         told = outcome(self._objectives, state, values, reason, feasible=feasible, epoch=epoch)
-        self._write(f"trial {trial} {'finished: ' if state is State.COMPLETE else ''}{told}")
+        self._log.write(f"trial {trial} {'finished: ' if state is State.COMPLETE else ''}{told}")
 
     def retrying(self, trial: int, reason: str) -> None:
         """Log why it is run again."""
-        self._write(f"trial {trial} failed and is run again: {reason}")
+        self._log.write(f"trial {trial} failed and is run again: {reason}")
 
     def interrupted(self, trials: Sequence[int]) -> None:
         """Log which ones come again."""
         if trials:
-            self._write(f"interrupted, for the same command to take up: {told_trials(trials)}")
+            self._log.write(f"interrupted, for the same command to take up: {told_trials(trials)}")
 
     def stopping(self) -> None:
         """Log the wish."""
-        self._write("asked to stop")
-
-    def _write(self, line: str) -> None:
-        if self._file is None:
-            return
-        now = datetime.now().astimezone().isoformat(sep=" ", timespec="milliseconds")
-        try:
-            self._file.write(f"{now}  {mask(one_line(line))}\n")
-            self._file.flush()
-        except OSError:  # a full disk ends what matters more than this, and with a better word
-            self._file = None
+        self._log.write("asked to stop")

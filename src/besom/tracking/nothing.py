@@ -29,6 +29,10 @@ class NoRecorder(Recorder):
         """Return an empty id."""
         return ""
 
+    def parent_run_id(self) -> str:
+        """Return an empty id."""
+        return ""
+
     def close_study(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Do nothing."""
 
@@ -60,6 +64,10 @@ class NoRecorder(Recorder):
     def ends(self, trials: Sequence[int]) -> dict[int, RecordedEnd]:
         """Return nothing."""
         return {}
+
+    def finalists(self) -> list[RecordedEnd]:
+        """Return nothing."""
+        return []
 
     def run_id(self, trial: int) -> str:
         """Return an empty id."""

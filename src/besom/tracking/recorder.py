@@ -105,9 +105,12 @@ class Recorder:
             self._study = StudyRuns(self._client, self._experiment_id, name, token=token, tags=tags, note=note)
 
         self._submit(take_up)
+        return self.parent_run_id()
+
+    def parent_run_id(self) -> str:
+        """Return the MLflow id of the study's parent run, waiting for it if need be."""
         self.flush()
-        assert self._study is not None
-        return self._study.run_id
+        return self._of_study().run_id
 
     def close_study(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """End the parent run."""
@@ -164,6 +167,13 @@ class Recorder:
         """Return how those of these trials ended whose runs say that they are over."""
         found: dict[int, RecordedEnd] = {}
         self._submit(lambda: found.update(self._of_study().ends(set(trials))))
+        self.flush()
+        return found
+
+    def finalists(self) -> list[RecordedEnd]:
+        """Return how those of the finalists' runs ended that are complete."""
+        found: list[RecordedEnd] = []
+        self._submit(lambda: found.extend(self._of_study().finalists()))
         self.flush()
         return found
 

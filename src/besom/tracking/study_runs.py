@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
+FINALIST = "finalist"
+"""The kind, besom.kind, of a run that trained a trial's config again; it is none of the study's trials."""
+
+
 class Status(StrEnum):
     """MLflow's names for how a run ended."""
 
@@ -25,7 +29,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedEnd:
-    """How a trial's run ended: its tags and its last metrics."""
+    """How a trial's or a finalist's run ended: its tags and its last metrics."""
 
     run_id: str
     tags: Mapping[str, str]
@@ -52,23 +56,23 @@ class StudyRuns:
 
     def run_ids(self) -> dict[int, str]:
         """The latest run of each trial, by the trial's number."""
-        return {int(run.data.tags["besom.trial"]): run.info.run_id for run in reversed(list(self._search()))}
+        return {int(run.data.tags["besom.trial"]): run.info.run_id for run in reversed(list(self._trials()))}
 
     def ends(self, trials: set[int]) -> dict[int, RecordedEnd]:
         """How those of these trials ended whose runs say that they are over."""
         if not trials:
             return {}
-        over = (run for run in self._search() if run.data.tags.get("besom.state") in ("COMPLETE", "PRUNED", "FAIL"))
+        over = (run for run in self._trials() if run.data.tags.get("besom.state") in ("COMPLETE", "PRUNED", "FAIL"))
         return {
-            int(run.data.tags["besom.trial"]): RecordedEnd(
-                run_id=run.info.run_id,
-                tags=dict(run.data.tags),
-                metrics=dict(run.data.metrics),
-                duration_s=((run.info.end_time or run.info.start_time) - run.info.start_time) / 1000,
-            )
+            int(run.data.tags["besom.trial"]): _end(run)
             for run in over
             if int(run.data.tags["besom.trial"]) in trials and run.info.status != "RUNNING"
         }
+
+    def finalists(self) -> list[RecordedEnd]:
+        """How those of the finalists' runs ended that are complete."""
+        found = self._search(f" AND tags.`besom.kind` = '{FINALIST}' AND attributes.status = '{Status.FINISHED}'")
+        return [_end(run) for run in found]
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """A metric's values by epoch."""
@@ -80,8 +84,12 @@ class StudyRuns:
         self._client.log_batch(self.run_id, metrics=points, tags=run_tags(tags))
         self._client.set_terminated(self.run_id, status)
 
-    def _search(self, more: str = "") -> Iterator[Run]:
+    def _trials(self) -> Iterator[Run]:
         """The runs of the study's trials, the latest first."""
+        return (run for run in self._search() if "besom.trial" in run.data.tags)
+
+    def _search(self, more: str = "") -> Iterator[Run]:
+        """The runs under the study's, finalists among them, the latest first."""
         page = None
         while True:
             runs = self._client.search_runs(
@@ -97,3 +105,12 @@ class StudyRuns:
             self._client.set_tag(run.info.run_id, "besom.state", "INTERRUPTED")
             self._client.set_tag(run.info.run_id, "besom.reason", "the sweep's process died")
             self._client.set_terminated(run.info.run_id, Status.KILLED)
+
+
+def _end(run: Run) -> RecordedEnd:
+    return RecordedEnd(
+        run_id=run.info.run_id,
+        tags=dict(run.data.tags),
+        metrics=dict(run.data.metrics),
+        duration_s=((run.info.end_time or run.info.start_time) - run.info.start_time) / 1000,
+    )

@@ -11,6 +11,15 @@ from hydra_plugins.besom_sweeper import pruners, samplers  # noqa: F401  (regist
 
 
 @dataclass
+class FinalistsConf:
+    """What `hydra.sweeper.finalists` may hold."""
+
+    top: int | None = None  # the best so many, and the best baseline; null: none at all
+    seeds: int | None = None  # runs of each; null: 5
+    overrides: Any = None  # values that their configs get on top, such as {trainer.max_epochs: 60}
+
+
+@dataclass
 class BesomSweeperConf:
     """What `hydra.sweeper` may hold."""
 
@@ -39,6 +48,9 @@ class BesomSweeperConf:
     n_trials: int | None = 20  # the study's total: a second run adds only what is missing; null: no end
     timeout: float | None = None  # seconds; no trial starts after that
     patience: int | None = None  # trials without a better one
+
+    # What is trained again in the end, and tested; null: nothing.
+    finalists: FinalistsConf | None = field(default_factory=FinalistsConf)
 
     # What may go wrong.
     max_failure_rate: float = 1.0  # share of n_trials that may fail before the sweep gives up

@@ -1,0 +1,183 @@
+"""Finalists: which trials are trained again once the search is over, with which seeds, and from which configs.
+
+Every finalist gets the same seeds, so that two of them can be compared pair by pair. Only these runs see the test part.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from besom.config import check, recordable, resolved
+from besom.errors import ConfigError
+from besom.explain import explain
+from besom.reports.finalists import BASELINES, CHOSEN, finalist_runs
+from besom.reports.summary import Row, Summary
+from besom.sweep.compose import Composer
+from besom.sweep.overrides import to_overrides
+from besom.sweep.space import Params, SearchSpace
+from besom.sweep.spec import FinalistsSpec, SweepSpec
+from besom.sweep.study import StudyBook
+from besom.tracking.recorder import RunCard
+from besom.tracking.study_runs import FINALIST
+from besom.trial import family, for_slot
+from besom.workers.devices import Slot
+from besom.workers.messages import Assignment
+
+_SEEDS = 1_000_000
+"""Seeds are below this: few enough digits for a run's name."""
+_NOT_THEIRS = ("seed", "test", "objective", "direction", "tracking", "trainer.accelerator", "trainer.devices")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A trial that is to be trained again with a seed; `number` is what its worker and the recorder call it."""
+
+    number: int
+    trial: int
+    params: Params
+    seed: int
+
+
+def choose(summary: Summary, top: int) -> tuple[Row, ...]:
+    """Return the finalists: the `top` best configs, and the best baseline, wherever it is; no config twice.
+
+    All of them keep the constraints. Of several objectives, the best are those of the Pareto front.
+    """
+    feasible = [row for row in summary.rows if row.feasible]
+    several = len(summary.objectives) > 1
+    chosen: list[Row] = []
+    for row in feasible:
+        if several and row.trial not in summary.front:
+            continue
+        if len(chosen) < top and all(_config_of(row) != _config_of(other) for other in chosen):
+            chosen.append(row)
+    baseline = next((row for row in feasible if row.family in BASELINES), None)
+    if baseline is not None and baseline.trial not in [row.trial for row in chosen]:
+        chosen.append(baseline)
+    return tuple(chosen)
+
+
+def describe(finalists: FinalistsSpec) -> str:
+    """In words what is trained again, and how."""
+    changed = f", with {' '.join(to_overrides(finalists.overrides))}" if finalists.overrides else ""
+    seeds = f"{finalists.seeds} fresh seed{'s' * (finalists.seeds > 1)}"
+    return f"the best {finalists.top} and the best baseline again, {seeds} each{changed}, and tested"
+
+
+def _config_of(row: Row) -> Mapping[str, Any]:
+    return {key: value for key, value in row.params.items() if key != "seed"}
+
+
+def fresh_seeds(seed: int, finalists: FinalistsSpec, *, taken: Collection[int] = ()) -> tuple[int, ...]:
+    """Return different seeds that are not `taken`, drawn from a sweep's own seed; with more of them, the first stay.
+
+    Other overrides draw other seeds: a run is known by its trial and its seed, and must not pass for one of these.
+    """
+    drawn = random.Random(f"finalists {seed} {json.dumps(finalists.overrides, sort_keys=True, default=str)}")
+    seeds: list[int] = []
+    while len(seeds) < finalists.seeds:
+        candidate = drawn.randrange(_SEEDS)
+        if candidate not in seeds and candidate not in taken:
+            seeds.append(candidate)
+    return tuple(seeds)
+
+
+def missing(spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summary) -> list[Entry]:
+    """Choose the finalists, note in the study who they are, and return their runs that are not recorded as complete.
+
+    A seed goes to every finalist before the next one is taken: what is stopped half-way can be compared.
+    """
+    assert spec.finalists is not None
+    rows = choose(summary, spec.finalists.top)
+    trials = book.study.get_trials(deepcopy=False)
+    params = {row.trial: space.params_of(trials[row.trial]) for row in rows}
+    taken = [spec.seed, *(found for one in params.values() if isinstance(found := one.get("seed"), int))]
+    seeds = fresh_seeds(spec.seed, spec.finalists, taken=taken)
+    chosen = {"trials": [row.trial for row in rows], "seeds": list(seeds)}
+    if book.study.user_attrs.get(CHOSEN) != chosen:
+        book.set_user_attr(CHOSEN, chosen)
+    complete = {(run.trial, run.seed) for run in finalist_runs(book.study) if run.reason is None}
+    wanted = [(row.trial, seed) for seed in seeds for row in rows if (row.trial, seed) not in complete]
+    return [
+        Entry(number=len(trials) + index, trial=trial, params=params[trial], seed=seed)
+        for index, (trial, seed) in enumerate(wanted)
+    ]
+
+
+def to_come(book: StudyBook) -> tuple[int, int]:
+    """How many runs of the finalists that were chosen are not over, and how many there are to be."""
+    chosen = book.study.user_attrs.get(CHOSEN, {"trials": [], "seeds": []})
+    wanted = {(trial, seed) for trial in chosen["trials"] for seed in chosen["seeds"]}
+    return len(wanted - {(run.trial, run.seed) for run in finalist_runs(book.study)}), len(wanted)
+
+
+class FinalistJobs:
+    """Makes finalists ready for their workers: the trial's own config, with another seed, the overrides, and a test."""
+
+    def __init__(self, composer: Composer, spec: SweepSpec, tags: Mapping[str, str]) -> None:
+        assert spec.finalists is not None
+        self._composer = composer
+        self._overrides = spec.finalists.overrides
+        self._study_name = spec.study_name
+        self._tags = tags
+
+    def config(self, params: Params, seed: int) -> DictConfig:
+        """Compose a finalist's config. Raises ConfigError naming the key that it does not have."""
+        config = self._composer.compose(params)
+        for key, value in {**self._overrides, "seed": seed}.items():
+            try:
+                OmegaConf.update(config, key, value, merge=True)
+            except OmegaConfBaseException as error:
+                raise ConfigError(explain(error)) from error
+        return config
+
+    def prepare(self, entry: Entry, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
+        """Return what the worker of a slot gets, and the card of its run. Raises ConfigError as a trial's does."""
+        config = for_slot(self.config(entry.params, entry.seed), slot, test=True)
+        check(config)
+        assignment = Assignment(trial=entry.number, config=resolved(config), directory=directory)
+        return assignment, self.card(entry, directory, recordable(config))
+
+    def card(self, entry: Entry, directory: Path, config: Mapping[str, Any]) -> RunCard:
+        """Return the card of a finalist's run: linked to its trial, and not to be mistaken for one."""
+        ours = to_overrides({**self._overrides, "seed": entry.seed, "test": True})
+        return RunCard(
+            name=f"{self._study_name}-{entry.trial}-seed-{entry.seed}",
+            config=config,
+            params=entry.params,
+            directory=directory,
+            tags={
+                **self._tags,
+                "besom.kind": FINALIST,
+                "besom.finalist": str(entry.trial),
+                "besom.seed": str(entry.seed),
+                "besom.family": family(config),
+                "besom.overrides": " ".join([*self._composer.overrides(entry.params), *ours]),
+            },
+        )
+
+
+def check_finalists(spec: SweepSpec, space: SearchSpace, composer: Composer) -> None:
+    """Refuse, before anything is trained, overrides that no finalist could take. Raises ConfigError naming the key."""
+    if spec.finalists is None or not spec.finalists.overrides:
+        return
+    where = f"{spec.source}: hydra.sweeper.finalists.overrides"
+    for key in spec.finalists.overrides:
+        if any(f"{key}.".startswith(f"{other}.") for other in _NOT_THEIRS):
+            raise ConfigError(f"{where}: {key} is what the sweep decides, for all of them; leave it out")
+        if key[:1] in ("", "+", "~") or "@" in key or composer.chooses(key):
+            raise ConfigError(f"{where}: '{key}' is no plain key; write such as trainer.max_epochs: 60")
+    jobs = FinalistJobs(composer, spec, {})
+    for params in space.examples() if space.parameters else [{}]:
+        try:
+            check(jobs.config(params, spec.seed))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
