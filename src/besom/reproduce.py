@@ -16,8 +16,8 @@ from rich.table import Table
 
 from besom.errors import RunNotFound
 from besom.single import SingleRun, run_single
+from besom.tracking.code_state import code_state
 from besom.tracking.entries import to_key
-from besom.tracking.provenance import code_tags
 from besom.tracking.runs import RecordedRun, Runs
 from besom.tracking.store import Location
 
@@ -156,7 +156,7 @@ def changes(recorded: RecordedRun, again: SingleRun) -> list[str]:
     digest = str(again.about.get("digest", ""))[:32]
     if recorded.digest not in (None, digest):
         warnings.append(f"data digest was {recorded.digest}, is {digest}: the data changed")
-    code = code_tags()
+    code = code_state().tags
     commit = "mlflow.source.git.commit"
     if recorded.tags.get(commit) != code.get(commit):
         warnings.append(f"git commit was {recorded.tags.get(commit, 'unknown')}, is {code.get(commit, 'unknown')}")

@@ -13,6 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from besom.config import mask
 from besom.errors import ConfigError, Interrupted
 from besom.reports.leaderboard import Summary, summarize
 from besom.sweep.announce import announce, tell_end, warn_of_changes
@@ -29,7 +30,7 @@ from besom.sweep.samplers import build_pruner, build_sampler
 from besom.sweep.space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import StudyBook, finished_trials, open_study
-from besom.tracking.provenance import code_tags
+from besom.tracking.provenance import command_tags
 from besom.tracking.recorder import Recorder
 from besom.tracking.study_runs import Status
 from besom.tracking.views import saved_view, study_view, view_key
@@ -93,8 +94,9 @@ def run_sweep(
             ) as board:  # fmt: skip
                 parent = _open_parent(recorder, book, spec, space)  # seconds, on the first use of a store
                 adopt_recorded(recorder, book, spec)
+                recorder.keep_code()
                 loop = SweepLoop(
-                    spec=spec, book=book, jobs=app.jobs({"besom.study": spec.study_name, **code_tags()}), pool=pool,
+                    spec=spec, book=book, jobs=app.jobs({"besom.study": spec.study_name, **command_tags()}), pool=pool,
                     recorder=recorder, board=board, scratch=scratch, lanes=spec.lanes(pool.slots),
                     constraints=parse_constraints(spec.constraints, spec.source),
                 )  # fmt: skip
@@ -117,7 +119,7 @@ def run_sweep(
 def _describe(book: StudyBook, spec: SweepSpec, fixed: Sequence[str], *, app: str) -> None:
     """Write with the study what `besom studies` and `besom best` tell of it."""
     objectives = [[one.name, one.direction] for one in spec.objectives]
-    described = {"objectives": objectives, "fixed": list(fixed), "source": spec.source, "app": app}
+    described = {"objectives": objectives, "fixed": [mask(one) for one in fixed], "source": spec.source, "app": app}
     for key, value in (("besom.spec", described), ("besom.n_trials", book.total)):
         if book.study.user_attrs.get(key) != value:
             book.set_user_attr(key, value)
@@ -134,7 +136,7 @@ def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: Se
         "besom.study": spec.study_name,
         "besom.objective": leader.name,
         "besom.direction": leader.direction,
-        **code_tags(),
+        **command_tags(),
     }
     note = f"Besom sweep **{spec.study_name}**: {goal} over {', '.join(space.keys)}."
     parent = recorder.open_study(spec.study_name, token=token, tags=tags, note=note)
