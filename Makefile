@@ -47,7 +47,7 @@ sweep: $(STAMP) ## run a sweep: SWEEP=digits unless said otherwise, ARGS="…" i
 train: $(STAMP) ## train one model: ARGS="model=logistic_regression optimizer.lr=0.05"
 	@exec .venv/bin/besom train $(ARGS)
 
-reproduce: which-run $(STAMP) ## train a recorded run again and compare: RUN=<run id>
+reproduce: which-run $(STAMP) ## train a recorded run again and compare: RUN=<run id>; ARGS=--exact in its own code
 	@exec .venv/bin/besom reproduce $(RUN) $(ARGS)
 
 ui: $(STAMP) ## browse and compare what is recorded, in the MLflow UI: PORT=5000

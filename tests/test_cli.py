@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -327,6 +329,9 @@ COMPLETIONS = {
     "besom sweep nowhere trainer.": [],
     "besom train model.nothing.": [],
     "besom ui --p": ["--port"],
+    "besom reproduce ": ["ab12", "ab34", "cd56"],
+    "besom reproduce ab": ["ab12", "ab34"],
+    "besom reproduce ab12 --e": ["--exact"],
 }
 
 
@@ -345,6 +350,13 @@ def completed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     (folder / "mlruns").mkdir()
     for name in ("first", "second"):
         optuna.create_study(study_name=name, storage=f"sqlite:///{folder / 'mlruns/optuna.db'}")
+    with closing(sqlite3.connect(folder / "mlruns/mlflow.db")) as database:  # as much of MLflow's as is looked at
+        database.execute("CREATE TABLE runs (run_uuid, lifecycle_stage, start_time)")
+        database.execute("CREATE TABLE tags (run_uuid, key, value)")
+        rows = [("cd56", "active", 1), ("ab34", "active", 2), ("ab12", "active", 3), ("ab78", "deleted", 4)]
+        database.executemany("INSERT INTO runs VALUES (?, ?, ?)", [*rows, ("ab90", "active", 5)])
+        database.execute("INSERT INTO tags VALUES ('ab90', 'besom.kind', 'study')")
+        database.commit()
     done = run_bash(folder, "\n".join(script))
     assert done.stderr == ""
     return dict(zip(COMPLETIONS, map(str.split, done.stdout.splitlines()), strict=True))

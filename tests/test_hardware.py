@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from besom.hardware import free_memory
+from besom.hardware import free_memory, nvidia_driver
 
 GIB = 1 << 30
 
@@ -57,3 +57,20 @@ def test_free_memory_is_what_the_machine_and_the_control_groups_leave(
 
 def test_some_memory_is_free_here():
     assert 0 < free_memory() < 1 << 50
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar 5\nGCC version: gcc 12.2.0\n",
+            "550.54.15",
+        ),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124  Release Build\n", "570.124"),
+        ("", None),
+    ],
+)
+def test_the_driver_of_the_gpus_tells_its_version(tmp_path: Path, text: str, version: str | None):
+    assert nvidia_driver(tmp_path) is None
+    machine(tmp_path, "", {"proc/driver/nvidia/version": text})
+    assert nvidia_driver(tmp_path) == version

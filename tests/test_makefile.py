@@ -115,6 +115,13 @@ def test_reproduce_without_a_run_says_so_before_it_sets_anything_up(checkout: Pa
     assert not (checkout / ".venv").exists()
 
 
+def test_reproduce_passes_the_run_and_more_on(checkout: Path) -> None:
+    make(checkout, "setup")
+    (checkout / ".venv/bin/besom").symlink_to("python")  # it notes what it is asked as well
+    assert make(checkout, "reproduce", "RUN=abc", "ARGS=--exact").returncode == 0
+    assert calls(checkout, "reproduce abc --exact")
+
+
 def test_clean_keeps_what_is_recorded_and_the_data(checkout: Path) -> None:
     make(checkout, "setup")
     for folder in ("mlruns", "data", "dist", "src", "tests/__pycache__", "bench"):

@@ -116,6 +116,10 @@ def test_what_was_built_is_told_before_it_trains(config: Config, course: Course)
     assert course.about["sizes"] == {"train": 1079, "val": 359, "test": 359}
     assert set(course.about["versions"]) == {"python", *PACKAGES}
     assert len(course.about["digest"]) >= 32
+    assert {"deterministic_algorithms": True, "matmul_precision": "highest"}.items() <= course.about[
+        "determinism"
+    ].items()
+    assert "cuda" not in course.about
 
 
 def test_each_trial_has_the_precision_of_its_products_whatever_the_last_one_had(config: Config, course: Course):

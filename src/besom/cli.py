@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -211,23 +212,57 @@ def reproduce(arguments: list[str]) -> int:
         prog="besom reproduce",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Train a recorded run again from its config, in a fresh process, and compare every metric at\n"
-        "every epoch: REPRODUCED if all are bit-exact, else DIFFERS with a table and exit code 1. It warns about\n"
-        "each difference in code, versions, device and data. The new run is recorded beside the old one.",
+        "every epoch: REPRODUCED if all are bit-exact, CLOSE if all are within the tolerance, else DIFFERS and exit\n"
+        "code 1. It names what changed since: code, data, packages, device. The new run is recorded beside the old\n"
+        "one, the verdict on both.",
         epilog="examples:\n"
         "  besom reproduce 4ba3b408759b42e99d4b0cad8ea04da9\n"
-        "  besom reproduce RUN_ID; echo $?                                      0: bit-exact, 1: it differs\n"
+        "  besom reproduce RUN_ID --tolerance 0                                 only bit-exact will do\n"
+        "  besom reproduce RUN_ID --exact                                       in the code and packages of then\n"
+        '  besom reproduce RUN_ID --exact --pip-args "--extra-index-url URL"\n'
         "  MLFLOW_TRACKING_URI=http://127.0.0.1:5000 besom reproduce RUN_ID       a run on a server\n",
     )
     parser.add_argument(
         "run_id", metavar="RUN_ID", help="the id that `besom train` and `besom sweep` print last, or `besom ui` shows"
     )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--here", action="store_true", help="with the code and the packages that are here; the default")
+    where.add_argument(
+        "--exact", action="store_true", help="with the recorded commit, its changes, and the recorded packages"
+    )
+    parser.add_argument(
+        "--tolerance", type=_share, metavar="T", help="what is CLOSE, as a share of the recorded value (default: 0.01)"
+    )
+    parser.add_argument("--pip-args", metavar="ARGS", help="more for pip, where --exact has to install packages")
     options = parser.parse_args(arguments)
+    if options.pip_args is not None and not options.exact:
+        parser.error("--pip-args goes with --exact")
     from rich.console import Console
 
-    from besom.reproduce import reproduce as again
     from besom.tracking.store import Location
 
-    return 0 if again(options.run_id, Location.default(), Console()) else CRASHED
+    location, console = Location.default(), Console()
+    if options.exact:
+        from besom.reproduce.exact import reproduce_exactly
+
+        pip_args = shlex.split(options.pip_args or "")
+        return reproduce_exactly(options.run_id, location, console, tolerance=options.tolerance, pip_args=pip_args)
+    from besom.reproduce.comparison import TOLERANCE, Verdict
+    from besom.reproduce.here import reproduce as again
+
+    tolerance = TOLERANCE if options.tolerance is None else options.tolerance
+    verdict = again(options.run_id, location, console, tolerance=tolerance)
+    return CRASHED if verdict is Verdict.DIFFERS else 0
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a tolerance; choose 0 or more, such as 0.01")
+    return value
 
 
 def ui(arguments: list[str]) -> int:

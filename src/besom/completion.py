@@ -20,13 +20,16 @@ from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
 
 COMMANDS = ("train", "sweep", "studies", "best", "reproduce", "ui")
 
+_OFFERED = 50
+"""How many runs are offered; of more, nobody picks one."""
+
 _HYDRA_FLAGS = ("--help", "--hydra-help", "--cfg", "--resolve", "--package", "--multirun", "--info", "--config-dir")
 _FLAGS = {
     "train": _HYDRA_FLAGS,
     "sweep": (*_HYDRA_FLAGS, "--dry-run", "--quiet", "--enqueue-from"),
     "studies": ("--help", "--json", "--directory", "--storage"),
     "best": ("--help", "--trial", "--save", "--sweep", "--config-dir", "--directory", "--storage"),
-    "reproduce": ("--help",),
+    "reproduce": ("--help", "--here", "--exact", "--tolerance", "--pip-args"),
     "ui": ("--help", "--host", "--port"),
 }
 _FLAG_VALUES = {
@@ -38,6 +41,8 @@ _FLAG_VALUES = {
     "--storage": (),
     "--trial": (),
     "--save": (),
+    "--tolerance": (),
+    "--pip-args": (),
 }
 
 
@@ -98,22 +103,36 @@ def _besoms(typed: Typed) -> Sequence[str] | None:
     user, positional = _split(before)
     if command == "best" and not positional:
         return study_names(_directory(before))
+    if command == "reproduce" and not positional:
+        return run_ids(_directory(before), typed.word)
     if command not in ("train", "sweep"):
         return ()
     return sweep_names(user) if command == "sweep" and not positional else None
 
 
 def study_names(directory: Path) -> list[str]:
-    """The studies kept under a folder, by name; none where they cannot be read at once.
+    """The studies kept under a folder, by name; none where they cannot be read at once."""
+    return sorted(_asked(directory / "optuna.db", "SELECT study_name FROM studies"))
 
-    Asked of SQLite alone: the shell waits for it.
-    """
-    database = directory / "optuna.db"
+
+def run_ids(directory: Path, begun: str) -> list[str]:
+    """The latest runs kept under a folder whose ids begin so, studies apart; none where that cannot be read at once."""
+    studies = "SELECT run_uuid FROM tags WHERE key = 'besom.kind' AND value = 'study'"
+    return _asked(
+        directory / "mlflow.db",
+        "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' AND substr(run_uuid, 1, ?) = ? "
+        f"AND run_uuid NOT IN ({studies}) ORDER BY start_time DESC LIMIT {_OFFERED}",
+        (len(begun), begun),
+    )
+
+
+def _asked(database: Path, query: str, values: Sequence[object] = ()) -> list[str]:
+    """The first column of what a query finds. Asked of SQLite alone: the shell waits for it."""
     if not database.is_file():
         return []
     try:
         with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
-            return sorted(name for (name,) in connection.execute("SELECT study_name FROM studies"))
+            return [first for first, *_ in connection.execute(query, values)]
     except sqlite3.Error:
         return []
 

@@ -1,9 +1,10 @@
-"""What this machine is: its processor's name, and the memory that is free."""
+"""What this machine is: its processor's name, its GPU driver, and the memory that is free."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,16 @@ def processor_name() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):  # other systems, and processors that do not say
         return platform.processor() or platform.machine()
+
+
+def nvidia_driver(root: Path = Path("/")) -> str | None:
+    """Return the version of NVIDIA's kernel driver, or None where there is none or it does not tell."""
+    try:
+        text = (root / "proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"\b\d+(?:\.\d+)+\b", text)
+    return found[0] if found else None
 
 
 def free_memory(root: Path = Path("/")) -> int:

@@ -21,7 +21,7 @@ from besom.conversation import Outcome
 from besom.errors import BesomError, Interrupted, TrainingCrashed
 from besom.objectives import Objective, read_objectives
 from besom.tracking.nothing import NoRecorder
-from besom.tracking.provenance import code_tags
+from besom.tracking.provenance import command_tags
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.store import Location
 from besom.tracking.study_runs import Status
@@ -70,13 +70,14 @@ def run_single(
     card = RunCard(
         name=name,
         config=recordable(config),
-        tags={"besom.family": family(config), **code_tags(), **tags},
+        tags={"besom.family": family(config), **command_tags(), **tags},
         directory=scratch,
     )
     recorder = Recorder(location, config.tracking.experiment or EXPERIMENT) if config.tracking.enabled else NoRecorder()
     try:
         logs = location.directory / "logs" / "train"
         with WorkerPool([slot], Training(), logs=logs, launcher=launcher) as pool, recorder:
+            recorder.keep_code()
             assignment = Assignment(trial=_TRIAL, config=plain, directory=scratch)
             pool.submit(slot, Bundle(assignments=(assignment,)))
             _follow(run, pool, recorder, card, console, epochs=config.trainer.max_epochs)

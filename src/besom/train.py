@@ -30,7 +30,7 @@ from besom.conversation import Conversation, Outcome
 from besom.course import Course
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError
-from besom.hardware import processor_name
+from besom.hardware import nvidia_driver, processor_name
 from besom.models import SupervisedModule
 from besom.models.ranks import OneVoice, mean_over_ranks, meet, rank_count
 from besom.models.saved import save
@@ -235,7 +235,10 @@ def describe(data: pl.LightningDataModule, model: pl.LightningModule, trainer: p
         "threads": torch.get_num_threads(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": versions(),
+        "determinism": determinism(),
     }
+    if trainer.strategy.root_device.type == "cuda":
+        about["cuda"] = cuda_versions()
     if isinstance(data, InMemoryDataModule):
         about |= {"data": data.spec.name, "digest": data.digest, "sizes": dict(data.sizes)}
     return about
@@ -247,6 +250,25 @@ def _devices(trainer: pl.Trainer) -> str:
         torch.cuda.get_device_name(one) if one.type == "cuda" else f"cpu ({processor_name()})" for one in devices
     )
     return " + ".join(name if count == 1 else f"{count} x {name}" for name, count in names.items())
+
+
+def determinism() -> dict[str, bool | str]:
+    """Return the settings of this process that decide whether, and to which bit, a computation repeats itself."""
+    return {
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+    }
+
+
+@lru_cache
+def cuda_versions() -> dict[str, str]:
+    """Return the versions of CUDA and cuDNN that torch brings, and of the driver, where it tells."""
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    found = {"cuda": torch.version.cuda, "cudnn": cudnn, "driver": nvidia_driver()}
+    return {name: str(version) for name, version in found.items() if version is not None}
 
 
 @lru_cache

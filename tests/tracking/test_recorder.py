@@ -21,6 +21,7 @@ from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.store import Location
 from besom.tracking.study_runs import Status
 from tests.fakes import ABOUT
+from tests.repositories import commit
 
 Compose = Callable[..., DictConfig]
 
@@ -199,6 +200,31 @@ def test_a_studys_run_is_the_parent_of_its_trials_and_is_taken_up_again(
         {"best/val/loss": 1.0},
         "x",
     )
+
+
+def test_a_study_keeps_the_code_of_its_runs_and_that_of_later_ones(
+    location: Location, client: MlflowClient, card: Callable[..., RunCard], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    commits = [commit(tmp_path / "project", net__py="one")]
+    monkeypatch.chdir(tmp_path / "project")
+    codes = []
+    for trial in range(2):
+        with Recorder(location, "digits") as recorder:
+            parent = recorder.open_study("digits", token="one", tags={}, note="")
+            recorder.keep_code()
+            recorder.start(trial, card(name=str(trial)), {})
+            recorder.finish(trial, Status.FINISHED)
+            run = client.get_run(recorder.run_id(trial))
+        assert run.data.tags["mlflow.source.git.commit"] == commits[-1]
+        assert {"code"}.isdisjoint(file.path for file in client.list_artifacts(run.info.run_id))
+        codes.append(run.data.tags["besom.code"])
+        assert client.get_run(parent).data.tags["besom.code"] == codes[-1]
+        commits.append(commit(tmp_path / "project", net__py=str(trial)))
+    assert {file.path for file in client.list_artifacts(parent, "code")} == {f"code/{code}" for code in codes}
+    assert [file.path for file in client.list_artifacts(parent, f"code/{codes[0]}")] == [
+        f"code/{codes[0]}/packages.txt"
+    ]
 
 
 def test_a_study_whose_run_was_deleted_gets_a_new_one(location: Location, client: MlflowClient):

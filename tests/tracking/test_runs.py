@@ -23,13 +23,15 @@ Record = Callable[..., str]
 def record(location: Location, compose: Callable[..., DictConfig], tmp_path: Path) -> Record:
     """Record a run of two epochs; return its id."""
 
-    def run(*, study: str | None = None, composed: bool = True) -> str:
+    def run(*, study: str | None = None, composed: bool = True, code: bool = False) -> str:
         directory = tmp_path / "scratch"
         directory.mkdir()
         config = recordable(compose("optimizer.lr=1e-5", "model.hidden_sizes=[8]")) if composed else {}
         with Recorder(location, "digits") as recorder:
             if study is not None:
                 recorder.open_study(study, token=study, tags={"besom.kind": "study", "besom.study": study}, note="")
+            if code:
+                recorder.keep_code()
             card = RunCard(name="one", config=config, tags={"besom.trial": "0"}, directory=directory)
             recorder.start(0, card, ABOUT)
             recorder.report(0, 0, {"val/loss": 0.1 + 0.2}, 1000.0)
@@ -54,6 +56,14 @@ def test_a_run_is_read_back_as_it_was_recorded(location: Location, record: Recor
 def test_the_artifacts_of_a_run_can_be_copied_out(location: Location, record: Record, tmp_path: Path):
     Runs(location).download(record(), str(tmp_path / "copy"))
     assert {path.name for path in (tmp_path / "copy").iterdir()} == {"config.yaml", "learning_curves.svg"}
+
+
+@pytest.mark.parametrize("study", [None, "digits"])
+def test_the_code_of_a_run_is_found_with_it_or_with_its_study(location: Location, record: Record, study: str | None):
+    runs = Runs(location)
+    run = runs.run(record(study=study, code=True))
+    assert b"torch==" in runs.code(run)["packages.txt"]
+    assert runs.code(runs.run(record())) == {}
 
 
 def test_tags_can_be_added_later(location: Location, record: Record):

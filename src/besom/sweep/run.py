@@ -15,6 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from besom.config import mask
 from besom.errors import ConfigError, Interrupted
 from besom.reports.finalists import Finalists, read_finalists, test_metric
 from besom.reports.leaderboard import Summary, summarize
@@ -36,7 +37,7 @@ from besom.sweep.space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import StudyBook, finished_trials, open_study
 from besom.sweep.sweep_log import LogFile
-from besom.tracking.provenance import code_tags
+from besom.tracking.provenance import command_tags
 from besom.tracking.recorder import Recorder
 from besom.tracking.study_runs import Status
 from besom.tracking.views import saved_view, study_view, view_key
@@ -94,7 +95,7 @@ def run_sweep(
         warn_of_changes(console, app.shared(), book)
         sweep = _Sweep(
             spec=spec, space=space, app=app, console=console, book=book, pool=pool, recorder=recorder, scratch=scratch,
-            log=logs / "sweep.log", tags={"besom.study": spec.study_name, **code_tags()},
+            log=logs / "sweep.log", tags={"besom.study": spec.study_name, **command_tags()},
         )  # fmt: skip
         with _closed_if_it_breaks(recorder):
             failure = _search(sweep)
@@ -135,6 +136,7 @@ def _search(sweep: _Sweep) -> Exception | None:
         ) as board:
             _open_parent(recorder, book, spec, sweep.space)  # seconds, on the first use of a store
             adopt_recorded(recorder, book, spec)
+            recorder.keep_code()
             loop = SweepLoop(
                 spec=spec, book=book, jobs=sweep.app.jobs(sweep.tags), pool=sweep.pool, recorder=recorder, board=board,
                 scratch=sweep.scratch, lanes=spec.lanes(slots),
@@ -179,7 +181,7 @@ def _closed_if_it_breaks(recorder: Recorder) -> Iterator[None]:
 def _describe(book: StudyBook, spec: SweepSpec, fixed: Sequence[str], *, app: str) -> None:
     """Write with the study what `besom studies` and `besom best` tell of it."""
     objectives = [[one.name, one.direction] for one in spec.objectives]
-    described = {"objectives": objectives, "fixed": list(fixed), "source": spec.source, "app": app}
+    described = {"objectives": objectives, "fixed": [mask(one) for one in fixed], "source": spec.source, "app": app}
     for key, value in (("besom.spec", described), ("besom.n_trials", book.total)):
         if book.study.user_attrs.get(key) != value:
             book.set_user_attr(key, value)
@@ -196,7 +198,7 @@ def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: Se
         "besom.study": spec.study_name,
         "besom.objective": leader.name,
         "besom.direction": leader.direction,
-        **code_tags(),
+        **command_tags(),
     }
     note = f"Besom sweep **{spec.study_name}**: {goal} over {', '.join(space.keys)}."
     recorder.open_study(spec.study_name, token=token, tags=tags, note=note)

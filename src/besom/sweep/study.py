@@ -17,6 +17,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from besom.config import mask
 from besom.errors import ConfigError
 from besom.locks import locked
 from besom.reports.pareto import Front
@@ -114,7 +115,7 @@ class StudyBook:
         trial = self.study.ask()
         params = self._space.sample(trial)
         if overrides is not None:
-            trial.set_user_attr(OVERRIDES, overrides(params))
+            trial.set_user_attr(OVERRIDES, [mask(one) for one in overrides(params)])
         self._ledger.write_asked(trial.number)
         self._asked.add(trial.number)
         return Asked(trial=trial, params=params)

@@ -19,6 +19,7 @@ CONFIG = "config.yaml"  # the artifact
 _MAX_KEY = 250
 _MAX_VALUE = 6000  # MLflow cuts a longer param; the artifact config.yaml has it whole
 _TOLD = ("device", "threads", "parameters", "bundle", "output")
+_TOLD_TOGETHER = ("cuda", "determinism")  # a tag of JSON each: twenty tags that nobody filters by would bury the others
 
 
 @cache
@@ -57,6 +58,7 @@ def run_tags(tags: Mapping[str, str]) -> list[RunTag]:
 def tags_about(about: Mapping[str, Any]) -> dict[str, str]:
     """Return as tags what a worker said of a trial once it was built."""
     built = {f"besom.{name}": str(about[name]) for name in _TOLD if name in about}
+    built |= {f"besom.{name}": json.dumps(about[name]) for name in _TOLD_TOGETHER if name in about}
     versions = {f"besom.version.{name}": version for name, version in about.get("versions", {}).items()}
     return {**built, **versions}
 

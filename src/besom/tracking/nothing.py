@@ -33,6 +33,9 @@ class NoRecorder(Recorder):
         """Return an empty id."""
         return ""
 
+    def keep_code(self) -> None:
+        """Do nothing."""
+
     def close_study(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Do nothing."""
 

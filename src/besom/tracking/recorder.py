@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from besom.config import flatten, mask
+from besom.tracking.code_state import CodeState, code_state
 from besom.tracking.entries import config_text, dataset, masked, metrics_at, params_of, tags_about
 from besom.tracking.figures import draw
 from besom.tracking.store import Location, connect, experiment_id, translated
@@ -74,6 +75,7 @@ class Recorder:
         self._first_ids: dict[int, str] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._study: StudyRuns | None = None
+        self._code = CodeState()
         self._client: MlflowClient
         self._experiment_id: str
         self._writer: Writer
@@ -111,6 +113,19 @@ class Recorder:
         """Return the MLflow id of the study's parent run, waiting for it if need be."""
         self.flush()
         return self._of_study().run_id
+
+    def keep_code(self) -> None:
+        """Record the code that the runs to come are trained by: with the study, or with each run where there is none.
+
+        Git and the list of packages take a while, in which nobody waits: workers import meanwhile.
+        """
+
+        def keep() -> None:
+            self._code = code_state(besides=[self._location.directory])
+            if self._study is not None:
+                self._study.keep(self._code)
+
+        self._submit(keep)
 
     def close_study(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """End the parent run."""
@@ -242,7 +257,7 @@ class Recorder:
         run = NewRun(
             name=f"{card.name}-retry-{card.attempt}" if card.attempt else card.name,
             began_ms=int(card.began_s * 1000),
-            tags=masked({**card.tags, **self._lineage(trial, card), **tags_about(about)}),
+            tags=masked({**self._code.tags, **card.tags, **self._lineage(trial, card), **tags_about(about)}),
             params=params_of((*flatten(card.config), *card.params.items())),
             data=dataset(about) if "digest" in about else None,
             config=config_text(card.config),  # at once: a run that is killed keeps its config
@@ -255,6 +270,8 @@ class Recorder:
             self._run_ids[trial] = run_id
 
         self._writer.create(run, card.directory, made)
+        if self._study is None and self._code.files:
+            self._code.log(self._client, self._run_ids[trial])
 
     def _lineage(self, trial: int, card: RunCard) -> dict[str, str]:
         tags = {} if self._study is None else {"mlflow.parentRunId": self._study.run_id}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from besom.errors import RunNotFound
+from besom.tracking.code_state import CODE, FOLDER
 from besom.tracking.entries import CONFIG
 from besom.tracking.store import Location, connect, translated
 
@@ -102,6 +104,23 @@ class Runs:
                 "composed; see its tag besom.reason"
             )
         return config
+
+    def code(self, run: RecordedRun) -> Mapping[str, bytes]:
+        """Return the files of the code that a run was trained by, by name; none where they were not kept.
+
+        They lie with the run, or with one that it is a child of.
+        """
+        from mlflow.exceptions import MlflowException
+
+        holder: str | None = run.run_id if CODE in run.tags else None
+        while holder is not None:
+            with tempfile.TemporaryDirectory() as scratch, contextlib.suppress(MlflowException, OSError):
+                folder = self._client.download_artifacts(holder, f"{FOLDER}/{run.tags[CODE]}", scratch)
+                if found := {path.name: path.read_bytes() for path in Path(folder).iterdir()}:
+                    return found
+            with translated(self._location):
+                holder = self._client.get_run(holder).data.tags.get("mlflow.parentRunId")
+        return {}
 
     def download(self, run_id: str, directory: str) -> None:
         """Copy a run's artifacts into a folder."""

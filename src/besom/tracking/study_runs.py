@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from besom.tracking.code_state import CodeState
 from besom.tracking.entries import masked, metrics_at, run_tags, to_key
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ class StudyRuns:
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """A metric's values by epoch."""
         return {point.step: point.value for point in self._client.get_metric_history(run_id, to_key(metric))}
+
+    def keep(self, code: CodeState) -> None:
+        """Keep the code of the runs to come; a study that goes on later may have several."""
+        code.log(self._client, self.run_id)
+        self._client.log_batch(self.run_id, tags=run_tags(code.tags))
 
     def close(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """End the parent run."""

@@ -1,0 +1,119 @@
+"""What is not as it was when a run was recorded, by what both runs say of themselves."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from besom.tracking.code_state import COMMIT, DIFF, DIFF_IS, DIRTY, PACKAGES, RECORDED
+from besom.tracking.runs import RecordedRun
+
+CodeFiles = Mapping[str, bytes]
+"""What `Runs.code` found of a run."""
+
+_FIRST = (
+    "python", "torch", "pytorch-lightning", "lightning", "numpy", "besom", "torchvision", "torchmetrics",
+    "scikit-learn", "scipy", "pandas", "hydra-core", "omegaconf",
+)  # fmt: skip
+"""Packages that a result may well depend on; of others that changed, a few are named and the rest is counted."""
+_NAMED = 3
+
+
+class Kind(StrEnum):
+    """Of what sort a change is."""
+
+    CODE = "code"
+    DATA = "data"
+    PACKAGES = "packages"
+    DEVICE = "device"
+    THREADS = "threads"
+    PRECISION = "precision"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One thing that changed; `what` is a line such as `torch was 2.5.0, is 2.6.0`."""
+
+    kind: Kind
+    what: str
+
+
+def changes(before: RecordedRun, now: RecordedRun, code_before: CodeFiles, code_now: CodeFiles) -> list[Change]:
+    """Return what changed between two runs, the likeliest cause of a difference first."""
+    return [
+        *_code(before, now, code_before, code_now),
+        *_data(before.digest, now.digest),
+        *_packages(_versions(before, code_before), _versions(now, code_now)),
+        *_of_tag(Kind.DEVICE, "device", before, now),
+        *_of_json(Kind.DEVICE, "cuda", before, now),
+        *_of_tag(Kind.THREADS, "threads", before, now),
+        *_of_json(Kind.PRECISION, "determinism", before, now),
+    ]
+
+
+def _code(before: RecordedRun, now: RecordedRun, files_before: CodeFiles, files_now: CodeFiles) -> Iterator[Change]:
+    commits = [run.tags.get(COMMIT, "unknown") for run in (before, now)]
+    if commits[0] != commits[1]:
+        yield Change(kind=Kind.CODE, what=f"commit was {commits[0][:10]}, is {commits[1][:10]}")
+    whole = [run.tags.get(DIRTY) != "true" or run.tags.get(DIFF_IS, "").startswith(RECORDED) for run in (before, now)]
+    if not all(whole):
+        which = "are" if whole[0] else "were"
+        yield Change(kind=Kind.CODE, what=f"there {which} uncommitted changes that are not recorded, and may differ")
+        return
+    patches = [_patches(files.get(DIFF, b"")) for files in (files_before, files_now)]
+    paths = sorted(path for path in {*patches[0], *patches[1]} if patches[0].get(path) != patches[1].get(path))
+    if paths:
+        yield Change(kind=Kind.CODE, what=f"uncommitted changes differ, in {_counted(paths)}")
+
+
+def _patches(diff: bytes) -> dict[str, str]:
+    """The parts of a diff by the file that they change."""
+    parts = re.split(r"(?m)^diff --git ", diff.decode("utf-8", "replace"))[1:]
+    return {part.splitlines()[0].rpartition(" b/")[2].strip('"'): part for part in parts}
+
+
+def _data(before: str | None, now: str | None) -> Iterator[Change]:
+    if before is not None and before != now:
+        yield Change(kind=Kind.DATA, what=f"digest was {before}, is {now or 'unknown'}")
+
+
+def _versions(run: RecordedRun, files: CodeFiles) -> dict[str, str]:
+    """The packages' versions by name, all of them; of a run without the list, those that it names by tags."""
+    head = "besom.version."
+    tagged = {name.removeprefix(head): version for name, version in run.tags.items() if name.startswith(head)}
+    lines = files.get(PACKAGES, b"").decode("utf-8", "replace").splitlines()
+    pattern = re.compile(r"(?:# )?([\w.-]+)(?:==| @ | )(\S+)")  # pinned, by address, and `# Python 3.11.4`
+    listed = {found[1].lower().replace("_", "-"): found[2] for line in lines if (found := pattern.match(line))}
+    return {**tagged, **listed}
+
+
+def _packages(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Change]:
+    names = {*before, *now} if len(before) > len(_FIRST) else set(before)  # one that is not listed may be as it was
+    changed = sorted(name for name in names if before.get(name) != now.get(name))
+    for name in _FIRST:
+        if name in changed:
+            what = f"{name} was {before.get(name, 'not there')}, is {now.get(name, 'not there')}"
+            yield Change(kind=Kind.PACKAGES, what=what)
+    if others := [name for name in changed if name not in _FIRST]:
+        yield Change(kind=Kind.PACKAGES, what=f"other versions of {_counted(others)}")
+
+
+def _of_tag(kind: Kind, name: str, before: RecordedRun, now: RecordedRun) -> Iterator[Change]:
+    was, found = before.tags.get(f"besom.{name}"), now.tags.get(f"besom.{name}")
+    if was is not None and was != found:
+        yield Change(kind=kind, what=f"{name} was {was}, is {found or 'unknown'}")
+
+
+def _of_json(kind: Kind, name: str, before: RecordedRun, now: RecordedRun) -> Iterator[Change]:
+    was, found = (json.loads(run.tags.get(f"besom.{name}", "{}")) for run in (before, now))
+    for key in was:
+        if was[key] != found.get(key):
+            yield Change(kind=kind, what=f"{key} was {was[key]}, is {found.get(key, 'unknown')}")
+
+
+def _counted(names: list[str]) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

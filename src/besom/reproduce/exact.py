@@ -1,0 +1,73 @@
+"""A run again in its own code and packages: `besom reproduce RUN_ID`, inside of what it was trained by."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from besom.errors import BesomError, Interrupted
+from besom.reproduce.environment import Make, make_environment, python_with
+from besom.reproduce.working_tree import Code, WorkingTree, working_tree
+from besom.tracking.code_state import PACKAGES
+from besom.tracking.runs import Runs
+from besom.tracking.store import Location
+from besom.trial import interrupts
+from besom.workers.processes import how_it_ended
+
+FOLDER = "exact"
+
+
+def reproduce_exactly(
+    run_id: str,
+    location: Location,
+    console: Console,
+    *,
+    tolerance: float | None = None,
+    pip_args: Sequence[str] = (),
+    make: Make = make_environment,
+) -> int:
+    """Run `besom reproduce` in the code and the packages that a run was recorded with, and return its exit code.
+
+    The code is a git working tree for this time, the packages an environment that is kept. Data and store are those of
+    the current folder. Raises BesomError for what cannot be had again.
+    """
+    runs = Runs(location)
+    recorded = runs.run(run_id)
+    files = runs.code(recorded)
+    code = Code.of(recorded, files)
+    folder = location.directory / FOLDER
+    with working_tree(code, folder / "trees") as tree:
+        listed = files[PACKAGES].decode("utf-8")
+        python = python_with(listed, folder / "environments", console, pip_args=pip_args, make=make)
+        changed = " with its uncommitted changes" if code.diff else ""
+        console.print(f"code: commit {code.commit[:10]}{changed}", highlight=False)
+        arguments = [run_id] if tolerance is None else [run_id, "--tolerance", str(tolerance)]
+        return _besom(python, tree, ["reproduce", *arguments])
+
+
+def _besom(python: Path, tree: WorkingTree, arguments: Sequence[str]) -> int:
+    """Run `besom` there. A ctrl-C is handed on, so that it ends in good order, and so do we."""
+    sys.stdout.flush()
+    with interrupts() as stop:
+        command = [str(python), "-m", "besom.cli", *arguments]
+        with subprocess.Popen(command, env=tree.environment(), process_group=0) as child:
+            try:
+                while child.poll() is None:
+                    if stop.asked and not stop.noticed:
+                        stop.noticed = True
+                        child.terminate()
+                    with suppress(subprocess.TimeoutExpired):
+                        child.wait(timeout=0.1)
+            except BaseException:
+                child.kill()
+                raise
+    if stop.asked:
+        raise Interrupted
+    if child.returncode < 0:
+        raise BesomError(f"besom in {tree.folder} {how_it_ended(child.returncode)}; run the same command again")
+    return child.returncode

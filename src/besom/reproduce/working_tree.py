@@ -1,0 +1,143 @@
+"""The code of a run as it was: a git working tree at its commit, with its uncommitted changes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import site
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from besom.errors import BesomError
+from besom.locks import holder, locked
+from besom.tracking.code_state import COMMIT, DIFF, DIFF_IS, DIRTY, RECORDED
+from besom.tracking.git import GitFailed, git
+from besom.tracking.runs import RecordedRun
+
+_PATIENCE_S = 600  # for a repository of many gigabytes
+_AS_IT_IS = ("-c", "core.hooksPath=/dev/null")  # a hook may do anything, such as building the project
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """A commit and the changes that were made to it."""
+
+    run_id: str
+    commit: str
+    diff: bytes
+
+    @classmethod
+    def of(cls, run: RecordedRun, files: Mapping[str, bytes]) -> Code:
+        """Return the code of a run from its tags and files. Raises BesomError where it was not recorded whole."""
+        here = "compare with the code of today by --here"
+        if COMMIT not in run.tags:
+            raise BesomError(
+                f"run '{run.run_id}' was recorded outside of a git repository: its code is not known; {here}"
+            )
+        how = run.tags.get(DIFF_IS, "not recorded") if run.tags.get(DIRTY) == "true" else RECORDED
+        if how != RECORDED:
+            raise BesomError(f"run '{run.run_id}' was trained with uncommitted changes that were {how}; {here}")
+        if not files:
+            raise BesomError(f"run '{run.run_id}' has no list of its packages among its artifacts; {here}")
+        return cls(run_id=run.run_id, commit=run.tags[COMMIT], diff=files.get(DIFF, b""))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkingTree:
+    """Code at `folder`, of the repository at `root`."""
+
+    folder: Path
+    root: Path
+
+    def environment(self) -> dict[str, str]:
+        """Return environment variables with which a Python, started in the current folder, imports this code first.
+
+        The current folder stays what relative paths begin at: data and store are found there. Git is told of the
+        working tree, so that what is recorded of the code tells of this one.
+        """
+        git_dir = git("-C", str(self.folder), "rev-parse", "--absolute-git-dir").strip()
+        path = os.pathsep.join(self._import_path())
+        git_settings = {"GIT_DIR": git_dir, "GIT_WORK_TREE": str(self.folder)}
+        return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", **git_settings}
+
+    def _import_path(self) -> list[str]:
+        """Where this process finds modules, Python's own and installed ones apart; in the tree, where that has them."""
+        theirs = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")]
+        installed = [Path(one).resolve() for one in (*theirs, *site.getsitepackages(), site.getusersitepackages())]
+        found = []
+        for entry in [*map(Path, sys.path), self.root / "src", Path.cwd()]:
+            folder = entry.resolve()
+            if any(folder.is_relative_to(one) for one in installed):
+                continue
+            if folder.is_relative_to(self.root):
+                folder = self.folder / folder.relative_to(self.root)
+            if folder.exists():
+                found.append(str(folder))
+        return list(dict.fromkeys(found))
+
+
+@contextmanager
+def working_tree(code: Code, folder: Path) -> Iterator[WorkingTree]:
+    """Make a working tree of the repository of the current folder for the time of a `with` block, inside `folder`.
+
+    Raises BesomError where there is no repository, or it does not have the commit.
+    """
+    root = _repository_with(code)
+    _remove_abandoned(folder)
+    tree = folder / f"{code.commit[:10]}-{os.getpid()}"
+    with locked(_lock(tree), wait=True):
+        try:
+            try:
+                add = ("worktree", "add", "--quiet", "--detach", str(tree), code.commit)
+                git(*_AS_IT_IS, *add, patience_s=_PATIENCE_S)
+                if code.diff:
+                    patch = code.diff.decode("utf-8", "surrogateescape")
+                    git("-C", str(tree), "apply", "--binary", "--whitespace=nowarn", given=patch)
+            except GitFailed as error:
+                raise BesomError(
+                    f"the code of run '{code.run_id}' cannot be had again ({error}); see that git worktree works here"
+                ) from error
+            yield WorkingTree(folder=tree, root=root)
+        finally:
+            _remove(tree)
+            _lock(tree).unlink(missing_ok=True)
+
+
+def _repository_with(code: Code) -> Path:
+    try:
+        root = Path(git("rev-parse", "--show-toplevel").rstrip("\n")).resolve()
+    except GitFailed as error:
+        raise BesomError(
+            f"--exact: there is no git repository here ({error}); run it where run '{code.run_id}' was trained"
+        ) from error
+    try:
+        git("cat-file", "-e", f"{code.commit}^{{commit}}")
+    except GitFailed as error:
+        raise BesomError(
+            f"--exact: the repository {root} does not have commit {code.commit}; get it: git fetch --all, or "
+            f"git fetch origin {code.commit}"
+        ) from error
+    return root
+
+
+def _lock(tree: Path) -> Path:
+    return tree.with_suffix(".lock")
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove working trees whose process was killed."""
+    for lock in folder.glob("*.lock"):
+        if holder(lock) is None:
+            _remove(lock.with_suffix(""))
+            lock.unlink(missing_ok=True)
+
+
+def _remove(tree: Path) -> None:
+    with contextlib.suppress(GitFailed):  # twice: also one that was locked while it was made
+        git("worktree", "remove", "--force", "--force", str(tree), patience_s=_PATIENCE_S)
+    shutil.rmtree(tree, ignore_errors=True)

@@ -1,0 +1,187 @@
+"""`--exact` where nothing is trained: the code that comes back, and a Python that only tells what it was asked."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from mlflow import MlflowClient
+from omegaconf import DictConfig
+from rich.console import Console
+
+from besom.config import recordable
+from besom.errors import BesomError, Interrupted
+from besom.reproduce.exact import reproduce_exactly
+from besom.reproduce.working_tree import Code, working_tree
+from besom.tracking.recorder import Recorder, RunCard
+from besom.tracking.runs import RecordedRun
+from besom.tracking.store import Location
+from besom.tracking.study_runs import Status
+from tests.fakes import ABOUT
+from tests.repositories import commit, git
+
+TELLING = """#!/bin/sh
+echo "$@" > told
+pwd >> told
+git rev-parse --show-toplevel >> told
+cat "$GIT_WORK_TREE/net.py" "$GIT_WORK_TREE/new.py" >> told
+echo "$PYTHONPATH" >> told
+exit 7
+"""
+WAITING = """#!/bin/sh
+trap 'exit 130' TERM
+touch told
+while :; do sleep 0.05; done
+"""
+
+
+def python_that(script: str) -> Callable[..., None]:
+    """Makes an environment whose Python is a shell script."""
+
+    def make(python: Path, wanted: str, place: Path, pip_args: Sequence[str]) -> None:
+        (place / "bin").mkdir(parents=True)
+        (place / "bin/python").write_text(script)
+        (place / "bin/python").chmod(0o755)
+
+    return make
+
+
+@pytest.fixture
+def project(location: Location, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder around the store as a repository, with a package in src/ and changes that are not committed."""
+    folder = location.directory.parent
+    commit(folder, net__py="one\n", __gitignore="mlruns/\n")
+    (folder / "src").mkdir()
+    (folder / "src/package.py").write_text("one\n")
+    git("add", "src", folder=folder)
+    git("commit", "-q", "-m", "two", folder=folder)
+    (folder / "net.py").write_text("two\n")
+    (folder / "new.py").write_text("three\n")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def run_id(project: Path, location: Location, compose: Callable[..., DictConfig]) -> str:
+    """A run of this code, which was recorded with a package that is not here; the code has changed since."""
+    scratch = project / "mlruns/scratch"
+    scratch.mkdir()
+    with Recorder(location, "digits") as recorder:
+        recorder.keep_code()
+        card = RunCard(name="one", config=recordable(compose()), tags={}, directory=scratch)
+        recorder.start(0, card, ABOUT)
+        recorder.finish(0, Status.FINISHED)
+        run_id = recorder.run_id(0)
+    run = MlflowClient(location.uri).get_run(run_id)
+    code = Path(urlsplit(run.info.artifact_uri).path) / "code" / run.data.tags["besom.code"]
+    with (code / "packages.txt").open("a") as listed:
+        listed.write("not-here==1.0\n")
+    git("checkout", "-q", "net.py", folder=project)
+    (project / "new.py").unlink()
+    return run_id
+
+
+def trees(project: Path) -> list[str]:
+    """What is left of working trees, by git's book and in the folder."""
+    booked = git("worktree", "list", "--porcelain", folder=project).split("\n\n")[1:]
+    return [*booked, *(path.name for path in (project / "mlruns/exact/trees").glob("*"))]
+
+
+def test_besom_runs_in_the_code_of_then_with_the_packages_of_then(project: Path, location: Location, run_id: str):
+    console = Console(file=io.StringIO(), width=500)
+    ended = reproduce_exactly(run_id, location, console, tolerance=0.5, make=python_that(TELLING))
+    assert ended == 7
+    command, folder, root, *files, path = (project / "told").read_text().splitlines()
+    assert command == f"-m besom.cli reproduce {run_id} --tolerance 0.5"
+    assert folder == str(project)  # data and store are those of the caller
+    assert Path(root).parent == project / "mlruns/exact/trees"
+    assert files == ["two", "three"]
+    assert {f"{root}/src", root} <= set(path.split(os.pathsep))
+    assert str(project) not in path.split(os.pathsep)
+    assert trees(project) == []
+    assert git("status", "--porcelain", folder=project) == "?? told"
+
+
+def test_ctrl_c_ends_it_and_clears_the_code_away(project: Path, location: Location, run_id: str):
+    def press() -> None:
+        while not (project / "told").exists():
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    with pytest.raises(Interrupted):
+        reproduce_exactly(run_id, location, Console(file=io.StringIO()), make=python_that(WAITING))
+    assert trees(project) == []
+
+
+def test_what_a_process_that_was_killed_left_is_removed_the_next_time(project: Path):
+    code = Code(run_id="x", commit=git("rev-parse", "HEAD", folder=project), diff=b"")
+    folder = project / "mlruns/exact/trees"
+    left = folder / "abc-1"
+    git("worktree", "add", "-q", "--detach", str(left), folder=project)
+    (folder / "abc-1.lock").touch()
+    with working_tree(code, folder) as tree:
+        assert not left.exists()
+        assert (tree.folder / "net.py").read_text() == "one\n"
+    assert trees(project) == []
+
+
+def test_a_commit_that_is_not_there_is_told_of_with_how_to_get_it(project: Path):
+    with (
+        pytest.raises(BesomError, match=rf"does not have commit {'a' * 40}; get it: git fetch --all"),
+        working_tree(Code(run_id="x", commit="a" * 40, diff=b""), project / "mlruns/exact/trees"),
+    ):
+        pass
+
+
+def test_changes_that_do_not_apply_leave_no_tree(project: Path):
+    code = Code(run_id="x", commit=git("rev-parse", "HEAD", folder=project), diff=b"nonsense")
+    with (
+        pytest.raises(BesomError, match="the code of run 'x' cannot be had again"),
+        working_tree(code, project / "mlruns/exact/trees"),
+    ):
+        pass
+    assert trees(project) == []
+
+
+def test_outside_of_a_repository_it_is_told_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with (
+        pytest.raises(BesomError, match=r"there is no git repository here .*; run it where run 'x' was trained"),
+        working_tree(Code(run_id="x", commit="a" * 40, diff=b""), tmp_path / "trees"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("tags", "files", "message"),
+    [
+        ({}, {}, "was recorded outside of a git repository: its code is not known; compare with"),
+        (
+            {"besom.git.dirty": "true"}, {},
+            "was trained with uncommitted changes that were not recorded; compare with",
+        ),
+        (
+            {"besom.git.dirty": "true", "besom.git.diff": "not recorded: they are too large, 3,000,000 bytes"}, {},
+            "was trained with uncommitted changes that were not recorded: they are too large, 3,000,000 bytes; compare",
+        ),
+        ({"besom.git.dirty": "false"}, {}, "has no list of its packages among its artifacts; compare with"),
+    ],
+)  # fmt: skip
+def test_a_run_whose_code_was_not_recorded_whole_is_refused(
+    tags: Mapping[str, str], files: Mapping[str, bytes], message: str
+):
+    commits = {"mlflow.source.git.commit": "a" * 40} if tags else {}
+    run = RecordedRun(
+        run_id="x", name="one", status="FINISHED", config={}, tags={**commits, **tags}, digest=None, history={}
+    )
+    with pytest.raises(BesomError) as refused:
+        Code.of(run, files)
+    assert str(refused.value).startswith(f"run 'x' {message}")
