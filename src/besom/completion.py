@@ -18,7 +18,7 @@ from pathlib import Path
 
 from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
 
-COMMANDS = ("train", "sweep", "studies", "best", "reproduce", "ui")
+COMMANDS = ("train", "sweep", "studies", "best", "reproduce", "predict", "register", "ui")
 
 _HYDRA_FLAGS = ("--help", "--hydra-help", "--cfg", "--resolve", "--package", "--multirun", "--info", "--config-dir")
 _FLAGS = {
@@ -27,6 +27,8 @@ _FLAGS = {
     "studies": ("--help", "--json", "--directory", "--storage"),
     "best": ("--help", "--trial", "--save", "--sweep", "--config-dir", "--directory", "--storage"),
     "reproduce": ("--help",),
+    "predict": ("--help", "--output", "--probabilities", "--batch-size", "--separator", "--invert"),
+    "register": ("--help", "--alias"),
     "ui": ("--help", "--host", "--port"),
 }
 _FLAG_VALUES = {
