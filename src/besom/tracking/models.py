@@ -103,14 +103,14 @@ def _download(client: MlflowClient, location: Location, run: Run, directory: Pat
     with translated(location):
         there = {file.path for file in client.list_artifacts(run_id)}
     if missing := [name for name in MODEL_FILES if name not in there]:
-        raise RunNotFound(f"run '{run_id}' left no model ({missing[0]} is missing): {_why(run, there)}")
+        raise RunNotFound(f"run '{run_id}' left no model ({missing[0]} is missing): {_why(run)}")
     with translated(location):
         for name in MODEL_FILES:
             client.download_artifacts(run_id, name, str(directory))
 
 
-def _why(run: Run, there: set[str]) -> str:
-    if "besom.version" not in run.data.tags:
+def _why(run: Run) -> str:
+    if not any(tag.startswith("besom.") for tag in run.data.tags):
         return "it was not recorded by Besom; take one that was"
     if run.info.status != "FINISHED":
         return f"it ended {run.data.tags.get('besom.state', run.info.status)}; take one that finished"
