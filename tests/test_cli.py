@@ -17,6 +17,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from besom import app, cli
+from besom.completion import COMMANDS
 from besom.paths import conf_dir, sweeps_dir
 from besom.sweep_flags import SweepFlags
 
@@ -58,12 +59,12 @@ def besom(capsys: pytest.CaptureFixture[str]) -> Besom:
 @pytest.mark.parametrize("line", ["", "--help", "-h", "help"])
 def test_help_names_every_command_and_a_first_one_to_type(besom: Besom, line: str) -> None:
     out = besom(line)
-    assert all(f"besom {command}" in out for command in ("train", "sweep", "studies", "best", "reproduce", "ui"))
+    assert all(f"besom {command}" in out for command in COMMANDS)
     assert "besom sweep digits" in out
     assert "mlruns/" in out
 
 
-@pytest.mark.parametrize("command", ["train", "sweep", "sweep digits", "studies", "best", "reproduce", "ui"])
+@pytest.mark.parametrize("command", [*COMMANDS, "sweep digits"])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_each_command_has_help_with_usage_and_examples(besom: Besom, command: str, flag: str) -> None:
     out = besom(f"{command} {flag}")
@@ -303,7 +304,7 @@ def test_train_becomes_a_sweep_with_besoms_sweeper(besom: Besom, location: objec
 
 
 COMPLETIONS = {
-    "besom ": ["train", "sweep", "studies", "best", "reproduce", "ui"],
+    "besom ": ["train", "sweep", "studies", "best", "reproduce", "predict", "register", "ui"],
     "besom best ": ["first", "second"],
     "besom best s": ["second"],
     "besom best first --s": ["--save", "--sweep", "--storage"],

@@ -16,10 +16,10 @@ SRC = Path(__file__).parents[1] / "src"
 # Top to bottom; rooms of one row may import one another, every room the rows below its own.
 ROOMS = (
     ("cli",),
-    ("completion", "usage", "sweep_flags"),
+    ("completion", "usage", "sweep_flags", "model_commands"),
     ("app",),
     ("besom", "hydra_plugins"),  # the package's own face, and Hydra's
-    ("reproduce", "best"),
+    ("reproduce", "best", "predict", "answer_files", "serving"),
     ("studies",),
     ("single",),
     ("sweep",),
@@ -34,7 +34,7 @@ ROOMS = (
     ("callbacks", "course"),
     ("reporting",),  # what a user's own code imports, in any process
     ("config", "locks", "paths", "schema", "targets", "hardware"),
-    ("conversation", "objectives"),
+    ("conversation", "objectives", "inputs"),
     ("explain",),
     ("errors",),
 )

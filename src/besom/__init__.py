@@ -32,27 +32,12 @@ def __getattr__(name: str) -> Any:
 def load_model(run_id: str, *, tracking_uri: str | None = None) -> SavedModel:
     """Return the best weights of a recorded run behind its own preprocessing, ready to `predict`.
 
+    `run_id` may name a registered model as well, models:/NAME@ALIAS or models:/NAME/VERSION.
     `tracking_uri` is a store as MLflow names it; by default MLFLOW_TRACKING_URI, or mlruns/ in the current folder.
     Nothing is unpickled. Raises RunNotFound when there is no such run, or it left no model that can be rebuilt.
     """
-    import tempfile
-    from pathlib import Path
-
-    from omegaconf import OmegaConf
-
-    from besom.config import resolved
-    from besom.errors import RunNotFound
-    from besom.models.saved import DESCRIPTION, load
-    from besom.tracking.runs import Runs
+    from besom.predict import load_model as load
     from besom.tracking.store import Location
 
     location = Location.of({"uri": tracking_uri, "directory": "mlruns"}) if tracking_uri else Location.default()
-    runs = Runs(location)
-    config = resolved(OmegaConf.create(dict(runs.config(run_id))))
-    with tempfile.TemporaryDirectory() as folder:
-        runs.download(run_id, folder)
-        if not (Path(folder) / DESCRIPTION).exists():
-            raise RunNotFound(
-                f"run '{run_id}' left no model; it did not finish, or its model is not one of besom.models"
-            )
-        return load(Path(folder), config["model"])
+    return load(run_id, location)

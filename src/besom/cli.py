@@ -1,4 +1,4 @@
-"""The command line: `besom train | sweep | studies | best | reproduce | ui`.
+"""The command line: `besom train | sweep | studies | best | reproduce | predict | register | ui`.
 
 `train` and `sweep` hand their arguments to Hydra, so every Hydra override and flag works. What the user can
 mend ends in one line and exit code 2; a traceback is shown for Besom's own mistakes, or with HYDRA_FULL_ERROR=1.
@@ -15,13 +15,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import besom
+from besom import model_commands
 from besom.completion import COMMANDS, answer
 from besom.errors import ConfigError, Interrupted, RunNotFound, TrainingCrashed, one_of
 from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
 from besom.usage import ONE_SWEEP_HELP, OVERVIEW, SWEEP_HELP
+from besom.usage import Parser as _Parser
 
 CRASHED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -76,7 +77,16 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command in ("-sc", "--shell-completion"):
         return answer(arguments)
-    commands = {"train": train, "sweep": sweep, "studies": studies, "best": best, "reproduce": reproduce, "ui": ui}
+    commands = {
+        "train": train,
+        "sweep": sweep,
+        "studies": studies,
+        "best": best,
+        "reproduce": reproduce,
+        "predict": model_commands.predict,
+        "register": model_commands.register,
+        "ui": ui,
+    }
     if command not in commands:
         raise ConfigError(f"'{command}' is not a command; {one_of(command, COMMANDS)}; see besom --help")
     return commands[command](rest)
@@ -294,13 +304,6 @@ def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port; choose 1 to 65535")
     return int(text)
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are ours: one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog.removeprefix('besom ')}: {message}; see {self.prog} --help")
 
 
 if __name__ == "__main__":

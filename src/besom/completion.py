@@ -18,7 +18,7 @@ from pathlib import Path
 
 from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
 
-COMMANDS = ("train", "sweep", "studies", "best", "reproduce", "ui")
+COMMANDS = ("train", "sweep", "studies", "best", "reproduce", "predict", "register", "ui")
 
 _OFFERED = 50
 """How many runs are offered; of more, nobody picks one."""
@@ -30,6 +30,8 @@ _FLAGS = {
     "studies": ("--help", "--json", "--directory", "--storage"),
     "best": ("--help", "--trial", "--save", "--sweep", "--config-dir", "--directory", "--storage"),
     "reproduce": ("--help", "--here", "--exact", "--tolerance", "--pip-args"),
+    "predict": ("--help", "--output", "--probabilities", "--batch-size", "--separator", "--invert"),
+    "register": ("--help", "--alias"),
     "ui": ("--help", "--host", "--port"),
 }
 _FLAG_VALUES = {

@@ -1,4 +1,11 @@
-"""What `besom --help` and `besom sweep --help` print."""
+"""What `besom --help` and `besom sweep --help` print, and how a command's arguments are refused."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from besom.errors import ConfigError
 
 OVERVIEW = """\
 usage: besom COMMAND …
@@ -11,6 +18,8 @@ PyTorch Lightning trains it on the next free device, MLflow remembers every run.
   besom studies      list the studies and their best       besom studies
   besom best         print a study's best config, to keep  besom best digits
   besom reproduce    train a recorded run again, compare   besom reproduce RUN_ID
+  besom predict      ask a recorded model about new data   besom predict RUN_ID new.csv
+  besom register     put a model into MLflow's registry    besom register RUN_ID digits
   besom ui           browse and compare what is recorded   besom ui
 
 New here? besom sweep digits takes about a minute and needs no download; then besom ui.
@@ -58,3 +67,11 @@ usage: besom sweep {name} [OVERRIDE …] [HYDRA FLAG …]
 
 More: besom sweep --help. What a config may hold: besom train --help.
 """
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are ours: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError with what argparse found."""
+        raise ConfigError(f"{self.prog.removeprefix('besom ')}: {message}; see {self.prog} --help")

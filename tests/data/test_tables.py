@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
 from besom.data import Task
-from besom.data.tables import csv, read_features
+from besom.data.columns import encode_features
+from besom.data.table_files import read_pieces
+from besom.data.tables import csv, text_columns
 from besom.errors import BesomError, ConfigError, DataError
 
 PEOPLE = """age,color,member,income,tier
@@ -36,6 +39,12 @@ def numbered(rows, **columns):
     """A CSV text of `rows` rows, each column a function of the row's number from 0."""
     lines = [",".join(str(column(i)) for column in columns.values()) for i in range(rows)]
     return "\n".join([",".join(columns), *lines]) + "\n"
+
+
+def read_new(path, columns):
+    """The features of a file that a model of these columns is asked about."""
+    pieces = read_pieces(Path(path), rows=2, text=text_columns(columns))
+    return torch.cat([encode_features(piece, columns) for piece in pieces])
 
 
 def test_numbers_stay_booleans_become_0_and_1_and_text_becomes_one_hot_in_sorted_order(write):
@@ -107,16 +116,16 @@ def test_a_test_file_is_encoded_as_the_training_file_is(write):
     assert source.test_y.tolist() == [0.5, 0.5]
 
 
-def test_new_inputs_are_read_by_the_feature_names_of_the_trained_source(write):
-    names = csv(write(PEOPLE), target="income").feature_names
+def test_new_inputs_are_read_by_the_columns_of_the_trained_source(write):
+    columns = csv(write(PEOPLE), target="income").columns
     new = write("member,tier,age,color\nFalse,1,20,blue\n", "new.csv")
-    assert read_features(new, names).tolist() == [[20, 1, 0, 0, 0, 1]]
+    assert read_new(new, columns).tolist() == [[20, 1, 0, 0, 0, 1]]
 
 
 def test_categories_that_look_like_numbers_in_new_inputs_stay_categories(write):
     train = write(numbered(9, code=lambda i: ("1a", "2", "b3")[i % 3], y=lambda i: i / 2))
-    names = csv(train, target="y").feature_names
-    assert read_features(write("code\n2\n2\n", "new.csv"), names).tolist() == [[0, 1, 0]] * 2
+    columns = csv(train, target="y").columns
+    assert read_new(write("code\n2\n2\n", "new.csv"), columns).tolist() == [[0, 1, 0]] * 2
 
 
 def test_a_file_is_read_once_until_it_changes(write):
@@ -248,18 +257,18 @@ def test_parquet_rows_are_counted_from_1_and_dates_are_refused(tmp_path):
 
 def test_a_category_or_class_that_training_never_saw_is_refused(write):
     train = write(PEOPLE)
-    names = csv(train, target="income").feature_names
+    columns = csv(train, target="income").columns
     new = write("age,color,member,tier\n1,red,True,1\n1,pink,True,1\n", "new.csv")
     with pytest.raises(DataError, match=r"new\.csv: row 3, column 'color' holds 'pink', which the training"):
-        read_features(new, names)
+        read_new(new, columns)
     test = write("age,color\n1,white\n", "test.csv")
     with pytest.raises(DataError, match=r"test\.csv: row 2, column 'color' holds 'white', which the training"):
         csv(train, target="color", features=["age"], test_path=test)
 
 
 def test_new_inputs_without_a_column_or_with_text_for_numbers_are_refused(write):
-    names = csv(write(PEOPLE), target="income").feature_names
+    columns = csv(write(PEOPLE), target="income").columns
     with pytest.raises(DataError, match="no column 'color' among age, member, tier"):
-        read_features(write("age,member,tier\n1,True,2\n", "new.csv"), names)
+        read_new(write("age,member,tier\n1,True,2\n", "new.csv"), columns)
     with pytest.raises(DataError, match="row 3, column 'age' holds the text 'old'; numbers are needed"):
-        read_features(write("age\n3\nold\n", "old.csv"), ["age"])
+        read_new(write("age\n3\nold\n", "old.csv"), columns[:1])

@@ -18,6 +18,7 @@ import pytest
 
 from besom.cli import main
 from besom.errors import BesomError, StoreError
+from besom.tracking.models import fetch, register
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.runs import Runs
 from besom.tracking.server import landing, run
@@ -116,6 +117,23 @@ def test_runs_are_recorded_on_a_tracking_server_without_a_word_and_read_back(
     found = Runs(location).run(run_id)
     assert (found.status, found.config, found.history) == ("FINISHED", card.config, {1: {"val/loss": 0.5}})
     assert capfd.readouterr().out == ""
+
+
+def test_a_model_is_registered_on_a_tracking_server_and_fetched_back_by_its_alias(served: Ui, tmp_path: Path):
+    location = Location.of({"uri": served.base, "directory": tmp_path / "mlruns"})
+    description = {"spec": {"classes": []}, "features": ["a"], "inputs": None}
+    with Recorder(location, "on a server") as recorder:
+        card = RunCard(name="one", config={"model": {}}, tags={"besom.version": "0.1.0"}, directory=tmp_path / "run")
+        card.directory.mkdir()
+        recorder.start(0, card, {})
+        (card.directory / "model.json").write_text(json.dumps(description), encoding="utf-8")
+        (card.directory / "model.safetensors").write_bytes(b"weights")
+        recorder.finish(0, Status.FINISHED)
+        run_id = recorder.run_id(0)
+    assert [register(location, run_id, "remote") for _ in range(2)] == ["1", "1"]
+    (tmp_path / "copy").mkdir()
+    assert fetch(location, "models:/remote@champion", tmp_path / "copy") == run_id
+    assert (tmp_path / "copy" / "model.safetensors").read_bytes() == b"weights"
 
 
 def test_of_a_tracking_server_the_links_are_printed(served: Ui, tmp_path: Path):

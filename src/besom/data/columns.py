@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 import numpy as np
 import pandas as pd
@@ -13,18 +12,13 @@ from torch import Tensor
 from besom.data.source import Task
 from besom.data.table_files import Table
 from besom.errors import DataError
+from besom.inputs import Column, Kind
 
 MOST_CATEGORIES = 256  # text with more values than this is an identifier
 MOST_CLASSES = 20  # a whole-number target with more values than this is a quantity
 MOSTLY = 0.8  # text of which so much reads as numbers is a column of numbers with a slip in it
 
-
-class Kind(StrEnum):
-    """What a column holds."""
-
-    NUMBER = "numbers"
-    TRUTH = "booleans"
-    TEXT = "text"
+_TRUTHS = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
 
 
 def kind(table: Table, column: str) -> Kind:
@@ -57,56 +51,44 @@ def refuse_slips(table: Table, columns: Sequence[str]) -> None:
             raise table.refusal(index, f"column {column!r} holds {slip!r} among numbers; correct it")
 
 
-def feature_names(table: Table, columns: Sequence[str]) -> dict[str, bool]:
-    """Return the names of the features that `columns` make, and of each whether it is numeric (to be scaled).
+def describe(table: Table, columns: Sequence[str]) -> tuple[Column, ...]:
+    """Return what `columns` hold, of text the sorted values: each makes a feature, any other column makes one.
 
-    A column of numbers or booleans is one feature of that name. Text makes one feature "column=value" per
-    value, in sorted order. Raises DataError for text that identifies rows instead of grouping them.
+    Raises DataError for text that identifies rows instead of grouping them.
     """
-    names: dict[str, bool] = {}
-    for column in columns:
-        if kind(table, column) is not Kind.TEXT:
-            names[column] = True
-            continue
-        values = sorted(set(table.frame[column].astype(str)))
-        if len(values) == len(table.frame) or len(values) > MOST_CATEGORIES:
-            raise DataError(
-                f"{table.path}: column {column!r} is text with {len(values)} different values in "
-                f"{len(table.frame)} rows, no category; list the other columns in data.source.features"
-            )
-        names |= {f"{column}={value}": False for value in values}
-    return names
+    return tuple(_describe(table, name) for name in columns)
 
 
-def encode_features(table: Table, names: Sequence[str]) -> Tensor:
-    """Return float32 [rows, len(names)]: the features that `feature_names` named, in its order.
+def _describe(table: Table, name: str) -> Column:
+    found = kind(table, name)
+    if found is not Kind.TEXT:
+        return Column(name=name, kind=found)
+    values = tuple(sorted(set(table.frame[name].astype(str))))
+    if len(values) == len(table.frame) or len(values) > MOST_CATEGORIES:
+        raise DataError(
+            f"{table.path}: column {name!r} is text with {len(values)} different values in "
+            f"{len(table.frame)} rows, no category; list the other columns in data.source.features"
+        )
+    return Column(name=name, kind=Kind.TEXT, values=values)
 
-    The table may be another than the one that they were named after.
-    Raises DataError if a column is missing, holds text for numbers, or a category that `names` lacks.
+
+def encode_features(table: Table, columns: Sequence[Column]) -> Tensor:
+    """Return float32 [rows, features]: numbers and booleans as they are, text one-hot.
+
+    The table may be another than the one that the columns describe.
+    Raises DataError if a column is missing, holds text for numbers, or a category that its description lacks.
     """
-    by_column: dict[str, list[str]] = {}
-    for name in names:
-        column, value = split_name(name, table.frame.columns)
-        by_column.setdefault(column, []).extend([] if value is None else [value])
-    table.require(by_column)
-    table.require_complete(list(by_column))
+    names = [column.name for column in columns]
+    table.require(names)
+    table.require_complete(names)
     parts = []
-    for column, values in by_column.items():
-        if not values:
-            parts.append(numbers(table, column)[:, None])
-            continue
-        found = class_indices(table, column, values)
-        parts.append(np.eye(len(values), dtype=np.float32)[found])
+    for column in columns:
+        if column.kind is Kind.TEXT:
+            parts.append(np.eye(len(column.values), dtype=np.float32)[class_indices(table, column.name, column.values)])
+        else:
+            read = truths if column.kind is Kind.TRUTH else numbers
+            parts.append(read(table, column.name)[:, None])
     return torch.from_numpy(np.concatenate(parts, axis=1))
-
-
-def split_name(name: str, columns: Sequence[str] | pd.Index) -> tuple[str, str | None]:
-    """Return the column and, for a one-hot feature, the value that a feature name stands for."""
-    if name in columns:
-        return name, None
-    owners = [column for column in columns if name.startswith(f"{column}=")]
-    column = max(owners, key=len, default=name.partition("=")[0])
-    return column, name[len(column) + 1 :] if "=" in name else None
 
 
 def numbers(table: Table, column: str) -> np.ndarray:
@@ -116,6 +98,19 @@ def numbers(table: Table, column: str) -> np.ndarray:
         index = int(pd.to_numeric(values, errors="coerce").isna().to_numpy().argmax())
         raise table.refusal(index, f"column {column!r} holds the text {values.iloc[index]!r}; numbers are needed")
     return table.floats(column)
+
+
+def truths(table: Table, column: str) -> np.ndarray:
+    """Return a column of booleans as 0 and 1, float32 [rows]; DataError if a row holds something else."""
+    if kind(table, column) is Kind.TRUTH:
+        return table.floats(column)
+    values = table.frame[column].map(lambda value: _TRUTHS.get(str(value).lower(), np.nan)).to_numpy(dtype=np.float32)
+    unread = np.isnan(values)
+    if unread.any():
+        index = int(unread.argmax())
+        what = str(table.frame[column].iloc[index])
+        raise table.refusal(index, f"column {column!r} holds {what!r}, and the training file has booleans; correct it")
+    return values
 
 
 def class_indices(table: Table, column: str, names: Sequence[str]) -> np.ndarray:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from torch import Tensor
 
 from besom.errors import DataError
+from besom.inputs import Column, Inputs, number_columns
 
 
 class Task(StrEnum):
@@ -38,6 +39,8 @@ class Source:
     test_x/test_y the official test part, None where a data set has none
     numeric       bool [features]: the columns that scaling applies to; None is all of them
     max_value     what a feature can hold at most (255 for images); None where that is unknown
+    columns       of a table, the columns that the features were made of, and its `target` and `separator`
+    picture       (height, width), where each row of x is a grey picture
 
     Two sources are equal only if they are one and the same object: it serves as a key in caches.
     Raises DataError if the tensors do not fit together.
@@ -53,6 +56,10 @@ class Source:
     test_y: Tensor | None = None
     numeric: Tensor | None = None
     max_value: float | None = None
+    columns: tuple[Column, ...] | None = None
+    target: Column | None = None
+    separator: str | None = None
+    picture: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if (self.test_x is None) != (self.test_y is None):
@@ -70,6 +77,17 @@ class Source:
             in_features=self.x.shape[1],
             out_features=len(self.class_names) if self.task is Task.MULTICLASS else 1,
             classes=self.class_names,
+        )
+
+    @property
+    def inputs(self) -> Inputs:
+        """What a model that is trained on it reads."""
+        return Inputs(
+            columns=self.columns or number_columns(self.feature_names),
+            target=self.target,
+            separator=self.separator,
+            picture=self.picture,
+            max_value=self.max_value,
         )
 
 

@@ -12,15 +12,17 @@ from torch import Tensor
 from besom.data.columns import (
     class_indices,
     class_names,
+    describe,
     encode_features,
-    feature_names,
     infer_task,
+    kind,
     numbers,
     refuse_slips,
 )
 from besom.data.source import Source, Task
 from besom.data.table_files import Table, read_table
 from besom.errors import ConfigError, DataError
+from besom.inputs import Column, Kind
 
 Stamp = tuple[int, int] | None
 
@@ -54,15 +56,6 @@ def csv(
     return _load(train, _stamp(train), test, _stamp(test), target, task, chosen, separator)
 
 
-def read_features(path: str, names: Sequence[str], *, separator: str | None = None) -> Tensor:
-    """Return the features of another table, float32 [rows, len(names)], unscaled, in the order of `names`.
-
-    `names` are the `feature_names` of the source that a model was trained on: they say how columns were
-    encoded. Other columns are ignored. Raises DataError if a column or value is missing, or a category new.
-    """
-    return encode_features(_read_like(Path(path).expanduser(), separator, names), names)
-
-
 @lru_cache(maxsize=4)
 def _load(
     path: Path,
@@ -85,14 +78,14 @@ def _load(
     refuse_slips(table, [*columns, target])
     task = infer_task(table, target) if task_name == "auto" else Task(task_name)
     classes = () if task is Task.REGRESSION else _classes(table, target, task)
-    names = feature_names(table, columns)
-    x, y = encode_features(table, tuple(names)), _encode_target(table, target, classes)
+    described = describe(table, columns)
+    x, y = encode_features(table, described), _encode_target(table, target, classes)
     test_x = test_y = None
     if test_path is not None:
-        test = _read_like(test_path, separator, names)
+        test = read_table(test_path, separator, text=text_columns(described))
         test.require([target])
         test.require_complete([target])
-        test_x, test_y = encode_features(test, tuple(names)), _encode_target(test, target, classes)
+        test_x, test_y = encode_features(test, described), _encode_target(test, target, classes)
     return Source(
         name=path.stem,
         task=task,
@@ -100,9 +93,12 @@ def _load(
         y=y,
         test_x=test_x,
         test_y=test_y,
-        feature_names=tuple(names),
+        feature_names=tuple(feature for column in described for feature in column.features),
         class_names=classes,
-        numeric=torch.tensor(list(names.values())),
+        numeric=torch.tensor([column.kind is not Kind.TEXT for column in described for _ in column.features]),
+        columns=described,
+        target=Column(name=target, kind=kind(table, target)),
+        separator=separator,
     )
 
 
@@ -122,10 +118,9 @@ def _encode_target(table: Table, target: str, classes: tuple[str, ...]) -> Tenso
     return torch.from_numpy(class_indices(table, target, classes) if classes else numbers(table, target))
 
 
-def _read_like(path: Path, separator: str | None, names: Iterable[str]) -> Table:
-    """Read another table of the same columns: what was text stays text, even where it looks like numbers."""
-    text = {name[:i] for name in names for i, mark in enumerate(name) if mark == "="}
-    return read_table(path, separator, text=text)
+def text_columns(columns: Iterable[Column]) -> list[str]:
+    """Return the names of those that hold text: it stays text in another file, even where it looks like numbers."""
+    return [column.name for column in columns if column.kind is Kind.TEXT]
 
 
 def _stamp(path: Path | None) -> Stamp:

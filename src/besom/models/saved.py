@@ -1,7 +1,7 @@
 """A trained model on disk: weights as safetensors, everything else as JSON. Loading unpickles nothing.
 
 model.safetensors   the best weights, and the scaler's two vectors
-model.json          the data's spec and feature names
+model.json          the data's spec and feature names, and what the model reads (besom.inputs)
 confusion.json      for classifiers: counts on the validation part, rows are the true classes
 """
 
@@ -15,15 +15,19 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import yaml
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from besom.config import resolved
 from besom.data import DataSpec, InMemoryDataModule, Task
 from besom.data.scaling import Scaler
+from besom.inputs import CONFIG, DESCRIPTION, WEIGHTS, Inputs
 from besom.models import SupervisedModule
 
-WEIGHTS, DESCRIPTION, CONFUSION = "model.safetensors", "model.json", "confusion.json"
+CONFUSION = "confusion.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,17 @@ class SavedModel:
 
     module: SupervisedModule
     scaler: Scaler
-    feature_names: tuple[str, ...]
+    inputs: Inputs
+
+    @property
+    def spec(self) -> DataSpec:
+        """The data's shape and task."""
+        return self.module.spec
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """One name per column of the raw inputs."""
+        return self.inputs.features
 
     def predict(self, x: Tensor) -> Tensor:
         """Return probabilities [n, classes] (binary: [n]) or values [n] for raw inputs [n, features]."""
@@ -54,7 +68,8 @@ def save(module: pl.LightningModule, data: pl.LightningDataModule, directory: Pa
             "scaler.shift": scaler.shift.contiguous().cpu(),
             "scaler.scale": scaler.scale.contiguous().cpu(),
         }
-        description = {"spec": asdict(data.spec), "features": data.feature_names}
+        inputs = data.source.inputs.to_json()
+        description = {"spec": asdict(data.spec), "features": data.feature_names, "inputs": inputs}
         (directory / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
         _write_confusion(module, data, directory)
     save_file(tensors, directory / WEIGHTS)
@@ -87,5 +102,11 @@ def load(directory: Path, config: Mapping[str, Any]) -> SavedModel:
     return SavedModel(
         module=module.eval(),
         scaler=Scaler(shift=tensors["scaler.shift"], scale=tensors["scaler.scale"]),
-        feature_names=tuple(description["features"]),
+        inputs=Inputs.of_json(description.get("inputs"), description["features"]),
     )
+
+
+def load_recorded(directory: Path) -> SavedModel:
+    """Read a model from a folder that holds its run's config.yaml as well."""
+    config = OmegaConf.create(yaml.safe_load((directory / CONFIG).read_text(encoding="utf-8")))
+    return load(directory, resolved(config.model))  # what other groups take from the environment need not be there

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from besom.config import mask
+from besom.inputs import CONFIG as CONFIG
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Param, RunTag
 
-CONFIG = "config.yaml"  # the artifact
 _MAX_KEY = 250
 _MAX_VALUE = 6000  # MLflow cuts a longer param; the artifact config.yaml has it whole
 _TOLD = ("device", "threads", "parameters", "bundle", "output")

@@ -18,6 +18,7 @@ from besom.tracking.store import Location, connect, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,23 @@ class RecordedStudy:
     experiment_id: str
 
 
+def find_run(client: MlflowClient, location: Location, run_id: str) -> Run:
+    """Return the run of a trial, or of its own. Raises RunNotFound when there is none, or it is a study's parent."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        raise RunNotFound(
+            f"run '{run_id}' is not in {location.directory}; `besom ui` lists the runs, "
+            "MLFLOW_TRACKING_URI chooses another store"
+        ) from error
+    if run.data.tags.get("besom.kind") == "study":
+        best = run.data.tags.get("besom.best_run", "none yet")
+        raise RunNotFound(f"run '{run_id}' is a study's parent run; take one of its trials, such as the best: {best}")
+    return run
+
+
 class Runs:
     """Reads one store."""
 
@@ -54,21 +72,7 @@ class Runs:
 
         Raises RunNotFound when there is no such run, or it was not recorded by Besom.
         """
-        from mlflow.exceptions import MlflowException
-
-        try:
-            run = self._client.get_run(run_id)
-        except MlflowException as error:
-            raise RunNotFound(
-                f"run '{run_id}' is not in {self._location.directory}; `besom ui` lists the runs, "
-                "MLFLOW_TRACKING_URI chooses another store"
-            ) from error
-        tags = dict(run.data.tags)
-        if tags.get("besom.kind") == "study":
-            best = tags.get("besom.best_run", "none yet")
-            raise RunNotFound(
-                f"run '{run_id}' is a study's parent run; take one of its trials, such as the best: {best}"
-            )
+        run = find_run(self._client, self._location, run_id)
         with translated(self._location):
             history: dict[int, dict[str, float]] = {}
             for name in run.data.metrics:
@@ -80,7 +84,7 @@ class Runs:
             name=run.info.run_name,
             status=run.info.status,
             config=self.config(run_id),
-            tags=tags,
+            tags=dict(run.data.tags),
             digest=datasets[0].dataset.digest if datasets else None,
             history=history,
         )

@@ -1,0 +1,110 @@
+"""What a recorded model reads, and what it answers: columns and pictures, by name and type, without any tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+WEIGHTS, DESCRIPTION, CONFIG = "model.safetensors", "model.json", "config.yaml"
+MODEL_FILES = (WEIGHTS, DESCRIPTION, CONFIG)
+"""The artifacts of a run that its model is rebuilt from."""
+
+
+class Kind(StrEnum):
+    """What a column holds."""
+
+    NUMBER = "numbers"
+    TRUTH = "booleans"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table; `values` are the categories of a text that is an input, in the order of its features."""
+
+    name: str
+    kind: Kind = Kind.NUMBER
+    values: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the features that it makes: its own, or "name=value" for each category."""
+        return tuple(f"{self.name}={value}" for value in self.values) or (self.name,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a model reads.
+
+    columns     of a table, in the order of their features
+    target      the column that is predicted; None where the data was no table
+    separator   what divides the cells of a text file; None is what its suffix says
+    picture     (height, width), where a row is a grey picture of so many pixels, line by line
+    max_value   what a feature can hold at most (255 for bytes); None where that is unknown
+    """
+
+    columns: tuple[Column, ...]
+    target: Column | None = None
+    separator: str | None = None
+    picture: tuple[int, int] | None = None
+    max_value: float | None = None
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """One name per feature."""
+        return tuple(feature for column in self.columns for feature in column.features)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `of_json` reads; the columns only where the features do not tell them."""
+        plain = asdict(self)
+        if self.columns == number_columns(self.features):
+            del plain["columns"]
+        return plain
+
+    @classmethod
+    def of_json(cls, plain: Mapping[str, Any] | None, features: Sequence[str]) -> Inputs:
+        """Return the inputs that `to_json` wrote of a model with these features.
+
+        A model of an earlier Besom has none: its text columns are read off the features' names, and whether its rows
+        were pictures is unknown.
+        """
+        if plain is None:
+            return cls(columns=_columns_of(features))
+        picture = plain["picture"]
+        return cls(
+            columns=tuple(map(_column, plain["columns"])) if "columns" in plain else number_columns(features),
+            target=plain["target"] and _column(plain["target"]),
+            separator=plain["separator"],
+            picture=picture and (picture[0], picture[1]),
+            max_value=plain["max_value"],
+        )
+
+
+def number_columns(names: Sequence[str]) -> tuple[Column, ...]:
+    """Return columns of numbers by these names."""
+    return tuple(Column(name=name) for name in names)
+
+
+def _column(plain: Mapping[str, Any]) -> Column:
+    return Column(name=plain["name"], kind=Kind(plain["kind"]), values=tuple(plain["values"]))
+
+
+def _columns_of(features: Sequence[str]) -> tuple[Column, ...]:
+    values: dict[str, list[str]] = {}
+    for feature in features:
+        name, mark, value = feature.partition("=")
+        values.setdefault(name, []).extend([value] if mark else [])
+    return tuple(
+        Column(name=name, kind=Kind.TEXT if found else Kind.NUMBER, values=tuple(found))
+        for name, found in values.items()
+    )
+
+
+def answer_names(classes: Sequence[str], *, probabilities: bool) -> tuple[str, ...]:
+    """Return the columns of an answer: `prediction`; for classes also its probability and, if asked, that of each."""
+    if not classes:
+        return ("prediction",)
+    each = tuple(f"probability_{name}" for name in classes) if probabilities else ()
+    return ("prediction", "probability", *each)

@@ -1,0 +1,62 @@
+"""The loader of a logged model: what MLflow calls to serve it, or in `mlflow.pyfunc.load_model`. Unpickles nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from besom.errors import DataError
+from besom.inputs import Inputs, Kind
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from torch import Tensor
+
+    from besom.models.saved import SavedModel
+
+_SHOWN = Path("input")  # what errors call a table that is no file
+
+
+def _load_pyfunc(data_path: str) -> ServedModel:
+    """Return the model of a folder; MLflow looks for a function of this name."""
+    from besom.models.saved import load_recorded
+
+    return ServedModel(load_recorded(Path(data_path)))
+
+
+class ServedModel:
+    """Answers tables by their columns, and pictures [n, height, width], as raw as the model was trained on them."""
+
+    def __init__(self, model: SavedModel) -> None:
+        self._model = model
+
+    def predict(self, model_input: pd.DataFrame | np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Return a row per input: `prediction`, and for classes its `probability` and that of each.
+
+        MLflow has held the input against the signature. Raises MlflowException, which a server answers with 400, for
+        what the model cannot read all the same: a category that is new, a value that is missing or out of range.
+        """
+        from mlflow.exceptions import MlflowException
+
+        from besom.models.answers import as_frame
+
+        try:
+            x = _features(model_input, self._model.inputs)
+        except DataError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        return as_frame(self._model.spec, self._model.predict(x), probabilities=True)
+
+
+def _features(given: pd.DataFrame | np.ndarray, inputs: Inputs) -> Tensor:
+    import pandas as pd
+
+    from besom.data.new_inputs import encode_new, raw_rows
+    from besom.data.table_files import Table
+
+    if not isinstance(given, pd.DataFrame):
+        return raw_rows(given, inputs, _SHOWN)
+    text = [column.name for column in inputs.columns if column.kind is Kind.TEXT]
+    known = given[text].notna()
+    frame = given.assign(**given[text].astype(str).where(known, None))  # JSON's 3 is the category "3"
+    return encode_new(Table(path=_SHOWN, frame=frame.reset_index(drop=True), separator=None, new=True), inputs)
