@@ -27,6 +27,7 @@ _BOUNDS: Mapping[str, tuple[float, float, str]] = {
     "data.eval_batch_size": (1, float("inf"), "take at least one sample"),
     "trainer.max_epochs": (1, float("inf"), "train for at least one epoch"),
     "optimizer.lr": (0, float("inf"), "a learning rate is not negative"),
+    "evaluation.folds": (2, float("inf"), "deal at least two folds, or null for one validation part"),
     "early_stopping.patience": (1, float("inf"), "wait at least one epoch, or null to never stop early"),
 }
 
@@ -65,10 +66,28 @@ def check(config: Config) -> None:
     _check_objective(config)
     _check_table(config)
     validated = [one.name for one in read_objectives(config) if one.name.startswith("val/")]
-    if select(config, "data.val_fraction") == 0.0 and validated:
+    if folds_of(config) is not None:
+        _check_refit(config)
+    elif select(config, "data.val_fraction") == 0.0 and validated:
         raise ConfigError(
             f"objective: '{validated[0]}' needs a validation part, but data.val_fraction is 0; "
             "use a train/ metric, or hold some data out"
+        )
+
+
+def folds_of(config: Config) -> int | None:
+    """Return how many folds a config is evaluated by, or None for one validation part."""
+    folds = select(config, "evaluation.folds")  # runs of old have no such key
+    return folds if isinstance(folds, int) else None
+
+
+def _check_refit(config: Config) -> None:
+    """Refuse a scheduler that watches a validation part: the model that is kept trains without one."""
+    watched = str(select(config, "model.monitor") or "val/loss")
+    if str(select(config, "scheduler._target_")).endswith(".ReduceLROnPlateau") and watched.startswith("val/"):
+        raise ConfigError(
+            f"model.monitor: the plateau scheduler watches {watched}, and with evaluation.folds the model that is kept "
+            "trains on all folds, without a validation part; set model.monitor=train/loss, or take another scheduler"
         )
 
 

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -52,34 +53,70 @@ def train(config: Mapping[str, Any], *, conversation: Conversation, directory: P
     Raises ConfigError or DataError for a config that cannot be trained, TrialFailed for a trial that comes to
     nothing, TrialPruned when it is told to stop.
     """
-    configure_torch(config)
-    # Ours draw from generators of their own; this is for what a user brings along.
-    pl.seed_everything(config["seed"], workers=True, verbose=False)
-    check_targets(config)
-    if together := rank_count() > 1:
+    set_up(config)
+    if rank_count() > 1:
         conversation = OneVoice(conversation)
     data = build_data(config)
-    model = build_model(config, data)
     objectives = read_objectives(config)
     course: Course[dict[str, Tensor]] = Course(leading(objectives), conversation)
-    trainer = build_trainer(config, course)
-    conversation.started(describe(data, model, trainer))
-    if together:
-        meet(config["trainer"]["accelerator"])
-
-    began = time.perf_counter()
-    trainer.fit(model, datamodule=data)
-    seconds = time.perf_counter() - began
-    costs = costs_of(model, seconds=seconds if "cost/seconds" in (one.name for one in objectives) else None)
-    model.load_state_dict(course.best_weights())
-    summary = evaluate(trainer, model, data) if config["test"] else {}
-    if trainer.is_global_zero:
-        save(model, data, directory)
+    fitted = fit(config, data, course, told=conversation)
+    costs = costs_of(fitted.model, objectives, seconds=fitted.seconds)
+    summary = fitted.leave(config, directory)
     return Outcome(
         values=objective_values(objectives, {**course.metrics, **costs}),
         best_epoch=course.epoch,
         summary={**summary, **costs},
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A model with its best weights, what it was trained on, and how long that took."""
+
+    model: pl.LightningModule
+    data: pl.LightningDataModule
+    trainer: pl.Trainer
+    seconds: float
+
+    def leave(self, config: Mapping[str, Any], directory: Path) -> dict[str, float]:
+        """Leave the weights in `directory`, and return the test part's metrics if the config asks for them."""
+        summary = evaluate(self.trainer, self.model, self.data) if config["test"] else {}
+        if self.trainer.is_global_zero:
+            save(self.model, self.data, directory)
+        return summary
+
+
+def set_up(config: Mapping[str, Any]) -> None:
+    """Set what holds for a whole process, and refuse what no constructor takes."""
+    configure_torch(config)
+    seed(config)
+    check_targets(config)
+
+
+def seed(config: Mapping[str, Any]) -> None:
+    """Seed the generators that everybody shares. Ours draw from their own; this is for what a user brings along."""
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+
+
+def fit(
+    config: Mapping[str, Any],
+    data: pl.LightningDataModule,
+    course: Course[dict[str, Tensor]],
+    *,
+    told: Conversation | None = None,
+) -> Fitted:
+    """Train a new model on data, through a course; `told` hears what was built, before the first step."""
+    model = build_model(config, data)
+    trainer = build_trainer(config, course)
+    if told is not None:
+        told.started(describe(data, model, trainer))
+    if rank_count() > 1:
+        meet(config["trainer"]["accelerator"])
+    began = time.perf_counter()
+    trainer.fit(model, datamodule=data)
+    seconds = time.perf_counter() - began
+    model.load_state_dict(course.best_weights())
+    return Fitted(model=model, data=data, trainer=trainer, seconds=seconds)
 
 
 def configure_torch(config: Mapping[str, Any]) -> None:
@@ -208,10 +245,13 @@ def objective_values(objectives: Sequence[Objective], measured: Mapping[str, flo
     return tuple(measured[objective.name] for objective in objectives)
 
 
-def costs_of(model: pl.LightningModule, *, seconds: float | None = None) -> dict[str, float]:
-    """Return what a trial cost: `seconds` only where they are asked for, since they differ each time."""
+def costs_of(
+    model: pl.LightningModule, objectives: Sequence[Objective] = (), *, seconds: float = 0.0
+) -> dict[str, float]:
+    """Return what a trial cost: `seconds` only where an objective asks for them, since they differ each time."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return {"cost/params": float(trainable)} | ({} if seconds is None else {"cost/seconds": seconds})
+    timed = any(objective.name == "cost/seconds" for objective in objectives)
+    return {"cost/params": float(trainable)} | ({"cost/seconds": seconds} if timed else {})
 
 
 def evaluate(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule) -> dict[str, float]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
+from typing import Self
 
 import pytorch_lightning as pl
 import torch
 
 from besom.data.batches import STEPS_PER_STRETCH, Batches, InMemoryLoader
-from besom.data.parts import Part, Plan, Prepared, prepare
+from besom.data.parts import Folds, Part, Plan, Prepared, prepare
 from besom.data.scaling import Scaler, parse_scaling
 from besom.data.source import DataSpec, Source
 from besom.errors import ConfigError
@@ -60,6 +63,16 @@ class InMemoryDataModule(pl.LightningDataModule):
                 f"data.val_fraction: with data.test_fraction it makes {held_out:g}, which leaves nothing to "
                 "train on; keep their sum below 1"
             )
+
+    def folded(self, count: int, *, held_out: int | None = None) -> Self:
+        """Return the same data for one turn of cross-validation: fold `held_out` of `count`, from 0, validates.
+
+        The rest of what is no test part trains; without `held_out`, all of it. The scaler is the training part's.
+        """
+        turn = copy(self)
+        turn.plan = replace(self.plan, folds=Folds(count=count, held_out=held_out))
+        vars(turn).pop("_prepared", None)
+        return turn
 
     @property
     def spec(self) -> DataSpec:
