@@ -205,6 +205,12 @@ def test_a_trial_that_is_told_to_stop_at_once_does_not_finish_its_fold(config: C
     assert list(course.folds) == [1]
 
 
+def test_a_test_part_that_is_not_there_is_missed_before_anything_is_trained(config: Config, course: Course):
+    with pytest.raises(ConfigError, match="test: the data has no test part"):
+        course.run(config("test=true", "data.test_fraction=0"))
+    assert not course.about
+
+
 def test_several_objectives_are_means_or_costs(config: Config, course: Course):
     wanted = {**config(), "objective": ["val/acc", "cost/params", "cost/seconds"]}
     wanted["direction"] = ["maximize", "minimize", "minimize"]

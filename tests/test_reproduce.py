@@ -139,6 +139,8 @@ def test_a_run_is_reproduced_bit_for_bit_and_one_with_a_changed_config_differs(
     run = client.get_run(first.run_id)
     assert run.info.status == "FINISHED"
     assert {"test/acc", "val/acc", "best/val/loss"} <= set(run.data.metrics)
+    files = {file.path for file in client.list_artifacts(first.run_id)}
+    assert {"learning_curves.svg", "confusion_matrix.svg", "mistakes.svg"} <= files, "a single run has all figures"
 
     capsys.readouterr()
     assert main(["reproduce", first.run_id]) == 0

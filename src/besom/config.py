@@ -21,6 +21,7 @@ from besom.objectives import COSTS, leading, read_objectives
 Config: TypeAlias = DictConfig | Mapping[str, Any]
 
 _MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
+_FIGURES = ("auto", "all", "none")
 _MATMUL_PRECISIONS = ("highest", "high", "medium")
 _BOUNDS: Mapping[str, tuple[float, float, str]] = {
     "data.batch_size": (1, float("inf"), "take at least one sample, or null for the full batch"),
@@ -57,6 +58,9 @@ def check(config: Config) -> None:
     precision = select(config, "matmul_precision")
     if precision not in (None, *_MATMUL_PRECISIONS):
         raise ConfigError(f"matmul_precision: '{precision}' is unknown; {one_of(str(precision), _MATMUL_PRECISIONS)}")
+    figures = select(config, "figures")
+    if figures not in (None, *_FIGURES):
+        raise ConfigError(f"figures: '{figures}' is unknown; {one_of(str(figures), _FIGURES)}")
     accelerator = select(config, "trainer.accelerator")
     if accelerator not in ("auto", "cpu", "gpu", "cuda"):
         raise ConfigError(f"trainer.accelerator: '{accelerator}' is unknown; use auto, cpu or gpu")

@@ -20,9 +20,10 @@ from besom.conversation import Conversation, Outcome
 from besom.course import Course, Straight
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, TrialFailed, TrialPruned
+from besom.models.evidence import Judged
 from besom.models.ranks import OneVoice, rank_count
 from besom.objectives import Objective, leading, read_objectives
-from besom.train import build_data, costs_of, fit, objective_values, seed, set_up, train
+from besom.train import build_data, check_test_part, costs_of, fit, objective_values, seed, set_up, train
 
 Weights = dict[str, Tensor]
 
@@ -45,6 +46,8 @@ def cross_validate(config: Mapping[str, Any], *, conversation: Conversation, dir
         conversation = OneVoice(conversation)
     data, objectives = _data(config), read_objectives(config)
     count, leader = folds_of(config) or 0, leading(objectives)
+    if config["test"]:
+        check_test_part(data.folded(count))
     within = _WithinFolds(conversation, count)
     folds: list[Fold] = []
     for number in range(count):
@@ -58,16 +61,18 @@ def cross_validate(config: Mapping[str, Any], *, conversation: Conversation, dir
     whole = fit(_for_epochs(config, epochs), data.folded(count), Straight(leader, within))
     seconds = whole.seconds + sum(fold.seconds for fold in folds)
     costs = costs_of(whole.model, objectives, seconds=seconds)
-    summary = {**whole.leave(config, directory), **costs}
+    judged = Judged.joined([fold.judged for fold in folds if fold.judged])
+    summary = {**whole.leave(config, directory, judged), **costs}
     return Outcome(values=objective_values(objectives, {**means(folds), **costs}), summary=summary)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """What a fold came to: the metrics of its best epoch, and how many seconds it trained."""
+    """What a fold came to: its best epoch, what the model was like then, and how many seconds it trained."""
 
     metrics: Mapping[str, float]
     best_epoch: int
+    judged: Judged | None
     seconds: float
 
 
@@ -105,10 +110,11 @@ def _train_fold(
 ) -> Fold:
     seed(config)
     try:
-        seconds = fit(config, data, course, told=None if number else within).seconds
+        fitted = fit(config, data, course, told=None if number else within)
     except TrialFailed as failed:
         raise TrialFailed(f"fold {number + 1}: {failed}") from failed
-    return Fold(metrics=course.metrics, best_epoch=course.epoch, seconds=seconds)
+    judged = fitted.judged(config)
+    return Fold(metrics=course.metrics, best_epoch=course.epoch, judged=judged, seconds=fitted.seconds)
 
 
 def _for_epochs(config: Mapping[str, Any], epochs: int) -> dict[str, Any]:

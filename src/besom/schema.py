@@ -39,6 +39,7 @@ class Train:
     test: bool = False
     threads: Any = "auto"
     matmul_precision: str = "highest"
+    figures: str = "auto"
     evaluation: Evaluation = field(default_factory=Evaluation)
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     data: Any = MISSING

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
 from besom.config import check, folds_of, recordable, resolved
@@ -64,6 +64,9 @@ def run_single(
     location.prepare()
     (slot,) = find_slots(config.trainer.accelerator, per_trial=config.trainer.devices, limit=1)
     config = for_slot(config, slot, test=config.test)
+    if config.get("figures", "auto") == "auto":
+        with open_dict(config):
+            config.figures = "all"  # who trains one model wants to see it
     plain = resolved(config)
     run = SingleRun()
     scratch = Path(tempfile.mkdtemp(prefix="run-", dir=_made(location.directory / "scratch")))

@@ -33,6 +33,7 @@ from besom.data import InMemoryDataModule
 from besom.errors import ConfigError
 from besom.hardware import processor_name
 from besom.models import SupervisedModule
+from besom.models.evidence import Judged, write_evidence
 from besom.models.ranks import OneVoice, mean_over_ranks, meet, rank_count
 from besom.models.saved import save
 from besom.objectives import Objective, leading, read_objectives
@@ -57,11 +58,13 @@ def train(config: Mapping[str, Any], *, conversation: Conversation, directory: P
     if rank_count() > 1:
         conversation = OneVoice(conversation)
     data = build_data(config)
+    if config["test"]:
+        check_test_part(data)
     objectives = read_objectives(config)
     course: Course[dict[str, Tensor]] = Course(leading(objectives), conversation)
     fitted = fit(config, data, course, told=conversation)
     costs = costs_of(fitted.model, objectives, seconds=fitted.seconds)
-    summary = fitted.leave(config, directory)
+    summary = fitted.leave(config, directory, fitted.judged(config))
     return Outcome(
         values=objective_values(objectives, {**course.metrics, **costs}),
         best_epoch=course.epoch,
@@ -78,11 +81,19 @@ class Fitted:
     trainer: pl.Trainer
     seconds: float
 
-    def leave(self, config: Mapping[str, Any], directory: Path) -> dict[str, float]:
-        """Leave the weights in `directory`, and return the test part's metrics if the config asks for them."""
+    def judged(self, config: Mapping[str, Any]) -> Judged | None:
+        """Return what the model says of its validation part, for the figures; None where none needs it."""
+        return Judged.of(self.model, self.data, config) if self.trainer.is_global_zero else None
+
+    def leave(self, config: Mapping[str, Any], directory: Path, judged: Judged | None) -> dict[str, float]:
+        """Leave in `directory` the weights and what the figures are drawn from; return what the test part says.
+
+        That is nothing, unless the config asks for it.
+        """
         summary = evaluate(self.trainer, self.model, self.data) if config["test"] else {}
         if self.trainer.is_global_zero:
             save(self.model, self.data, directory)
+            write_evidence(self.model, self.data, judged, config, directory)
         return summary
 
 
@@ -254,10 +265,14 @@ def costs_of(
     return {"cost/params": float(trainable)} | ({"cost/seconds": seconds} if timed else {})
 
 
-def evaluate(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule) -> dict[str, float]:
-    """Measure the model on the test part."""
+def check_test_part(data: pl.LightningDataModule) -> None:
+    """Refuse, before anything is trained, what could not be tested. Raises ConfigError."""
     if isinstance(data, InMemoryDataModule) and not data.sizes["test"]:
         raise ConfigError("test: the data has no test part; set data.test_fraction, or test=false")
+
+
+def evaluate(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule) -> dict[str, float]:
+    """Measure the model on the test part."""
     (metrics,) = trainer.test(model, datamodule=data, verbose=False)
     return _common(trainer, metrics)
 

@@ -9,6 +9,7 @@ from typing import Self
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from besom.data.batches import STEPS_PER_STRETCH, Batches, InMemoryLoader
 from besom.data.parts import Folds, Part, Plan, Prepared, prepare
@@ -93,6 +94,11 @@ class InMemoryDataModule(pl.LightningDataModule):
     def sizes(self) -> dict[str, int]:
         """The number of rows in train, val and test."""
         return self._prepared.sizes
+
+    @property
+    def val_rows(self) -> Tensor:
+        """Where the rows of the validation part lie in the source (int64), in the order of its loader."""
+        return self._prepared.val_rows
 
     @property
     def digest(self) -> str:

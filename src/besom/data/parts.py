@@ -68,11 +68,11 @@ class Prepared:
 
     def __init__(self, source: Source, plan: Plan) -> None:
         self._source = source
-        train_rows, val_rows, self._test_rows = _split_rows(source, plan)
+        train_rows, self.val_rows, self._test_rows = _split_rows(source, plan)
         train_x = source.x[train_rows]
         self.scaler = fit_scaler(train_x, plan.scaling, numeric=source.numeric, max_value=source.max_value)
         self.train = Part(self.scaler.apply(train_x), source.y[train_rows])
-        self.val = Part(self.scaler.apply(source.x[val_rows]), source.y[val_rows]) if len(val_rows) else None
+        self.val = self._part(self.val_rows)
 
     @cached_property
     def test(self) -> Part | None:
@@ -80,9 +80,10 @@ class Prepared:
         source = self._source
         if source.test_x is not None and source.test_y is not None:
             return Part(self.scaler.apply(source.test_x), source.test_y)
-        if not len(self._test_rows):
-            return None
-        return Part(self.scaler.apply(source.x[self._test_rows]), source.y[self._test_rows])
+        return self._part(self._test_rows)
+
+    def _part(self, rows: Tensor) -> Part | None:
+        return Part(self.scaler.apply(self._source.x[rows]), self._source.y[rows]) if len(rows) else None
 
     @property
     def sizes(self) -> dict[str, int]:

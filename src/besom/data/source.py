@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,6 +39,7 @@ class Source:
     test_x/test_y the official test part, None where a data set has none
     numeric       bool [features]: the columns that scaling applies to; None is all of them
     max_value     what a feature can hold at most (255 for images); None where that is unknown
+    picture       (height, width), where each row of x is a grey picture
 
     Two sources are equal only if they are one and the same object: it serves as a key in caches.
     Raises DataError if the tensors do not fit together.
@@ -53,6 +55,7 @@ class Source:
     test_y: Tensor | None = None
     numeric: Tensor | None = None
     max_value: float | None = None
+    picture: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if (self.test_x is None) != (self.test_y is None):
@@ -60,6 +63,12 @@ class Source:
         _check_part(self, self.x, self.y)
         if self.test_x is not None and self.test_y is not None:
             _check_part(self, self.test_x, self.test_y)
+        if self.picture is not None and math.prod(self.picture) != len(self.feature_names):
+            height, width = self.picture
+            raise DataError(
+                f"{self.name}: {len(self.feature_names)} features are no picture of {height} x {width} pixels; "
+                "give its height and width"
+            )
 
     @property
     def spec(self) -> DataSpec:

@@ -26,7 +26,7 @@ def digits() -> Source:
     """Return scikit-learn's digits: 1797 images of 8 x 8 pixels in 0..16, flattened to 64, ten classes."""
     from sklearn.datasets import load_digits
 
-    return _embedded("digits", Task.MULTICLASS, load_digits(), max_value=16.0)
+    return _embedded("digits", Task.MULTICLASS, load_digits(), max_value=16.0, picture=(8, 8))
 
 
 @lru_cache
@@ -95,7 +95,7 @@ def _root(root: str | None) -> Path:
     return Path(root or os.environ.get("BESOM_DATA_DIR") or "data").expanduser().absolute()
 
 
-def _embedded(name: str, task: Task, bunch: Any, *, max_value: float | None = None) -> Source:
+def _embedded(name: str, task: Task, bunch: Any, **more: Any) -> Source:
     regression = task is Task.REGRESSION
     return Source(
         name=name,
@@ -104,7 +104,7 @@ def _embedded(name: str, task: Task, bunch: Any, *, max_value: float | None = No
         y=torch.tensor(bunch.target, dtype=torch.float32 if regression else torch.int64),
         feature_names=tuple(map(str, bunch.feature_names)),
         class_names=() if regression else tuple(map(str, bunch.target_names)),
-        max_value=max_value,
+        **more,
     )
 
 
@@ -140,6 +140,7 @@ def _images(dataset: type[MNIST], name: str, root: Path, download: bool, mirrors
         feature_names=tuple(f"pixel_{row}_{column}" for row in range(28) for column in range(28)),
         class_names=tuple(label.partition(" - ")[0] for label in dataset.classes),
         max_value=255.0,
+        picture=(28, 28),
     )
 
 

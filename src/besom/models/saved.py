@@ -2,7 +2,6 @@
 
 model.safetensors   the best weights, and the scaler's two vectors
 model.json          the data's spec and feature names
-confusion.json      for classifiers: counts on the validation part, rows are the true classes
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from besom.data import DataSpec, InMemoryDataModule, Task
 from besom.data.scaling import Scaler
 from besom.models import SupervisedModule
 
-WEIGHTS, DESCRIPTION, CONFUSION = "model.safetensors", "model.json", "confusion.json"
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +55,7 @@ def save(module: pl.LightningModule, data: pl.LightningDataModule, directory: Pa
         }
         description = {"spec": asdict(data.spec), "features": data.feature_names}
         (directory / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
-        _write_confusion(module, data, directory)
     save_file(tensors, directory / WEIGHTS)
-
-
-def _write_confusion(module: SupervisedModule, data: InMemoryDataModule, directory: Path) -> None:
-    classes = len(data.spec.classes)
-    if data.spec.task is Task.REGRESSION or not data.sizes["val"]:
-        return
-    loader = data.val_dataloader()
-    assert not isinstance(loader, list)
-    outputs, targets = module.outputs(loader)
-    predicted = (outputs.squeeze(-1) > 0).long() if data.spec.task is Task.BINARY else outputs.argmax(dim=-1)
-    counts = torch.bincount(targets.long() * classes + predicted, minlength=classes * classes)
-    table = {"classes": data.spec.classes, "counts": counts.reshape(classes, classes).tolist()}
-    (directory / CONFUSION).write_text(json.dumps(table), encoding="utf-8")
 
 
 def load(directory: Path, config: Mapping[str, Any]) -> SavedModel:
