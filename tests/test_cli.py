@@ -298,6 +298,8 @@ def test_train_becomes_a_sweep_with_besoms_sweeper(besom: Besom, location: objec
     out = besom(f"train -m hydra/sweeper=besom {ranges} {' '.join(TINY)}")
     assert "2 complete" in out
     assert "study train\nbest run " in out
+    figures = [path.name for path in Path("mlruns/artifacts").rglob("*.svg")]
+    assert figures == ["learning_curves.svg"] * 2, "of a sweep's trial, no more than follows its course"
 
 
 # Tab completion, as bash asks for it.

@@ -26,9 +26,11 @@ Compose = Callable[..., DictConfig]
         ("direction=up", "direction: 'up' is unknown; use minimize or maximize"),
         ("threads=0", "threads: '0' is not a number of threads"),
         ("matmul_precision=low", "matmul_precision: 'low' is unknown; use one of highest, high, medium"),
+        ("figures=some", "figures: 'some' is unknown; use one of auto, all, none"),
         ("threads=many", "threads: 'many' is not a number of threads"),
         ("trainer.accelerator=abacus", "trainer.accelerator: 'abacus' is unknown"),
         ("data.val_fraction=0", "objective: 'val/loss' needs a validation part"),
+        ("evaluation.folds=1", "evaluation.folds: 1 is below 2; deal at least two folds"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_key_value_and_remedy(compose: Compose, override: str, told: str):
@@ -41,10 +43,23 @@ def test_what_cannot_be_trained_is_refused_with_key_value_and_remedy(compose: Co
 
 @pytest.mark.parametrize(
     "overrides",
-    [(), ("data.batch_size=null",), ("early_stopping.patience=5",), ("data.val_fraction=0", "objective=train/loss")],
+    [
+        (),
+        ("evaluation.folds=2", "data.val_fraction=0"),
+        ("data.batch_size=null",),
+        ("early_stopping.patience=5",),
+        ("data.val_fraction=0", "objective=train/loss"),
+    ],
 )
 def test_what_can_be_trained_passes(compose: Compose, overrides: tuple[str, ...]):
     check(compose(*overrides))
+
+
+def test_folds_and_a_scheduler_that_watches_a_validation_part_do_not_go_together(compose: Compose):
+    folds = ("evaluation.folds=3", "scheduler=plateau")
+    with pytest.raises(ConfigError, match=r"^model\.monitor: the plateau scheduler watches val/loss.*=train/loss, or"):
+        check(compose(*folds))
+    check(compose(*folds, "model.monitor=train/loss"))
 
 
 def test_a_mandatory_value_that_is_missing_is_named(compose: Compose):

@@ -28,6 +28,7 @@ ROOMS = (
     ("trial",),
     ("workers",),
     ("bundle",),
+    ("folds",),
     ("train",),
     ("models",),
     ("data",),

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from besom.config import require_groups
+from besom.config import folds_of, require_groups
 from besom.errors import BesomError, ConfigError
 from besom.objectives import COSTS, read_objectives
 from besom.paths import search_path
@@ -124,10 +124,12 @@ def train_task(config: DictConfig) -> float | tuple[float, ...]:
     assert trained.finished is not None
     outcome = trained.finished.outcome
     assert outcome is not None
-    best = zip(read_objectives(config), outcome.values, strict=True)
-    told = ", ".join(f"{objective.name} {value:.4f}" for objective, value in best)
+    values = zip(read_objectives(config), outcome.values, strict=True)
+    told = ", ".join(f"{objective.name} {value:.4f}" for objective, value in values)
     summary = "".join(f"   {name} {value:.4f}" for name, value in outcome.summary.items() if name not in COSTS)
-    sys.stdout.write(f"best {told} at epoch {outcome.best_epoch}{summary}   ({trained.finished.duration_s:.1f} s)\n")
+    folds = folds_of(config)
+    best = f"best {told} at epoch {outcome.best_epoch}" if folds is None else f"mean {told} over {folds} folds"
+    sys.stdout.write(f"{best}{summary}   ({trained.finished.duration_s:.1f} s)\n")
     sys.stdout.write(f"run {trained.run_id or 'none (tracking=none)'}\n")
     return outcome.values if len(outcome.values) > 1 else outcome.values[0]
 

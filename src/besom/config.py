@@ -21,12 +21,14 @@ from besom.objectives import COSTS, leading, read_objectives
 Config: TypeAlias = DictConfig | Mapping[str, Any]
 
 _MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
+_FIGURES = ("auto", "all", "none")
 _MATMUL_PRECISIONS = ("highest", "high", "medium")
 _BOUNDS: Mapping[str, tuple[float, float, str]] = {
     "data.batch_size": (1, float("inf"), "take at least one sample, or null for the full batch"),
     "data.eval_batch_size": (1, float("inf"), "take at least one sample"),
     "trainer.max_epochs": (1, float("inf"), "train for at least one epoch"),
     "optimizer.lr": (0, float("inf"), "a learning rate is not negative"),
+    "evaluation.folds": (2, float("inf"), "deal at least two folds, or null for one validation part"),
     "early_stopping.patience": (1, float("inf"), "wait at least one epoch, or null to never stop early"),
 }
 
@@ -56,6 +58,9 @@ def check(config: Config) -> None:
     precision = select(config, "matmul_precision")
     if precision not in (None, *_MATMUL_PRECISIONS):
         raise ConfigError(f"matmul_precision: '{precision}' is unknown; {one_of(str(precision), _MATMUL_PRECISIONS)}")
+    figures = select(config, "figures")
+    if figures not in (None, *_FIGURES):
+        raise ConfigError(f"figures: '{figures}' is unknown; {one_of(str(figures), _FIGURES)}")
     accelerator = select(config, "trainer.accelerator")
     if accelerator not in ("auto", "cpu", "gpu", "cuda"):
         raise ConfigError(f"trainer.accelerator: '{accelerator}' is unknown; use auto, cpu or gpu")
@@ -65,10 +70,28 @@ def check(config: Config) -> None:
     _check_objective(config)
     _check_table(config)
     validated = [one.name for one in read_objectives(config) if one.name.startswith("val/")]
-    if select(config, "data.val_fraction") == 0.0 and validated:
+    if folds_of(config) is not None:
+        _check_refit(config)
+    elif select(config, "data.val_fraction") == 0.0 and validated:
         raise ConfigError(
             f"objective: '{validated[0]}' needs a validation part, but data.val_fraction is 0; "
             "use a train/ metric, or hold some data out"
+        )
+
+
+def folds_of(config: Config) -> int | None:
+    """Return how many folds a config is evaluated by, or None for one validation part."""
+    folds = select(config, "evaluation.folds")  # runs of old have no such key
+    return folds if isinstance(folds, int) else None
+
+
+def _check_refit(config: Config) -> None:
+    """Refuse a scheduler that watches a validation part: the model that is kept trains without one."""
+    watched = str(select(config, "model.monitor") or "val/loss")
+    if str(select(config, "scheduler._target_")).endswith(".ReduceLROnPlateau") and watched.startswith("val/"):
+        raise ConfigError(
+            f"model.monitor: the plateau scheduler watches {watched}, and with evaluation.folds the model that is kept "
+            "trains on all folds, without a validation part; set model.monitor=train/loss, or take another scheduler"
         )
 
 

@@ -23,6 +23,13 @@ class EarlyStopping:
 
 
 @dataclass
+class Evaluation:
+    """How a model is judged: by one validation part, or by the mean over `folds`."""
+
+    folds: int | None = None
+
+
+@dataclass
 class Train:
     """The root of a trial's config."""
 
@@ -32,6 +39,8 @@ class Train:
     test: bool = False
     threads: Any = "auto"
     matmul_precision: str = "highest"
+    figures: str = "auto"
+    evaluation: Evaluation = field(default_factory=Evaluation)
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     data: Any = MISSING
     model: Any = MISSING

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
-from besom.config import check, recordable, resolved
+from besom.config import check, folds_of, recordable, resolved
 from besom.conversation import Outcome
 from besom.errors import BesomError, Interrupted, TrainingCrashed
 from besom.objectives import Objective, read_objectives
@@ -64,6 +64,9 @@ def run_single(
     location.prepare()
     (slot,) = find_slots(config.trainer.accelerator, per_trial=config.trainer.devices, limit=1)
     config = for_slot(config, slot, test=config.test)
+    if config.get("figures", "auto") == "auto":
+        with open_dict(config):
+            config.figures = "all"  # who trains one model wants to see it
     plain = resolved(config)
     run = SingleRun()
     scratch = Path(tempfile.mkdtemp(prefix="run-", dir=_made(location.directory / "scratch")))
@@ -80,7 +83,7 @@ def run_single(
             recorder.keep_code()
             assignment = Assignment(trial=_TRIAL, config=plain, directory=scratch)
             pool.submit(slot, Bundle(assignments=(assignment,)))
-            _follow(run, pool, recorder, card, console, epochs=config.trainer.max_epochs)
+            _follow(run, pool, recorder, card, console, _Steps.of(config))
             if run.about:
                 run.run_id = recorder.run_id(_TRIAL)
     finally:
@@ -94,9 +97,8 @@ def _made(directory: Path) -> Path:
 
 
 def _follow(
-    run: SingleRun, pool: WorkerPool, recorder: Recorder, card: RunCard, console: Console, *, epochs: int
+    run: SingleRun, pool: WorkerPool, recorder: Recorder, card: RunCard, console: Console, steps: _Steps
 ) -> None:
-    every = max(1, epochs // _LINES)
     with interrupts() as stop:
         while run.finished is None and not stop.asked:
             for event in pool.events(timeout_s=0.1):
@@ -108,8 +110,7 @@ def _follow(
                     case Reported(epoch=epoch, metrics=metrics, time_s=time_s):
                         run.history[epoch] = metrics
                         recorder.report(_TRIAL, epoch, metrics, time_s)
-                        if epoch % every == 0 or epoch == epochs:
-                            _tell_epoch(console, epoch, epochs, metrics)
+                        steps.tell(console, epoch, metrics)
                     case Finished() as finished:
                         run.finished = finished
                     case Died(reason=reason):
@@ -156,8 +157,21 @@ def _tell_start(console: Console, about: Mapping[str, Any]) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _tell_epoch(console: Console, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
-    shown = "   ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()) if not name.endswith("/lr"))
-    console.print(
-        f"epoch {epoch:>{len(str(epochs))}}/{epochs}   {shown}", highlight=False, markup=False, soft_wrap=True
-    )
+@dataclass(frozen=True)
+class _Steps:
+    """What a run reports after: its epochs, or its folds."""
+
+    name: str
+    count: int
+
+    @classmethod
+    def of(cls, config: DictConfig) -> _Steps:
+        folds = folds_of(config)
+        return cls("epoch", config.trainer.max_epochs) if folds is None else cls("fold", folds)
+
+    def tell(self, console: Console, step: int, metrics: Mapping[str, float]) -> None:
+        if step % max(1, self.count // _LINES) and step != self.count:
+            return
+        shown = "   ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()) if not name.endswith("/lr"))
+        where = f"{self.name} {step:>{len(str(self.count))}}/{self.count}"
+        console.print(f"{where}   {shown}", highlight=False, markup=False, soft_wrap=True)

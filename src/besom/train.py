@@ -12,6 +12,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +33,7 @@ from besom.data import InMemoryDataModule
 from besom.errors import ConfigError
 from besom.hardware import nvidia_driver, processor_name
 from besom.models import SupervisedModule
+from besom.models.evidence import Judged, write_evidence
 from besom.models.ranks import OneVoice, mean_over_ranks, meet, rank_count
 from besom.models.saved import save
 from besom.objectives import Objective, leading, read_objectives
@@ -52,36 +54,80 @@ def train(config: Mapping[str, Any], *, conversation: Conversation, directory: P
     Raises ConfigError or DataError for a config that cannot be trained, TrialFailed for a trial that comes to
     nothing, TrialPruned when it is told to stop.
     """
-    configure_torch(config)
-    # Ours draw from generators of their own; this is for what a user brings along.
-    pl.seed_everything(config["seed"], workers=True, verbose=False)
-    check_targets(config)
-    if together := rank_count() > 1:
+    set_up(config)
+    if rank_count() > 1:
         conversation = OneVoice(conversation)
     data = build_data(config)
     if config["test"]:
         check_test_part(data)
-    model = build_model(config, data)
     objectives = read_objectives(config)
     course: Course[dict[str, Tensor]] = Course(leading(objectives), conversation)
-    trainer = build_trainer(config, course)
-    conversation.started(describe(data, model, trainer))
-    if together:
-        meet(config["trainer"]["accelerator"])
-
-    began = time.perf_counter()
-    trainer.fit(model, datamodule=data)
-    seconds = time.perf_counter() - began
-    costs = costs_of(model, seconds=seconds if "cost/seconds" in (one.name for one in objectives) else None)
-    model.load_state_dict(course.best_weights())
-    summary = evaluate(trainer, model, data) if config["test"] else {}
-    if trainer.is_global_zero:
-        save(model, data, directory)
+    fitted = fit(config, data, course, told=conversation)
+    costs = costs_of(fitted.model, objectives, seconds=fitted.seconds)
+    summary = fitted.leave(config, directory, fitted.judged(config))
     return Outcome(
         values=objective_values(objectives, {**course.metrics, **costs}),
         best_epoch=course.epoch,
         summary={**summary, **costs},
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A model with its best weights, what it was trained on, and how long that took."""
+
+    model: pl.LightningModule
+    data: pl.LightningDataModule
+    trainer: pl.Trainer
+    seconds: float
+
+    def judged(self, config: Mapping[str, Any]) -> Judged | None:
+        """Return what the model says of its validation part, for the figures; None where none needs it."""
+        return Judged.of(self.model, self.data, config) if self.trainer.is_global_zero else None
+
+    def leave(self, config: Mapping[str, Any], directory: Path, judged: Judged | None) -> dict[str, float]:
+        """Leave in `directory` the weights and what the figures are drawn from; return what the test part says.
+
+        That is nothing, unless the config asks for it.
+        """
+        summary = evaluate(self.trainer, self.model, self.data) if config["test"] else {}
+        if self.trainer.is_global_zero:
+            save(self.model, self.data, directory)
+            write_evidence(self.model, self.data, judged, config, directory)
+        return summary
+
+
+def set_up(config: Mapping[str, Any]) -> None:
+    """Set what holds for a whole process, and refuse what no constructor takes."""
+    configure_torch(config)
+    seed(config)
+    check_targets(config)
+
+
+def seed(config: Mapping[str, Any]) -> None:
+    """Seed the generators that everybody shares. Ours draw from their own; this is for what a user brings along."""
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+
+
+def fit(
+    config: Mapping[str, Any],
+    data: pl.LightningDataModule,
+    course: Course[dict[str, Tensor]],
+    *,
+    told: Conversation | None = None,
+) -> Fitted:
+    """Train a new model on data, through a course; `told` hears what was built, before the first step."""
+    model = build_model(config, data)
+    trainer = build_trainer(config, course)
+    if told is not None:
+        told.started(describe(data, model, trainer))
+    if rank_count() > 1:
+        meet(config["trainer"]["accelerator"])
+    began = time.perf_counter()
+    trainer.fit(model, datamodule=data)
+    seconds = time.perf_counter() - began
+    model.load_state_dict(course.best_weights())
+    return Fitted(model=model, data=data, trainer=trainer, seconds=seconds)
 
 
 def configure_torch(config: Mapping[str, Any]) -> None:
@@ -210,10 +256,13 @@ def objective_values(objectives: Sequence[Objective], measured: Mapping[str, flo
     return tuple(measured[objective.name] for objective in objectives)
 
 
-def costs_of(model: pl.LightningModule, *, seconds: float | None = None) -> dict[str, float]:
-    """Return what a trial cost: `seconds` only where they are asked for, since they differ each time."""
+def costs_of(
+    model: pl.LightningModule, objectives: Sequence[Objective] = (), *, seconds: float = 0.0
+) -> dict[str, float]:
+    """Return what a trial cost: `seconds` only where an objective asks for them, since they differ each time."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return {"cost/params": float(trainable)} | ({} if seconds is None else {"cost/seconds": seconds})
+    timed = any(objective.name == "cost/seconds" for objective in objectives)
+    return {"cost/params": float(trainable)} | ({"cost/seconds": seconds} if timed else {})
 
 
 def check_test_part(data: pl.LightningDataModule) -> None:

@@ -137,6 +137,7 @@ def test_data_batches_their_order_epochs_objective_and_device_must_be_the_same(p
         ("trainer.accumulate_grad_batches", 2),
         ("trainer.callbacks", []),
         ("test", True),
+        ("evaluation", {"folds": 5}),
         ("objective", ["val/loss", "cost/seconds"]),
         ("objective", "cost/seconds"),
     ],

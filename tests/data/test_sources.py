@@ -51,6 +51,15 @@ def test_embedded_data_sets_have_their_published_shapes(read, task, shape, class
     assert (len(source.spec.classes), source.spec.out_features) == (classes, out_features)
 
 
+def test_pictures_have_as_many_pixels_as_features():
+    assert digits().picture == (8, 8)
+    usual = {"name": "dots", "task": Task.REGRESSION, "x": torch.zeros(3, 6), "y": torch.zeros(3)}
+    usual |= {"feature_names": tuple("abcdef")}
+    assert Source(**usual, picture=(2, 3)).picture == (2, 3)
+    with pytest.raises(DataError, match=r"^dots: 6 features are no picture of 4 x 2 pixels; "):
+        Source(**usual, picture=(4, 2))
+
+
 def test_a_source_is_read_once():
     assert digits() is digits()
 

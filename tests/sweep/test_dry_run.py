@@ -159,6 +159,11 @@ LINTS = [
         ["warning: .* MedianPruner decides from epoch 20 on, and trainer.max_epochs is 20: it prunes nothing"],
     ),
     (
+        ("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_warmup_steps=5", "evaluation.folds=5"),
+        ["warning: .* MedianPruner decides from fold 5 on, and evaluation.folds is 5: it prunes nothing"],
+    ),
+    (("hydra/sweeper/pruner=hyperband", "early_stopping.patience=3", "evaluation.folds=5"), []),
+    (
         ("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_warmup_steps=5", "early_stopping.patience=4"),
         ["warning: .* early_stopping.patience 4 may end a trial before MedianPruner looks at it, from epoch 5 on"],
     ),

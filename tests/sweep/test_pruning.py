@@ -49,13 +49,15 @@ def test_a_pruned_trial_is_pruned_in_optuna_and_killed_in_mlflow_at_the_epoch_of
     assert sweep.study.trials[1].user_attrs["besom"]["epochs"] == 1
 
 
-def test_a_trial_that_came_to_its_last_epoch_is_not_pruned_any_more(sweep: Sweep):
+@pytest.mark.parametrize(("group", "steps"), [("trainer", "max_epochs"), ("evaluation", "folds")])
+def test_a_trial_that_came_to_its_last_epoch_or_fold_is_not_pruned_any_more(sweep: Sweep, group: str, steps: str):
     def late(assignment: Assignment) -> Iterator[Message]:
-        trial, epochs = assignment.trial, assignment.config["trainer"]["max_epochs"]
+        trial = assignment.trial
         yield started(trial)
-        yield reported(trial, epochs, val_acc=1 / (trial + 1))
+        yield reported(trial, assignment.config[group][steps], val_acc=1 / (trial + 1))
         yield completed(trial, 1 / (trial + 1))
 
+    sweep.params = {**sweep.params, f"{group}.{steps}": "choice(5)"}
     sweep.run(late, slots=1, n_trials=3, pruner=MEDIAN)
     assert sweep.states() == ["COMPLETE"] * 3
 

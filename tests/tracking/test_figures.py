@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import math
 import re
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,8 +11,10 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from besom.tracking.figures import confusion_matrix, draw, learning_curves
+from besom.tracking.figures import confusion_matrix, draw, learning_curves, mistakes, predictions, weight_pictures
+from besom.tracking.figures.pixels import png
 from besom.tracking.ticks import axis_of
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -88,6 +92,80 @@ def test_a_large_matrix_is_numbered_at_its_edges_and_stays_small():
 
 def test_a_matrix_of_nothing_is_drawn():
     assert sorted(texts(confusion_matrix(["a", "b"], [[0, 0], [0, 0]]))) == ["a", "a", "b", "b", "predicted", "true"]
+
+
+def images(picture: str) -> list[Image.Image]:
+    sources = [element.attrib["href"] for element in ElementTree.fromstring(picture).iter(f"{SVG}image")]
+    return [Image.open(io.BytesIO(b64decode(source.removeprefix("data:image/png;base64,")))) for source in sources]
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]), st.data())
+def test_pixels_are_a_png_as_others_read_it(columns: int, rows: int, channels: int, data: st.DataObject):
+    size = columns * rows * channels
+    pixels = data.draw(st.binary(min_size=size, max_size=size))
+    read = Image.open(io.BytesIO(png(pixels, columns=columns, channels=channels)))
+    assert (read.mode, read.size) == ("L" if channels == 1 else "RGB", (columns, rows))
+    assert read.tobytes() == pixels
+
+
+def test_each_mistake_is_shown_with_what_it_was_taken_for_and_what_it_is():
+    wrong = {"row": 3, "true": "<coat>", "predicted": "trousers of all kinds", "probability": 0.987}
+    table = {"size": [2, 3], "rows": 12000, "total": 1767, "mistakes": [{**wrong, "pixels": "AP8A/wD/"}] * 7}
+    picture = mistakes(table)
+    assert texts(picture) == [
+        "the 7 most confident of 1,767 mistakes on 12,000 validation rows",
+        *["as trousers of…, 98.7 %", "is <coat>"] * 7,
+    ]
+    assert [image.tobytes() for image in images(picture)] == [bytes([0, 255, 0, 255, 0, 255])] * 7
+    assert images(picture)[0].size == (3, 2)
+
+
+def test_a_classifier_without_a_mistake_is_told_so():
+    (told,) = texts(mistakes({"size": [8, 8], "rows": 50, "total": 0, "mistakes": []}))
+    assert told == "no mistakes on 50 validation rows"
+
+
+def test_weights_have_one_scale_with_nothing_at_zero():
+    table = {"size": [1, 3], "outputs": ["a", "b"], "weights": [[2.0, 0.0, -2.0], [1.0, -1.0, 0.5]]}
+    picture = weight_pictures(table)
+    first, second, scale = images(picture)
+    most, none, least = (first.getpixel((place, 0)) for place in range(3))
+    assert none == (0xF7, 0xF7, 0xF7)
+    assert (most, least) == ((0x05, 0x30, 0x61), (0x67, 0x00, 0x1F))
+    assert second.getpixel((0, 0)) not in (most, none)
+    assert (scale.getpixel((0, 0)), scale.getpixel((0, scale.height - 1))) == (most, least)
+    assert {"a", "b", "2", "0", "-2"} <= set(texts(picture))
+
+
+def test_weights_of_nothing_are_drawn():
+    (image, _) = images(weight_pictures({"size": [1, 2], "outputs": ["a"], "weights": [[0.0, 0.0]]}))
+    assert image.tobytes() == bytes([0xF7] * 6)
+
+
+def test_predictions_are_dots_over_the_truth_and_residuals_over_predictions():
+    picture = predictions({"true": [1.0, 2.0, 3.0], "predicted": [1.5, math.inf, 2.5], "rows": 3})
+    over_truth, over_predictions = lines(picture, "#1f77b4")
+    assert over_truth.count("M") == over_predictions.count("M") == 2
+    low, high = (float(point.split()[1].removesuffix("h0")) for point in re.split("M", over_predictions)[1:])
+    assert low > high  # 1.0 - 1.5 is below 3.0 - 2.5, and y goes downwards
+    assert len(lines(picture, "#7f7f7f")) == 2
+    assert {"true", "predicted", "residual: true - predicted"} <= set(texts(picture))
+    assert not any("rows" in text for text in texts(picture))
+
+
+def test_it_is_told_when_not_all_predictions_are_shown():
+    assert "2 of 5,000 rows" in texts(predictions({"true": [1.0, 2.0], "predicted": [1.0, 2.0], "rows": 5000}))
+
+
+def test_folds_are_dots_and_their_means_so_far_lines():
+    history = [
+        (fold, {"val/loss": 1.0, "train/loss": 0.5, "fold/val/loss": 0.9 + fold / 10, "fold/best_epoch": 3.0})
+        for fold in range(1, 4)
+    ]
+    picture = learning_curves(history)
+    assert {"fold", "val, mean so far ──"} <= set(texts(picture))
+    counts = sorted(path.count("M") for path in lines(picture, "#1f77b4"))
+    assert counts == [1, 3]
 
 
 def test_what_is_there_is_drawn_and_again_the_same(tmp_path: Path):

@@ -94,6 +94,14 @@ def test_a_run_has_its_params_tags_metrics_data_set_and_files(
     assert not made.directory.exists()
 
 
+def test_a_run_without_figures_has_none(recorder: Recorder, client: MlflowClient, card: Callable[..., RunCard]):
+    recorder.start(0, card("figures=none"), ABOUT)
+    for epoch in range(3):
+        recorder.report(0, epoch, {"val/loss": 1.0}, time_s=1000.0)
+    recorder.finish(0, Status.FINISHED)
+    assert set(texts(client, recorder.run_id(0))) == {"config.yaml"}
+
+
 def test_the_recorded_config_is_read_back_as_it_was(
     recorder: Recorder, client: MlflowClient, card: Callable[..., RunCard]
 ):

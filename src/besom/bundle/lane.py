@@ -18,6 +18,7 @@ from besom.course import Course
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError
 from besom.models import SupervisedModule
+from besom.models.evidence import Judged, write_evidence
 from besom.models.network import MLP
 from besom.models.saved import save
 from besom.objectives import leading, read_objectives
@@ -78,6 +79,8 @@ class Lane:
         """Leave the best weights in the lane's folder, and return what the trial came to."""
         self.module.load_state_dict(self.course.best_weights())
         save(self.module, data, self._folder)
+        judged = Judged.of(self.module, data, self.config)
+        write_evidence(self.module, data, judged, self.config, self._folder)
         costs = costs_of(self.module)
         return Outcome(
             values=objective_values(self._objectives, {**self.course.metrics, **costs}),

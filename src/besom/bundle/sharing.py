@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from besom.config import folds_of
+
 _MODELS = ("LinearRegression", "LogisticRegression", "MLPClassifier", "MLPRegressor")
 _OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")
 _UNSAFE = ("capturable", "differentiable")  # their steps may raise, which would end the others too
@@ -49,7 +51,7 @@ def _known_optimizer(optimizer: Mapping[str, Any]) -> bool:
 
 
 def _plain(config: Mapping[str, Any]) -> bool:
-    """Whether data and trainer are what a stack knows: our data module, one device, whole epochs, single precision."""
+    """Whether data and trainer are what a stack knows: our data in one split, one device, whole epochs, float32."""
     trainer = config["trainer"]
     return (
         config["data"].get("_target_") == "besom.data.InMemoryDataModule"
@@ -59,5 +61,6 @@ def _plain(config: Mapping[str, Any]) -> bool:
         and trainer.get("max_time") is None
         and set(trainer) <= {*_TRAINER, "precision", "max_time"}
         and not config["test"]
+        and folds_of(config) is None
         and "cost/seconds" not in str(config["objective"])  # in a bundle nobody's time is his own
     )

@@ -29,8 +29,9 @@ from besom.conversation import Conversation, Outcome
 from besom.data import InMemoryDataModule
 from besom.data.batches import Batches
 from besom.errors import TrialPruned
+from besom.folds import train_trial
 from besom.models.scoring import check_finite
-from besom.train import build_data, configure_torch, describe, train
+from besom.train import build_data, configure_torch, describe
 
 Over = Callable[[int, "Outcome | Exception"], None]
 """Told how a trial ended: with an outcome, or with what it raised."""
@@ -113,7 +114,7 @@ def train_alone(entry: Entry, over: Over) -> None:
     """Train a trial by itself; tell of its end."""
     came_to: Outcome | Exception
     try:
-        came_to = train(entry.config, conversation=entry.conversation, directory=entry.directory)
+        came_to = train_trial(entry.config, conversation=entry.conversation, directory=entry.directory)
     except Exception as error:
         came_to = error
     over(entry.trial, came_to)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
+from typing import Self
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from besom.data.batches import STEPS_PER_STRETCH, Batches, InMemoryLoader
-from besom.data.parts import Part, Plan, Prepared, prepare
+from besom.data.parts import Folds, Part, Plan, Prepared, prepare
 from besom.data.scaling import Scaler, parse_scaling
 from besom.data.source import DataSpec, Source
 from besom.errors import ConfigError
@@ -61,6 +65,16 @@ class InMemoryDataModule(pl.LightningDataModule):
                 "train on; keep their sum below 1"
             )
 
+    def folded(self, count: int, *, held_out: int | None = None) -> Self:
+        """Return the same data for one turn of cross-validation: fold `held_out` of `count`, from 0, validates.
+
+        The rest of what is no test part trains; without `held_out`, all of it. The scaler is the training part's.
+        """
+        turn = copy(self)
+        turn.plan = replace(self.plan, folds=Folds(count=count, held_out=held_out))
+        vars(turn).pop("_prepared", None)
+        return turn
+
     @property
     def spec(self) -> DataSpec:
         """What a model is built from; known without preparing the data."""
@@ -80,6 +94,11 @@ class InMemoryDataModule(pl.LightningDataModule):
     def sizes(self) -> dict[str, int]:
         """The number of rows in train, val and test."""
         return self._prepared.sizes
+
+    @property
+    def val_rows(self) -> Tensor:
+        """Where the rows of the validation part lie in the source (int64), in the order of its loader."""
+        return self._prepared.val_rows
 
     @property
     def digest(self) -> str:

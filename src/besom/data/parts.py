@@ -11,7 +11,7 @@ from torch import Tensor
 
 from besom.data.scaling import Scaling, fit_scaler
 from besom.data.source import Source, Task
-from besom.data.splits import draw, split
+from besom.data.splits import deal, draw, split
 from besom.errors import DataError
 
 
@@ -33,14 +33,29 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Folds:
+    """`count` folds of the rows that are no test part: `held_out`, from 0, validates and the others train.
+
+    Without one that is held out, all of them train.
+    """
+
+    count: int
+    held_out: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How to split and scale a source. `limit` first keeps that many rows, each class by its share."""
+    """How to split and scale a source. `limit` first keeps that many rows, each class by its share.
+
+    With `folds` the test part stays what it is, and all other rows are dealt anew, whatever `val_fraction` says.
+    """
 
     scaling: Scaling
     val_fraction: float
     test_fraction: float
     split_seed: int
     limit: int | None = None
+    folds: Folds | None = None
 
 
 class Prepared:
@@ -53,11 +68,11 @@ class Prepared:
 
     def __init__(self, source: Source, plan: Plan) -> None:
         self._source = source
-        train_rows, val_rows, self._test_rows = _split_rows(source, plan)
+        train_rows, self.val_rows, self._test_rows = _split_rows(source, plan)
         train_x = source.x[train_rows]
         self.scaler = fit_scaler(train_x, plan.scaling, numeric=source.numeric, max_value=source.max_value)
         self.train = Part(self.scaler.apply(train_x), source.y[train_rows])
-        self.val = Part(self.scaler.apply(source.x[val_rows]), source.y[val_rows]) if len(val_rows) else None
+        self.val = self._part(self.val_rows)
 
     @cached_property
     def test(self) -> Part | None:
@@ -65,9 +80,10 @@ class Prepared:
         source = self._source
         if source.test_x is not None and source.test_y is not None:
             return Part(self.scaler.apply(source.test_x), source.test_y)
-        if not len(self._test_rows):
-            return None
-        return Part(self.scaler.apply(source.x[self._test_rows]), source.y[self._test_rows])
+        return self._part(self._test_rows)
+
+    def _part(self, rows: Tensor) -> Part | None:
+        return Part(self.scaler.apply(self._source.x[rows]), self._source.y[rows]) if len(rows) else None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -110,11 +126,25 @@ def _split_rows(source: Source, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
             seed=plan.split_seed,
             labels=None if labels is None else labels[rows],
         )
+        train, val, test = rows[parts.train], rows[parts.val], rows[parts.test]
+        if plan.folds is not None:
+            rest = torch.cat([train, val]).sort().values
+            train, val = _turn(rest, plan.folds, plan.split_seed, None if labels is None else labels[rest])
+            return train, val, test
     except DataError as error:
         raise DataError(f"{source.name}: {error}") from None
-    if plan.val_fraction and not len(parts.val):
+    if plan.val_fraction and not len(val):
         raise DataError(
             f"{source.name}: data.val_fraction {plan.val_fraction:g} of {len(rows)} rows is not one row; "
             "raise it, or set it to 0 to go without validation"
         )
-    return rows[parts.train], rows[parts.val], rows[parts.test]
+    return train, val, test
+
+
+def _turn(rows: Tensor, folds: Folds, seed: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the rows that train and those that validate; `labels` are those of `rows`."""
+    dealt = deal(len(rows), folds.count, seed=seed, labels=labels)
+    if folds.held_out is None:
+        return rows, rows[:0]
+    others = [fold for number, fold in enumerate(dealt) if number != folds.held_out]
+    return rows[torch.cat(others).sort().values], rows[dealt[folds.held_out]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -67,6 +68,12 @@ class Source:
         _check_part(self, self.x, self.y)
         if self.test_x is not None and self.test_y is not None:
             _check_part(self, self.test_x, self.test_y)
+        if self.picture is not None and math.prod(self.picture) != len(self.feature_names):
+            height, width = self.picture
+            raise DataError(
+                f"{self.name}: {len(self.feature_names)} features are no picture of {height} x {width} pixels; "
+                "give its height and width"
+            )
 
     @property
     def spec(self) -> DataSpec:

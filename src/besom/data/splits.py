@@ -1,4 +1,4 @@
-"""Splitting by seed: which rows train, validate and test, with each class's share kept."""
+"""Splitting by seed: which rows train, validate and test, or make a fold, with each class's share kept."""
 
 from __future__ import annotations
 
@@ -56,6 +56,26 @@ def draw(sizes: Sequence[int], *, seed: int, labels: Tensor | None = None) -> tu
     table = allocate(counts, sizes)
     cells = [torch.split(members, row) for members, row in zip(by_class, table, strict=True)]
     return tuple(torch.cat(column).sort().values for column in zip(*cells, strict=True))
+
+
+def deal(n: int, folds: int, *, seed: int, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Deal `n` rows into folds like cards, class by class; each fold's row numbers (int64) ascend.
+
+    The folds' sizes differ by one row at most and, with `labels` (int64 [n], from 0), so do the counts of each class.
+    Raises DataError if a fold would be without a row, or without one of some class.
+    """
+    if folds > n:
+        raise DataError(f"evaluation.folds {folds} is more than the {n} rows that are no test part; take fewer folds")
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    if labels is not None:
+        rarest = min(count for count in labels.bincount().tolist() if count)
+        if folds > rarest:
+            raise DataError(
+                f"evaluation.folds {folds} is more than the {rarest} rows of the rarest class; "
+                "take fewer folds, or merge rare classes"
+            )
+        order = order[labels[order].argsort(stable=True)]
+    return tuple(order[fold::folds].sort().values for fold in range(folds))
 
 
 def allocate(counts: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:

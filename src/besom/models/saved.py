@@ -2,7 +2,6 @@
 
 model.safetensors   the best weights, and the scaler's two vectors
 model.json          the data's spec and feature names, and what the model reads (besom.inputs)
-confusion.json      for classifiers: counts on the validation part, rows are the true classes
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ from besom.data import DataSpec, InMemoryDataModule, Task
 from besom.data.scaling import Scaler
 from besom.inputs import CONFIG, DESCRIPTION, WEIGHTS, Inputs
 from besom.models import SupervisedModule
-
-CONFUSION = "confusion.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +68,7 @@ def save(module: pl.LightningModule, data: pl.LightningDataModule, directory: Pa
         inputs = data.source.inputs.to_json()
         description = {"spec": asdict(data.spec), "features": data.feature_names, "inputs": inputs}
         (directory / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
-        _write_confusion(module, data, directory)
     save_file(tensors, directory / WEIGHTS)
-
-
-def _write_confusion(module: SupervisedModule, data: InMemoryDataModule, directory: Path) -> None:
-    classes = len(data.spec.classes)
-    if data.spec.task is Task.REGRESSION or not data.sizes["val"]:
-        return
-    loader = data.val_dataloader()
-    assert not isinstance(loader, list)
-    outputs, targets = module.outputs(loader)
-    predicted = (outputs.squeeze(-1) > 0).long() if data.spec.task is Task.BINARY else outputs.argmax(dim=-1)
-    counts = torch.bincount(targets.long() * classes + predicted, minlength=classes * classes)
-    table = {"classes": data.spec.classes, "counts": counts.reshape(classes, classes).tolist()}
-    (directory / CONFUSION).write_text(json.dumps(table), encoding="utf-8")
 
 
 def load(directory: Path, config: Mapping[str, Any]) -> SavedModel:

@@ -10,7 +10,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from besom.config import check, flatten, recordable, require_groups
+from besom.config import check, flatten, folds_of, recordable, require_groups
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
 from besom.sweep.finalists import check_finalists
@@ -102,9 +102,10 @@ class TrainingApp:
 
     @property
     def max_epochs(self) -> int | None:
-        """What `trainer.max_epochs` says, unless it is sampled."""
-        epochs = OmegaConf.select(self._config, "trainer.max_epochs")
-        return epochs if isinstance(epochs, int) and "trainer.max_epochs" not in self._space.keys else None
+        """What `trainer.max_epochs` says, unless it is sampled; with `evaluation.folds`, a fold is a step."""
+        key = "trainer.max_epochs" if folds_of(self._config) is None else "evaluation.folds"
+        epochs = OmegaConf.select(self._config, key)
+        return epochs if isinstance(epochs, int) and key not in self._space.keys else None
 
     def pool(self, logs: Path) -> WorkerPool:
         """Worker processes that train."""

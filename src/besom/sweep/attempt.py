@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from besom.config import folds_of
 from besom.sweep.study import Asked
 from besom.tracking.recorder import RunCard
 from besom.trial import family
@@ -59,6 +60,9 @@ class Attempt:
     @property
     def last_epoch(self) -> int | None:
         """The epoch with which it is complete, where that is known: from there on nothing is left to save."""
+        folds = folds_of(self.card.config) if self.card else None
+        if folds is not None:
+            return folds
         trainer = self.card.config.get("trainer") if self.card else None
         return trainer.get("max_epochs") if isinstance(trainer, Mapping) else None
 

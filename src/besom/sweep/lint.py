@@ -11,7 +11,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import CategoricalDistribution
 
-from besom.config import select
+from besom.config import folds_of, select
 from besom.errors import ConfigError
 from besom.models.metrics import metric_names
 from besom.objectives import COSTS
@@ -259,11 +259,15 @@ def _pruner(spec: SweepSpec, space: SearchSpace, config: DictConfig) -> Iterator
         return
     name, where = str(spec.pruner.get("_target_")).rpartition(".")[2], "hydra.sweeper.pruner"
     first = max([value for key in _FIRST if isinstance(value := spec.pruner.get(key), int)], default=1)
-    epochs = None if "trainer.max_epochs" in space.keys else select(config, "trainer.max_epochs")
+    by_folds = folds_of(config) is not None
+    key = "evaluation.folds" if by_folds else "trainer.max_epochs"
+    epochs = None if key in space.keys else select(config, key)
     patience = None if "early_stopping.patience" in space.keys else select(config, "early_stopping.patience")
+    patience = None if by_folds else patience  # it ends a fold, and the trial goes on
     if isinstance(epochs, int) and first >= epochs:
         yield Lint(
-            text=f"{where}: {name} decides from epoch {first} on, and trainer.max_epochs is {epochs}: it prunes nothing"
+            text=f"{where}: {name} decides from {'fold' if by_folds else 'epoch'} {first} on, and {key} is {epochs}: "
+            "it prunes nothing"
         )
     elif isinstance(patience, int) and patience <= first > 1:
         yield Lint(

@@ -305,7 +305,7 @@ class Recorder:
             tags = {**tags, "mlflow.note.content": tags["besom.reason"]}
         if traceback is not None:
             (directory / "traceback.txt").write_text(mask(traceback), encoding="utf-8")
-        if status is not Status.KILLED:  # who stops a sweep does not want to wait for pictures
+        if status is not Status.KILLED and run.card.config.get("figures") != "none":  # who stops does not want to wait
             draw(run.history, directory)
         last = run.history[-1][0] if run.history else 0
         once = metrics_at(metrics, step=last, time_s=time.time())

@@ -45,10 +45,10 @@ class Training:
 
     def load(self) -> Run:
         """Import torch and Lightning, which takes seconds."""
-        from besom.train import train
+        from besom.folds import train_trial
 
         def run(assignment: Assignment, conversation: Conversation) -> Outcome:
-            return train(assignment.config, conversation=conversation, directory=assignment.directory)
+            return train_trial(assignment.config, conversation=conversation, directory=assignment.directory)
 
         return run
 

@@ -1,0 +1,141 @@
+"""What a run's figures are drawn from, beside its weights: small JSON files, so that whoever draws needs no torch.
+
+confusion.json      for classifiers: counts on the validation part, rows are the true classes
+mistakes.json       for classifiers of pictures: the mistakes on the validation part that seemed most probable
+weights.json        for linear models of pictures: the weights of each output, pixel by pixel
+predictions.json    for a regression: true and predicted values on the validation part, at most 2000 of them
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from besom.data import InMemoryDataModule, Source, Task
+from besom.models.module import SupervisedModule
+from besom.models.network import MLP
+from besom.models.scoring import probabilities
+
+CONFUSION, MISTAKES, WEIGHTS, PREDICTIONS = "confusion.json", "mistakes.json", "weights.json", "predictions.json"
+
+_SHOWN_MISTAKES = 25
+_SHOWN_PAIRS = 2000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """What a model said of rows that it has not learned from: probabilities [n, classes] or values [n], on the CPU.
+
+    `targets` [n] is the truth, and `rows` [n] (int64) where each lies in its source.
+    """
+
+    said: Tensor
+    targets: Tensor
+    rows: Tensor
+
+    @classmethod
+    def of(cls, module: pl.LightningModule, data: pl.LightningDataModule, config: Mapping[str, Any]) -> Judged | None:
+        """Let a model judge the validation part.
+
+        None where there is none, or the model or the data are not Besom's, or no figure of the config needs it.
+        """
+        if not (isinstance(module, SupervisedModule) and isinstance(data, InMemoryDataModule) and data.sizes["val"]):
+            return None
+        if config.get("figures") == "none" or (data.spec.task is Task.REGRESSION and not wants_everything(config)):
+            return None
+        loader = data.val_dataloader()
+        assert not isinstance(loader, list)
+        outputs, targets = module.outputs(loader)
+        said = probabilities(data.spec.task, outputs.cpu().double())  # in float32, too many seem certain
+        if data.spec.task is Task.BINARY:
+            said = torch.stack([1 - said, said], dim=1)
+        return cls(said=said, targets=targets.cpu(), rows=data.val_rows)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Judged]) -> Judged | None:
+        """Return what several models said of rows that are all different; None of none."""
+        if not parts:
+            return None
+        said, targets, rows = (torch.cat(of) for of in zip(*((p.said, p.targets, p.rows) for p in parts), strict=True))
+        return cls(said=said, targets=targets, rows=rows)
+
+
+def wants_everything(config: Mapping[str, Any]) -> bool:
+    """Whether a resolved config asks for all figures; `auto` does for a model that is tested."""
+    figures = config.get("figures", "auto")  # runs of old have no such key
+    return bool(figures == "all" or (figures == "auto" and config["test"]))
+
+
+def write_evidence(
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    judged: Judged | None,
+    config: Mapping[str, Any],
+    directory: Path,
+) -> None:
+    """Write the confusion matrix of a classifier and, where the config wants everything, all else that can be drawn."""
+    if not (isinstance(module, SupervisedModule) and isinstance(data, InMemoryDataModule)):
+        return
+    source, everything = data.source, wants_everything(config)
+    found: dict[str, Any] = {}
+    if judged is not None and source.task is Task.REGRESSION:
+        found[PREDICTIONS] = pairs(judged)
+    elif judged is not None:
+        found[CONFUSION] = confusion(source, judged)
+        if everything and source.picture is not None:
+            found[MISTAKES] = mistakes(source, judged)
+    network = module.network
+    if everything and source.picture is not None and isinstance(network, MLP) and not network.hidden_sizes:
+        found[WEIGHTS] = weights(source, network)
+    for name, table in found.items():
+        (directory / name).write_text(json.dumps(table), encoding="utf-8")
+
+
+def confusion(source: Source, judged: Judged) -> dict[str, Any]:
+    """Count each true class by the class that it was taken for."""
+    size = len(source.class_names)
+    counts = torch.bincount(judged.targets.long() * size + judged.said.argmax(dim=1), minlength=size * size)
+    return {"classes": source.class_names, "counts": counts.reshape(size, size).tolist()}
+
+
+def mistakes(source: Source, judged: Judged) -> dict[str, Any]:
+    """Return the mistakes that seemed most probable, most probable first, with their pixels as 8-bit grey in base64."""
+    probability, predicted = judged.said.max(dim=1)
+    wrong = (predicted != judged.targets).nonzero().flatten()
+    worst = wrong[probability[wrong].argsort(descending=True, stable=True)][:_SHOWN_MISTAKES]
+    pixels = source.x[judged.rows[worst]].float() * (255 / (source.max_value or 255))
+    names = source.class_names
+    shown = [
+        {
+            "row": int(judged.rows[index]),
+            "true": names[int(judged.targets[index])],
+            "predicted": names[int(predicted[index])],
+            "probability": float(probability[index]),
+            "pixels": b64encode(bytes(picture.round().clamp(0, 255).to(torch.uint8).tolist())).decode(),
+        }
+        for index, picture in zip(worst.tolist(), pixels, strict=True)
+    ]
+    return {"size": source.picture, "rows": len(judged.targets), "total": len(wrong), "mistakes": shown}
+
+
+def weights(source: Source, network: MLP) -> dict[str, Any]:
+    """Return the weights [outputs, pixels] of a network of one layer, and what each output speaks for."""
+    (layer,) = network.linears
+    names = {Task.MULTICLASS: source.class_names, Task.BINARY: source.class_names[1:], Task.REGRESSION: (source.name,)}
+    rows = [[float(f"{value:.4g}") for value in row] for row in layer.weight.detach().cpu().tolist()]
+    return {"size": source.picture, "outputs": names[source.task], "weights": rows}
+
+
+def pairs(judged: Judged) -> dict[str, Any]:
+    """Return true and predicted values, of evenly spaced rows where there are many."""
+    count = len(judged.targets)
+    places = torch.linspace(0, count - 1, min(count, _SHOWN_PAIRS)).round().long()
+    return {"true": judged.targets[places].tolist(), "predicted": judged.said[places].tolist(), "rows": count}

@@ -1,0 +1,58 @@
+"""Learning curves: a panel per metric, train and validation over epochs, or over folds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from besom.tracking.figures.marks import (
+    BLUE,
+    DASHES,
+    GREY,
+    PLOT_HEIGHT,
+    PLOT_WIDTH,
+    axes,
+    curve,
+    dots,
+    panel_at,
+    picture,
+    text,
+)  # fmt: skip
+from besom.tracking.svg import Panel
+from besom.tracking.ticks import axis_of
+
+History = Sequence[tuple[int, Mapping[str, float]]]
+
+_LINES = {"train": (GREY, DASHES, "╌╌"), "val": (BLUE, "", "──")}
+_FOLD = "fold/val"
+
+
+def learning_curves(history: History) -> str:
+    """Return the picture of a history: the loss, and the accuracy or the absolute error if there is one.
+
+    Of a run that was evaluated by folds, lines are the means over the folds so far, and dots what each came to.
+    """
+    names = {name.partition("/")[2] for _, metrics in history for name in metrics}
+    metrics = ("loss", *[name for name in ("acc", "mae") if name in names][:1])
+    panels = [_curves(panel_at(place), history, name) for place, name in enumerate(metrics)]
+    return picture(PLOT_WIDTH * len(metrics) + 6.72, PLOT_HEIGHT, "".join(panels))
+
+
+def _curves(panel: Panel, history: History, metric: str) -> str:
+    lines = {
+        part: [(step, float(metrics[f"{part}/{metric}"])) for step, metrics in history if f"{part}/{metric}" in metrics]
+        for part in (*_LINES, _FOLD)
+    }
+    folds = any("fold/best_epoch" in metrics for _, metrics in history)
+    steps = axis_of([step for step, _ in history], whole=True)
+    values = axis_of([value for points in lines.values() for _, value in points])
+    parts = [axes(panel, steps, values, across_name="fold" if folds else "epoch", up_name=metric)]
+    parts.append(dots([(panel.x(steps, x), panel.y(values, y)) for x, y in lines[_FOLD]], BLUE, across=5))
+    for row, (part, (color, dashes, sample)) in enumerate(_LINES.items()):
+        points = [(panel.x(steps, x), panel.y(values, y)) for x, y in lines[part]]
+        parts.append(curve(points, color, dashes=dashes))
+        # Named in the corner that such curves leave free.
+        height = (0.15 if metric == "acc" else 0.93) - 0.09 * row
+        where = (panel.left + 0.97 * panel.width, panel.bottom - height * panel.height + 3)
+        name = f"{part}, mean so far" if folds else part
+        parts.append(text(*where, f"{name} {sample}", anchor="end", color=color))
+    return "".join(parts)

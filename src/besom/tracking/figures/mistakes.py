@@ -1,0 +1,42 @@
+"""Mistakes: the pictures that a classifier was most sure of, and wrong."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any
+
+from besom.tracking.figures.marks import picture, text
+from besom.tracking.figures.pixels import image
+
+_COLUMNS = 5
+_CELL, _SIDE, _LINE = 104.0, 66.0, 10.5
+_ROW = _SIDE + 3 * _LINE + 4
+_WRONG, _TRUE = "#b2182b", "#1a7a3c"
+_LONG = 12  # letters of a class name that fit below a picture
+
+
+def mistakes(table: Mapping[str, Any]) -> str:
+    """Return the pictures with what each was taken for, how probable that seemed, and what it is."""
+    rows, columns = table["size"]
+    scale = _SIDE / max(rows, columns)
+    size = {"width": columns * scale, "height": rows * scale}
+    parts = [text(8, 16, _head(table), anchor="start")]
+    for place, one in enumerate(table["mistakes"]):
+        middle, top = 8 + (place % _COLUMNS + 0.5) * _CELL, 28 + place // _COLUMNS * _ROW
+        below = top + _SIDE + _LINE
+        parts.append(image(middle - size["width"] / 2, top, pixels=b64decode(one["pixels"]), columns=columns, **size))
+        taken_for = f"as {_short(one['predicted'])}, {100 * one['probability']:.3g} %"
+        parts.append(text(middle, below, taken_for, color=_WRONG, points=8))
+        parts.append(text(middle, below + _LINE, f"is {_short(one['true'])}", color=_TRUE, points=8))
+    return picture(16 + _COLUMNS * _CELL, 32 + -(-len(table["mistakes"]) // _COLUMNS) * _ROW, "".join(parts))
+
+
+def _head(table: Mapping[str, Any]) -> str:
+    shown, total = len(table["mistakes"]), table["total"]
+    which = f"the {shown} most confident of {total:,} mistakes" if shown < total else f"{total or 'no'} mistakes"
+    return f"{which} on {table['rows']:,} validation rows"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONG else f"{name[: _LONG - 1]}…"

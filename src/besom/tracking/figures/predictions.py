@@ -1,0 +1,41 @@
+"""Predictions of a number: against the truth, and by how much they are off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from besom.tracking.figures.marks import (
+    BLUE,
+    DASHES,
+    GREY,
+    PLOT_HEIGHT,
+    PLOT_WIDTH,
+    axes,
+    curve,
+    dots,
+    panel_at,
+    picture,
+    text,
+)  # fmt: skip
+from besom.tracking.ticks import axis_of
+
+
+def predictions(table: Mapping[str, Any]) -> str:
+    """Return predicted against true, with a line where both are equal, and the residuals over what was predicted."""
+    pairs = list(zip(table["true"], table["predicted"], strict=True))
+    left, right = panel_at(0), panel_at(1)
+    both = axis_of([value for pair in pairs for value in pair])
+    parts = [axes(left, both, both, across_name="true", up_name="predicted")]
+    ends = (both.low, both.high)
+    parts.append(curve([(left.x(both, end), left.y(both, end)) for end in ends], GREY, dashes=DASHES, width=1))
+    parts.append(dots([(left.x(both, true), left.y(both, said)) for true, said in pairs], BLUE))
+    across, up = axis_of([said for _, said in pairs]), axis_of([0.0, *(true - said for true, said in pairs)])
+    parts.append(axes(right, across, up, across_name="predicted", up_name="residual: true - predicted"))
+    zero = [(right.left, right.y(up, 0.0)), (right.right, right.y(up, 0.0))]
+    parts.append(curve(zero, GREY, dashes=DASHES, width=1))
+    parts.append(dots([(right.x(across, said), right.y(up, true - said)) for true, said in pairs], BLUE))
+    if len(pairs) < table["rows"]:
+        note = f"{len(pairs):,} of {table['rows']:,} rows"
+        parts.append(text(left.left + 6, left.top + 8, note, anchor="start", color=GREY, points=8))
+    return picture(2 * PLOT_WIDTH + 6.72, PLOT_HEIGHT, "".join(parts))
