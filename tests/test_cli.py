@@ -56,12 +56,14 @@ def besom(capsys: pytest.CaptureFixture[str]) -> Besom:
 @pytest.mark.parametrize("line", ["", "--help", "-h", "help"])
 def test_help_names_every_command_and_a_first_one_to_type(besom: Besom, line: str) -> None:
     out = besom(line)
-    assert all(f"besom {command}" in out for command in ("train", "sweep", "studies", "best", "reproduce", "ui"))
+    assert all(
+        f"besom {command}" in out for command in ("train", "sweep", "studies", "report", "best", "reproduce", "ui")
+    )
     assert "besom sweep digits" in out
     assert "mlruns/" in out
 
 
-@pytest.mark.parametrize("command", ["train", "sweep", "sweep digits", "studies", "best", "reproduce", "ui"])
+@pytest.mark.parametrize("command", ["train", "sweep", "sweep digits", "studies", "report", "best", "reproduce", "ui"])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_each_command_has_help_with_usage_and_examples(besom: Besom, command: str, flag: str) -> None:
     out = besom(f"{command} {flag}")
@@ -301,12 +303,14 @@ def test_train_becomes_a_sweep_with_besoms_sweeper(besom: Besom, location: objec
 
 
 COMPLETIONS = {
-    "besom ": ["train", "sweep", "studies", "best", "reproduce", "ui"],
+    "besom ": ["train", "sweep", "studies", "report", "best", "reproduce", "ui"],
     "besom best ": ["first", "second"],
     "besom best s": ["second"],
     "besom best first --s": ["--save", "--sweep", "--storage"],
     "besom best first --sweep dig": ["digits"],
     "besom best --directory nowhere s": [],
+    "besom report s": ["second"],
+    "besom report first --o": ["--output", "--open"],
     "besom studies --j": ["--json"],
     "besom sweep digits --enqueue-from ": ["first", "second"],
     "besom sweep --enqueue-from first dig": ["digits"],

@@ -19,7 +19,7 @@ ROOMS = (
     ("completion", "usage", "sweep_flags"),
     ("app",),
     ("besom", "hydra_plugins"),  # the package's own face, and Hydra's
-    ("reproduce", "best"),
+    ("reproduce", "best", "study_report"),
     ("studies",),
     ("single",),
     ("sweep",),

@@ -18,13 +18,14 @@ from pathlib import Path
 
 from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
 
-COMMANDS = ("train", "sweep", "studies", "best", "reproduce", "ui")
+COMMANDS = ("train", "sweep", "studies", "report", "best", "reproduce", "ui")
 
 _HYDRA_FLAGS = ("--help", "--hydra-help", "--cfg", "--resolve", "--package", "--multirun", "--info", "--config-dir")
 _FLAGS = {
     "train": _HYDRA_FLAGS,
     "sweep": (*_HYDRA_FLAGS, "--dry-run", "--quiet", "--enqueue-from"),
     "studies": ("--help", "--json", "--directory", "--storage"),
+    "report": ("--help", "--output", "--open", "--json", "--directory", "--storage"),
     "best": ("--help", "--trial", "--save", "--sweep", "--config-dir", "--directory", "--storage"),
     "reproduce": ("--help",),
     "ui": ("--help", "--host", "--port"),
@@ -38,6 +39,8 @@ _FLAG_VALUES = {
     "--storage": (),
     "--trial": (),
     "--save": (),
+    "--output": (),
+    "-o": (),
 }
 
 
@@ -96,7 +99,7 @@ def _besoms(typed: Typed) -> Sequence[str] | None:
     if typed.word.startswith("-"):
         return _FLAGS[command]
     user, positional = _split(before)
-    if command == "best" and not positional:
+    if command in ("best", "report") and not positional:
         return study_names(_directory(before))
     if command not in ("train", "sweep"):
         return ()

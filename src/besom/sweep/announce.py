@@ -11,6 +11,8 @@ from rich.console import Console
 from besom.config import mask
 from besom.errors import BesomError
 from besom.reports.leaderboard import Summary, next_steps, places, render, render_short
+from besom.reports.report import Report
+from besom.reports.terminal import compared
 from besom.sweep.space import SearchSpace
 from besom.sweep.spec import SweepSpec, storage_url
 from besom.sweep.study import StudyBook, config_changes
@@ -56,8 +58,9 @@ def tell_end(
     *,
     location: Location,
     logs: Path,
+    kept: tuple[Report, Path] | None = None,
 ) -> None:
-    """Show what the sweep came to, where everything is, and what to type next.
+    """Show what the sweep came to, where everything is, and what to type next; `kept` is its report and where it is.
 
     Raises `failure`, and BesomError when no trial is complete.
     """
@@ -81,7 +84,15 @@ def tell_end(
     if not spec.quiet:
         storage = mask(str(spec.storage or storage_url(location.directory)))
         runs = {"runs": mask(location.uri)} if best.run_id else {}
-        places(console, {"study": storage, **runs, "log": str(logs / "sweep.log")})
+        places(console, {"study": storage, **runs, "log": str(logs / "sweep.log"), **_report_places(kept)})
         next_steps(console, best, study=spec.study_name)
         console.print(f"study {spec.study_name}", highlight=False)
     console.print(f"best run {best.run_id or 'none (tracking=none)'}", highlight=False)
+
+
+def _report_places(kept: tuple[Report, Path] | None) -> dict[str, str]:
+    if kept is None:
+        return {}
+    report, path = kept
+    link = compared(report)
+    return {"report": str(path), **({"compare": link} if link else {})}

@@ -17,6 +17,7 @@ from besom.errors import ConfigError, Interrupted
 from besom.reports.leaderboard import Summary, summarize
 from besom.sweep.announce import announce, tell_end, warn_of_changes
 from besom.sweep.app import App, TrainingApp
+from besom.sweep.closing import keep_report
 from besom.sweep.constraints import parse_constraints
 from besom.sweep.dry_run import dry_run
 from besom.sweep.foreign import ForeignApp
@@ -107,9 +108,10 @@ def run_sweep(
             raise
         summary = summarize(book.study, finished_trials(book.study), spec.objectives, recorder.run_ids())
         _close_parent(recorder, summary, spec, failure)
+        kept = keep_report(console, recorder, book, summary, spec, app.location)
         with suppress(OSError):
             scratch.rmdir()
-    tell_end(console, summary, spec, book, failure, location=app.location, logs=logs)
+    tell_end(console, summary, spec, book, failure, location=app.location, logs=logs, kept=kept)
     return app.results()
 
 

@@ -7,17 +7,14 @@ is more than everything else that is recorded of a trial. SVG reads well at any 
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from besom.tracking.ticks import Axis, axis_of
+from besom.tracking.svg import Panel, line, shown
+from besom.tracking.ticks import axis_of
 
 History = Sequence[tuple[int, Mapping[str, float]]]
-Points = Sequence[tuple[float, float]]
 
 _FONT = "DejaVu Sans, Verdana, Arial, Helvetica, sans-serif"
 _LINES = {"train": ("#7f7f7f", ' stroke-dasharray="5.55 2.4"', "╌╌"), "val": ("#1f77b4", "", "──")}
@@ -44,35 +41,18 @@ def draw(history: History, directory: Path) -> None:
 # Learning curves: a panel per metric, train and validation over epochs.
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Panel:
-    """Where a panel's lines may be, in points from the upper left of the picture."""
-
-    left: float
-    top: float = 8.64
-    width: float = 239.23
-    height: float = 172.8
-
-    @property
-    def bottom(self) -> float:
-        return self.top + self.height
-
-    def x(self, axis: Axis, value: float) -> float:
-        return self.left + self.width * axis.share(value)
-
-    def y(self, axis: Axis, value: float) -> float:
-        return self.bottom - self.height * axis.share(value)
-
-
 def learning_curves(history: History) -> str:
     """Return the picture of a history: the loss, and the accuracy or the absolute error if there is one."""
     names = {name.partition("/")[2] for _, metrics in history for name in metrics}
     metrics = ("loss", *[name for name in ("acc", "mae") if name in names][:1])
-    panels = [_curves(_Panel(left=54.43 + 299.04 * place), history, name) for place, name in enumerate(metrics)]
+    panels = [
+        _curves(Panel(left=54.43 + 299.04 * place, top=8.64, width=239.23, height=172.8), history, name)
+        for place, name in enumerate(metrics)
+    ]
     return _picture(299.04 * len(metrics) + 6.72, 216, "".join(panels))
 
 
-def _curves(panel: _Panel, history: History, metric: str) -> str:
+def _curves(panel: Panel, history: History, metric: str) -> str:
     lines = {
         part: [
             (epoch, float(metrics[f"{part}/{metric}"])) for epoch, metrics in history if f"{part}/{metric}" in metrics
@@ -92,7 +72,7 @@ def _curves(panel: _Panel, history: History, metric: str) -> str:
     parts.append(_text(panel.left + panel.width / 2, panel.bottom + 30, "epoch"))
     parts.append(_text(panel.left - 36, panel.top + panel.height / 2, metric, turn=-90))
     for row, (part, (color, dashes, sample)) in enumerate(_LINES.items()):
-        path = "".join(_path([(panel.x(epochs, x), panel.y(values, y)) for x, y in lines[part]]))
+        path = line([(panel.x(epochs, x), panel.y(values, y)) for x, y in lines[part]])
         if path:
             parts.append(f'<path d="{path}" fill="none" stroke="{color}" stroke-width="1.5"{dashes}/>')
         # Named in the corner that such curves leave free.
@@ -100,17 +80,6 @@ def _curves(panel: _Panel, history: History, metric: str) -> str:
         where = (panel.left + 0.97 * panel.width, panel.bottom - height * panel.height + 3)
         parts.append(_text(*where, f"{part} {sample}", anchor="end", color=color))
     return "".join(parts)
-
-
-def _path(points: Points) -> Iterator[str]:
-    """A line through the points, with a gap where one is missing: training that diverged has no place to be."""
-    step = "M"
-    for x, y in points:
-        if math.isfinite(y):
-            yield f"{step}{x:.2f} {y:.2f}"
-            step = "L"
-        else:
-            step = "M"
 
 
 # Confusion: a row per true class, a column per predicted one, counts on the validation part.
@@ -123,8 +92,8 @@ def confusion_matrix(classes: Sequence[str], counts: Sequence[Sequence[int]]) ->
     cells: dict[int, list[str]] = defaultdict(list)  # of one shade: a large matrix has few
     parts = [f'<rect x="{left}" y="{top}" width="{_SIDE}" height="{_SIDE}" fill="#{_BLUES[0]}"/>']
     numbers = []
-    for row, line in enumerate(counts):
-        for column, count in enumerate(line):
+    for row, in_row in enumerate(counts):
+        for column, count in enumerate(in_row):
             if not count:
                 continue
             x, y = left + column * cell, top + row * cell
@@ -138,11 +107,11 @@ def confusion_matrix(classes: Sequence[str], counts: Sequence[Sequence[int]]) ->
     parts.append(
         f'<rect x="{left}" y="{top}" width="{_SIDE}" height="{_SIDE}" fill="none" stroke="#000" stroke-width="0.8"/>'
     )
-    shown: Sequence[tuple[float, str]] = list(enumerate(classes))
+    named: Sequence[tuple[float, str]] = list(enumerate(classes))
     if size > _NUMBERED:
-        shown = axis_of([0, size - 1], whole=True).ticks  # by number
-    turn = -45 if max(len(text) for _, text in shown) > _SHORT else 0
-    for place, text in shown:
+        named = axis_of([0, size - 1], whole=True).ticks  # by number
+    turn = -45 if max(len(text) for _, text in named) > _SHORT else 0
+    for place, text in named:
         middle = (place + 0.5) * cell
         anchor = "end" if turn else "middle"
         parts.append(_text(left + middle, top + _SIDE + 12, text, turn=turn, anchor=anchor, points=7))
@@ -170,8 +139,7 @@ def _text(
     more = f' transform="rotate({turn} {x:.2f} {y:.2f})"' if turn else ""
     more += f' fill="{color}"' if color != "#000" else ""
     more += f' font-size="{points}"' if points != 10 else ""
-    shown = "".join(sign if sign.isprintable() else "�" for sign in text)
-    return f'<text x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}"{more}>{escape(shown)}</text>'
+    return f'<text x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}"{more}>{shown(text)}</text>'
 
 
 def _picture(width: float, height: float, content: str) -> str:
