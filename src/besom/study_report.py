@@ -20,8 +20,9 @@ def read(name: str, *, storage: str | None, directory: Path, location: Location)
     Raises RunNotFound when there is no such study, StoreError when a store cannot be used.
     """
     with opened(storage, directory) as found:
-        card = find_study(found, name, directory)
-        study = optuna.load_study(study_name=name, storage=found)
+        cached = optuna.storages.get_storage(found)  # its trials are read once
+        card = find_study(cached, name, directory)
+        study = optuna.load_study(study_name=name, storage=cached)
         report = read_report(
             study,
             card.trials,

@@ -94,7 +94,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
     """What else there is to know of it, by name: goal, params, trials, time, devices, versions, data."""
     best = report.summary.best
     over = f"{report.summary.over} of {report.total}" if report.total is not None else str(report.summary.over)
-    counted = ", ".join(f"{count} {_STATES.get(state, state)}" for state, count in report.counts.items())
+    counted = ", ".join(f"{count} {state}" for state, count in report.counts.items())
     found = [
         ("goal", ", ".join(map(str, report.objectives))),
         ("best params", in_short(best.params) if best is not None else ""),
@@ -105,9 +105,6 @@ def facts(report: Report) -> list[tuple[str, str]]:
         *_origin(report),
     ]
     return [(name, words) for name, words in found if words]
-
-
-_STATES = {"fail": "failed"}
 
 
 def _times(found: Timetable) -> Iterator[tuple[str, str]]:

@@ -127,7 +127,9 @@ def read_report(
         dimensions=dimensions(over),
         finalists=read_finalists(study, summary),
         timetable=timetable(over),
-        counts={state.name.lower(): count for state in TrialState if (count := _count(trials, state))},
+        counts={
+            _NAMES.get(state, state.name.lower()): count for state in TrialState if (count := _count(trials, state))
+        },
         base=base,
         made=datetime.now().astimezone(),
         total=total,
@@ -158,6 +160,9 @@ def thinned(items: Sequence[Any], most: int) -> list[Any]:
     if len(items) <= most:
         return list(items)
     return [items[index * len(items) // most] for index in range(most)]
+
+
+_NAMES = {TrialState.FAIL: "failed"}
 
 
 def _count(trials: Sequence[FrozenTrial], state: TrialState) -> int:
