@@ -107,7 +107,8 @@ def test_a_sweep_leaves_its_report_with_the_parent_run(command: Command, capsys:
     assert kept.read_text() == page.read_text()
     assert all(run.info.run_id in kept.read_text() for run in trials)
     note = parent.data.tags["mlflow.note.content"]
-    assert note.startswith("Besom sweep **own**: maximize val/acc.\n\nBest val/acc is ")
+    assert note.startswith("Besom sweep **own**: maximize val/acc · [Report](#/")
+    assert "\n\nBest val/acc is " in note
     assert all(f"](#/experiments/{run.info.experiment_id}/runs/{run.info.run_id})" in note for run in trials)
     assert f"](#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}/artifacts/report.html)" in note
     told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("  "))

@@ -60,18 +60,21 @@ def _dimension(key: str, kinds: Sequence[BaseDistribution], values: Sequence[Any
     return Dimension(key=key, axis=axis_of(values, whole=whole), share=share)
 
 
-def objective_axis(values: Sequence[float], *, maximize: bool) -> Axis:
+def objective_axis(values: Sequence[float], *, maximize: bool, also: Sequence[float] = ()) -> Axis:
     """An axis for what trials came to, which a few of the worst do not squeeze: those lie beyond its end.
 
-    It goes well beyond the best three in four, unless the others are not far from there.
+    It goes well beyond the best three in four, unless the others are not far from there, and to what it must show
+    `also`. It is one of logarithms where less is better and those three in four span more than a factor of ten.
     """
     ordered = sorted(values, reverse=maximize)
     if len(ordered) < 8:
         return axis_of(ordered)
     best, usual, worst = ordered[0], ordered[len(ordered) * 3 // 4 - 1], ordered[-1]
+    if not maximize and 0 < 10 * best < usual:
+        return log_axis_of(ordered)
     if usual != best and abs(worst - best) > 4 * abs(usual - best):
         end = best + 2.5 * (usual - best)
-        ordered = [best, end, *(value for value in ordered if min(best, end) <= value <= max(best, end))]
+        ordered = [best, end, *(value for value in ordered if min(best, end) <= value <= max(best, end)), *also]
     return axis_of(ordered)
 
 

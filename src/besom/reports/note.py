@@ -16,21 +16,22 @@ def note(report: Report) -> str:
     """Return the outcome, the leaders and the best of each model as tables, and links to what tells more."""
     leaders = report.leaders[:_SHOWN]
     goal = ", ".join(map(str, report.objectives))
-    parts = [f"Besom sweep **{_escaped(report.study)}**: {_escaped(goal)}.", " ".join(map(_escaped, answer(report)))]
+    # The UI shows the first lines alone until one asks for more.
+    first = " · ".join([f"Besom sweep **{_escaped(report.study)}**: {_escaped(goal)}", *_links(report)])
+    parts = [first, " ".join(map(_escaped, answer(report)))]
     if leaders:
         parts.append(_table(trials_table(report, leaders), report))
     if report.families:
         parts += ["Best of each model:", _table(trials_table(report, report.families), report)]
     for group in report.summary.failures:
         parts.append(_escaped(f"{group}; {group.shared}" if group.shared else str(group)))
-    if report.record is not None:
-        parts.append(" · ".join(_links(report)))
     return "\n\n".join(parts)
 
 
 def _links(report: Report) -> list[str]:
     record = report.record
-    assert record is not None
+    if record is None:
+        return []
     found = [f"[Report]({run_link('', record.experiment_id, record.run_id)}/artifacts/report.html)"]
     runs = [row.run_id for row in report.leaders if row.run_id]
     if len(runs) > 1:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from besom.reports.dimensions import spread_axis
-from besom.reports.plots.canvas import Picture, dot, drawing, frame
+from besom.reports.dimensions import objective_axis, spread_axis, within
+from besom.reports.plots.canvas import Picture, beyond, dot, drawing, frame
 from besom.reports.report import Report
 from besom.tracking.svg import Panel
 
@@ -20,10 +20,13 @@ def _front(report: Report, other: int) -> Picture | None:
         return None
     first, second = report.objectives[0], report.objectives[other]
     across = spread_axis([point.values[other] for point in points])
-    up = spread_axis([point.values[0] for point in points])
+    on_front = [point for point in points if point.number in report.summary.front]
+    up = objective_axis(
+        [point.values[0] for point in points], maximize=first.direction == "maximize",
+        also=[point.values[0] for point in on_front],
+    )  # fmt: skip
     panel = Panel(left=64, top=10, width=820, height=320)
     parts = [frame(panel, across, up, x_label=second.name, y_label=first.name)]
-    on_front = [point for point in points if point.number in report.summary.front]
     if len(report.objectives) == 2 and on_front:
         places = sorted((panel.x(across, point.values[other]), panel.y(up, point.values[0])) for point in on_front)
         # Between two of them, only what both beat is known to be reached.
@@ -34,7 +37,7 @@ def _front(report: Report, other: int) -> Picture | None:
         parts.append(f'<path class="best-line" d="{path}"/>')
     for point in sorted(points, key=lambda point: point in on_front):
         kind = "top" if point in on_front else "complete" if point.feasible else "infeasible"
-        place = panel.x(across, point.values[other]), panel.y(up, point.values[0])
+        place = panel.x(across, point.values[other]), panel.y(up, within(up, point.values[0]))
         parts.append(dot(*place, point.number, f"m {kind}", radius=5 if point in on_front else 3.5))
     title = f"{first.name} against {second.name}"
     told = f"{len(on_front)} of {len(points)} trials are on the Pareto front"
@@ -42,5 +45,6 @@ def _front(report: Report, other: int) -> Picture | None:
         title=title,
         svg=drawing(900, 370, "".join(parts), title=title, description=told),
         note=f"{told}: {first.direction} {first.name}, {second.direction} {second.name}."
+        + f" {beyond([point.values[0] for point in points], up)}".rstrip()
         + (" Pale: breaks a constraint." if any(not point.feasible for point in points) else ""),
     )
