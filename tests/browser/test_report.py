@@ -135,7 +135,7 @@ def test_every_section_has_something_to_show(look: Look, trials: list[optuna.tri
         assert page.locator("#curves path[data-t]").count() >= len(trials)
         assert f"--trial {trials[0].number} " in page.locator("#again").inner_text()
         if PICTURES:
-            page.set_viewport_size({"width": 1100, "height": 1250})
+            page.set_viewport_size({"width": 1100, "height": 2250})
             page.screenshot(path=Path(PICTURES) / "report.png")
 
 

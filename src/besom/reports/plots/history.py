@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from besom.objectives import Objective
 from besom.reports.cells import number
-from besom.reports.dimensions import objective_axis, within
+from besom.reports.dimensions import objective_axis, spread_axis, within
 from besom.reports.plots.canvas import Picture, beyond, cross, dot, drawing, frame
 from besom.reports.report import Report, TrialPoint
 from besom.tracking.svg import Panel
@@ -20,7 +20,7 @@ def history(report: Report, place: int) -> Picture | None:
     if not valued:
         return None
     values = [point.values[place] for point in valued]
-    up = objective_axis(values, maximize=objective.direction == "maximize")
+    up = spread_axis(values) if place else objective_axis(values, maximize=objective.direction == "maximize")
     across = axis_of([point.number for point in report.trials], whole=True)
     panel = Panel(left=64, top=10, width=820, height=240)
     parts = [frame(panel, across, up, x_label="trial", y_label=objective.name)]
