@@ -223,11 +223,8 @@ def test_the_studys_description_leads_to_its_report_and_to_the_comparison_of_its
         opened.value.get_by_text(f"Comparing {leaders} Runs from 1 Experiment").first.wait_for()
         shown = opened.value.content()
         assert sum(run_id in shown for run_id in trials) == leaders
-        picture(page, "study-page.png")
         with page.context.expect_page() as opened:
             page.get_by_role("link", name="Report", exact=True).click()
         heading = opened.value.frame_locator("iframe").get_by_role("heading", level=1)
         heading.wait_for()
         assert heading.inner_text() == "digits"
-        if PICTURES:
-            opened.value.screenshot(path=Path(PICTURES) / "report-in-mlflow.png")

@@ -60,6 +60,8 @@ def test_finalists_decide_with_the_test_that_is_named() -> None:
         ["0", "LogisticRegression", "4", "0.7500"],
     ]
     assert plain(told)["finalists"]["test"]["name"] == "paired t-test"
+    typed = [command for command, _ in commands(told, told.leaders[0])]
+    assert typed[1:] == [f"besom reproduce 1{seed}" for seed in range(4)]
 
 
 def test_a_table_has_the_parameters_alone_in_which_its_trials_differ() -> None:

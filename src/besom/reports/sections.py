@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from besom.reports.answer import chosen
 from besom.reports.cells import number
 from besom.reports.failures import FailureGroup
+from besom.reports.finalists import FinalistRun
 from besom.reports.importance import ENOUGH
 from besom.reports.leaderboard import UNKNOWN
 from besom.reports.plots.canvas import Picture
@@ -171,4 +172,12 @@ def commands(report: Report, row: Row) -> tuple[tuple[str, str], ...]:
     if row.run_id:
         found.insert(0, (f"besom reproduce {row.run_id}", "train it again and compare every metric"))
         found.append((f'besom.load_model("{row.run_id}")', "its weights, in Python"))
+    for run in _again_by_seed(report, row):
+        found.append((f"besom reproduce {run.run_id}", f"with seed {run.seed}, as a finalist"))
     return tuple(found)
+
+
+def _again_by_seed(report: Report, row: Row) -> tuple[FinalistRun, ...]:
+    """The complete runs of a finalist."""
+    finalists = report.finalists.finalists if report.finalists else ()
+    return next((one.complete for one in finalists if one.row.trial == row.trial), ())
