@@ -17,8 +17,8 @@ from besom.reports.times import duration
 
 
 def answer(report: Report) -> list[str]:
-    """The outcome in a few sentences, the winner first."""
-    return [*_winner(report), *(_again(report.finalists) if report.finalists else ()), *_open(report)]
+    """The outcome in a few sentences, what counts most first: finalists, where there are any, else the sweep's best."""
+    return [*(_again(report.finalists) if report.finalists else ()), *_winner(report), *_open(report)]
 
 
 def _winner(report: Report) -> Iterator[str]:

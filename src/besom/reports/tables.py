@@ -129,5 +129,9 @@ def _finalist(one: Finalist) -> tuple[Cell, ...]:
         Cell(words=f"{len(one.complete)}{f' ({failed} failed)' if failed else ''}", sort=len(one.complete)),
         Cell(words=number(one.row.value), sort=one.row.value),
         *measured,
-        Cell(words="·" if one.optimism is None else f"{one.optimism:+.4f}", sort=one.optimism),
+        Cell(words="·" if one.optimism is None else _signed(one.optimism), sort=one.optimism),
     )
+
+
+def _signed(value: float) -> str:
+    return f"{'-' if value < 0 else '+'}{number(abs(value))}"
