@@ -306,12 +306,14 @@ def test_train_becomes_a_sweep_with_besoms_sweeper(besom: Besom, location: objec
 
 
 COMPLETIONS = {
-    "besom ": ["train", "sweep", "studies", "best", "reproduce", "predict", "register", "ui"],
+    "besom ": ["train", "sweep", "studies", "report", "best", "reproduce", "predict", "register", "ui"],
     "besom best ": ["first", "second"],
     "besom best s": ["second"],
     "besom best first --s": ["--save", "--sweep", "--storage"],
     "besom best first --sweep dig": ["digits"],
     "besom best --directory nowhere s": [],
+    "besom report s": ["second"],
+    "besom report first --o": ["--output", "--open"],
     "besom studies --j": ["--json"],
     "besom sweep digits --enqueue-from ": ["first", "second"],
     "besom sweep --enqueue-from first dig": ["digits"],

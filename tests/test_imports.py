@@ -19,7 +19,7 @@ ROOMS = (
     ("completion", "usage", "sweep_flags", "model_commands"),
     ("app",),
     ("besom", "hydra_plugins"),  # the package's own face, and Hydra's
-    ("reproduce", "best", "predict", "answer_files", "serving"),
+    ("reproduce", "best", "study_report", "predict", "answer_files", "serving"),
     ("studies",),
     ("single",),
     ("sweep",),

@@ -1,4 +1,4 @@
-"""The command line: `besom train | sweep | studies | best | reproduce | predict | register | ui`.
+"""The command line: `besom train | sweep | studies | report | best | reproduce | predict | register | ui`.
 
 `train` and `sweep` hand their arguments to Hydra, so every Hydra override and flag works. What the user can
 mend ends in one line and exit code 2; a traceback is shown for Besom's own mistakes, or with HYDRA_FULL_ERROR=1.
@@ -81,6 +81,7 @@ def _dispatch(arguments: list[str]) -> int:
         "train": train,
         "sweep": sweep,
         "studies": studies,
+        "report": report,
         "best": best,
         "reproduce": reproduce,
         "predict": model_commands.predict,
@@ -165,6 +166,50 @@ def studies(arguments: list[str]) -> int:
     if not found:
         raise RunNotFound("there are no studies yet; start one with besom sweep digits")
     Console().print(table(found, now=datetime.now()))
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    """`besom report STUDY`."""
+    parser = _Parser(
+        prog="besom report",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Show what a study came to, and write it as one HTML file that needs no network: who won and by\n"
+        "what, every trial, what mattered, learning curves, devices, failures, and how to get each run again.\n"
+        "A study that still runs is shown as far as it is.",
+        epilog="examples:\n"
+        "  besom report digits                                   mlruns/reports/digits.html\n"
+        "  besom report digits -o digits.html --open             and open it in a browser\n"
+        "  besom report digits --json                            for programs\n",
+    )
+    parser.add_argument("study", metavar="STUDY", help="a name that besom studies lists")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.html", help="where to write it (default: DIR/reports/STUDY.html)"
+    )
+    parser.add_argument("--open", action="store_true", help="open it in a browser")
+    parser.add_argument("--json", action="store_true", help="print what it came to as JSON")
+    _add_storage(parser)
+    options = parser.parse_args(arguments)
+    import json
+    import webbrowser
+
+    from rich.console import Console
+
+    from besom.reports.terminal import plain, show
+    from besom.study_report import read, write_page
+    from besom.tracking.store import Location
+
+    location = Location.of({"uri": os.environ.get("MLFLOW_TRACKING_URI"), "directory": options.directory})
+    found, path = read(options.study, storage=options.storage, directory=options.directory, location=location)
+    path = options.output or path
+    write_page(found, path)
+    if options.json:
+        sys.stdout.write(json.dumps({**plain(found), "report": str(path)}, indent=2) + "\n")
+    else:
+        show(found, Console())
+        sys.stdout.write(f"{path}\n")
+    if options.open:
+        webbrowser.open(path.absolute().as_uri())
     return 0
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
 
-COMMANDS = ("train", "sweep", "studies", "best", "reproduce", "predict", "register", "ui")
+COMMANDS = ("train", "sweep", "studies", "report", "best", "reproduce", "predict", "register", "ui")
 
 _OFFERED = 50
 """How many runs are offered; of more, nobody picks one."""
@@ -28,6 +28,7 @@ _FLAGS = {
     "train": _HYDRA_FLAGS,
     "sweep": (*_HYDRA_FLAGS, "--dry-run", "--quiet", "--enqueue-from"),
     "studies": ("--help", "--json", "--directory", "--storage"),
+    "report": ("--help", "--output", "--open", "--json", "--directory", "--storage"),
     "best": ("--help", "--trial", "--save", "--sweep", "--config-dir", "--directory", "--storage"),
     "reproduce": ("--help", "--here", "--exact", "--tolerance", "--pip-args"),
     "predict": ("--help", "--output", "--probabilities", "--batch-size", "--separator", "--invert"),
@@ -45,6 +46,8 @@ _FLAG_VALUES = {
     "--save": (),
     "--tolerance": (),
     "--pip-args": (),
+    "--output": (),
+    "-o": (),
 }
 
 
@@ -103,7 +106,7 @@ def _besoms(typed: Typed) -> Sequence[str] | None:
     if typed.word.startswith("-"):
         return _FLAGS[command]
     user, positional = _split(before)
-    if command == "best" and not positional:
+    if command in ("best", "report") and not positional:
         return study_names(_directory(before))
     if command == "reproduce" and not positional:
         return run_ids(_directory(before), typed.word)

@@ -16,6 +16,7 @@ PyTorch Lightning trains it on the next free device, MLflow remembers every run.
   besom train        train one model and record it         besom train model=logistic_regression
   besom sweep        search for the best config            besom sweep digits
   besom studies      list the studies and their best       besom studies
+  besom report       who won, what mattered: a page        besom report digits
   besom best         print a study's best config, to keep  besom best digits
   besom reproduce    train a recorded run again, compare   besom reproduce RUN_ID
   besom predict      ask a recorded model about new data   besom predict RUN_ID new.csv

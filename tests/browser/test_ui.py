@@ -1,15 +1,11 @@
 """What a person sees who opens the link that `besom ui` prints: in a real browser, on a real study.
 
 MLflow's UI is not ours, and what our views say to it is internal to it: these tests hold the pinned version to it.
-With BESOM_SCREENSHOTS=docs/images they run on the whole of sweeps/digits.yaml and make the documentation's pictures.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,63 +14,23 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from besom.locks import locked
+from besom.tracking.runs import Runs
 from besom.tracking.store import Location, connect
-from tests.running import BESOM, Ui, environment, running_ui
+from tests.browser.conftest import PICTURES
+from tests.running import Ui, running_ui
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route, ViewportSize
 
 pytestmark = pytest.mark.browser
 
-PICTURES = os.environ.get("BESOM_SCREENSHOTS")
 SIZE: ViewportSize = {"width": 1400, "height": 800}
 TALL: ViewportSize = {"width": 1920, "height": 1400}  # MLflow draws only the rows and columns that can be seen
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
 OBJECTIVE = "metrics.`best/val/acc`"
 PARAMS = ("model", "optimizer", "optimizer.lr", "model.depth", "model.width", "model.activation")
 
 Trials = Mapping[str, Mapping[str, Any]]
 Visit = Callable[..., AbstractContextManager["Page"]]
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """Where the browser is; asked for first of all, since what comes next takes seconds."""
-    pytest.importorskip("playwright", reason="needs the extra 'browser': playwright")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"needs a Chromium on PATH: {', '.join(BROWSERS)}")
-    return program
-
-
-@pytest.fixture(scope="session")
-def study(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a study of digits, recorded once for all test processes."""
-    parallel = "PYTEST_XDIST_WORKER" in os.environ
-    root = tmp_path_factory.getbasetemp().parent if parallel else tmp_path_factory.getbasetemp()
-    folder = root / "browser-study"
-    small = ["hydra.sweeper.n_trials=5", "hydra.sweeper.n_jobs=1", "trainer.max_epochs=2"]
-    with locked(root / "browser-study.lock", wait=True):
-        if not folder.exists():
-            folder.mkdir()
-            subprocess.run(
-                [*BESOM, "sweep", "digits", *([] if PICTURES else small)],
-                cwd=folder,
-                env=environment(),
-                check=True,
-                timeout=300,
-                stdout=subprocess.DEVNULL,
-            )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +53,6 @@ def trials(study: Path) -> Trials:
         }
         for run in runs
     }
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -308,3 +254,22 @@ def test_a_run_shows_its_metrics_and_its_figures(ui: Ui, trials: Trials, visit: 
                 "name => [...document.querySelectorAll('img')].some(img => img.alt == name && img.naturalWidth > 100)",
                 arg=figure,
             )
+
+
+def test_the_studys_description_leads_to_its_report_and_to_the_comparison_of_its_leaders(
+    ui: Ui, study: Path, trials: Trials, visit: Visit
+):
+    parent = Runs(Location.of({"uri": None, "directory": study / "mlruns"})).latest_study()
+    assert parent is not None
+    leaders = min(len(trials), 8)
+    with visit(f"{ui.base}/#/experiments/{parent.experiment_id}/runs/{parent.run_id}") as page:
+        with page.context.expect_page() as opened:  # MLflow opens what a description links to beside it
+            page.get_by_role("link", name=f"Compare the {leaders} leaders").click()
+        opened.value.get_by_text(f"Comparing {leaders} Runs from 1 Experiment").first.wait_for()
+        shown = opened.value.content()
+        assert sum(run_id in shown for run_id in trials) == leaders
+        with page.context.expect_page() as opened:
+            page.get_by_role("link", name="Report", exact=True).click()
+        heading = opened.value.frame_locator("iframe").get_by_role("heading", level=1)
+        heading.wait_for()
+        assert heading.inner_text() == "digits"

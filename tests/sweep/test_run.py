@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+from mlflow import MlflowClient
 
 from besom.errors import BesomError, ConfigError, Interrupted, StoreError
 from besom.sweep.space import SearchSpace
@@ -36,6 +37,38 @@ def test_a_sweep_ends_with_its_study_its_best_run_and_a_record_of_both(
     for run in trials:
         assert ("model.depth" in run.data.params) == (run.data.tags["besom.family"] == "MLPClassifier")
     assert not (command.location.directory / "scratch" / "own").exists()
+
+
+def test_a_sweep_leaves_its_report_with_the_parent_run(command: Command, capsys: pytest.CaptureFixture[str]):
+    command()
+    (parent,), trials = command.runs()
+    page = command.location.directory / "reports" / "own.html"
+    kept = Path(MlflowClient(command.location.uri).download_artifacts(parent.info.run_id, "report.html"))
+    assert kept.read_text() == page.read_text()
+    assert all(run.info.run_id in kept.read_text() for run in trials)
+    note = parent.data.tags["mlflow.note.content"]
+    assert note.startswith("Besom sweep **own**: maximize val/acc · [Report](#/")
+    assert "\n\nBest val/acc is " in note
+    assert all(f"](#/experiments/{run.info.experiment_id}/runs/{run.info.run_id})" in note for run in trials)
+    assert f"](#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}/artifacts/report.html)" in note
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("  "))
+    assert told["report"].endswith("reports/own.html")
+    assert told["compare"].startswith("http://127.0.0.1:5000/#/compare-runs?runs=%5B%22")
+
+
+def test_a_sweep_that_records_nothing_leaves_no_report(command: Command):
+    command(finishing, "tracking=none")
+    assert not (command.location.directory / "reports").exists()
+
+
+def test_a_report_that_cannot_be_written_costs_the_sweep_nothing_else(
+    command: Command, capsys: pytest.CaptureFixture[str]
+):
+    (command.location.directory / "reports").write_text("in the way")
+    command()
+    (parent,), _ = command.runs()
+    assert parent.info.status == "FINISHED"
+    assert "warning: no report was made: " in capsys.readouterr().out
 
 
 def test_a_sweep_that_is_complete_adds_nothing_and_tells_the_same(command: Command, capsys: pytest.CaptureFixture[str]):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from besom.tracking.figures import confusion_matrix, draw, learning_curves, mistakes, predictions, weight_pictures
 from besom.tracking.figures.pixels import png
-from besom.tracking.ticks import axis_of
+from besom.tracking.ticks import axis_of, log_axis_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 CURVES = [
@@ -220,3 +220,26 @@ def test_any_values_have_an_axis_with_room_for_them(values: list[float], whole: 
     assert len({label for _, label in axis.ticks}) == len(axis.ticks)
     assert all(axis.low <= tick <= axis.high for tick, _ in axis.ticks)
     assert all(0 <= axis.share(value) <= 1 for value in values if abs(value) < 1e300)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([1e-3, 0.09], ["0.001", "0.01", "0.1"]),
+        ([1e-9, 1e3], ["1e-09", "1e-06", "0.001", "1", "1000"]),
+        ([0.6, 7.0], ["1", "2", "5"]),
+        ([3.0, 4.0], ["3.00", "3.25", "3.50", "3.75", "4.00"]),
+        ([], ["0.1", "1", "10"]),
+    ],
+)
+def test_an_axis_of_logarithms_is_ticked_at_powers_of_ten_or_between_two(values: list[float], labels: list[str]):
+    assert [label for _, label in log_axis_of(values).ticks] == labels
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=5))
+def test_any_values_have_an_axis_of_logarithms(values: list[float]):
+    axis = log_axis_of(values)
+    assert 0 < axis.low < axis.high < math.inf
+    assert all(axis.low <= tick <= axis.high for tick, _ in axis.ticks)
+    for value in values:
+        assert math.isnan(axis.share(value)) or 0 <= axis.share(value) <= 1

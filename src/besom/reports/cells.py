@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from besom.config import mask
+
 
 def short(value: Any) -> str:
-    """A param as a cell: floats to three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """A param as a cell: floats to three digits, the password of a URI masked."""
+    return f"{value:.3g}" if isinstance(value, float) else mask(str(value))
 
 
 def number(value: float) -> str:
@@ -27,4 +29,4 @@ def headings(keys: Sequence[str]) -> list[str]:
 def in_short(params: Mapping[str, Any]) -> str:
     """Params on one line; a text says by itself what it is."""
     named = zip(headings(list(params)), params.values(), strict=True)
-    return "  ".join(value if isinstance(value, str) else f"{heading}={short(value)}" for heading, value in named)
+    return "  ".join(mask(value) if isinstance(value, str) else f"{heading}={short(value)}" for heading, value in named)

@@ -67,10 +67,14 @@ def group_failures(failed: Mapping[int, tuple[str, Params]], others: Sequence[Pa
         FailureGroup(
             reason=mask(one_line(failed[trials[0]][0])),
             trials=tuple(trials),
-            shared=in_common([failed[trial][1] for trial in trials], others),
+            shared=_masked(in_common([failed[trial][1] for trial in trials], others)),
         )
         for trials in sorted(by_cause.values(), key=lambda trials: -len(trials))
     )
+
+
+def _masked(text: str | None) -> str | None:
+    return None if text is None else mask(text)
 
 
 @dataclass(frozen=True, kw_only=True)

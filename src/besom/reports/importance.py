@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-_ENOUGH = 8
+ENOUGH = 8
 """With fewer complete trials, the answer is noise."""
 
 
@@ -20,7 +20,7 @@ def importances(study: optuna.Study) -> Mapping[str, float]:
     Conditional parameters count where they exist (Watanabe et al., IJCAI 2023 and its sequel).
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < _ENOUGH or len({tuple(trial.values) for trial in complete}) < 2:
+    if len(complete) < ENOUGH or len({tuple(trial.values) for trial in complete}) < 2:
         return {}
     from optuna.importance import get_param_importances  # half a second that a short sweep does without
 

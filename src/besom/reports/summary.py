@@ -114,7 +114,7 @@ def summarize(
 def failures_of(trials: Sequence[FrozenTrial]) -> tuple[FailureGroup, ...]:
     """The failed ones of some trials by cause, and what they had in common that the others have not."""
     failed = {
-        trial.number: (str(_about(trial).get("reason") or "unknown"), plain_params(trial))
+        trial.number: (str(about(trial).get("reason") or "unknown"), plain_params(trial))
         for trial in trials
         if trial.state is TrialState.FAIL
     }
@@ -123,13 +123,13 @@ def failures_of(trials: Sequence[FrozenTrial]) -> tuple[FailureGroup, ...]:
 
 
 def _row(trial: FrozenTrial, run_ids: Mapping[int, str]) -> Row:
-    about = _about(trial)
+    found = about(trial)
     return Row(
         trial=trial.number,
         values=tuple(trial.values),
-        family=about.get("family") or "?",
+        family=found.get("family") or "?",
         params=plain_params(trial),
-        duration_s=about.get("duration_s") or 0.0,
+        duration_s=found.get("duration_s") or 0.0,
         run_id=run_ids.get(trial.number, ""),
         feasible=is_feasible(trial),
     )
@@ -137,9 +137,9 @@ def _row(trial: FrozenTrial, run_ids: Mapping[int, str]) -> Row:
 
 def _pruned(trials: Sequence[FrozenTrial]) -> Pruned:
     pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
-    epochs = [epoch for trial in pruned if isinstance(epoch := _about(trial).get("epochs"), int)]
+    epochs = [epoch for trial in pruned if isinstance(epoch := about(trial).get("epochs"), int)]
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    taken = [epoch for trial in complete if isinstance(epoch := _about(trial).get("epochs"), int)]
+    taken = [epoch for trial in complete if isinstance(epoch := about(trial).get("epochs"), int)]
     return Pruned(
         count=len(pruned),
         epochs=sum(epochs) / len(epochs) if epochs else None,
@@ -147,6 +147,7 @@ def _pruned(trials: Sequence[FrozenTrial]) -> Pruned:
     )
 
 
-def _about(trial: FrozenTrial) -> Mapping[str, Any]:
-    about = trial.user_attrs.get("besom")
-    return about if isinstance(about, dict) else {}
+def about(trial: FrozenTrial) -> Mapping[str, Any]:
+    """What the sweep wrote with a trial when it was over: its family, duration, epochs, slot, and why it failed."""
+    found = trial.user_attrs.get("besom")
+    return found if isinstance(found, dict) else {}

@@ -14,6 +14,8 @@ from besom.errors import BesomError, Interrupted
 from besom.reports.finalists import Finalists
 from besom.reports.finalists_table import render_finalists, verdict
 from besom.reports.leaderboard import Summary, next_steps, places, render, render_short
+from besom.reports.report import Report
+from besom.reports.terminal import compared
 from besom.sweep.finalists import describe, to_come
 from besom.sweep.space import SearchSpace
 from besom.sweep.spec import SweepSpec, storage_url
@@ -63,8 +65,9 @@ def tell_end(
     location: Location,
     logs: Path,
     finalists: Finalists | None = None,
+    kept: tuple[Report, Path] | None = None,
 ) -> None:
-    """Show what the sweep came to, where everything is, and what to type next.
+    """Show what the sweep came to, where everything is, and what to type next; `kept` is its report and where it is.
 
     Raises `failure`, and BesomError when no trial, or none of the finalists, is complete.
     """
@@ -98,7 +101,15 @@ def tell_end(
     if not spec.quiet:
         storage = mask(str(spec.storage or storage_url(location.directory)))
         runs = {"runs": mask(location.uri)} if best.run_id else {}
-        places(console, {"study": storage, **runs, "log": str(logs / "sweep.log")})
+        places(console, {"study": storage, **runs, "log": str(logs / "sweep.log"), **_report_places(kept)})
         next_steps(console, best, study=spec.study_name)
         console.print(f"study {spec.study_name}", highlight=False)
     console.print(f"best run {best.run_id or 'none (tracking=none)'}", highlight=False)
+
+
+def _report_places(kept: tuple[Report, Path] | None) -> dict[str, str]:
+    if kept is None:
+        return {}
+    report, path = kept
+    link = compared(report)
+    return {"report": str(path), **({"compare": link} if link else {})}

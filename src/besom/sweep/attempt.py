@@ -82,6 +82,7 @@ class Attempt:
         """What the report tells of its trial, if it ends with this attempt."""
         config = self.card.config if self.card else {}
         about = {"family": family(config), "duration_s": duration_s, "epochs": self.epoch, **more}
+        about |= {} if self.slot is None else {"slot": self.slot.index}
         return about | ({"attempts": self.number + 1} if self.number else {})
 
     def again(self, *, alone: bool = False, solo: bool = False) -> Attempt:

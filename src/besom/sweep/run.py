@@ -21,6 +21,7 @@ from besom.reports.finalists import Finalists, read_finalists, test_metric
 from besom.reports.leaderboard import Summary, summarize
 from besom.sweep.announce import announce, tell_end, warn_of_changes
 from besom.sweep.app import App, TrainingApp
+from besom.sweep.closing import keep_report
 from besom.sweep.constraints import parse_constraints
 from besom.sweep.dry_run import dry_run
 from besom.sweep.finalists import FinalistJobs, missing
@@ -105,9 +106,12 @@ def run_sweep(
         finalists = read_finalists(book.study, summary) if spec.finalists is not None and failure is None else None
         _publish_view(recorder, spec, space, important=list(summary.importances))
         _close_parent(recorder, summary, finalists, spec, failure)
+        kept = keep_report(console, recorder, book, summary, spec, app.location)
         with suppress(OSError):
             scratch.rmdir()
-    tell_end(console, summary, spec, book, failure, location=app.location, logs=logs, finalists=finalists)
+    tell_end(
+        console, summary, spec, book, failure, location=app.location, logs=logs, finalists=finalists, kept=kept
+    )  # fmt: skip
     return app.results()
 
 

@@ -39,6 +39,11 @@ class NoRecorder(Recorder):
     def close_study(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Do nothing."""
 
+    @property
+    def keeps(self) -> bool:
+        """Nothing can be found again."""
+        return False
+
     def view(self, key: str, state: Mapping[str, Any]) -> None:
         """Do nothing."""
 

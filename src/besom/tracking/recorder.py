@@ -131,6 +131,15 @@ class Recorder:
         """End the parent run."""
         self._submit(lambda: self._of_study().close(status, metrics, tags))
 
+    @property
+    def keeps(self) -> bool:
+        """Whether anything that it is given can be found again."""
+        return True
+
+    def tell_of_study(self, note: str, files: Mapping[str, str]) -> None:
+        """Set the parent run's description, in Markdown, and add texts to its artifacts by their names."""
+        self._submit(lambda: self._of_study().tell(note, files))
+
     def view(self, key: str, state: Mapping[str, Any]) -> None:
         """Publish a view of the runs table: an experiment tag that the UI opens by its key."""
         self._submit(

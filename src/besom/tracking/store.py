@@ -54,6 +54,14 @@ class Location:
         return self.uri == local_uri(self.directory)
 
     @property
+    def ui(self) -> str:
+        """Where the MLflow UI answers: the tracking server, without a password, or `besom ui` on its usual port."""
+        parts = urlsplit(self.uri)
+        if parts.scheme not in ("http", "https"):
+            return "http://127.0.0.1:5000"
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+
+    @property
     def database(self) -> Path:
         """The SQLite file of a local store."""
         return self.directory / "mlflow.db"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FINALIST = "finalist"
 """The kind, besom.kind, of a run that trained a trial's config again; it is none of the study's trials."""
 
+_NOTE = 8000  # characters, which every store of MLflow's takes
+
 
 class Status(StrEnum):
     """MLflow's names for how a run ended."""
@@ -89,6 +91,12 @@ class StudyRuns:
         points = metrics_at(metrics, step=0, time_s=time.time())
         self._client.log_batch(self.run_id, metrics=points, tags=run_tags(tags))
         self._client.set_terminated(self.run_id, status)
+
+    def tell(self, note: str, files: Mapping[str, str]) -> None:
+        """Set the parent run's description and add texts to its artifacts."""
+        self._client.set_tag(self.run_id, "mlflow.note.content", note[:_NOTE])
+        for name, text in files.items():
+            self._client.log_text(self.run_id, text, name)
 
     def _trials(self) -> Iterator[Run]:
         """The runs of the study's trials, the latest first."""

@@ -26,6 +26,17 @@ class Axis:
         return (value - self.low) / (self.high - self.low) if abs(value) < _LARGE else math.nan
 
 
+@dataclass(frozen=True)
+class LogAxis(Axis):
+    """An axis on which every factor of ten takes the same room."""
+
+    def share(self, value: float) -> float:
+        """As for any axis; NaN for a value that is not above 0."""
+        if not _SMALL < value < _LARGE:
+            return math.nan
+        return math.log(value / self.low) / math.log(self.high / self.low)
+
+
 def axis_of(values: Sequence[float], *, whole: bool = False) -> Axis:
     """Return an axis that has room for the values, ticked at `whole` numbers only or at any round ones.
 
@@ -43,6 +54,25 @@ def axis_of(values: Sequence[float], *, whole: bool = False) -> Axis:
     low, high = low - margin, high + margin
     first, last = math.ceil(low / step), math.floor(high / step)
     return Axis(low, high, [(index * step, _label(index * step, step)) for index in range(first, last + 1)])
+
+
+def log_axis_of(values: Sequence[float]) -> LogAxis:
+    """Return an axis of logarithms with room for the values, ticked at powers of ten, or between two of them.
+
+    What is not above 0 is left out; without any value it goes from 0.1 to 10.
+    """
+    found = [value for value in values if _SMALL < value < _LARGE]
+    low, high = (min(found), max(found)) if found else (0.1, 10.0)
+    if high < low * 1.001:  # one value, but for rounding
+        low, high = low / 2, high * 2
+    margin = (high / low) ** _MARGIN
+    low, high = low / margin, high * margin
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    every = max(1, round(len(powers) / (_INTERVALS + 1)))
+    steps = (1,) if math.log10(high / low) > 1.5 else (1, 2, 5)
+    ticks = [step * 10.0**power for power in powers if power % every == 0 for step in steps]
+    shown = [(tick, f"{tick:g}") for tick in ticks if low <= tick <= high]
+    return LogAxis(low, high, shown if len(shown) > 1 else axis_of(found).ticks)
 
 
 def _step(least: float) -> float:

@@ -145,6 +145,20 @@ def runs_link(base: str, experiment_id: str) -> str:
     return f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
 
 
+def run_link(base: str, experiment_id: str, run_id: str) -> str:
+    """The URL of a run's page; relative to MLflow's own pages where `base` is empty."""
+    return f"{base and base + '/'}#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def compare_link(base: str, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """The URL of the page that compares runs, these ones chosen.
+
+    Its switches "Show diff only" are the page's own state: no URL can set them.
+    """
+    runs, experiments = (quote(json.dumps(list(ids), separators=(",", ":"))) for ids in (run_ids, [experiment_id]))
+    return f"{base and base + '/'}#/compare-runs?runs={runs}&experiments={experiments}"
+
+
 def landing_page(page: str) -> str:
     """MLflow's page with our script ahead of its own."""
     script = Path(__file__).with_name("landing.js").read_text(encoding="utf-8")

@@ -1,0 +1,103 @@
+"""What the pictures of a report share: frames with ticks, marks that know their trial, and colors by rank.
+
+The page's style sheet colors them, in its light and dark modes, by their classes; its script shows the trial that an
+element's `data-t` names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from besom.objectives import Objective
+from besom.reports.cells import short
+from besom.tracking.svg import Panel, shown
+from besom.tracking.ticks import Axis
+
+LETTER = 6.2
+"""How wide a letter of a label is, about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture with its title; `note` says what else one has to know to read it."""
+
+    title: str
+    svg: str
+    note: str = ""
+    wide: bool = True
+
+
+def drawing(width: float, height: float, content: str, *, title: str, description: str) -> str:
+    """An SVG of that size, for a page."""
+    return (
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{shown(title)}" style="--w:{width:g}px">'
+        f"<desc>{shown(description)}</desc>{content}</svg>"
+    )
+
+
+def text(x: float, y: float, words: str, *, kind: str = "", anchor: str = "middle", turn: int = 0) -> str:
+    """A label."""
+    more = f' class="{kind}"' if kind else ""
+    more += f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{shown(words)}</text>'
+
+
+def frame(panel: Panel, across: Axis, up: Axis, *, x_label: str = "", y_label: str = "") -> str:
+    """Grid lines and tick labels of both axes, and what the axes are."""
+    lines, labels = [], []
+    for value, words in across.ticks:
+        x = panel.x(across, value)
+        lines.append(f"M{x:.1f} {panel.top:.1f}V{panel.bottom:.1f}")
+        labels.append(text(x, panel.bottom + 15, words))
+    for value, words in up.ticks:
+        y = panel.y(up, value)
+        lines.append(f"M{panel.left:.1f} {y:.1f}H{panel.right:.1f}")
+        labels.append(text(panel.left - 6, y + 4, words, anchor="end"))
+    if x_label:
+        labels.append(text(panel.left + panel.width / 2, panel.bottom + 32, x_label, kind="axis"))
+    if y_label:
+        middle = panel.top + panel.height / 2
+        labels.append(text(panel.left - 44, middle, y_label, kind="axis", turn=-90))
+    return f'<path class="grid" d="{"".join(lines)}"/>{"".join(labels)}'
+
+
+def dot(x: float, y: float, trial: int, kind: str, *, radius: float = 3.5, style: str = "") -> str:
+    """The mark of a trial; nothing where it has no place."""
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return ""
+    more = f' style="{style}"' if style else ""
+    return f'<circle class="{kind}" data-t="{trial}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"{more}/>'
+
+
+def cross(x: float, y: float, trial: int, kind: str) -> str:
+    """The mark of a trial that came to nothing."""
+    return f'<path class="{kind}" data-t="{trial}" d="M{x - 3:.1f} {y - 3:.1f}l6 6m0 -6l-6 6"/>'
+
+
+def ranks(values: Mapping[int, float], objective: Objective) -> dict[int, float]:
+    """How good each trial's value is among all of them: 0 for the worst, 1 for the best, equal ones alike."""
+    ordered = sorted(set(values.values()), reverse=objective.direction == "minimize")
+    places = {value: place / max(1, len(ordered) - 1) for place, value in enumerate(ordered)}
+    return {trial: places[value] for trial, value in values.items()}
+
+
+def shade(rank: float) -> str:
+    """The style of a mark of that rank; the page mixes its colors by it."""
+    return f"--v:{100 * rank:.0f}%"
+
+
+def clipped(words: str, letters: int) -> str:
+    """The words, or the end of them where there is no room for more: of a dotted key it says most."""
+    return words if len(words) <= letters else f"…{words[-letters + 1 :]}"
+
+
+def beyond(values: Sequence[float], axis: Axis) -> str:
+    """Say how many values lie beyond an axis, at whose end they are drawn."""
+    outside = [value for value in values if not axis.low <= value <= axis.high]
+    if not outside:
+        return ""
+    worst = max(outside, key=lambda value: abs(value - axis.low))
+    many = f"{len(outside)} trials lie" if len(outside) > 1 else "1 trial lies"
+    return f"{many} beyond the frame, at {'up to ' * (len(outside) > 1)}{short(worst)}, drawn at its edge."

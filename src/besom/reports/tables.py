@@ -1,0 +1,137 @@
+"""The tables of a report's page: cells that know what they sort by and which run they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from besom.reports.answer import interval
+from besom.reports.cells import headings, number, short
+from besom.reports.dimensions import differing
+from besom.reports.finalists import Finalist, Finalists, test_metric
+from besom.reports.leaderboard import UNKNOWN
+from besom.reports.report import Report
+from besom.reports.summary import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column; `title` is its name in full where the heading is short."""
+
+    name: str
+    title: str = ""
+    numeric: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A cell: what it says, the number it sorts by, the run that it leads to."""
+
+    words: str
+    sort: float | None = None
+    run_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """A row about a trial; `kind` is its class in the style sheet."""
+
+    trial: int
+    cells: tuple[Cell, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of trials."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[TableRow, ...]
+
+
+def trials_table(report: Report, rows: Sequence[Row]) -> Table:
+    """Some trials, with those parameters alone that are not the same for all of them."""
+    keys = [key for key in differing([row.params for row in rows]) if key != "model"]
+    if len(rows) == 1:
+        keys = [key for key in rows[0].params if key != "model"]
+    has_models = any(row.family not in UNKNOWN for row in rows)
+    columns = [Column(name="trial")]
+    columns += [Column(name=objective.name) for objective in report.objectives]
+    columns += [Column(name="model", numeric=False)] if has_models else []
+    for name, key in zip(headings(keys), keys, strict=True):
+        columns.append(
+            Column(name=name, title=key, numeric=all(_number(row.params.get(key, 0)) is not None for row in rows))
+        )
+    columns.append(Column(name="time"))
+    best = report.summary.best
+    return Table(
+        columns=tuple(columns),
+        rows=tuple(
+            TableRow(
+                trial=row.trial,
+                cells=_cells(row, keys, has_models=has_models),
+                kind="infeasible"
+                if not row.feasible
+                else "best"
+                if row is best or row.trial in report.summary.front
+                else "",
+            )
+            for row in rows
+        ),
+    )
+
+
+def _cells(row: Row, keys: Sequence[str], *, has_models: bool) -> tuple[Cell, ...]:
+    cells = [Cell(words=str(row.trial), sort=row.trial, run_id=row.run_id)]
+    cells += [Cell(words=number(value), sort=value) for value in row.values]
+    cells += [Cell(words=row.family)] if has_models else []
+    for key in keys:
+        value = row.params.get(key)
+        cells.append(Cell(words=short(value) if key in row.params else "·", sort=_number(value)))
+    return *cells, Cell(words=f"{row.duration_s:.1f} s", sort=row.duration_s)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def finalists_table(found: Finalists) -> Table:
+    """The finalists: the sweep's value, what fresh seeds came to, by how much the sweep was too hopeful."""
+    objective = found.objective.name
+    columns = (
+        Column(name="trial"),
+        Column(name="model", numeric=False),
+        Column(name="runs"),
+        Column(name="sweep", title=f"{objective} as the sweep measured it"),
+        Column(name=objective, title="mean of the runs with fresh seeds, and its 95 % interval"),
+        Column(name="sd", title=f"standard deviation of {objective}"),
+        Column(name=test_metric(found.objective), title="mean of the runs with fresh seeds, and its 95 % interval"),
+        Column(name="sd", title=f"standard deviation of {test_metric(found.objective)}"),
+        Column(name="optimism", title="by how much the sweep's value is better than the mean with fresh seeds"),
+    )
+    rows = (
+        TableRow(trial=one.row.trial, cells=_finalist(one), kind="best" if one is found.winner else "")
+        for one in found.finalists
+    )
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def _finalist(one: Finalist) -> tuple[Cell, ...]:
+    failed = len(one.runs) - len(one.complete)
+    measured = []
+    for estimate in (one.validation, one.test):
+        spread = None if estimate is None else estimate.deviation
+        measured.append(Cell(words="·") if estimate is None else Cell(words=interval(estimate), sort=estimate.mean))
+        measured.append(Cell(words="·" if spread is None else number(spread), sort=spread))
+    return (
+        Cell(words=str(one.row.trial), sort=one.row.trial, run_id=one.row.run_id),
+        Cell(words=one.row.family),
+        Cell(words=f"{len(one.complete)}{f' ({failed} failed)' if failed else ''}", sort=len(one.complete)),
+        Cell(words=number(one.row.value), sort=one.row.value),
+        *measured,
+        Cell(words="·" if one.optimism is None else _signed(one.optimism), sort=one.optimism),
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{'-' if value < 0 else '+'}{number(abs(value))}"

@@ -1,0 +1,121 @@
+"""A report on the terminal, and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from besom.reports.answer import answer, facts
+from besom.reports.estimates import Estimate
+from besom.reports.finalists import Finalists
+from besom.reports.leaderboard import UNKNOWN, next_steps, places, render
+from besom.reports.report import Report
+from besom.reports.summary import Row
+from besom.reports.tables import finalists_table
+from besom.tracking.views import compare_link, run_link
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the outcome, the facts, the leaderboard, what mattered, what failed, and what to type next."""
+    console.print(Text(report.study, style="bold"), Text(report.stage, style="dim"))
+    for sentence in answer(report):
+        console.print(Text(sentence))
+    console.print()
+    known = facts(report)
+    width = max((len(name) for name, _ in known), default=0)
+    for name, words in known:
+        console.print(Text.assemble("  ", (name.ljust(width), "dim"), f"  {words}"), soft_wrap=True)
+    console.print()
+    if report.finalists is not None:
+        console.print(Text("finalists, with fresh seeds", style="table.title"))
+        console.print(_finalists(report.finalists))
+        console.print()
+    console.print(render(report.summary, console))
+    link = compared(report)
+    if link:
+        places(console, {"compare": link})
+    if report.summary.best is not None:
+        next_steps(console, report.summary.best, study=report.study)
+
+
+def _finalists(found: Finalists) -> RichTable:
+    table, shown = RichTable(box=None), finalists_table(found)
+    for column in shown.columns:
+        table.add_column(column.name, justify="right" if column.numeric else "left")
+    for row in shown.rows:
+        table.add_row(*[cell.words for cell in row.cells], style="bold" if row.kind == "best" else "")
+    return table
+
+
+def compared(report: Report) -> str:
+    """The URL of MLflow's page that compares the leaders; empty where there are no two runs."""
+    runs = [row.run_id for row in report.leaders if row.run_id]
+    if report.record is None or len(runs) < 2:
+        return ""
+    return compare_link(report.base, report.record.experiment_id, runs)
+
+
+def plain(report: Report) -> dict[str, Any]:
+    """The report as JSON takes it: what is on the page, but for the pictures."""
+    summary, times = report.summary, report.timetable
+    return {
+        "study": report.study,
+        "state": report.stage,
+        "answer": answer(report),
+        "objectives": [{"name": one.name, "direction": one.direction} for one in report.objectives],
+        "n_trials": report.total,
+        "trials": dict(report.counts),
+        "best": None if summary.best is None else _row(report, summary.best),
+        "leaders": [_row(report, row) for row in report.leaders],
+        "best_by_family": [_row(report, row) for row in report.families],
+        "front": list(summary.front),
+        "importances": dict(summary.importances),
+        "failures": [asdict(group) for group in summary.failures],
+        "finalists": None if report.finalists is None else _plain_finalists(report.finalists),
+        "swept_s": times.swept_s,
+        "utilisation": times.utilisation,
+        "busy_by_slot": {str(slot): times.busy(slot) for slot in times.slots},
+        "facts": dict(facts(report)),
+        "compare": compared(report) or None,
+    }
+
+
+def _row(report: Report, row: Row) -> dict[str, Any]:
+    link = run_link(report.base, report.record.experiment_id, row.run_id) if report.record and row.run_id else None
+    return {
+        "trial": row.trial,
+        "values": list(row.values),
+        "family": None if row.family in UNKNOWN else row.family,
+        "params": dict(row.params),
+        "duration_s": row.duration_s,
+        "feasible": row.feasible,
+        "run_id": row.run_id or None,
+        "link": link,
+    }
+
+
+def _plain_finalists(found: Finalists) -> dict[str, Any]:
+    def told(estimate: Estimate | None) -> dict[str, Any] | None:
+        return None if estimate is None else asdict(estimate)
+
+    test = found.comparison
+    return {
+        "winner": None if found.winner is None else found.winner.row.trial,
+        "baseline": None if found.baseline is None else found.baseline.row.trial,
+        "test": None if test is None else {"name": test.name, **asdict(test)},
+        "finalists": [
+            {
+                "trial": one.row.trial,
+                "sweep": one.row.value,
+                "validation": told(one.validation),
+                "test": told(one.test),
+                "optimism": one.optimism,
+                "runs": [run.plain() for run in one.runs],
+            }
+            for one in found.finalists
+        ],
+    }
