@@ -229,6 +229,10 @@ def test_a_study_keeps_the_code_of_its_runs_and_that_of_later_ones(
         codes.append(run.data.tags["besom.code"])
         assert client.get_run(parent).data.tags["besom.code"] == codes[-1]
         commits.append(commit(tmp_path / "project", net__py=str(trial)))
+    with Recorder(location, "digits") as recorder:  # which has nothing left to train
+        recorder.open_study("digits", token="one", tags={}, note="")
+        recorder.keep_code()
+    assert client.get_run(parent).data.tags["besom.code"] == codes[-1]
     assert {file.path for file in client.list_artifacts(parent, "code")} == {f"code/{code}" for code in codes}
     assert [file.path for file in client.list_artifacts(parent, f"code/{codes[0]}")] == [
         f"code/{codes[0]}/packages.txt"

@@ -115,17 +115,15 @@ class Recorder:
         return self._of_study().run_id
 
     def keep_code(self) -> None:
-        """Record the code that the runs to come are trained by: with the study, or with each run where there is none.
+        """Find out by which code the runs to come are trained; it is recorded with their study, or with each run.
 
         Git and the list of packages take a while, in which nobody waits: workers import meanwhile.
         """
 
-        def keep() -> None:
+        def look() -> None:
             self._code = code_state(besides=[self._location.directory])
-            if self._study is not None:
-                self._study.keep(self._code)
 
-        self._submit(keep)
+        self._submit(look)
 
     def close_study(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """End the parent run."""
@@ -279,8 +277,14 @@ class Recorder:
             self._run_ids[trial] = run_id
 
         self._writer.create(run, card.directory, made)
-        if self._study is None and self._code.files:
-            self._code.log(self._client, self._run_ids[trial])
+        if self._code.files:
+            self._keep(self._code, self._run_ids[trial])
+
+    def _keep(self, code: CodeState, run_id: str) -> None:
+        if self._study is not None:
+            self._study.keep(code)
+        else:
+            code.log(self._client, run_id)
 
     def _lineage(self, trial: int, card: RunCard) -> dict[str, str]:
         tags = {} if self._study is None else {"mlflow.parentRunId": self._study.run_id}

@@ -48,6 +48,7 @@ class StudyRuns:
     ) -> None:
         self._client = client
         self._experiment_id = experiment_id
+        self._code: CodeState | None = None
         known = client.search_runs([experiment_id], f"tags.`besom.token` = '{token}'", max_results=1)
         if known:
             self.run_id: str = known[0].info.run_id
@@ -82,9 +83,11 @@ class StudyRuns:
         return {point.step: point.value for point in self._client.get_metric_history(run_id, to_key(metric))}
 
     def keep(self, code: CodeState) -> None:
-        """Keep the code of the runs to come; a study that goes on later may have several."""
-        code.log(self._client, self.run_id)
-        self._client.log_batch(self.run_id, tags=run_tags(code.tags))
+        """Keep the code that a run is trained by, if it is not the same as before; later sweeps may have another."""
+        if code is not self._code:
+            code.log(self._client, self.run_id)
+            self._client.log_batch(self.run_id, tags=run_tags(code.tags))
+            self._code = code
 
     def close(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """End the parent run."""
