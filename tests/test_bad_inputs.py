@@ -330,7 +330,7 @@ def test_what_is_no_sweep_file_is_refused(refused: Callable[[str], str], folder:
         ("sweep ./train.yaml", "train.yaml: a config has the same name, "),
         ("sweep digits mnist", "mnist: it has no '='; write KEY=VALUE"),
         ("sweep digits --run", "--run: a sweep is many runs; leave it out, or use besom train"),
-        ("foo", "'foo' is not a command; use one of train, sweep, studies, best, reproduce, ui; see besom --help"),
+        ("foo", "use one of train, sweep, studies, best, reproduce, predict, register, ui; see besom --help"),
         ("trian", "'trian' is not a command; did you mean train?"),
         ("--foo", "'--foo' is not a command"),
         ("reproduce", "reproduce: the following arguments are required: RUN_ID; see besom reproduce --help"),
