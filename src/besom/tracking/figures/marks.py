@@ -32,7 +32,7 @@ def axes(panel: Panel, across: Axis, up: Axis, *, across_name: str, up_name: str
     for tick, label in up.ticks:
         parts.append(text(panel.left - 7, panel.y(up, tick) + 3.6, label, anchor="end"))
     parts.append(text(panel.left + panel.width / 2, panel.bottom + 30, across_name))
-    parts.append(text(panel.left - 36, panel.top + panel.height / 2, up_name, turn=-90))
+    parts.append(text(panel.left - 44, panel.top + panel.height / 2, up_name, turn=-90))
     return "".join(parts)
 
 
