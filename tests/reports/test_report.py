@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from besom.reports.answer import answer, facts
-from besom.reports.dimensions import differing, objective_axis
+from besom.reports.dimensions import differing, dimensions, objective_axis
 from besom.reports.finalists import FinalistRun
 from besom.reports.report import read_report, thinned
 from besom.reports.sections import commands, sections
@@ -105,6 +106,14 @@ def test_an_axis_leaves_out_the_few_that_are_far_from_the_rest_and_nobody_else()
     assert objective_axis([*near, 0.0], maximize=True).low > 0.85
     assert objective_axis([*near, 0.89], maximize=True).low < 0.89
     assert objective_axis([0.1, 0.9], maximize=True).low < 0.1
+
+
+def test_choices_are_told_apart_as_they_are_written() -> None:
+    space = {"model": CategoricalDistribution((1, True, None, float("nan"))), "optimizer.lr": FloatDistribution(0, 1)}
+    trials = [trial(0.1, space=space, model=value) for value in (1, True, None, float("nan"))]
+    (dimension,) = dimensions(trials)
+    assert [dimension.place(value) for value in (1, True, None, float("nan"))] == [0, 1, 2, 3]
+    assert [label for _, label in dimension.axis.ticks] == ["1", "True", "None", "nan"]
 
 
 def test_of_many_some_are_kept_evenly() -> None:

@@ -33,7 +33,7 @@ class Dimension:
 
     def place(self, value: Any) -> float:
         """Where a value lies on the axis: a number where it is, a choice at its index."""
-        return float(self.choices.index(value) if self.choices else value)
+        return float(list(map(repr, self.choices)).index(repr(value)) if self.choices else value)
 
 
 def dimensions(trials: Sequence[FrozenTrial]) -> tuple[Dimension, ...]:
