@@ -97,6 +97,8 @@ def test_a_dry_run_tells_of_space_sampler_pruner_and_budget(dry: Callable[..., D
     told = "until 30 trials, or 3600 s, or 5 trials without a better one; 1 more attempts for one that fails"
     assert f"\nbudget      {told}\n" in shown
     assert "\nconstraints cost/params <= 5e4\n" in shown
+    again = "the best 3 and the best baseline again, 5 fresh seeds each, and tested: 15 runs, or 20 if"
+    assert f"\nfinalists   {again} the baseline is not one of the best 3\n" in shown
     assert "model.depth       whole   1 to 3                               model=mlp_classifier" in shown
     assert "\ntrial 0  model=logistic_regression  optimizer=sgd  optimizer.lr=0.1\n" in shown
     assert "\ntrial 1  model=logistic_regression  optimizer=sgd  optimizer.lr=0.01\n" in shown
@@ -141,7 +143,12 @@ LINTS = [
     (("+trainer.gradient_clip_val=1.0,2.0",), []),
     (("+trainer.gradient_clip_value=1.0,2.0",), ["warning: .trainer.* takes no 'gradient_clip_value'"]),
     (("model=mlp_classifier", "model.hidden_sizes=[3]"), ["warning: model.depth: model.h", "warning: model.width"]),
-    (("hydra.sweeper.n_trials=null",), ["warning: .* neither timeout nor patience"]),
+    (("hydra.sweeper.n_trials=null",), ["warning: .* nor patience: .*, and never comes to its finalists"]),
+    (("hydra.sweeper.finalists.seeds=1",), ["warning: .*finalists.seeds: of a single seed there is no interval"]),
+    (
+        ("hydra.sweeper.finalists.overrides={model.depth: 3}",),
+        ["error: hydra.sweeper.finalists.overrides: there is no key model.depth"],
+    ),
     (("hydra.sweeper.n_trials=null", "hydra.sweeper.timeout=5"), []),
     (("hydra.sweeper.patience=30",), ["warning: hydra.sweeper.patience: 30 is not below n_trials"]),
     (("hydra.sweeper.n_trials=9",), ["warning: .* TPESampler draws its first 10 trials at random"]),

@@ -207,21 +207,16 @@ def _budget(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
         )
         yield Lint(text=f"hydra.sweeper.n_trials: {spec.n_trials} is above the {size} points of the space: {what}")
     if spec.n_trials is None and not is_grid and spec.timeout_s is None and spec.patience is None:
-        yield Lint(
-            text="hydra.sweeper.n_trials: is null, and there is neither timeout nor patience: it ends with ctrl-C"
-        )
+        ends = "it ends with ctrl-C" + (", and never comes to its finalists" if spec.finalists else "")
+        yield Lint(text=f"hydra.sweeper.n_trials: is null, and there is neither timeout nor patience: {ends}")
     if spec.patience is not None and spec.n_trials is not None and spec.patience >= spec.n_trials:
         yield Lint(text=f"hydra.sweeper.patience: {spec.patience} is not below n_trials: it will never matter")
 
 
 def _finalists(spec: SweepSpec) -> Iterator[Lint]:
-    where = "hydra.sweeper.finalists"
-    if spec.finalists is None:
-        return
-    if spec.finalists.seeds == 1:
-        yield Lint(text=f"{where}.seeds: of a single seed there is no interval, and no test; take 5, say")
-    if spec.n_trials is None and spec.timeout_s is None and spec.patience is None:
-        yield Lint(text=f"{where}: a sweep that ends with ctrl-C never comes to them; give it an end")
+    if spec.finalists is not None and spec.finalists.seeds == 1:
+        text = "of a single seed there is no interval, and no test; take 5, say"
+        yield Lint(text=f"hydra.sweeper.finalists.seeds: {text}")
 
 
 def _class(config: Mapping[str, Any]) -> str:
