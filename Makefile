@@ -34,7 +34,7 @@ if [ -z "$$python" ]; then \
 fi
 endef
 
-.PHONY: help setup sweep train reproduce ui test check bench docs build lock clean which-run
+.PHONY: help setup sweep train reproduce ui test check bench tables docs build lock clean which-run
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,9 @@ check: $(STAMP) ## lint, check the format, check the types
 
 bench: $(STAMP) ## measure Besom beside its peers: ARGS="--data fashion_mnist --trials 4 --epochs 2"
 	@PYTHONPATH=. .venv/bin/python bench/bundles.py $(ARGS)
+
+tables: $(STAMP) ## train the reference experiments and the published tables' rows, five seeds each, into docs/tables.md
+	@PYTHONPATH=. .venv/bin/python bench/tables.py $(ARGS)
 
 docs: $(STAMP) ## renew the pages of docs/commands from what --help prints
 	@PYTHONPATH=. .venv/bin/python docs/pages.py

@@ -266,6 +266,10 @@ def test_a_wrong_search_space_is_refused(refused: Callable[[str], str], folder: 
             "    finalists: {top: 1, overrides: {trainer.max_epoch: 9}}\n",
             "bad.yaml: hydra.sweeper.finalists.overrides: there is no key trainer.max_epoch; did you mean trainer.max_",
         ),
+        (
+            "    finalists: {top: 1, register: a/b}\n",
+            "bad.yaml: hydra.sweeper.finalists.register: 'a/b' is no name of a model; use letters, digits, space, _ - and",
+        ),
         ("    when: 3\n", "bad.yaml: hydra.sweeper.when: it holds KEY: VALUE lines"),
         ("    sampler: tpe\n", "bad.yaml: hydra.sweeper.sampler: 'tpe' names no class; write it as {_target_: optuna."),
         (

@@ -140,9 +140,12 @@ class Command:
     def study(self) -> optuna.Study:
         return optuna.load_study(study_name="gated", storage=f"sqlite:///{self._location.directory / 'optuna.db'}")
 
+    def client(self) -> MlflowClient:
+        return MlflowClient(self._location.uri)
+
     def runs(self, *, parent: bool = False) -> list[Run]:
         """The trials' runs, or the study's and its finalists'."""
-        client = MlflowClient(self._location.uri)
+        client = self.client()
         experiment = client.get_experiment_by_name("gated")
         runs = client.search_runs([experiment.experiment_id]) if experiment else []
         return [run for run in runs if ("besom.trial" in run.data.tags) is not parent]
@@ -269,9 +272,9 @@ class Gated(MLPClassifier):
 """
 
 
-def test_finalists_go_on_after_their_parent_was_killed_and_are_tested(command: Command, tmp_path: Path):
+def test_finalists_go_on_after_their_parent_was_killed_and_are_tested_and_the_winner_is_registered(command: Command, tmp_path: Path):
     (tmp_path / "gated.py").write_text(FINALISTS)
-    finalists = "hydra.sweeper.finalists={top: 1, seeds: 2, overrides: {trainer.max_epochs: 1}}"
+    finalists = "hydra.sweeper.finalists={top: 1, seeds: 2, overrides: {trainer.max_epochs: 1}, register: gated}"
     asked = ("hydra.sweeper.n_trials=1", finalists)
     sweep = command.start(*asked)
     (orphan,) = eventually(lambda: [run for run in command.finalists() if run.info.status == "RUNNING"])
@@ -293,4 +296,7 @@ def test_finalists_go_on_after_their_parent_was_killed_and_are_tested(command: C
     (parent,) = [run for run in command.runs(parent=True) if run.data.tags["besom.kind"] == "study"]
     tested = [run.data.metrics["test/acc"] for run in command.finalists() if run.info.run_id in statuses]
     assert parent.data.metrics["test/acc"] == pytest.approx(sum(tested) / 2)
-    assert parent.data.tags["besom.winner_run"] in statuses
+    winner = parent.data.tags["besom.winner_run"]
+    assert winner in statuses
+    assert f"models:/gated@champion, version 1: run {winner}" in output
+    assert command.client().get_model_version_by_alias("gated", "champion").run_id == winner

@@ -9,6 +9,7 @@ from besom.reports.cells import in_short, number
 from besom.reports.estimates import Estimate
 from besom.reports.failures import numbered
 from besom.reports.finalists import Finalists, test_metric
+from besom.reports.finalists_table import verdict
 from besom.reports.leaderboard import UNKNOWN
 from besom.reports.report import Report
 from besom.reports.slots import Timetable
@@ -65,14 +66,8 @@ def _again(found: Finalists) -> Iterator[str]:
     if estimate is not None:
         name = metric if winner.test else found.objective.name
         yield f"Trained again with fresh seeds, {_named(winner.row)} leads, with {name} {interval(estimate)}."
-    test = found.comparison
-    if test is not None and found.baseline is not None:
-        better = test.difference > 0 if found.objective.direction == "maximize" else test.difference < 0
-        verdict = ("better" if better else "worse") if test.differs else "no different, as far as can be told,"
-        yield (
-            f"On the test part it is {verdict} than {_named(found.baseline.row)}: {number(test.difference)} "
-            f"[{number(test.low)}, {number(test.high)}], p = {test.p_value:.2g} ({test.name}, {test.count} seeds)."
-        )
+    told = verdict(found)
+    yield f"{told[0].upper()}{told[1:]}."
 
 
 def _open(report: Report) -> Iterator[str]:

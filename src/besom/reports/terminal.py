@@ -6,16 +6,15 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from besom.reports.answer import answer, facts
 from besom.reports.estimates import Estimate
 from besom.reports.finalists import Finalists
+from besom.reports.finalists_table import render_finalists
 from besom.reports.leaderboard import UNKNOWN, next_steps, places, render
 from besom.reports.report import Report
 from besom.reports.summary import Row
-from besom.reports.tables import finalists_table
 from besom.tracking.views import compare_link, run_link
 
 
@@ -31,24 +30,13 @@ def show(report: Report, console: Console) -> None:
         console.print(Text.assemble("  ", (name.ljust(width), "dim"), f"  {words}"), soft_wrap=True)
     console.print()
     if report.finalists is not None:
-        console.print(Text("finalists, with fresh seeds", style="table.title"))
-        console.print(_finalists(report.finalists))
-        console.print()
+        console.print(render_finalists(report.finalists, console))
     console.print(render(report.summary, console))
     link = compared(report)
     if link:
         places(console, {"compare": link})
     if report.summary.best is not None:
         next_steps(console, report.summary.best, study=report.study)
-
-
-def _finalists(found: Finalists) -> RichTable:
-    table, shown = RichTable(box=None), finalists_table(found)
-    for column in shown.columns:
-        table.add_column(column.name, justify="right" if column.numeric else "left")
-    for row in shown.rows:
-        table.add_row(*[cell.words for cell in row.cells], style="bold" if row.kind == "best" else "")
-    return table
 
 
 def compared(report: Report) -> str:

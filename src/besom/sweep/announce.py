@@ -66,8 +66,11 @@ def tell_end(
     logs: Path,
     finalists: Finalists | None = None,
     kept: tuple[Report, Path] | None = None,
+    registered: str = "",
 ) -> None:
-    """Show what the sweep came to, where everything is, and what to type next; `kept` is its report and where it is.
+    """Show what the sweep came to, where everything is, and what to type next.
+
+    `kept` is its report and where it is, `registered` what the winner is called in the registry.
 
     Raises `failure`, and BesomError when no trial, or none of the finalists, is complete.
     """
@@ -101,7 +104,8 @@ def tell_end(
     if not spec.quiet:
         storage = mask(str(spec.storage or storage_url(location.directory)))
         runs = {"runs": mask(location.uri)} if best.run_id else {}
-        places(console, {"study": storage, **runs, "log": str(logs / "sweep.log"), **_report_places(kept)})
+        model = {"model": registered} if registered else {}
+        places(console, {"study": storage, **runs, "log": str(logs / "sweep.log"), **_report_places(kept), **model})
         next_steps(console, best, study=spec.study_name)
         console.print(f"study {spec.study_name}", highlight=False)
     console.print(f"best run {best.run_id or 'none (tracking=none)'}", highlight=False)

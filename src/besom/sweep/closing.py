@@ -1,4 +1,4 @@
-"""What a sweep leaves with its study at the end: the report as a page, and in short as the parent run's description."""
+"""What a sweep leaves at its end: the report, as a page and as the parent run's description, and the winner's model."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 from rich.console import Console
 
 from besom.errors import StoreError
+from besom.reports.finalists import Finalists
 from besom.reports.note import note
 from besom.reports.page import page, page_path, write
 from besom.reports.report import Report, read_report
 from besom.reports.summary import Summary
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import StudyBook
+from besom.tracking.models import CHAMPION, register, version_of
 from besom.tracking.recorder import Recorder
 from besom.tracking.store import Location
 from besom.tracking.study_record import study_reader
@@ -43,3 +45,21 @@ def keep_report(
         return None
     recorder.tell_of_study(note(report), {"report.html": text})
     return report, path
+
+
+def register_winner(recorder: Recorder, finalists: Finalists | None, spec: SweepSpec, location: Location) -> str:
+    """Put the winner's best run into MLflow's registry, as its champion; return what to call it there.
+
+    Empty where that was not asked for, or there is no winner. A run that is registered already keeps its version, and
+    the alias stays where it is: it may have been given to another one since. Raises BesomError.
+    """
+    name = spec.finalists.register if spec.finalists else None
+    best = finalists.winner.best if finalists and finalists.winner else None
+    if name is None or best is None or not best.run_id:
+        return ""
+    recorder.flush()
+    version = version_of(location, best.run_id, name)
+    if version is None:
+        version = register(location, best.run_id, name)
+        return f"models:/{name}@{CHAMPION}, version {version}: run {best.run_id}"
+    return f"models:/{name}/{version}: run {best.run_id}"

@@ -166,9 +166,14 @@ class FinalistJobs:
 
 
 def check_finalists(spec: SweepSpec, space: SearchSpace, composer: Composer) -> None:
-    """Refuse, before anything is trained, overrides that no finalist could take. Raises ConfigError naming the key."""
-    if spec.finalists is None or not spec.finalists.overrides:
+    """Refuse, before anything is trained, what no finalist could take or leave. Raises ConfigError naming the key."""
+    if spec.finalists is None:
         return
+    if spec.finalists.register and not composer.compose(next(iter(space.examples()), {})).tracking.enabled:
+        raise ConfigError(
+            f"{spec.source}: hydra.sweeper.finalists.register: with tracking=none there is no run to register; "
+            "record the runs, or leave it out"
+        )
     where = f"{spec.source}: hydra.sweeper.finalists.overrides"
     for key in spec.finalists.overrides:
         if any(f"{key}.".startswith(f"{other}.") for other in _NOT_THEIRS):

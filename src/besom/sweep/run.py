@@ -16,12 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from besom.config import mask
-from besom.errors import ConfigError, Interrupted
+from besom.errors import BesomError, ConfigError, Interrupted
 from besom.reports.finalists import Finalists, read_finalists, test_metric
 from besom.reports.leaderboard import Summary, summarize
 from besom.sweep.announce import announce, tell_end, warn_of_changes
 from besom.sweep.app import App, TrainingApp
-from besom.sweep.closing import keep_report
+from besom.sweep.closing import keep_report, register_winner
 from besom.sweep.constraints import parse_constraints
 from besom.sweep.dry_run import dry_run
 from besom.sweep.finalists import FinalistJobs, missing
@@ -107,10 +107,16 @@ def run_sweep(
         _publish_view(recorder, spec, space, important=list(summary.importances))
         _close_parent(recorder, summary, finalists, spec, failure)
         kept = keep_report(console, recorder, book, summary, spec, app.location)
+        registered = ""
+        try:
+            registered = register_winner(recorder, finalists, spec, app.location)
+        except BesomError as error:
+            failure = BesomError(f"{spec.source}: hydra.sweeper.finalists.register: {error}")
         with suppress(OSError):
             scratch.rmdir()
     tell_end(
-        console, summary, spec, book, failure, location=app.location, logs=logs, finalists=finalists, kept=kept
+        console, summary, spec, book, failure,
+        location=app.location, logs=logs, finalists=finalists, kept=kept, registered=registered,
     )  # fmt: skip
     return app.results()
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.errors import ConfigError
 from besom.objectives import Objective, read_objectives
+from besom.tracking.models import check_names
 from besom.workers.devices import Slot
 
 # Under `auto`: where many trials at once cost the sampler some quality and a CPU little more than 8 of them saves, and
@@ -25,12 +26,14 @@ _LEARN_NOTHING = ("RandomSampler", "GridSampler", "BruteForceSampler", "QMCSampl
 class FinalistsSpec:
     """Which trials are trained again once the search is over: the best `top`, with as many fresh `seeds` each.
 
-    `overrides` are values that their configs get on top, by config key.
+    `overrides` are values that their configs get on top, by config key; `register` is the name by which the winner's
+    best run goes into MLflow's registry.
     """
 
     top: int = 3
     seeds: int = 5
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    register: str | None = None
 
     @classmethod
     def read(cls, node: Mapping[str, Any] | None, source: str) -> FinalistsSpec | None:
@@ -47,6 +50,11 @@ class FinalistsSpec:
         overrides = given.get("overrides", {})
         if not isinstance(overrides, dict):
             raise ConfigError(f"{where}.overrides: '{overrides}' sets nothing; write KEY: VALUE lines")
+        if "register" in given:
+            try:
+                check_names(given["register"], alias=None)
+            except ConfigError as error:
+                raise ConfigError(f"{where}.{error}") from error
         return cls(**{**given, "overrides": {str(key): value for key, value in overrides.items()}})
 
 

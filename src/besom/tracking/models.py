@@ -53,7 +53,7 @@ def register(location: Location, run_id: str, name: str, *, alias: str | None = 
     A run whose model is a version of that name already keeps it. Returns the version.
     Raises ConfigError for a name or an alias that MLflow refuses, RunNotFound as `fetch` does, StoreError.
     """
-    _check_names(name, alias)
+    check_names(name, alias)
     client = connect(location, create=False)
     run = find_run(client, location, run_id)
     with translated(location):
@@ -73,7 +73,14 @@ def register(location: Location, run_id: str, name: str, *, alias: str | None = 
     return str(version)
 
 
-def _check_names(name: str, alias: str | None) -> None:
+def version_of(location: Location, run_id: str, name: str) -> str | None:
+    """Return the latest version of a registered model that is this run's. Raises StoreError."""
+    with translated(location):
+        return _version_of(connect(location, create=False), run_id, name)
+
+
+def check_names(name: str, alias: str | None) -> None:
+    """Refuse, with ConfigError, a name or an alias that MLflow would refuse."""
     if not re.fullmatch(r"[\w][\w .-]*", name):
         raise ConfigError(f"register: '{name}' is no name of a model; use letters, digits, space, _ - and .")
     if alias is not None and (not re.fullmatch(r"[\w-]+", alias) or re.fullmatch(r"(?i)latest|v\d+", alias)):

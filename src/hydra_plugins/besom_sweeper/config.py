@@ -17,6 +17,7 @@ class FinalistsConf:
     top: int | None = None  # the best so many, and the best baseline; null: none at all
     seeds: int | None = None  # runs of each; null: 5
     overrides: Any = None  # values that their configs get on top, such as {trainer.max_epochs: 60}
+    register: str | None = None  # the winner's best run goes into MLflow's registry by this name
 
 
 @dataclass
