@@ -268,7 +268,7 @@ def test_a_wrong_search_space_is_refused(refused: Callable[[str], str], folder: 
         ),
         (
             "    finalists: {top: 1, register: a/b}\n",
-            "bad.yaml: hydra.sweeper.finalists.register: 'a/b' is no name of a model; use letters, digits, space, _ - and",
+            "bad.yaml: hydra.sweeper.finalists.register: 'a/b' is no name of a model; use letters, digits, space",
         ),
         ("    when: 3\n", "bad.yaml: hydra.sweeper.when: it holds KEY: VALUE lines"),
         ("    sampler: tpe\n", "bad.yaml: hydra.sweeper.sampler: 'tpe' names no class; write it as {_target_: optuna."),

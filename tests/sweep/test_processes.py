@@ -272,7 +272,7 @@ class Gated(MLPClassifier):
 """
 
 
-def test_finalists_go_on_after_their_parent_was_killed_and_are_tested_and_the_winner_is_registered(command: Command, tmp_path: Path):
+def test_finalists_go_on_after_their_parent_was_killed_and_the_winner_is_registered(command: Command, tmp_path: Path):
     (tmp_path / "gated.py").write_text(FINALISTS)
     finalists = "hydra.sweeper.finalists={top: 1, seeds: 2, overrides: {trainer.max_epochs: 1}, register: gated}"
     asked = ("hydra.sweeper.n_trials=1", finalists)
