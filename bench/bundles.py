@@ -57,7 +57,8 @@ def besom(bundle: str) -> Side:
     def run(task: Task, seed: int, folder: Path) -> Result:
         arguments = [
             f"seed={seed}", "data.split_seed=0", f"trainer.max_epochs={task.epochs}", "trainer=cpu",
-            f"hydra.sweeper.n_trials={task.trials}", "hydra.sweeper.finalists=null", f"hydra.sweeper.bundle={bundle}", "--quiet",
+            f"hydra.sweeper.n_trials={task.trials}", f"hydra.sweeper.bundle={bundle}", "--quiet",
+            "hydra.sweeper.finalists=null",
         ]  # fmt: skip
         command = [str(Path(sys.executable).with_name("besom")), "sweep", task.data, *arguments]
         _run(command, folder)

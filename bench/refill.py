@@ -103,7 +103,8 @@ def sweep(data: str, trials: int, overrides: Sequence[str]) -> list[Trial]:
     with tempfile.TemporaryDirectory() as folder:
         command = [
             str(Path(sys.executable).with_name("besom")), "sweep", data, "trainer=cpu", "hydra.sweeper.n_jobs=1",
-            f"hydra.sweeper.n_trials={trials}", f"hydra.sweeper.bundle={LANES}", "hydra.sweeper.finalists=null", "--quiet", *overrides,
+            f"hydra.sweeper.n_trials={trials}", f"hydra.sweeper.bundle={LANES}", "--quiet", *overrides,
+            "hydra.sweeper.finalists=null",
         ]  # fmt: skip
         done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
         if done.returncode:

@@ -31,7 +31,8 @@ SWEEPS = {
     "diabetes": ("scheduler=cosine",),
 }
 SHARED = (
-    "trainer=cpu", "trainer.max_epochs=5", "hydra.sweeper.n_trials=12", "hydra.sweeper.bundle=off", "hydra.sweeper.finalists=null",
+    "trainer=cpu", "trainer.max_epochs=5", "hydra.sweeper.n_trials=12", "hydra.sweeper.bundle=off",
+    "hydra.sweeper.finalists=null",
     "hydra/sweeper/sampler=random",
 )  # fmt: skip
 

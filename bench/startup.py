@@ -26,7 +26,8 @@ class Stamped(MLPClassifier):
 """
 BESOM = Path(sys.executable).with_name("besom")
 SWEEP = [
-    str(BESOM), "sweep", "digits", "trainer=cpu", "hydra.sweeper.n_trials=2", "hydra.sweeper.finalists=null", "trainer.max_epochs=1",
+    str(BESOM), "sweep", "digits", "trainer=cpu", "hydra.sweeper.n_trials=2", "trainer.max_epochs=1",
+    "hydra.sweeper.finalists=null",
     "model._target_=stamped.Stamped", "model=mlp_classifier",
 ]  # fmt: skip
 
