@@ -322,19 +322,28 @@ def test_what_is_no_sweep_file_is_refused(refused: Callable[[str], str], folder:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ("sweep", "sweep: name one of diabetes, digits, fashion_mnist, mnist, or a path to a .yaml file"),
-        ("sweep --cfg job", "sweep: name one of diabetes, digits, fashion_mnist, mnist, or a path"),
+        (
+            "sweep",
+            "sweep: name one of diabetes, digits, fashion_best, fashion_mnist, mnist, mnist_best, or a path to a",
+        ),
+        (
+            "sweep --cfg job",
+            "sweep: name one of diabetes, digits, fashion_best, fashion_mnist, mnist, mnist_best, or a path",
+        ),
         (
             "sweep digit",
-            "sweep 'digit' does not exist; did you mean digits? (use one of diabetes, digits, fashion_mnist",
+            "sweep 'digit' does not exist; did you mean digits? (use one of diabetes, digits, fashion_best",
         ),
-        ("sweep nothing", "sweep 'nothing' does not exist; use one of diabetes, digits, fashion_mnist, mnist; a path"),
+        (
+            "sweep nothing",
+            "sweep 'nothing' does not exist; use one of diabetes, digits, fashion_best, fashion_mnist, mnist",
+        ),
         ("sweep ./digits.yaml", "sweep file ./digits.yaml does not exist; name a file, or one of diabetes, digits"),
         ("sweep there.yml", "sweep file there.yml: Hydra reads only files that end with .yaml; rename it"),
         ("sweep ./train.yaml", "train.yaml: a config has the same name, "),
         ("sweep digits mnist", "mnist: it has no '='; write KEY=VALUE"),
         ("sweep digits --run", "--run: a sweep is many runs; leave it out, or use besom train"),
-        ("foo", "use one of train, sweep, studies, best, reproduce, predict, register, ui; see besom --help"),
+        ("foo", "use one of train, sweep, studies, report, best, reproduce, predict, register, ui; see besom --help"),
         ("trian", "'trian' is not a command; did you mean train?"),
         ("--foo", "'--foo' is not a command"),
         ("reproduce", "reproduce: the following arguments are required: RUN_ID; see besom reproduce --help"),

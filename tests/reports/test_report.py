@@ -52,8 +52,10 @@ def test_finalists_decide_with_the_test_that_is_named() -> None:
     told = read_report(found, found.get_trials(), (ACCURACY,), base="")
     again, compared = answer(told)[:2]
     assert again.startswith("Trained again with fresh seeds, trial 1 (MLPClassifier) leads, with test/acc 0.8050 [0.79")
-    assert compared.startswith("On the test part it is better than trial 0 (LogisticRegression): 0.1000 [")
-    assert compared.endswith("(paired t-test, 4 seeds).")
+    assert compared.startswith(
+        "Trial 1 (MLPClassifier) beats the baseline, trial 0 (LogisticRegression), by 0.1000 of test/"
+    )
+    assert compared.endswith("paired t-test over 4 seeds, p < 0.0001).")
     (section,) = (section for section in sections(told) if section.id == "finalists")
     rows = section.tables[0][1].rows
     assert [[cell.words for cell in row.cells][:4] for row in rows] == [

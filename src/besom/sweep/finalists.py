@@ -174,6 +174,8 @@ def check_finalists(spec: SweepSpec, space: SearchSpace, composer: Composer) -> 
             f"{spec.source}: hydra.sweeper.finalists.register: with tracking=none there is no run to register; "
             "record the runs, or leave it out"
         )
+    if not spec.finalists.overrides:
+        return
     where = f"{spec.source}: hydra.sweeper.finalists.overrides"
     for key in spec.finalists.overrides:
         if any(f"{key}.".startswith(f"{other}.") for other in _NOT_THEIRS):
