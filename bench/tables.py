@@ -29,7 +29,7 @@ from besom.objectives import read_objectives
 from besom.paths import conf_dir
 from besom.reports.estimates import Estimate
 from besom.schema import register_schemas
-from besom.tracking.provenance import code_tags
+from besom.tracking.provenance import command_tags
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.store import Location
 from besom.tracking.study_runs import Status
@@ -191,6 +191,7 @@ class Runs:
         slots = find_slots("auto", limit=len(self._wanted))
         logs = self._location.directory / "logs" / "tables"
         with WorkerPool(slots, Training(), logs=logs) as pool, Recorder(self._location, "tables") as recorder:
+            recorder.keep_code()
             while self._waiting or self._cards:
                 for slot in pool.idle():
                     if self._waiting:
@@ -207,7 +208,7 @@ class Runs:
         self._cards[number] = RunCard(
             name=f"{row.name} seed {seed}",
             config=recordable(config),
-            tags={"besom.family": family(config), **code_tags()},
+            tags={"besom.family": family(config), **command_tags()},
             directory=directory,
         )
         return Assignment(trial=number, config=resolved(config), directory=directory)
