@@ -56,12 +56,13 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """An experiment, as `besom train` takes it, and its figures."""
+    """An experiment, as `besom train` takes it, its figures, and the reason why one may stay below what was published."""
 
     table: str
     name: str
     overrides: tuple[str, ...]
     lines: tuple[Line, ...]
+    reason: str = ""
 
 
 @dataclass(kw_only=True)
@@ -143,6 +144,12 @@ LIKE_SKLEARN = (
 )
 
 
+FEW_UNITS = (
+    "with ten units the seed decides more than that, see the interval; scikit-learn trains on all 60,000 images, where "
+    "we hold a tenth out"
+)
+
+
 def published() -> Iterator[Row]:
     for column, (table, data) in enumerate(((FASHION, "fashion_mnist"), (MNIST, "mnist"))):
         for (activation, sizes), figures in PUBLISHED.items():
@@ -153,6 +160,7 @@ def published() -> Iterator[Row]:
                 name=f"MLP {activation} {written}",
                 overrides=(f"data={data}", *model, *LIKE_SKLEARN),
                 lines=(Line(measure="test/acc", published=f"{figures[column]:.3f}", floor=figures[column]),),
+                reason=FEW_UNITS if sizes == (10,) else "",
             )
         yield Row(
             table=table,
@@ -252,30 +260,37 @@ def document(rows: Sequence[Row], results: Results, seeds: int) -> str:
     parts = [HEAD.format(seeds=seeds, device=processor_name(), torch=torch.__version__)]
     for table in dict.fromkeys(row.table for row in rows):
         parts.append(f"\n## {table}\n\n{COLUMNS}")
+        reasons = []
         for row in (row for row in rows if row.table == table):
             runs = results[table, row.name]
+            estimates = [Estimate.of([one.measured(line.measure) for one in runs]) for line in row.lines]
             seconds = median(one.seconds for one in runs)
-            for index, line in enumerate(row.lines):
-                ours = Estimate.of([one.measured(line.measure) for one in runs])
-                first = (row.name, f"{seconds:.0f} s") if index == 0 else ("", "")
-                parts.append(
-                    f"| {first[0]} | {line.measure.replace('@', ' at epoch ').replace('epoch last', 'the end')} "
-                    f"| {line.published} | {ours.mean:.{line.digits}f} | {interval(ours, line.digits)} "
-                    f"| {verdict(ours, line)} | {first[1]} |\n"
-                )
+            parts += [
+                told(line, ours, *((row.name, f"{seconds:.0f} s") if line is row.lines[0] else ("", "")))
+                for line, ours in zip(row.lines, estimates, strict=True)
+            ]
+            if row.reason and any(is_below(ours, line) for line, ours in zip(row.lines, estimates, strict=True)):
+                reasons.append(f"\n{row.name}: {row.reason}.\n")
+        parts += reasons
     return "".join(parts)
+
+
+def told(line: Line, ours: Estimate, name: str, time: str) -> str:
+    measure = line.measure.replace("@last", " at the end").replace("@", " at epoch ")
+    mean = f"{ours.mean:.{line.digits}f}"
+    verdict = f"below by {line.floor - ours.mean:.4f}" if line.floor and is_below(ours, line) else "reached"
+    found = verdict if line.floor is not None else ""
+    return f"| {name} | {measure} | {line.published} | {mean} | {interval(ours, line.digits)} | {found} | {time} |\n"
+
+
+def is_below(ours: Estimate, line: Line) -> bool:
+    return line.floor is not None and ours.mean < line.floor
 
 
 def interval(estimate: Estimate, digits: int) -> str:
     if estimate.low is None or estimate.high is None:
         return "·"
     return f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}"
-
-
-def verdict(ours: Estimate, line: Line) -> str:
-    if line.floor is None:
-        return ""
-    return "reached" if ours.mean >= line.floor else f"below by {line.floor - ours.mean:.4f}"
 
 
 COLUMNS = """\

@@ -66,8 +66,9 @@ def _again(found: Finalists) -> Iterator[str]:
     if estimate is not None:
         name = metric if winner.test else found.objective.name
         yield f"Trained again with fresh seeds, {_named(winner.row)} leads, with {name} {interval(estimate)}."
-    told = verdict(found)
-    yield f"{told[0].upper()}{told[1:]}."
+    if found.baseline is not None:
+        told = verdict(found)
+        yield f"{told[0].upper()}{told[1:]}."
 
 
 def _open(report: Report) -> Iterator[str]:
