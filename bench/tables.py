@@ -56,7 +56,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """An experiment, as `besom train` takes it, its figures, and the reason why one may stay below what was published."""
+    """An experiment, as `besom train` takes it, its figures, and the reason if one may stay below the published one."""
 
     table: str
     name: str
