@@ -80,7 +80,7 @@ def test_the_leaderboard_is_the_studys_and_a_click_sorts_it(look: Look, trials: 
         wanted = [(trial.number, number(trial.values[0])) for trial in trials][:20]
         assert [value for _, value in leaderboard(page)] == [value for _, value in wanted]
         assert set(leaderboard(page)) <= {(trial.number, number(trial.values[0])) for trial in trials}
-        assert page.locator("header .answer").inner_text().startswith(f"Best val/acc is {wanted[0][1]}: trial ")
+        assert f"Best val/acc is {wanted[0][1]}: trial " in page.locator("header").inner_text()
         heading = page.locator("#leaderboard table").first.get_by_role("button", name="trial")
         heading.click()
         by_number = [trial for trial, _ in leaderboard(page)]
@@ -127,7 +127,7 @@ def test_a_drag_along_an_axis_keeps_the_lines_that_cross_it_there(look: Look, tr
 def test_every_section_has_something_to_show(look: Look, trials: list[optuna.trial.FrozenTrial]):
     with look() as page:
         sections = [section.get_attribute("id") for section in page.locator("section").all()]
-        assert sections == [
+        assert [name for name in sections if name != "finalists"] == [  # only the whole of the sweep has those
             *("summary", "leaderboard", "history", "importances", "parallel", "slices", "curves", "slots", "again")
         ]
         assert page.locator("#history [data-t]").count() == len(trials)
