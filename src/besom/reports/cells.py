@@ -20,6 +20,15 @@ def number(value: float) -> str:
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
 
 
+def signed(difference: float, of: float) -> str:
+    """A difference between values such as `of`, with its sign, to the decimals that these are told with."""
+    told = number(of)
+    if "e" in told:
+        return f"{difference:+.4g}"
+    text = f"{difference:+.{len(told.partition('.')[2])}f}"
+    return text if text.strip("-0.") else text.replace("-", "+")
+
+
 def headings(keys: Sequence[str]) -> list[str]:
     """The last part of each key, or the whole key where two would read the same."""
     lasts = [key.rpartition(".")[2] for key in keys]

@@ -9,7 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from besom.reports.cells import number
+from besom.reports.cells import number, signed
 from besom.reports.estimates import Estimate, PairedTest
 from besom.reports.failures import numbered, one_line
 from besom.reports.finalists import BASELINES, Finalist, FinalistRun, Finalists, test_metric
@@ -107,8 +107,7 @@ def _deviation(estimate: Estimate | None) -> str:
 def _optimism(one: Finalist) -> str:
     if one.optimism is None:
         return "·"
-    value = _seen(one.optimism, one.row.value)
-    return f"{'-' if value < 0 else '+'}{number(abs(value))}"
+    return signed(one.optimism, one.row.value)
 
 
 def _seen(difference: float, of: float) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from besom.reports.answer import interval
-from besom.reports.cells import headings, number, short
+from besom.reports.cells import headings, number, short, signed
 from besom.reports.dimensions import differing
 from besom.reports.finalists import Finalist, Finalists, test_metric
 from besom.reports.leaderboard import UNKNOWN
@@ -129,9 +129,5 @@ def _finalist(one: Finalist) -> tuple[Cell, ...]:
         Cell(words=f"{len(one.complete)}{f' ({failed} failed)' if failed else ''}", sort=len(one.complete)),
         Cell(words=number(one.row.value), sort=one.row.value),
         *measured,
-        Cell(words="·" if one.optimism is None else _signed(one.optimism), sort=one.optimism),
+        Cell(words="·" if one.optimism is None else signed(one.optimism, one.row.value), sort=one.optimism),
     )
-
-
-def _signed(value: float) -> str:
-    return f"{'-' if value < 0 else '+'}{number(abs(value))}"

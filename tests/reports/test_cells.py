@@ -1,0 +1,23 @@
+"""Values as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from besom.reports.cells import signed
+
+
+@pytest.mark.parametrize(
+    ("difference", "of", "told"),
+    [
+        (-0.0005571, 0.9749, "-0.0006"),
+        (0.0117, 0.9749, "+0.0117"),
+        (1.2e-8, 0.9694, "+0.0000"),  # what single precision rounds is no difference
+        (-1.2e-8, 0.9694, "+0.0000"),
+        (-12.25, 3000.5, "-12.2500"),
+        (12.0, 3000.0, "+12"),
+        (2.5e-7, 1.5e-5, "+2.5e-07"),
+    ],
+)
+def test_a_difference_has_its_sign_and_the_decimals_of_what_differs(difference: float, of: float, told: str) -> None:
+    assert signed(difference, of) == told
