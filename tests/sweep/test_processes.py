@@ -32,6 +32,7 @@ from besom.models import MLPClassifier
 
 class Gated(MLPClassifier):
     def on_train_epoch_start(self):
+        Path(f"waiting-{os.getpid()}").touch()
         while not Path("gate").exists():
             time.sleep(0.02)
 """
@@ -118,6 +119,11 @@ class Command:
         assert process.returncode == 0, output
         return output
 
+    def await_trials_at_the_gate(self, count: int) -> None:
+        """Until so many trials are in mid-epoch: their runs say RUNNING from before the epoch's begin."""
+        eventually(lambda: len(list(self._folder.glob("waiting-*"))) == count)
+        eventually(lambda: self.statuses()["RUNNING"] == count)
+
     def open_gate(self) -> None:
         (self._folder / "gate").touch()
 
@@ -181,7 +187,7 @@ def command(tmp_path: Path, location: Location) -> Iterator[Command]:
 
 def test_a_worker_that_is_killed_costs_its_trial_alone(command: Command):
     sweep = command.start()
-    eventually(lambda: command.statuses()["RUNNING"] == 2)
+    command.await_trials_at_the_gate(2)
     victim, other = workers_of(sweep.pid)
     os.kill(victim, signal.SIGKILL)
     (failed,) = eventually(lambda: [run for run in command.runs() if run.info.status == "FAILED"])
@@ -198,7 +204,7 @@ def test_a_worker_that_is_killed_costs_its_trial_alone(command: Command):
 
 def test_a_second_ctrl_c_ends_at_once_with_true_states_and_the_same_command_goes_on(command: Command):
     sweep = command.start()
-    eventually(lambda: command.statuses()["RUNNING"] == 2)
+    command.await_trials_at_the_gate(2)
     workers = workers_of(sweep.pid)
     command.press(sweep, signal.SIGINT)
     assert all(map(alive, workers))  # their epochs go on, for as long as the gate is closed
@@ -227,7 +233,7 @@ def test_a_second_ctrl_c_ends_at_once_with_true_states_and_the_same_command_goes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-C", "SIGTERM"])
 def test_one_signal_lets_what_runs_finish_its_epoch(command: Command, number: signal.Signals):
     sweep = command.start(ONE_SLOT)
-    eventually(lambda: command.statuses()["RUNNING"] == 1)
+    command.await_trials_at_the_gate(1)
     (worker,) = workers_of(sweep.pid)
     command.press(sweep, number)
     assert alive(worker)
@@ -243,7 +249,7 @@ def test_one_signal_lets_what_runs_finish_its_epoch(command: Command, number: si
 
 def test_a_parent_that_is_killed_takes_its_workers_along_and_the_same_command_goes_on(command: Command):
     sweep = command.start(ONE_SLOT)
-    eventually(lambda: command.statuses()["RUNNING"] == 1)
+    command.await_trials_at_the_gate(1)
     (worker,) = workers_of(sweep.pid)
     sweep.kill()
     eventually(lambda: not alive(worker), within_s=30)
