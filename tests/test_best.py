@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from besom import cli
 from besom.app import train_task
 from besom.paths import conf_dir, sweeps_dir
+from besom.reports.finalists import CHOSEN, FinalistRun
 from besom.sweep.compose import Composer
 from besom.sweep.run import run_sweep
 from besom.sweep.space import SpaceParser
@@ -105,6 +106,18 @@ def test_the_saved_best_trains_exactly_what_a_trial_of_a_shipped_sweep_trained(
     assert "defaults:\n  - override /data: " in text
     assert "tracking" not in text
     assert "hydra" not in text
+
+
+def test_of_a_study_with_finalists_it_is_the_winners_config_with_what_they_got_on_top(besom: Besom) -> None:
+    study = record(["optimizer.lr=0.1"], ["optimizer.lr=0.2"])
+    study.set_user_attr(CHOSEN, {"trials": [1, 0], "seeds": [5], "overrides": {"trainer.max_epochs": 7}})
+    for trial, value in ((0, 0.9), (1, 0.8)):
+        assert "lr: 0.2" in besom("best own")[0]
+        run = FinalistRun(trial=trial, seed=5, run_id="", metrics={"best/val/acc": value})
+        study.set_user_attr(run.key, run.plain())
+    text = assert_exact(besom, ["optimizer.lr=0.1", "trainer.max_epochs=7"])
+    assert "trial 0 of study own: val/acc 0.0000; it won among the finalists, with trainer.max_epochs=7\n" in text
+    assert "max_epochs: 7" not in besom("best own --trial 0")[0]
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_json_has_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert card == {
         "name": "done", "state": "complete", "pid": None, "n_trials": 4, "complete": 3, "pruned": 1, "failed": 0,
         "objectives": [{"name": "val/acc", "direction": "maximize"}],
-        "best": {"trial": 1, "values": [0.75]}, "front": [],
+        "best": {"trial": 1, "values": [0.75]}, "winner": None, "front": [],
     }  # fmt: skip
 
 

@@ -59,12 +59,15 @@ class BestConfig:
 def best_config(card: StudyCard, trial: int | None, *, folders: Sequence[Path], sweep: str | None = None) -> BestConfig:
     """Return the config of a study's best trial, or of the trial of that number.
 
+    Of a study with finalists it is their winner's, with what they got on top (`finalists.overrides`).
+
     `folders` are the user's own configs; `sweep` names the sweep file, where it is not the one that the study names.
     Raises RunNotFound when there is no such trial, ConfigError when its config cannot be composed any more.
     """
     chosen = _choose(card, trial)
-    told = _told(card, chosen)
-    overrides = tuple(chosen.user_attrs.get("besom.overrides") or to_overrides(plain_params(chosen)))
+    on_top = to_overrides(card.on_top) if trial is None and chosen.number == card.winner else []
+    told = _told(card, chosen, on_top)
+    overrides = (*(chosen.user_attrs.get("besom.overrides") or to_overrides(plain_params(chosen))), *on_top)
     file = _sweep_file(card, folders, sweep)
     found = BestConfig(study=card.name, trial=chosen.number, told=told, overrides=overrides)
     if file is None:
@@ -113,21 +116,23 @@ def train_command(name: str, extra: Sequence[str], conf: Path) -> str:
 
 def _choose(card: StudyCard, number: int | None) -> FrozenTrial:
     if number is None:
-        if card.best is None:
+        if card.chosen is None:
             raise RunNotFound(f"study '{card.name}' has no complete trial yet; name any other with --trial N")
-        return card.best
+        return card.chosen
     for trial in card.trials:
         if trial.number == number and (trial.params or trial.user_attrs.get("besom.overrides")):
             return trial
     raise RunNotFound(f"study '{card.name}' has no trial {number} with parameters; it has {len(card.trials)} trials")
 
 
-def _told(card: StudyCard, trial: FrozenTrial) -> str:
+def _told(card: StudyCard, trial: FrozenTrial, on_top: Sequence[str]) -> str:
     which = f"trial {trial.number} of study {card.name}"
     if trial.state is not TrialState.COMPLETE:
         return f"{which}: {trial.state.name}"
     named = zip(card.objectives, trial.values, strict=True)
-    return f"{which}: {', '.join(f'{objective.name} {number(value)}' for objective, value in named)}"
+    added = f", with {' '.join(on_top)}" if on_top else ""
+    won = f"; it won among the finalists{added}" if trial.number == card.winner else ""
+    return f"{which}: {', '.join(f'{objective.name} {number(value)}' for objective, value in named)}{won}"
 
 
 def _sweep_file(card: StudyCard, folders: Sequence[Path], sweep: str | None) -> Path | None:

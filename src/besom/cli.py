@@ -219,8 +219,9 @@ def best(arguments: list[str]) -> int:
         prog="besom best",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Print the config of a study's best trial as YAML for conf/experiment/, so that it is trained\n"
-        "exactly by besom train experiment=NAME. Of several objectives, it is the best in the first one; --trial\n"
-        "takes any other. For a study of another Hydra app, the trial's overrides are printed.",
+        "exactly by besom train experiment=NAME. Where there are finalists, it is their winner; of several\n"
+        "objectives, the best in the first one; --trial takes any other. For a study of another Hydra app, the\n"
+        "trial's overrides are printed.",
         epilog="examples:\n"
         "  besom best digits\n"
         "  besom best digits --save digits_best                  conf/experiment/digits_best.yaml\n"

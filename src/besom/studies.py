@@ -23,6 +23,7 @@ from besom.errors import RunNotFound, StoreError, one_of
 from besom.locks import holder
 from besom.objectives import Objective
 from besom.reports.cells import number
+from besom.reports.finalists import CHOSEN, winning_trial
 from besom.reports.pareto import Front
 from besom.reports.trials import best_of, is_feasible
 from besom.sweep.ledger import open_storage, translated
@@ -45,7 +46,8 @@ class Stage(StrEnum):
 class StudyCard:
     """One study of a storage. `pid` is the process that sweeps it now; `total` how many trials it is to have.
 
-    `described` is what the sweep wrote of itself, `began_with` the flattened config that its first trial started from.
+    `described` is what the sweep wrote of itself, `began_with` the flattened config that its first trial started from,
+    `winner` the trial that won among its finalists, `on_top` what the configs of these got besides, by config key.
     """
 
     name: str
@@ -55,6 +57,8 @@ class StudyCard:
     began_with: Mapping[str, str] = field(repr=False)
     total: int | None
     pid: str | None
+    winner: int | None = None
+    on_top: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def count(self, *states: TrialState) -> int:
         """How many trials are in one of these states."""
@@ -80,6 +84,11 @@ class StudyCard:
     def best(self) -> FrozenTrial | None:
         """The best trial; of several objectives, the one that is best in the first."""
         return best_of(self.trials, self.objectives)
+
+    @property
+    def chosen(self) -> FrozenTrial | None:
+        """The trial to keep: the winner of the finalists, once all their runs are over, else the best one."""
+        return next((trial for trial in self.trials if trial.number == self.winner), self.best)
 
     @property
     def front(self) -> tuple[int, ...]:
@@ -110,6 +119,7 @@ class StudyCard:
             "pruned": self.count(TrialState.PRUNED),
             "failed": self.count(TrialState.FAIL),
             "best": None if best is None else {"trial": best.number, "values": list(best.values)},
+            "winner": self.winner,
             "front": list(self.front),
             "last_activity": None if last is None else last.astimezone().isoformat(timespec="seconds"),
         }
@@ -163,17 +173,20 @@ def _card(storage: BaseStorage, study: Any, directory: Path) -> StudyCard:
             ["value"] if len(study.directions) == 1 else [f"value_{index}" for index in range(len(study.directions))]
         )
     folder = re.sub(r"[^\w-]", "_", study.study_name)  # as SweepSpec.folder
+    objectives = tuple(
+        Objective(name=name, direction=direction.name.lower())
+        for name, direction in zip(names, study.directions, strict=True)
+    )
     return StudyCard(
         name=study.study_name,
-        objectives=tuple(
-            Objective(name=name, direction=direction.name.lower())
-            for name, direction in zip(names, study.directions, strict=True)
-        ),
+        objectives=objectives,
         trials=tuple(storage.get_all_trials(study._study_id, deepcopy=False)),
         described=described,
         began_with=attrs.get(_CONFIG) or {},
         total=attrs.get(_TOTAL),
         pid=holder(directory / "locks" / f"{folder}.lock"),
+        winner=winning_trial(attrs, objectives[0]),
+        on_top=attrs.get(CHOSEN, {}).get("overrides", {}),
     )
 
 

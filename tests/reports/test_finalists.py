@@ -8,7 +8,15 @@ import optuna
 import pytest
 
 from besom.objectives import Objective
-from besom.reports.finalists import CHOSEN, Finalist, FinalistRun, Finalists, finalist_runs, read_finalists
+from besom.reports.finalists import (
+    CHOSEN,
+    Finalist,
+    FinalistRun,
+    Finalists,
+    finalist_runs,
+    read_finalists,
+    winning_trial,
+)
 from besom.reports.summary import Row, Summary
 
 ACCURACY = Objective(name="val/acc", direction="maximize")
@@ -38,7 +46,7 @@ def read(summary: Summary, runs: Sequence[FinalistRun]) -> Finalists:
     study = optuna.create_study()
     for run in runs:
         study.set_user_attr(run.key, run.plain())
-    assert sorted(finalist_runs(study), key=str) == sorted(runs, key=str)
+    assert sorted(finalist_runs(study.user_attrs), key=str) == sorted(runs, key=str)
     found = read_finalists(study, summary)
     assert found is not None
     return found
@@ -101,6 +109,31 @@ def test_of_the_runs_that_are_recorded_those_count_that_are_asked_for() -> None:
     assert found is not None
     (only,) = found.finalists
     assert [(run.trial, run.seed) for run in only.runs] == [(3, 1)]
+
+
+@pytest.mark.parametrize(("objective", "winner"), [(ACCURACY, 7), (LOSS, 3)])
+def test_there_is_a_winner_once_all_runs_are_over(objective: Objective, winner: int) -> None:
+    study = optuna.create_study()
+    study.set_user_attr(CHOSEN, {"trials": [3, 7], "seeds": [0, 1]})
+    summary = swept(objective, MLPClassifier=(3, 0.99), LogisticRegression=(7, 0.97))
+    metric = objective.name.removeprefix("val/")
+    runs = again(3, (0.95, 0.9), (0.95, 0.9), metric=metric) + again(7, (0.96, 0.9), (0.96, 0.9), metric=metric)
+    for left in (3, 2, 1, 0):
+        run = runs.pop()
+        study.set_user_attr(run.key, run.plain())
+        found = read_finalists(study, summary)
+        assert found is not None
+        assert found.to_come == left
+        decided = found.champion.trial if found.champion else None
+        assert decided == winning_trial(study.user_attrs, objective) == (None if left else winner)
+
+
+def test_who_has_no_complete_run_does_not_win() -> None:
+    study = optuna.create_study()
+    study.set_user_attr(CHOSEN, {"trials": [3], "seeds": [0]})
+    run = FinalistRun(trial=3, seed=0, run_id="", reason="nan")
+    study.set_user_attr(run.key, run.plain())
+    assert winning_trial(study.user_attrs, ACCURACY) is None
 
 
 @pytest.mark.parametrize(("objective", "seed"), [(ACCURACY, 1), (LOSS, 0)])

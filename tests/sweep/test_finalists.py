@@ -147,7 +147,7 @@ class Recording:
 
 
 def finalists_of(command: Command) -> list[FinalistRun]:
-    return list(finalist_runs(command.study("own")))
+    return list(finalist_runs(command.study("own").user_attrs))
 
 
 def recorded(command: Command) -> list[Run]:
@@ -206,6 +206,7 @@ def test_the_best_and_the_baseline_are_trained_again_with_the_same_seeds_and_tes
     assert parent.data.tags["besom.winner_run"] == max(winner, key=lambda run: run.metrics["best/val/acc"]).run_id
     assert runs.keys().isdisjoint({parent.data.tags["besom.best_run"]})
     assert f"[finalists {len(found)}/{len(found)}]" in out
+    assert out.splitlines()[-1] == f"best run {parent.data.tags['besom.winner_run']}"
     assert "finalists, the best on val/acc first" in out
     assert not (command.location.directory / "scratch" / "own").exists()
 

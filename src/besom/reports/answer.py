@@ -73,6 +73,9 @@ def _again(found: Finalists) -> Iterator[str]:
 
 def _open(report: Report) -> Iterator[str]:
     over = report.summary.over
+    if report.finalists is not None and report.finalists.to_come:
+        left = report.finalists.to_come
+        yield f"So far: {left} of the finalists' runs {'is' if left == 1 else 'are'} to come."
     if report.stage != "complete" and report.total is not None and over < report.total:
         yield f"So far: {over} of {report.total} trials are over ({report.stage})."
     elif report.stage.startswith("running"):

@@ -6,7 +6,7 @@ Each run of a finalist is written to the study when it is over, as a user attrib
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -19,7 +19,8 @@ BASELINES = ("LinearRegression", "LogisticRegression")
 """The families that anything larger has to beat."""
 
 CHOSEN = "besom.finalists"
-"""The attribute of a study that says who its finalists are: `trials`, and the `seeds` that each of them gets."""
+"""The attribute of a study that says who its finalists are: `trials`, the `seeds` that each of them gets, and the
+`overrides` that all of them have."""
 
 _PREFIX = "besom.finalist "
 
@@ -92,8 +93,7 @@ class Finalist:
 
     def estimate(self, metric: str) -> Estimate | None:
         """Return what the runs came to in a metric, if they have it."""
-        values = [run.metrics[metric] for run in self.complete if metric in run.metrics]
-        return Estimate.of(values) if values else None
+        return _estimate(self.runs, metric)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +102,22 @@ class Finalists:
 
     objective: Objective
     finalists: tuple[Finalist, ...]
+    to_come: int = 0
+    """How many of their runs are not over."""
 
     @property
     def winner(self) -> Finalist | None:
         """The best one."""
         first = next(iter(self.finalists), None)
         return first if first and first.complete else None
+
+    @property
+    def champion(self) -> Row | None:
+        """The winner with the best of its runs, for whom it has to be one; None as long as any run is to come."""
+        best = self.winner.best if self.winner else None
+        if self.winner is None or best is None or self.to_come:
+            return None
+        return replace(self.winner.row, run_id=best.run_id)
 
     @property
     def baseline(self) -> Finalist | None:
@@ -134,9 +144,9 @@ def test_metric(objective: Objective) -> str:
     return f"test/{objective.name.rpartition('/')[2]}"
 
 
-def finalist_runs(study: optuna.Study) -> tuple[FinalistRun, ...]:
-    """Return every finalist's run that is over, in the order of trials and seeds."""
-    found = [FinalistRun(**value) for key, value in study.user_attrs.items() if key.startswith(_PREFIX)]
+def finalist_runs(attrs: Mapping[str, Any]) -> tuple[FinalistRun, ...]:
+    """Return every finalist's run that is over, by a study's attributes, in the order of trials and seeds."""
+    found = [FinalistRun(**value) for key, value in attrs.items() if key.startswith(_PREFIX)]
     return tuple(sorted(found, key=lambda run: (run.trial, run.seed)))
 
 
@@ -145,25 +155,56 @@ def read_finalists(study: optuna.Study, summary: Summary) -> Finalists | None:
 
     Runs of trials that were finalists once, and with seeds that are not asked for any more, stay out of it.
     """
-    chosen = study.user_attrs.get(CHOSEN)
-    by_trial: dict[int, list[FinalistRun]] = {}
-    for run in finalist_runs(study):
-        if chosen is None or (run.trial in chosen["trials"] and run.seed in chosen["seeds"]):
-            by_trial.setdefault(run.trial, []).append(run)
+    by_trial = _wanted_runs(study.user_attrs)
     objective = summary.objectives[0]
     found = [
         Finalist(row=row, runs=tuple(by_trial[row.trial]), objective=objective)
         for row in summary.rows
         if row.trial in by_trial
     ]
-    return Finalists(objective=objective, finalists=_best_first(found)) if found else None
+    if not found:
+        return None
+    left, _ = to_come(study.user_attrs)
+    ordered = sorted(found, key=lambda one: _place(one.runs, objective))
+    return Finalists(objective=objective, finalists=tuple(ordered), to_come=left)
 
 
-def _best_first(finalists: Sequence[Finalist]) -> tuple[Finalist, ...]:
-    def place(one: Finalist) -> tuple[bool, float]:
-        value = one.validation
-        if value is None:
-            return True, 0.0
-        return False, -value.mean if one.objective.direction == "maximize" else value.mean
+def winning_trial(attrs: Mapping[str, Any], objective: Objective) -> int | None:
+    """Return the trial that won among a study's finalists, by its attributes; None as long as any run is to come."""
+    left, wanted = to_come(attrs)
+    by_trial = _wanted_runs(attrs)
+    complete = [trial for trial, runs in by_trial.items() if any(run.reason is None for run in runs)]
+    if left or not wanted or not complete:
+        return None
+    order: Sequence[int] = attrs[CHOSEN]["trials"]  # the sweep's best first, who is ahead where the means are equal
+    return min(complete, key=lambda trial: (_place(by_trial[trial], objective), order.index(trial)))
 
-    return tuple(sorted(finalists, key=place))
+
+def to_come(attrs: Mapping[str, Any]) -> tuple[int, int]:
+    """How many runs of the finalists that were chosen are not over, and of how many, by a study's attributes."""
+    chosen = attrs.get(CHOSEN, {"trials": [], "seeds": []})
+    wanted = {(trial, seed) for trial in chosen["trials"] for seed in chosen["seeds"]}
+    return len(wanted - {(run.trial, run.seed) for run in finalist_runs(attrs)}), len(wanted)
+
+
+def _wanted_runs(attrs: Mapping[str, Any]) -> dict[int, list[FinalistRun]]:
+    """The runs by trial, without those that are not asked for any more."""
+    chosen = attrs.get(CHOSEN)
+    by_trial: dict[int, list[FinalistRun]] = {}
+    for run in finalist_runs(attrs):
+        if chosen is None or (run.trial in chosen["trials"] and run.seed in chosen["seeds"]):
+            by_trial.setdefault(run.trial, []).append(run)
+    return by_trial
+
+
+def _estimate(runs: Sequence[FinalistRun], metric: str) -> Estimate | None:
+    values = [run.metrics[metric] for run in runs if run.reason is None and metric in run.metrics]
+    return Estimate.of(values) if values else None
+
+
+def _place(runs: Sequence[FinalistRun], objective: Objective) -> tuple[bool, float]:
+    """What to sort finalists by: the best mean on validation comes first, what has none comes last."""
+    value = _estimate(runs, f"best/{objective.name}")
+    if value is None:
+        return True, 0.0
+    return False, -value.mean if objective.direction == "maximize" else value.mean

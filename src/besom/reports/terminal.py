@@ -35,8 +35,9 @@ def show(report: Report, console: Console) -> None:
     link = compared(report)
     if link:
         places(console, {"compare": link})
-    if report.summary.best is not None:
-        next_steps(console, report.summary.best, study=report.study)
+    best = (report.finalists.champion if report.finalists else None) or report.summary.best
+    if best is not None:
+        next_steps(console, best, study=report.study)
 
 
 def compared(report: Report) -> str:

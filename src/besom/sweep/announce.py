@@ -11,12 +11,12 @@ from rich.text import Text
 
 from besom.config import mask
 from besom.errors import BesomError, Interrupted
-from besom.reports.finalists import Finalists
+from besom.reports.finalists import Finalists, to_come
 from besom.reports.finalists_table import render_finalists, verdict
 from besom.reports.leaderboard import Summary, next_steps, places, render, render_short
 from besom.reports.report import Report
 from besom.reports.terminal import compared
-from besom.sweep.finalists import describe, to_come
+from besom.sweep.finalists import describe
 from besom.sweep.space import SearchSpace
 from besom.sweep.spec import SweepSpec, storage_url
 from besom.sweep.study import StudyBook, config_changes
@@ -82,7 +82,7 @@ def tell_end(
     if total is not None and summary.over < total and not book.ran_out_of_patience:
         told = f"{total - summary.over} of {total} trials are to come; the same command goes on from there"
         console.print(f"stopped: {told}", highlight=False)
-    left, wanted = to_come(book)
+    left, wanted = to_come(book.study.user_attrs)
     if left and isinstance(failure, Interrupted):
         told = f"{left} of the finalists' {wanted} runs are to come; the same command goes on from there"
         console.print(f"stopped: {told}", highlight=False, soft_wrap=True)
@@ -101,6 +101,7 @@ def tell_end(
     if finalists is not None and finalists.winner is None:
         reason = next(run.reason for one in finalists.finalists for run in one.runs if run.reason is not None)
         raise BesomError(f"study {spec.study_name}: no finalist is complete ({reason}); the same command tries again")
+    best = (finalists.champion if finalists else None) or best
     if not spec.quiet:
         storage = mask(str(spec.storage or storage_url(location.directory)))
         runs = {"runs": mask(location.uri)} if best.run_id else {}

@@ -101,22 +101,15 @@ def missing(spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summa
     params = {row.trial: space.params_of(trials[row.trial]) for row in rows}
     taken = [spec.seed, *(found for one in params.values() if isinstance(found := one.get("seed"), int))]
     seeds = fresh_seeds(spec.seed, spec.finalists, taken=taken)
-    chosen = {"trials": [row.trial for row in rows], "seeds": list(seeds)}
+    chosen = {"trials": [row.trial for row in rows], "seeds": list(seeds), "overrides": dict(spec.finalists.overrides)}
     if book.study.user_attrs.get(CHOSEN) != chosen:
         book.set_user_attr(CHOSEN, chosen)
-    complete = {(run.trial, run.seed) for run in finalist_runs(book.study) if run.reason is None}
+    complete = {(run.trial, run.seed) for run in finalist_runs(book.study.user_attrs) if run.reason is None}
     wanted = [(row.trial, seed) for seed in seeds for row in rows if (row.trial, seed) not in complete]
     return [
         Entry(number=len(trials) + index, trial=trial, params=params[trial], seed=seed)
         for index, (trial, seed) in enumerate(wanted)
     ]
-
-
-def to_come(book: StudyBook) -> tuple[int, int]:
-    """How many runs of the finalists that were chosen are not over, and how many there are to be."""
-    chosen = book.study.user_attrs.get(CHOSEN, {"trials": [], "seeds": []})
-    wanted = {(trial, seed) for trial in chosen["trials"] for seed in chosen["seeds"]}
-    return len(wanted - {(run.trial, run.seed) for run in finalist_runs(book.study)}), len(wanted)
 
 
 class FinalistJobs:

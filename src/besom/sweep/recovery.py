@@ -31,7 +31,7 @@ def adopt_recorded(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> list
 
 def adopt_finalists(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> None:
     """Tell the study of finalists' runs that are complete, and that it does not know, for the same reason."""
-    known = {run.key for run in finalist_runs(book.study) if run.reason is None}
+    known = {run.key for run in finalist_runs(book.study.user_attrs) if run.reason is None}
     named = {to_key(name): name for one in spec.objectives for name in (f"best/{one.name}", test_metric(one))}
     for end in recorder.finalists():
         found = {named.get(key, key): value for key, value in end.metrics.items()}
