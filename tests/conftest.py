@@ -28,7 +28,9 @@ from besom.tracking.store import Location, connect
 App = tuple[ConfigLoader, DictConfig]
 
 # Tests share the machine with each other: how long an example takes says nothing.
-settings.register_profile("besom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples each time: a change is judged by what it changes. `--hypothesis-profile=explore` draws others.
+settings.register_profile("besom", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("explore", settings.get_profile("besom"), derandomize=False)
 settings.load_profile("besom")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 _MARGIN = 0.05  # of the span, on both sides
 _INTERVALS = 4
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-_LARGE = 1e300  # what is farther out is not shown: a span must stay finite
+_LARGE = 1e150  # what is farther out is not shown: spans must stay finite, and ratios too
 _SMALL = 1e-100  # what is nearer to 0 counts as 0
 
 
@@ -69,10 +69,13 @@ def log_axis_of(values: Sequence[float]) -> LogAxis:
     low, high = low / margin, high * margin
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = max(1, round(len(powers) / (_INTERVALS + 1)))
-    steps = (1,) if math.log10(high / low) > 1.5 else (1, 2, 5)
-    ticks = [step * 10.0**power for power in powers if power % every == 0 for step in steps]
-    shown = [(tick, f"{tick:g}") for tick in ticks if low <= tick <= high]
-    return LogAxis(low, high, shown if len(shown) > 1 else axis_of(found).ticks)
+    finer = ((1,), (1, 2, 5)) if math.log10(high / low) > 1.5 else ((1, 2, 5),)
+    for steps in finer:
+        ticks = [step * 10.0**power for power in powers if power % every == 0 for step in steps]
+        shown = [(tick, f"{tick:g}") for tick in ticks if low <= tick <= high]
+        if len(shown) > 1:
+            return LogAxis(low, high, shown)
+    return LogAxis(low, high, [tick for tick in axis_of(found).ticks if low <= tick[0] <= high])
 
 
 def _step(least: float) -> float:
