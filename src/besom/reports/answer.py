@@ -91,12 +91,13 @@ def interval(estimate: Estimate) -> str:
 
 def facts(report: Report) -> list[tuple[str, str]]:
     """What else there is to know of it, by name: goal, params, trials, time, devices, versions, data."""
-    best = report.summary.best
+    champion = report.finalists.champion if report.finalists else None
+    whose, best = ("winner's", champion) if champion else ("best", report.summary.best)
     over = f"{report.summary.over} of {report.total}" if report.total is not None else str(report.summary.over)
     counted = ", ".join(f"{count} {state}" for state, count in report.counts.items())
     found = [
         ("goal", ", ".join(map(str, report.objectives))),
-        ("best params", in_short(best.params) if best is not None else ""),
+        (f"{whose} params", in_short(best.params) if best is not None else ""),
         ("trials", f"{over}: {counted}" if counted else "none"),
         ("pruned", str(report.summary.pruned) if report.summary.pruned.epochs is not None else ""),
         *_times(report.timetable),

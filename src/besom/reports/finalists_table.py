@@ -15,20 +15,20 @@ from besom.reports.failures import numbered, one_line
 from besom.reports.finalists import BASELINES, Finalist, FinalistRun, Finalists, test_metric
 
 
-def render_finalists(finalists: Finalists, console: Console) -> RenderableType:
+def render_finalists(finalists: Finalists, console: Console, *, conclude: bool = True) -> RenderableType:
     """Each finalist's mean, 95 % interval and deviation on validation and test, then the verdict and what failed.
 
     The columns: the value in the sweep, the mean with fresh seeds, its standard deviation, by how much the sweep's
     value was better (its optimism), the same of the test part, and `n` runs. A narrow terminal gets no deviations.
+    Without `conclude` there is no verdict.
     """
     table = _table(finalists, spread=True)
     if Measurement.get(console, console.options.update(max_width=1000), table).maximum > console.width:
         table = _table(finalists, spread=False)
     title = f"finalists, the best on {finalists.objective.name} first: means, ± their 95 % intervals"
     failures = [Text(line, style="red") for line in _failures(finalists.finalists)]
-    return Group(
-        Text(title, style="table.title"), table, Text(), Text(verdict(finalists), style="bold"), *failures, Text()
-    )
+    told = [Text(), Text(verdict(finalists), style="bold")] if conclude else []
+    return Group(Text(title, style="table.title"), table, *told, *failures, Text())
 
 
 def _table(finalists: Finalists, *, spread: bool) -> Table:

@@ -30,7 +30,7 @@ def show(report: Report, console: Console) -> None:
         console.print(Text.assemble("  ", (name.ljust(width), "dim"), f"  {words}"), soft_wrap=True)
     console.print()
     if report.finalists is not None:
-        console.print(render_finalists(report.finalists, console))
+        console.print(render_finalists(report.finalists, console, conclude=False))  # the answer has told of it
     console.print(render(report.summary, console))
     link = compared(report)
     if link:
