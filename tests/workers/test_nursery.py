@@ -247,6 +247,28 @@ def test_one_nursery_serves_all_slots_and_sweeps_and_code_is_read_anew_for_each(
         assert nursery_of(third) == nursery
 
 
+def test_a_worker_is_forked_into_the_folder_of_its_sweep_and_takes_nothing_from_there_for_a_library(
+    folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    (slot,) = slots = cpu_slots(1)
+    nurseries = set()
+    for name in ("one", "two"):
+        where = folder / name
+        where.mkdir()
+        for module in ("queue", "yaml", "torch"):
+            (where / f"{module}.py").write_text("raise AssertionError('this is no library')")
+        monkeypatch.chdir(where)
+        for launcher in (launch, afresh):
+            (kept := where / launcher.__name__).mkdir()
+            with pool_of(slots, folder, launcher) as pool:
+                Runs(pool, kept).train(slot, config("Looking"))
+                pid, sight = seen(folder)
+                assert (sight["folder"], sight["path"][-1]) == (str(where), str(where))
+                if launcher is launch:
+                    nurseries.add(nursery_of(pid))
+    assert len(nurseries) == 1
+
+
 def test_a_nursery_that_is_killed_costs_nothing(folder: Path, config: Config):
     end_nursery()
     slots = cpu_slots(2)
@@ -308,11 +330,14 @@ def test_another_environment_has_another_nursery_or_none_while_the_first_is_busy
         assert b"besom.workers.nursery" in command
         assert second != first
         assert gone(first)
-    monkeypatch.chdir(folder)
-    with pool_of(slots, folder, launched):
-        third, command = started()
-        assert b"besom.workers.nursery" in command
-        assert third != second
+    monkeypatch.setenv("PYTHONPATH", ".")  # which says something else in another folder
+    for where in (folder, folder / "logs"):
+        monkeypatch.chdir(where)
+        with pool_of(slots, folder, launched):
+            third, command = started()
+            assert b"besom.workers.nursery" in command
+            assert third != second
+            second = third
 
 
 @pytest.mark.parametrize("kind", ["gpu", "cpu"])

@@ -1,8 +1,8 @@
 """Workers that are forked: the nursery, which forks them, and its workers, as the parent of all sees them.
 
 One nursery serves all sweeps of a process, and ends with it. A worker that it forks differs in nothing from one that
-is started afresh: it leads a session of its own, and finds itself in the environment and the folder in which the
-nursery was started. For others, another nursery takes its place.
+is started afresh: it leads a session of its own, in the folder in which this process is, and finds itself in the
+environment in which the nursery was started. For others, another nursery takes its place.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def start_worker(environment: Mapping[str, str], output: IO[bytes]) -> tuple[Led
     global _nursery
     with _choosing:
         try:
-            place = environment, Path.cwd()
+            place = _place(environment)
             if _nursery is None or not _nursery.is_alive() or (_nursery.place != place and not _nursery.is_busy()):
                 end_nursery()
                 _nursery = Nursery(environment, output)
@@ -47,11 +47,17 @@ def end_nursery() -> None:
         _nursery = None
 
 
+def _place(environment: Mapping[str, str]) -> tuple[Mapping[str, str], Path | None]:
+    """What all workers of a nursery have in common: the environment, and the folder where PYTHONPATH starts there."""
+    path = environment.get("PYTHONPATH", "")
+    return environment, Path.cwd() if path and not all(map(os.path.isabs, path.split(os.pathsep))) else None
+
+
 class Nursery:
-    """A process that imports what a worker needs, and then forks. `place` is its environment and its folder."""
+    """A process that imports what a worker needs, and then forks, for those of the same `place`."""
 
     def __init__(self, environment: Mapping[str, str], output: IO[bytes]) -> None:
-        self.place = environment, Path.cwd()
+        self.place = _place(environment)
         self._process, self._control = start("besom.workers.nursery", environment=environment, output=output)
         self._workers: list[Forked] = []
 
@@ -68,7 +74,11 @@ class Nursery:
         ours, theirs = Pipe()
         news, teller = Pipe()
         with theirs, teller, socket.fromfd(self._control.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as control:
-            socket.send_fds(control, [b"f"], [theirs.fileno(), teller.fileno(), output.fileno()])
+            folder = os.open(".", os.O_RDONLY)
+            try:
+                socket.send_fds(control, [b"f"], [theirs.fileno(), teller.fileno(), output.fileno(), folder])
+            finally:
+                os.close(folder)
         self._workers = [worker for worker in self._workers if not worker.over]
         self._workers.append(Forked(self._process, news))
         return self._workers[-1], ours

@@ -76,7 +76,7 @@ def ending_with(parent: socket.socket) -> Iterator[None]:
 def start_afresh(pipe: int, environment: Mapping[str, str]) -> NoReturn:
     """Be a worker that imports for itself, with what the nursery was started with."""
     os.set_inheritable(pipe, True)
-    os.execve(sys.executable, [sys.executable, "-m", "besom.workers.worker", str(pipe)], dict(environment))
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "besom.workers.worker", str(pipe)], dict(environment))
 
 
 class Nursery:
@@ -102,22 +102,25 @@ class Nursery:
 
     def _fork(self) -> int | None:
         """Fork one worker; return its pipe there, and None here."""
-        asked, descriptors, _, _ = socket.recv_fds(self._parent, 1, 3)
+        asked, descriptors, _, _ = socket.recv_fds(self._parent, 1, 4)
         if not asked:
             os._exit(0)  # the workers have noticed as well
-        pipe, teller, output = descriptors
+        pipe, teller, output, folder = descriptors
         news = Connection(teller)
         if news.poll():  # closed: nobody waits for this worker any more
-            os.close(pipe)
-            os.close(output)
+            for descriptor in (pipe, output, folder):
+                os.close(descriptor)
             return None
         print_to(output)
         if pid := os.fork():
             self._running[pid] = news
             os.close(pipe)
+            os.close(folder)
             print_to(os.open(os.devnull, os.O_WRONLY))
             return None
         os.setsid()
+        os.fchdir(folder)
+        os.close(folder)
         with news, suppress(OSError):  # should nobody listen, the pipe is closed as well
             news.send(os.getpid())
         self._forget()

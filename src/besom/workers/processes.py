@@ -33,12 +33,13 @@ def start(
     """Run a module of ours and return its process and this end of a pipe; its own end is its first argument.
 
     A ctrl-C in the terminal does not reach it: it leads a session of its own, or else a process group. `output`
-    takes what it prints; None: the file that takes what this process prints.
+    takes what it prints; None: the file that takes what this process prints. It imports nothing from the folder that it
+    is in: a user's queue.py or types.py there must not pass for what our libraries want.
     """
     ours, theirs = socket.socketpair()
     with theirs:
         process = Led(
-            [sys.executable, "-m", module, str(theirs.fileno()), *arguments],
+            [sys.executable, "-P", "-m", module, str(theirs.fileno()), *arguments],
             pass_fds=[theirs.fileno()],
             env=dict(environment),
             stdin=subprocess.DEVNULL,

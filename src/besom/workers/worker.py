@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from besom.conversation import Conversation, Outcome
@@ -41,6 +42,7 @@ from besom.workers.tasks import Bundling, Run, Task
 
 def main(descriptor: int) -> None:
     """Serve the pipe at a file descriptor that was inherited from the parent."""
+    sys.path.append(str(Path.cwd()))  # a user's own modules are found, as by `besom`: after all others
     # ctrl-C reaches the whole process group; what becomes of the trials is the parent's decision alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = Parent(adopt(descriptor))
