@@ -19,6 +19,8 @@ from besom.models.saved import load
 from besom.train import build_data, build_model
 from tests.running import OWN_DATA
 
+pytestmark = pytest.mark.xdist_group("folds")  # what is prepared for them is prepared once
+
 OWN_MODEL = '''
 class Unit(pl.LightningModule):
     """One linear unit whose one metric is NaN in its `spoilt`-th training."""

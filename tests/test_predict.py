@@ -37,6 +37,8 @@ from besom.tracking.study_runs import Status
 from besom.train import train
 from tests.running import environment, free_port
 
+pytestmark = pytest.mark.xdist_group("predict")  # what is prepared for them is prepared once
+
 TOWNS = {"bern": 3.0, "basel": 7.0, "chur": 1.0}
 KINDS = ("dear", "cheap")
 

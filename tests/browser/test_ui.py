@@ -22,7 +22,7 @@ from tests.running import Ui, running_ui
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route, ViewportSize
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]  # the study is swept once
 
 SIZE: ViewportSize = {"width": 1400, "height": 800}
 TALL: ViewportSize = {"width": 1920, "height": 1400}  # MLflow draws only the rows and columns that can be seen

@@ -108,7 +108,7 @@ def forker() -> Iterator[Forker]:
     forker.close()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_whatever_is_killed_and_when_no_trial_is_lost_doubled_or_told_otherwise(
     seed: int, forker: Forker, location: Location
 ):

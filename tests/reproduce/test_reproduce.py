@@ -20,6 +20,8 @@ from besom.tracking.store import Location
 from tests.repositories import git
 from tests.running import environment
 
+pytestmark = pytest.mark.xdist_group("reproduce")  # what is prepared for them is prepared once
+
 NET = """
 from torch import nn
 from besom.models import SupervisedModule

@@ -17,7 +17,10 @@ from besom.sweep.study import Asked, Ending, StudyBook
 from besom.workers.messages import State
 from tests.sweep.books import Folder, Killed, history, one_slot, spec_of, trained, value
 
-pytestmark = pytest.mark.filterwarnings("ignore:Constraints have been set:UserWarning")  # by CMA-ES, which ignores them
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Constraints have been set:UserWarning"),  # by CMA-ES, which ignores them
+    pytest.mark.xdist_group("ledger"),
+]
 
 
 # What is written.

@@ -27,6 +27,8 @@ from besom.tracking.study_runs import Status
 from besom.tracking.views import saved_view, study_view, view_key
 from tests.running import BESOM, Ui, environment, free_port, running_ui
 
+pytestmark = pytest.mark.xdist_group("server")  # what is prepared for them is prepared once
+
 
 def record_study(location: Location, name: str = "digits") -> None:
     view = study_view(

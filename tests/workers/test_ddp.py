@@ -20,6 +20,8 @@ from besom.workers.tasks import Training
 from tests.pairs import ALONE, PAIR, Runs
 from tests.running import OWN_DATA
 
+pytestmark = pytest.mark.xdist_group("ddp")  # what is prepared for them is prepared once
+
 OWN = '''
 import os, signal
 from besom.models import MLPClassifier
