@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from besom.reports.cells import signed
+from besom.reports.cells import apart, signed
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,11 @@ from besom.reports.cells import signed
 )
 def test_a_difference_has_its_sign_and_the_decimals_of_what_differs(difference: float, of: float, told: str) -> None:
     assert signed(difference, of) == told
+
+
+@pytest.mark.parametrize(
+    ("distance", "of", "told"),
+    [(0.0005357, 0.9868, "0.0005"), (1.2e-8, 0.9694, "0.0000"), (31.4159, 3000.0, "31"), (2.5e-7, 1.5e-5, "2.5e-07")],
+)
+def test_how_far_values_are_apart_has_their_decimals(distance: float, of: float, told: str) -> None:
+    assert apart(distance, of) == told

@@ -22,11 +22,14 @@ def number(value: float) -> str:
 
 def signed(difference: float, of: float) -> str:
     """A difference between values such as `of`, with its sign, to the decimals that these are told with."""
+    text = apart(abs(difference), of)
+    return f"-{text}" if difference < 0 and text.strip("0.") else f"+{text}"
+
+
+def apart(distance: float, of: float) -> str:
+    """How far apart values such as `of` are, to the decimals that these are told with."""
     told = number(of)
-    if "e" in told:
-        return f"{difference:+.4g}"
-    text = f"{difference:+.{len(told.partition('.')[2])}f}"
-    return text if text.strip("-0.") else text.replace("-", "+")
+    return f"{distance:.4g}" if "e" in told else f"{distance:.{len(told.partition('.')[2])}f}"
 
 
 def headings(keys: Sequence[str]) -> list[str]:

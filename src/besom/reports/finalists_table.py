@@ -9,7 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from besom.reports.cells import number, signed
+from besom.reports.cells import apart, number, signed
 from besom.reports.estimates import Estimate, PairedTest
 from besom.reports.failures import numbered, one_line
 from besom.reports.finalists import BASELINES, Finalist, FinalistRun, Finalists, test_metric
@@ -94,25 +94,20 @@ def _named(one: Finalist) -> str:
 def _mean(estimate: Estimate | None) -> str:
     if estimate is None:
         return "·"
-    half = "" if estimate.high is None else f" ± {number(_seen(estimate.high - estimate.mean, estimate.mean))}"
+    half = "" if estimate.high is None else f" ± {apart(estimate.high - estimate.mean, estimate.mean)}"
     return f"{number(estimate.mean)}{half}"
 
 
 def _deviation(estimate: Estimate | None) -> str:
     if estimate is None or estimate.deviation is None:
         return "·"
-    return number(_seen(estimate.deviation, estimate.mean))
+    return apart(estimate.deviation, estimate.mean)
 
 
 def _optimism(one: Finalist) -> str:
     if one.optimism is None:
         return "·"
     return signed(one.optimism, one.row.value)
-
-
-def _seen(difference: float, of: float) -> float:
-    """A difference between measured values, or nothing where it is the rounding of single precision."""
-    return difference if abs(difference) > 1e-6 * abs(of) else 0.0
 
 
 def _failures(finalists: Sequence[Finalist]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from besom.reports.answer import interval
-from besom.reports.cells import headings, number, short, signed
+from besom.reports.cells import apart, headings, number, short, signed
 from besom.reports.dimensions import differing
 from besom.reports.finalists import Finalist, Finalists, test_metric
 from besom.reports.leaderboard import UNKNOWN
@@ -121,8 +121,9 @@ def _finalist(one: Finalist) -> tuple[Cell, ...]:
     measured = []
     for estimate in (one.validation, one.test):
         spread = None if estimate is None else estimate.deviation
+        told = "·" if estimate is None or spread is None else apart(spread, estimate.mean)
         measured.append(Cell(words="·") if estimate is None else Cell(words=interval(estimate), sort=estimate.mean))
-        measured.append(Cell(words="·" if spread is None else number(spread), sort=spread))
+        measured.append(Cell(words=told, sort=spread))
     return (
         Cell(words=str(one.row.trial), sort=one.row.trial, run_id=one.row.run_id),
         Cell(words=one.row.family),
