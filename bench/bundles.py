@@ -1,12 +1,14 @@
 """Besom beside its peers: the same search space, data, epochs and number of trials, in one run.
 
-    PYTHONPATH=. python bench/bundles.py [--data digits] [--trials 40] [--epochs 20] [--rounds 3] [--sides …]
+    PYTHONPATH=. python bench/bundles.py [--data digits] [--trials 40] [--epochs 20] [--rounds 3] [--sides …] [--same]
 
 Prints a table in Markdown: trials per minute (the median of the rounds, which go through all sides in turn), how many
-times that is of each peer, and the best validation accuracy. --chart FILE draws it. The peers' environments are made
-under --envs on first use; see bench/peers/. Besom's own time runs from the first trial's epoch 0 to the end of its
-last trial, recording included; a peer's from before its first trial to after its last. Imports count for nobody but
-Ray, whose sweep waits for those of its workers.
+times as fast as each peer Besom is (the median of the rounds' ratios), and the best validation accuracy. --chart FILE
+draws it. The peers' environments are made under --envs on first use; see bench/peers/. Besom's own time runs from the
+first trial's epoch 0 to the end of its last trial, recording included; a peer's from before its first trial to after
+its last. Imports count for nobody but Ray, whose sweep waits for those of its workers. With few trials it matters which
+they are: --same gives all sides the very same ones, drawn at random by the round's seed; otherwise each has its own
+sampler.
 """
 
 from __future__ import annotations
@@ -19,12 +21,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from bench.peers.environments import make
+from bench.peers.space import draw, learning_rate
+
+_STUDY = "bench"
+_KEYS = {"momentum": "optimizer.momentum"} | {
+    name: f"model.{name}" for name in ("depth", "width", "activation", "dropout")
+}
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(ROOT)}
@@ -38,6 +47,7 @@ class Task:
     trials: int
     epochs: int
     envs: Path
+    same: bool
 
 
 @dataclass(frozen=True)
@@ -58,23 +68,37 @@ def besom(bundle: str) -> Side:
         arguments = [
             f"seed={seed}", "data.split_seed=0", f"trainer.max_epochs={task.epochs}", "trainer=cpu",
             f"hydra.sweeper.n_trials={task.trials}", f"hydra.sweeper.bundle={bundle}", "--quiet",
-            "hydra.sweeper.finalists=null",
+            "hydra.sweeper.finalists=null", f"hydra.sweeper.study_name={_STUDY}",
         ]  # fmt: skip
-        command = [str(Path(sys.executable).with_name("besom")), "sweep", task.data, *arguments]
-        _run(command, folder)
-        return _recorded(folder / "mlruns", task.data)
+        sweep = ["digits"] if task.data == "digits" else ["fashion_mnist", f"data={task.data}"]
+        if task.same:
+            drawn = [_as_besom(parameters) for parameters in draw(task.data, task.trials, seed)]
+            arguments.append(f"hydra.sweeper.enqueue={_hydras(drawn)}")
+        _run([str(Path(sys.executable).with_name("besom")), "sweep", *sweep, *arguments], folder)
+        return _recorded(folder / "mlruns")
 
     return run
 
 
-def _recorded(folder: Path, study: str) -> Result:
+def _as_besom(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's parameters by the keys of the sweep files."""
+    rate = {"optimizer.lr": learning_rate(parameters)}
+    return rate | {_KEYS.get(name, name): value for name, value in parameters.items() if not name.startswith("lr")}
+
+
+def _hydras(trials: Sequence[Mapping[str, Any]]) -> str:
+    """The trials as Hydra's grammar has a list of dictionaries."""
+    return "[" + ",".join("{" + ",".join(f"{key}: {value}" for key, value in one.items()) + "}" for one in trials) + "]"
+
+
+def _recorded(folder: Path) -> Result:
     with sqlite3.connect(folder / "mlflow.db") as runs:
         (began_ms,) = runs.execute("SELECT MIN(timestamp) FROM metrics WHERE step = 0 AND timestamp > 0").fetchone()
     with sqlite3.connect(folder / "optuna.db") as trials:
         ended, best = trials.execute(
             "SELECT MAX(datetime_complete), MAX(value) FROM trials JOIN studies USING (study_id) "
             "LEFT JOIN trial_values USING (trial_id) WHERE study_name = ?",
-            (study,),
+            (_STUDY,),
         ).fetchone()
     return Result(datetime.fromisoformat(ended + "+00:00").timestamp() - began_ms / 1000, best)
 
@@ -86,7 +110,8 @@ def peer(name: str, environment: str | None = None) -> Side:
         python = str(make(environment, task.envs)) if environment else sys.executable
         script = ROOT / "bench" / "peers" / f"{name}.py"
         arguments = {"data": task.data, "trials": task.trials, "epochs": task.epochs, "seed": seed, "folder": folder}
-        told = _run([python, str(script), *(f"--{key}={value}" for key, value in arguments.items())], folder)
+        same = ["--same"] if task.same else []
+        told = _run([python, str(script), *(f"--{key}={value}" for key, value in arguments.items()), *same], folder)
         line = json.loads(told)
         return Result(line["seconds"], line["best"])
 
@@ -117,7 +142,10 @@ def table(task: Task, results: dict[str, list[Result]]) -> str:
     }
     lines = ["| | trials a minute | Besom, bundled, is | best val/acc |", "|---|---|---|---|"]
     for side in sorted(rates, key=lambda side: -rates[side]):
-        times = f"{rates['bundled'] / rates[side]:.1f} times that" if side != "bundled" and "bundled" in rates else ""
+        times = ""
+        if side != "bundled" and "bundled" in results:
+            pairs = zip(results["bundled"], results[side], strict=True)
+            times = f"{statistics.median(other.seconds / ours.seconds for ours, other in pairs):.1f} times as fast"
         best = statistics.median(one.best for one in results[side])
         lines.append(f"| {SIDES[side][0]} | {_figure(rates[side])} | {times} | {best:.4f} |")
     return "\n".join(lines)
@@ -156,10 +184,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--same", action="store_true")
     parser.add_argument("--envs", type=Path, default=Path(tempfile.gettempdir()) / "besom-bench")
     parser.add_argument("--chart", type=Path)
     given = parser.parse_args()
-    task = Task(given.data, given.trials, given.epochs, given.envs)
+    task = Task(given.data, given.trials, given.epochs, given.envs, given.same)
     results: dict[str, list[Result]] = {side: [] for side in given.sides}
     for seed in range(given.rounds):
         for side in given.sides:

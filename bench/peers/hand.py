@@ -8,10 +8,8 @@ and takes the faster. Where other processes keep the cores busy, OMP_WAIT_POLICY
 
 from __future__ import annotations
 
-import math
-import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,29 +19,11 @@ from torch.utils.data import Subset
 from bench.peers import images
 from bench.peers.networks import build_network, build_optimizer, build_scheduler
 from bench.peers.side import Clock, Settings, run
-from bench.peers.space import suggest
+from bench.peers.space import draw
 
 TRIED, STEPS = 3, 50
 
 Rows = tuple[Tensor, Tensor]
-
-
-class RandomTrial:
-    """Suggests as an Optuna trial does, from a generator."""
-
-    def __init__(self, generator: random.Random) -> None:
-        self._generator = generator
-
-    def suggest_categorical(self, _: str, choices: Sequence[Any]) -> Any:
-        return self._generator.choice(choices)
-
-    def suggest_int(self, _: str, low: int, high: int) -> int:
-        return self._generator.randint(low, high)
-
-    def suggest_float(self, _: str, low: float, high: float, *, log: bool = False) -> float:
-        if log:
-            return math.exp(self._generator.uniform(math.log(low), math.log(high)))
-        return self._generator.uniform(low, high)
 
 
 def train(parameters: Mapping[str, Any], train_rows: Rows, val_rows: Rows, *, size: int, epochs: int) -> float:
@@ -74,8 +54,7 @@ def rows(part: Subset) -> Rows:
 
 
 def sweep(settings: Settings, clock: Clock) -> float:
-    generator = random.Random(settings.seed)
-    trials = [suggest(RandomTrial(generator), settings.data) for _ in range(settings.trials)]
+    trials = draw(settings.data, settings.trials, settings.seed)
     size = images.batch_size(settings.data)
     train_rows, val_rows = (rows(part) for part in images.in_memory(settings.data))
     x, y = train_rows

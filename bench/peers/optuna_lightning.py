@@ -12,7 +12,7 @@ import optuna
 import torch
 
 from bench.peers.side import Clock, Settings, run
-from bench.peers.space import suggest
+from bench.peers.space import draw, suggest
 from bench.peers.training import prepare, train
 
 
@@ -24,6 +24,8 @@ def sweep(settings: Settings, clock: Clock) -> float:
         torch.set_num_threads(settings.threads)
     prepare(settings.folder)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=settings.seed))
+    for parameters in draw(settings.data, settings.trials, settings.seed) if settings.same else ():
+        study.enqueue_trial(parameters)
     with clock.running():
         study.optimize(objective, n_trials=settings.trials)
     return study.best_value

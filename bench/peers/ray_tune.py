@@ -21,7 +21,7 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
 from bench.peers.side import Clock, Settings, run
-from bench.peers.space import suggest
+from bench.peers.space import draw, suggest
 from bench.peers.training import prepare, train
 
 CONCURRENT = 2
@@ -51,7 +51,10 @@ def sweep(settings: Settings, clock: Clock) -> float:
         tune.report({"acc": train(parameters, settings, name=tune.get_context().get_trial_name())})
 
     prepare(settings.folder)
-    search = OptunaSearch(partial(define, data=settings.data), metric="acc", mode="max", seed=settings.seed)
+    drawn = draw(settings.data, settings.trials, settings.seed) if settings.same else None
+    search = OptunaSearch(
+        partial(define, data=settings.data), metric="acc", mode="max", seed=settings.seed, points_to_evaluate=drawn
+    )
     tuner = tune.Tuner(
         tune.with_resources(trial, {"cpu": 1}),
         tune_config=tune.TuneConfig(

@@ -20,7 +20,10 @@ os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", RAY_USAGE_STATS_ENABLED="0", 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a side is told: `workers` of each DataLoader, `threads` of torch (None: as the side has it)."""
+    """What a side is told: `workers` of each DataLoader, `threads` of torch (None: as the side has it).
+
+    `same`: the trials' parameters are drawn by the seed alone, the same for all sides, instead of by its sampler.
+    """
 
     data: str
     trials: int
@@ -29,6 +32,7 @@ class Settings:
     folder: Path
     workers: int
     threads: int | None
+    same: bool
 
 
 @dataclass
@@ -69,6 +73,7 @@ def _settings(description: str) -> Settings:
     parser.add_argument("--folder", type=lambda path: Path(path).resolve(), required=True, help="an empty folder")
     parser.add_argument("--workers", type=int, default=0, help="processes of a DataLoader (0, as the tutorials)")
     parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--same", action="store_true", help="the same trials as all others")
     settings = Settings(**vars(parser.parse_args()))
     settings.folder.mkdir(parents=True, exist_ok=True)
     if any(settings.folder.iterdir()):

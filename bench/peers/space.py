@@ -1,4 +1,4 @@
-"""The search spaces of sweeps/digits.yaml and sweeps/fashion_mnist.yaml, as Optuna asks them of a trial.
+"""The search spaces of sweeps/digits.yaml and, for both sets of images, sweeps/fashion_mnist.yaml, as Optuna asks them.
 
 A parameter that two branches search in different ranges has a name for each of them: `lr_sgd` and `lr_adam`.
 Only what exists for a trial's choices is among its parameters.
@@ -6,7 +6,9 @@ Only what exists for a trial's choices is among its parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 DATA = ("digits", "mnist", "fashion_mnist")
@@ -21,9 +23,36 @@ def suggest(trial: Any, data: str) -> dict[str, Any]:
     return _digits(trial) if data == "digits" else _images(trial)
 
 
+class RandomTrial:
+    """Suggests as an Optuna trial does, from a generator."""
+
+    def __init__(self, generator: random.Random) -> None:
+        self._generator = generator
+
+    def suggest_categorical(self, _: str, choices: Sequence[Any]) -> Any:
+        return self._generator.choice(choices)
+
+    def suggest_int(self, _: str, low: int, high: int) -> int:
+        return self._generator.randint(low, high)
+
+    def suggest_float(self, _: str, low: float, high: float, *, log: bool = False) -> float:
+        if log:
+            return math.exp(self._generator.uniform(math.log(low), math.log(high)))
+        return self._generator.uniform(low, high)
+
+
+def draw(data: str, trials: int, seed: int) -> list[dict[str, Any]]:
+    """Draw the parameters of some trials."""
+    generator = random.Random(seed)
+    return [suggest(RandomTrial(generator), data) for _ in range(trials)]
+
+
 def configure(config: Any, trial: Any) -> None:
     """Suggest as hydra-optuna-sweeper's `custom_search_space` wants it done."""
-    suggest(trial, config.settings.data)
+    settings = config.settings
+    if settings.same:  # as `study.enqueue_trial` would have it, which the sweeper does not offer
+        trial.set_system_attr("fixed_params", draw(settings.data, settings.trials, settings.seed)[trial.number])
+    suggest(trial, settings.data)
 
 
 def learning_rate(parameters: Mapping[str, Any]) -> float:

@@ -252,20 +252,18 @@ def test_a_worker_is_forked_into_the_folder_of_its_sweep_and_takes_nothing_from_
 ):
     (slot,) = slots = cpu_slots(1)
     nurseries = set()
-    for name in ("one", "two"):
+    for name, launcher in (("one", launch), ("two", launch), ("three", afresh)):
         where = folder / name
         where.mkdir()
         for module in ("queue", "yaml", "torch"):
             (where / f"{module}.py").write_text("raise AssertionError('this is no library')")
         monkeypatch.chdir(where)
-        for launcher in (launch, afresh):
-            (kept := where / launcher.__name__).mkdir()
-            with pool_of(slots, folder, launcher) as pool:
-                Runs(pool, kept).train(slot, config("Looking"))
-                pid, sight = seen(folder)
-                assert (sight["folder"], sight["path"][-1]) == (str(where), str(where))
-                if launcher is launch:
-                    nurseries.add(nursery_of(pid))
+        with pool_of(slots, folder, launcher) as pool:
+            Runs(pool, where).train(slot, config("Looking"))
+            pid, sight = seen(folder)
+            assert (sight["folder"], sight["path"][-1]) == (str(where), str(where))
+            if launcher is launch:
+                nurseries.add(nursery_of(pid))
     assert len(nurseries) == 1
 
 
