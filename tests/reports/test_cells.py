@@ -25,7 +25,13 @@ def test_a_difference_has_its_sign_and_the_decimals_of_what_differs(difference: 
 
 @pytest.mark.parametrize(
     ("distance", "of", "told"),
-    [(0.0005357, 0.9868, "0.0005"), (1.2e-8, 0.9694, "0.0000"), (31.4159, 3000.0, "31"), (2.5e-7, 1.5e-5, "2.5e-07")],
+    [
+        (0.0005357, 0.9868, "0.0005"),
+        (0.000043, 0.9868, "4e-05"),  # little, but not nothing
+        (1.2e-8, 0.9694, "0.0000"),
+        (31.4159, 3000.0, "31"),
+        (2.5e-7, 1.5e-5, "2.5e-07"),
+    ],
 )
 def test_how_far_values_are_apart_has_their_decimals(distance: float, of: float, told: str) -> None:
     assert apart(distance, of) == told

@@ -27,9 +27,15 @@ def signed(difference: float, of: float) -> str:
 
 
 def apart(distance: float, of: float) -> str:
-    """How far apart values such as `of` are, to the decimals that these are told with."""
+    """How far apart values such as `of` are, to the decimals that these are told with; by one digit, if that were 0.
+
+    What is the rounding of single precision is 0.
+    """
     told = number(of)
-    return f"{distance:.4g}" if "e" in told else f"{distance:.{len(told.partition('.')[2])}f}"
+    if "e" in told:
+        return f"{distance:.4g}"
+    text = f"{distance:.{len(told.partition('.')[2])}f}"
+    return text if text.strip("0.") or distance < 1e-6 * abs(of) else f"{distance:.1g}"
 
 
 def headings(keys: Sequence[str]) -> list[str]:

@@ -60,20 +60,21 @@ def verdict(finalists: Finalists) -> str:
     if winner is baseline:
         return f"no finalist comes before the baseline, {_named(baseline)}, on {finalists.objective.name}"
     test = finalists.comparison
-    if test is None:
+    if test is None or winner.test is None:
         return (
             f"whether {_named(winner)} beats the baseline, {_named(baseline)}, cannot be told: "
             f"less than two seeds have {metric} of both"
         )
-    gain, low, high = _gain(test, higher_is_better=finalists.objective.direction == "maximize")
-    told = f"95 % interval {number(low)} to {number(high)}; {test.name} over {test.count} seeds, {_p_value(test)}"
+    gain, *ends = _gain(test, higher_is_better=finalists.objective.direction == "maximize")
+    by, low, high = (signed(one, winner.test.mean).removeprefix("+") for one in (gain, *ends))
+    told = f"95 % interval {low} to {high}; {test.name} over {test.count} seeds, {_p_value(test)}"
     if not test.differs:
         return (
             f"{_named(winner)} may be no better than the baseline, {_named(baseline)}: "
-            f"the gain of {number(gain)} in {metric} may be chance ({told})"
+            f"the gain of {by} in {metric} may be chance ({told})"
         )
     verb = "beats" if gain > 0 else "is worse than"
-    return f"{_named(winner)} {verb} the baseline, {_named(baseline)}, by {number(abs(gain))} of {metric} ({told})"
+    return f"{_named(winner)} {verb} the baseline, {_named(baseline)}, by {by.removeprefix('-')} of {metric} ({told})"
 
 
 def _gain(test: PairedTest, *, higher_is_better: bool) -> tuple[float, float, float]:
