@@ -27,6 +27,7 @@ from besom.workers.tasks import Training
 def main(descriptor: int) -> None:
     """Serve the pipe at a file descriptor that was inherited from the parent; in each worker, do what a worker does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # a third of the time of such imports, for which it finds nothing; a worker enables it
     environment = dict(os.environ)  # to which libraries add
     parent = socket.socket(fileno=descriptor)
     with ending_with(parent):
