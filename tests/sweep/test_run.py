@@ -269,13 +269,13 @@ def test_the_best_of_another_study_is_tried_first(command: Command):
         command(finishing, "hydra.sweeper.study_name=third", "hydra.sweeper.enqueue_from=frist")
 
 
-def test_what_is_as_good_as_the_best_and_has_nothing_of_this_space_is_not_tried(command: Command):
+def test_of_another_study_the_best_is_tried_that_has_anything_of_this_space(command: Command):
     storage = f"sqlite:///{command.location.directory}/optuna.db"
     other = optuna.create_study(study_name="other", storage=storage, direction="maximize")
     rate = optuna.distributions.FloatDistribution(1e-3, 1e-1, log=True)
-    for name, value in (("momentum", 0.9), ("optimizer.lr", 0.02)):
+    for name, setting, value in (("momentum", 0.9, 2.0), ("optimizer.lr", 0.03, 0.5), ("optimizer.lr", 0.02, 1.0)):
         distribution = rate if name == "optimizer.lr" else optuna.distributions.FloatDistribution(0, 1)
-        other.add_trial(optuna.create_trial(value=1.0, params={name: value}, distributions={name: distribution}))
+        other.add_trial(optuna.create_trial(value=value, params={name: setting}, distributions={name: distribution}))
     command(finishing, "hydra.sweeper.n_trials=1", "hydra.sweeper.enqueue_from=other")
     (trial,) = command.study("own").trials
     assert trial.params["optimizer.lr"] == 0.02

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import optuna
+from optuna.trial import TrialState
 
 from besom.errors import ConfigError, one_of
 from besom.sweep.ledger import open_storage
@@ -15,7 +16,7 @@ from besom.sweep.spec import SweepSpec, storage_url
 def known_good(spec: SweepSpec, space: SearchSpace, directory: Path) -> list[Params]:
     """The parameters of `enqueue`, then the best ones of the study that `enqueue_from` names.
 
-    Of another study's parameters those count that are in this search space. Raises ConfigError when parameters of
+    Of another study's parameters those count that are in this search space, and of its trials those that have any. Raises ConfigError when parameters of
     the file cannot be chosen, when the storage has no such study, or none of its trials is complete.
     """
     known = [dict(params) for params in spec.enqueue]
@@ -41,9 +42,17 @@ def _best_of_another(spec: SweepSpec, space: SearchSpace, directory: Path) -> li
         if spec.enqueue_from not in names:
             raise ConfigError(f"{where}: there is no study '{spec.enqueue_from}'; {one_of(spec.enqueue_from, names)}")
         other = optuna.load_study(study_name=spec.enqueue_from, storage=storage)
-        found = [params for trial in other.best_trials if (params := space.from_stored(trial.params))]
+        found = _best_that_fit(other, space)
     finally:
         storage.remove_session()
     if not found:
         raise ConfigError(f"{where}: study '{spec.enqueue_from}' has no complete trial with parameters of this space")
     return found
+
+
+def _best_that_fit(other: optuna.Study, space: SearchSpace) -> list[Params]:
+    """The parameters of the best among those trials that have any of this space: the best of all may have none."""
+    complete = other.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    fitting = optuna.create_study(directions=other.directions)
+    fitting.add_trials([trial for trial in complete if space.from_stored(trial.params)])
+    return [space.from_stored(trial.params) for trial in fitting.best_trials]
