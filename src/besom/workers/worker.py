@@ -23,6 +23,7 @@ from typing import Any
 
 from besom.conversation import Conversation, Outcome
 from besom.errors import BesomError, DataError, TrialPruned
+from besom.workers.memory import Memory
 from besom.workers.messages import (
     Assignment,
     Blame,
@@ -53,6 +54,7 @@ def main(descriptor: int) -> None:
     gc.freeze()
     gc.enable()
     parent.send(Ready())
+    memory = Memory()
     while True:
         bundle = parent.bundles.get()
         trials = [Trial(number, parent) for number in bundle.trials]
@@ -61,6 +63,7 @@ def main(descriptor: int) -> None:
         else:
             for assignment, trial in zip(bundle.assignments, trials, strict=True):
                 parent.send(finish(run, assignment, trial))
+        memory.trial_over()
 
 
 class Parent:
