@@ -16,8 +16,9 @@ from besom.sweep.spec import SweepSpec, storage_url
 def known_good(spec: SweepSpec, space: SearchSpace, directory: Path) -> list[Params]:
     """The parameters of `enqueue`, then the best ones of the study that `enqueue_from` names.
 
-    Of another study's parameters those count that are in this search space, and of its trials those that have any. Raises ConfigError when parameters of
-    the file cannot be chosen, when the storage has no such study, or none of its trials is complete.
+    Of another study's parameters those count that are in this search space, and of its trials those that have any.
+    Raises ConfigError when parameters of the file cannot be chosen, when the storage has no such study, or none of its
+    trials is complete.
     """
     known = [dict(params) for params in spec.enqueue]
     for index, params in enumerate(known):
