@@ -38,6 +38,7 @@ def trial(
     ended_s: float = 0.0,
     duration_s: float = 1.0,
     slot: int | None = 0,
+    host: str | None = None,
     reason: str | None = None,
     **params: Any,
 ) -> FrozenTrial:
@@ -45,6 +46,7 @@ def trial(
     chosen = {name.replace("_", ".", 1) if name != "model" else name: value for name, value in params.items()}
     about: dict[str, Any] = {"family": family, "duration_s": duration_s, "epochs": 3}
     about |= {} if slot is None else {"slot": slot}
+    about |= {} if host is None else {"host": host}
     about |= {} if reason is None else {"reason": reason}
     made = optuna.create_trial(
         state=state, values=list(values) or None, params=chosen, user_attrs={"besom": about},

@@ -27,6 +27,9 @@ SAME = [
     ("lr -3e-05 is low", "lr 1 is low"),
     ("run 4ba3b408759b42e99d4b0cad8ea04da9 is gone", "run 0123456789abcdef0123456789abcdef is gone"),
     ("val/loss is nan after epoch 3", "val/loss is nan\nafter epoch 12"),
+    ("loss is -0.1234567890123456", "loss is 0.6543210987654321"),
+    ("loss is -.5", "loss is 1234567890123"),
+    ("loss is -inf", "loss is inf"),
 ]
 
 
@@ -38,6 +41,7 @@ def test_reasons_that_differ_in_particulars_are_one_cause(one: str, other: str) 
 def test_what_tells_causes_apart_stays() -> None:
     reasons = [
         "val/loss is nan",
+        "val/loss is inf",
         "val/acc is nan",
         "train/loss is nan",
         "resnet50 failed",
@@ -53,8 +57,23 @@ def test_failures_are_grouped_with_the_most_frequent_cause_first() -> None:
     }
     failed[1] = ("postgresql://me:secret@host/db is\nnot there", {})
     most, least = group_failures(failed, [])
-    assert str(most) == "6 failed: ValueError: no luck with 3   (trials 3, 4, 5, 6, 7, …)"
+    assert str(most) == "6 failed: ValueError: no luck with 3…12   (trials 3, 4, 5, 6, 7, …)"
     assert str(least) == "1 failed: postgresql://me:***@host/db is not there   (trial 1)"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        (["no luck with 3", "no luck with 3"], "no luck with 3"),
+        (["lr 0.5 at 1", "lr -0.25 at 1", "lr 0.125 at 1"], "lr -0.25…0.5 at 1"),
+        (["no file /a/b.csv at 0x7f", "no file /c.csv at 0x55"], "no file … at …"),
+        (["(1x2 and 16x8)", "(64x32 and 16x8)"], "(… and 16x8)"),
+        (["item # is odd", "item 7 is odd"], "item # is odd"),
+    ],
+)
+def test_what_is_told_of_several_trials_holds_of_all_of_them(reasons: list[str], told: str) -> None:
+    (group,) = group_failures({number: (reason, {}) for number, reason in enumerate(reasons)}, [])
+    assert group.reason == told
 
 
 def trials(count: int = 60, seed: int = 0) -> list[dict[str, Any]]:
@@ -98,6 +117,14 @@ def test_one_failure_of_another_kind_does_not_hide_what_the_rest_share() -> None
     failed = [one for one in everything if one["optimizer"] == "sgd"]
     stray, *others = [one for one in everything if one["optimizer"] != "sgd"]
     assert in_common([*failed, stray], others) == "17 of 18 with optimizer=sgd; none of the 42 others"
+
+
+def test_a_range_that_is_told_counts_whatever_lies_in_it() -> None:
+    failed = [{"lr": 0.50 + 0.01 * index} for index in range(17)]  # the first one is nearest to the others
+    others = [{"lr": 0.01 * index} for index in range(1, 40)]
+    assert in_common(failed, others) == "all 17 with lr above 0.4; none of the 39 others"
+    failed, others = [{"depth": 7}, *[{"depth": 8 + index % 3} for index in range(16)]], [{"depth": 1}] * 30
+    assert in_common(failed, others) == "all 17 with depth 7 or more; none of the 30 others"
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10])

@@ -130,7 +130,7 @@ def test_pruned_trials_are_counted_with_the_epochs_they_took() -> None:
 def test_failures_say_what_they_had_in_common() -> None:
     failed = [trial(state=TrialState.FAIL, reason=f"loss is nan at {step}", lr=0.5 + step / 10) for step in range(5)]
     out = shown(summary([*failed, *[trial(0.5, lr=lr) for lr in (0.01, 0.02, 0.1, 0.2, 0.3, 0.04, 0.05)]]))
-    assert "5 failed: loss is nan at 0   (trials 0, 1, 2, 3, 4)\n" in out
+    assert "5 failed: loss is nan at 0…4   (trials 0, 1, 2, 3, 4)\n" in out
     assert "  all 5 with optimizer.lr above 0.3; none of the 7 others\n" in out
 
 

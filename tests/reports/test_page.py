@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,6 +15,8 @@ from optuna.trial import TrialState
 
 from besom.reports.note import note
 from besom.reports.page import page, write
+from besom.reports.plots.canvas import LETTER
+from besom.reports.plots.slices import slices
 from besom.reports.sections import sections
 from tests.reports.swept import ACCURACY, LOSS, MODELS, SIZE, grid, report, trial
 
@@ -150,6 +153,30 @@ def test_trials_far_below_the_others_are_drawn_at_the_edge_and_counted() -> None
     text = page(report(trials, LOSS))
     assert "1 trial lies beyond the frame, at 1e+06, drawn at its edge." in text
     pictures(text)
+
+
+def test_the_labels_of_many_long_choices_have_room_and_are_told_apart() -> None:
+    choices = tuple(f"package.of.modules.choice_{number}_with_a_long_name" for number in range(50))
+    space = {"model.act": CategoricalDistribution(choices)}
+    found = report([trial(0.5 + number / 200, space=space, model_act=choices[number]) for number in range(50)])
+    (picture,) = slices(found)
+    svg = ElementTree.fromstring(picture.svg)
+    *_, height = map(float, svg.attrib["viewBox"].split())
+    labels = [one for one in svg if "-60" in one.get("transform", "")]
+    assert 8 <= len(labels) <= 16
+    assert len({one.text for one in labels}) == len(labels)
+    for label in labels:  # they hang from their ends, down to the left
+        assert float(label.attrib["y"]) + 0.87 * LETTER * len(label.text or "") < height
+        assert float(label.attrib["x"]) - 0.5 * LETTER * len(label.text or "") > 0
+
+
+def test_a_study_whose_trials_all_failed_speaks_of_neither_leaders_nor_stopping() -> None:
+    found = report([trial(state=TrialState.FAIL, reason="no luck", optimizer_lr=0.01) for _ in range(3)])
+    curved = replace(found, curve_metric="val/loss", curves={1: ((0, 1.0), (1, 0.5))})
+    text = page(curved)
+    assert "leaders" not in text
+    assert "stopped early" not in text
+    assert "No trial is complete. A dot marks where a trial failed." in text
 
 
 def test_a_study_that_has_no_trials_yet_has_a_page_that_says_so() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
@@ -40,6 +42,20 @@ def test_a_study_without_a_complete_trial_says_what_became_of_them() -> None:
         "No trial is complete yet (1 pruned, 1 failed).",
         "So far: 2 of 9 trials are over (interrupted).",
     ]
+    assert answer(report(trials)) == ["No trial is complete (1 pruned, 1 failed)."]
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ({"slot": 1}, "all 5 with slot=1; none of the 8 others"),
+        ({"host": "b"}, "all 5 with host=b; none of the 8 others"),
+    ],
+)
+def test_failures_may_have_in_common_where_they_ran(place: dict[str, Any], told: str) -> None:
+    failed = [trial(state=TrialState.FAIL, reason="CUDA error", **place) for _ in range(5)]
+    (group,) = report([*failed, *[trial(0.5, slot=0, host="a") for _ in range(8)]]).summary.failures
+    assert group.shared == told
 
 
 def test_finalists_decide_with_the_test_that_is_named() -> None:

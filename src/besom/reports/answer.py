@@ -27,7 +27,8 @@ def _winner(report: Report) -> Iterator[str]:
     if best is None:
         counted = ", ".join(f"{count} {state}" for state, count in report.counts.items())
         lacking = "feasible" if report.summary.rows else "complete"
-        yield f"No trial is {lacking} yet ({counted})." if counted else "No trial was asked yet."
+        yet = "" if report.stage == "complete" else " yet"
+        yield f"No trial is {lacking}{yet} ({counted})." if counted else f"No trial was asked{yet}."
         return
     complete = len(report.summary.rows)
     if len(report.objectives) > 1:

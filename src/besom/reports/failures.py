@@ -15,19 +15,31 @@ Params = Mapping[str, Any]
 EXAMPLES = 5
 """How many trials of a cause are named."""
 
-# What differs between two failures of one cause: an address, a path, a number or a process id.
-_PARTICULARS = (
-    (re.compile(r"\b0x[0-9a-fA-F]+"), "…"),
-    (re.compile(r"\b\d+(?:x\d+)+\b"), "#x#"),
-    (re.compile(r"(?<![\w.])(?:~|\.{1,2})?/(?:[^\s/:'\"]+/)*[^\s/:'\",;)]+"), "/…"),
-    (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b(?=[a-f]*\d)[0-9a-f]{12,}\b"), "…"),
-    (re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?=[^\w.]|[a-zA-Z]{1,3}\b|\.?(?:\s|$))"), "#"),
+_PARTICULARS = re.compile(
+    "|".join(
+        f"(?P<{kind}>{pattern})"
+        for kind, pattern in (
+            ("address", r"\b0x[0-9a-fA-F]+"),
+            ("shape", r"\b\d+(?:x\d+)+\b"),
+            ("path", r"(?<![\w.])(?:~|\.{1,2})?/(?:[^\s/:'\"]+/)*[^\s/:'\",;)]+"),
+            ("id", r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{12,}\b"),
+            (
+                "number",
+                r"(?<![\w.])[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?=[^\w.]|[a-zA-Z]{1,3}\b|\.?(?:\s|$))",
+            ),
+            ("infinite", r"(?<![\w.])[-+]?inf(?:inity)?\b"),
+            ("nan", r"(?<![\w.])[-+]?nan\b"),
+        )
+    )
 )
+"""What differs between two failures of one cause: an address, a path, a number or a process id."""
+
+_PLACEHOLDERS = {"shape": "#x#", "path": "/…", "number": "#", "infinite": "inf", "nan": "nan"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailureGroup:
-    """Trials that failed for one cause: the first one's reason in full, all their numbers, what they shared."""
+    """Trials that failed for one cause: the reason as far as it is all of theirs, their numbers, what they shared."""
 
     reason: str
     trials: tuple[int, ...]
@@ -50,22 +62,43 @@ def one_line(text: str) -> str:
 
 def cause(reason: str) -> str:
     """What a reason says but for numbers, paths, addresses and process ids: equal for failures of one cause."""
-    for pattern, placeholder in _PARTICULARS:
-        reason = pattern.sub(placeholder, reason)
-    return one_line(reason)
+    return one_line(_PARTICULARS.sub(lambda found: _PLACEHOLDERS.get(found.lastgroup or "", "…"), reason))
+
+
+def told_of_all(reasons: Sequence[str]) -> str:
+    """Several reasons of one cause as one: of what is not the same in all of them, the range of a number, or `…`."""
+    different = list(dict.fromkeys(reasons))
+    if len(different) == 1:
+        return one_line(different[0])
+    found = [[one.group() for one in _PARTICULARS.finditer(reason)] for reason in different]
+    if len({len(particulars) for particulars in found}) > 1:  # one of them writes a placeholder itself
+        return cause(different[0])
+    told = map(_range, zip(*found, strict=True))
+    return one_line(_PARTICULARS.sub(lambda _: next(told), different[0]))
+
+
+def _range(particulars: Sequence[str]) -> str:
+    if len(set(particulars)) == 1:
+        return particulars[0]
+    try:
+        low, *_, high = sorted(particulars, key=float)
+    except ValueError:
+        return "…"
+    return f"{low}…{high}"
 
 
 def group_failures(failed: Mapping[int, tuple[str, Params]], others: Sequence[Params]) -> tuple[FailureGroup, ...]:
     """Group failed trials by cause, the most frequent first.
 
     `failed` has reason and parameters by trial number; `others` are the parameters of the trials that did not fail.
+    Beside its parameters, a trial may have where it ran.
     """
     by_cause: dict[str, list[int]] = {}
     for trial in sorted(failed):
         by_cause.setdefault(cause(failed[trial][0]), []).append(trial)
     return tuple(
         FailureGroup(
-            reason=mask(one_line(failed[trials[0]][0])),
+            reason=mask(told_of_all([failed[trial][0] for trial in trials])),
             trials=tuple(trials),
             shared=_masked(in_common([failed[trial][1] for trial in trials], others)),
         )
@@ -154,11 +187,13 @@ def _clues(key: str, failed: Sequence[Params], others: Sequence[Params]) -> list
     below = [params[key] for params in others if _is_number(params.get(key)) and params[key] > high]
     found = []
     if above:
-        text = f"{key} {_bound(max(above), low, beyond='above', from_there='or more')}"
-        found.append(_clue(text, key, lambda value: _is_number(value) and value >= low, failed, others))
+        outer = max(above)
+        bound, told = _bound(outer, min(value for value in ordered if value > outer), "above", "or more")
+        found.append(_clue(f"{key} {told}", key, lambda value: _is_number(value) and value >= bound, failed, others))
     if below:
-        text = f"{key} {_bound(min(below), high, beyond='below', from_there='or less')}"
-        found.append(_clue(text, key, lambda value: _is_number(value) and value <= high, failed, others))
+        outer = min(below)
+        limit, told = _bound(outer, max(value for value in ordered if value < outer), "below", "or less")
+        found.append(_clue(f"{key} {told}", key, lambda value: _is_number(value) and value <= limit, failed, others))
     return found
 
 
@@ -177,16 +212,16 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _bound(outer: float, inner: float, *, beyond: str, from_there: str) -> str:
-    """What separates `inner`, the failed trials' last value, from `outer`: by a number of few digits."""
+def _bound(outer: float, inner: float, beyond: str, from_there: str) -> tuple[float, str]:
+    """What separates `inner`, the failed trials' last value, from `outer`: a number of few digits, and its words."""
     if isinstance(inner, int):
-        return f"{inner} {from_there}"
+        return inner, f"{inner} {from_there}"
     low, high = min(outer, inner), max(outer, inner)
     for digits in range(1, 12):
         for number in (float(f"{outer:.{digits}g}"), float(f"{inner:.{digits}g}")):
             if low <= number <= high and number != inner:
-                return f"{beyond} {number:g}"
-    return f"{inner:g} {from_there}"
+                return inner, f"{beyond} {number:g}"
+    return inner, f"{inner:g} {from_there}"
 
 
 def _short(value: Any) -> str:

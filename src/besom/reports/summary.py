@@ -15,6 +15,9 @@ from besom.reports.importance import importances
 from besom.reports.pareto import Front
 from besom.reports.trials import is_feasible, plain_params
 
+_PLACES = ("slot", "worker", "host")
+"""Where a trial ran, as far as trials can have that in common: the slot, the process, the machine."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -113,12 +116,19 @@ def summarize(
 
 def failures_of(trials: Sequence[FrozenTrial]) -> tuple[FailureGroup, ...]:
     """The failed ones of some trials by cause, and what they had in common that the others have not."""
+    over = [trial for trial in trials if trial.state.is_finished()]
+    places = [key for key in _PLACES if len({about(trial).get(key) for trial in over}) > 1]
+
+    def known(trial: FrozenTrial) -> dict[str, Any]:
+        found = about(trial)
+        return {**{key: str(found[key]) for key in places if key in found}, **plain_params(trial)}
+
     failed = {
-        trial.number: (str(about(trial).get("reason") or "unknown"), plain_params(trial))
-        for trial in trials
+        trial.number: (str(about(trial).get("reason") or "unknown"), known(trial))
+        for trial in over
         if trial.state is TrialState.FAIL
     }
-    others = [plain_params(trial) for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    others = [known(trial) for trial in over if trial.state is not TrialState.FAIL]
     return group_failures(failed, others)
 
 
@@ -148,6 +158,6 @@ def _pruned(trials: Sequence[FrozenTrial]) -> Pruned:
 
 
 def about(trial: FrozenTrial) -> Mapping[str, Any]:
-    """What the sweep wrote with a trial when it was over: its family, duration, epochs, slot, and why it failed."""
+    """What the sweep wrote with a trial when it was over: family, duration, epochs, where it ran, and why it failed."""
     found = trial.user_attrs.get("besom")
     return found if isinstance(found, dict) else {}

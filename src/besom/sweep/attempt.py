@@ -46,6 +46,8 @@ class Attempt:
     verdict: Verdict | None = None
     epoch: int = 0
     history: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    worker: int | None = None
+    host: str | None = None
 
     @property
     def trial(self) -> int:
@@ -83,6 +85,8 @@ class Attempt:
         config = self.card.config if self.card else {}
         about = {"family": family(config), "duration_s": duration_s, "epochs": self.epoch, **more}
         about |= {} if self.slot is None else {"slot": self.slot.index}
+        about |= {} if self.worker is None else {"worker": self.worker}
+        about |= {} if self.host is None else {"host": self.host}
         return about | ({"attempts": self.number + 1} if self.number else {})
 
     def again(self, *, alone: bool = False, solo: bool = False) -> Attempt:

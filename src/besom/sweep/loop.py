@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -145,9 +146,12 @@ class SweepLoop:
                 self._report(self._running[reported.trial], reported)
             case Finished() as finished:
                 self._finished(self._running[finished.trial], finished)
-            case Died(trials=trials, reason=reason):
+            case Died(trials=trials, reason=reason, worker=worker):
                 for trial in trials:
-                    failed = Finished(trial=trial, state=State.FAIL, duration_s=0.0, failure=Failure(reason=reason))
+                    failed = Finished(
+                        trial=trial, state=State.FAIL, duration_s=0.0, failure=Failure(reason=reason),
+                        worker=worker, host=platform.node(),
+                    )  # fmt: skip
                     self._finished(self._running[trial], failed)
 
     def _record(self, attempt: Attempt, about: Mapping[str, Any]) -> None:
@@ -181,6 +185,7 @@ class SweepLoop:
 
     def _finished(self, attempt: Attempt, finished: Finished) -> None:
         state, duration_s = finished.state, finished.duration_s
+        attempt.worker, attempt.host = finished.worker, finished.host
         if attempt.verdict is Verdict.PRUNED or (state is State.PRUNED and attempt.verdict is None):
             self._pruned(attempt, duration_s)
         elif attempt.verdict is Verdict.INTERRUPTED and state is not State.COMPLETE:

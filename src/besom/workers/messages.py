@@ -113,13 +113,18 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A trial is over: complete with an outcome, failed with a failure, or pruned: stopped early."""
+    """A trial is over: complete with an outcome, failed with a failure, or pruned: stopped early.
+
+    `worker` is the number of the process that ran it, and `host` its machine, where they are known.
+    """
 
     trial: int
     state: State
     duration_s: float
     outcome: Outcome | None = None
     failure: Failure | None = None
+    worker: int | None = None
+    host: str | None = None
 
 
 Message = Ready | Sized | Started | Reported | Finished

@@ -26,10 +26,14 @@ from besom.workers.tasks import Task, Training
 
 @dataclass(frozen=True, kw_only=True)
 class Died:
-    """A worker is gone, and with it these trials; its slot gets a new worker at the next bundle."""
+    """A worker is gone, and with it these trials; its slot gets a new worker at the next bundle.
+
+    `worker` was the number of its process, on this machine.
+    """
 
     trials: tuple[int, ...]
     reason: str
+    worker: int | None = None
 
 
 Event = Message | Died
@@ -249,6 +253,7 @@ class WorkerPool:
         yield Died(
             trials=tuple(sorted(worker.pending)),
             reason=f"the worker (pid {worker.process.pid}) {how}; its log is {worker.log}",
+            worker=worker.process.pid,
         )
 
     def _start(self, slot: Slot) -> _Worker:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import platform
 import queue
 import re
 import signal
@@ -170,7 +171,10 @@ def _ended(trial: int, came_to: Outcome | Exception, began: float) -> Finished:
         told = "".join(traceback.format_exception(came_to))
         failure = Failure(reason=_reason(came_to), traceback=told, blame=_blame(came_to))
     duration_s = time.perf_counter() - began
-    return Finished(trial=trial, state=state, duration_s=duration_s, outcome=outcome, failure=failure)
+    return Finished(
+        trial=trial, state=state, duration_s=duration_s, outcome=outcome, failure=failure,
+        worker=os.getpid(), host=platform.node(),
+    )  # fmt: skip
 
 
 def _clean_after(finished: Finished) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from besom.objectives import Objective
 from besom.reports.cells import short
@@ -17,6 +18,8 @@ from besom.tracking.ticks import Axis
 
 LETTER = 6.2
 """How wide a letter of a label is, about."""
+
+_TURN, _TURNED_APART, _TURNED_LETTERS = -60, 14.0, 14  # degrees, units between two labels, letters of one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +50,14 @@ def text(x: float, y: float, words: str, *, kind: str = "", anchor: str = "middl
 def frame(panel: Panel, across: Axis, up: Axis, *, x_label: str = "", y_label: str = "") -> str:
     """Grid lines and tick labels of both axes, and what the axes are."""
     lines, labels = [], []
-    for value, words in across.ticks:
+    ticks, turn = across_ticks(panel, across)
+    for value, words in ticks:
         x = panel.x(across, value)
         lines.append(f"M{x:.1f} {panel.top:.1f}V{panel.bottom:.1f}")
-        labels.append(text(x, panel.bottom + 15, words))
+        if turn:
+            labels.append(text(x + 4, panel.bottom + 12, words, anchor="end", turn=turn))
+        else:
+            labels.append(text(x, panel.bottom + 15, words))
     for value, words in up.ticks:
         y = panel.y(up, value)
         lines.append(f"M{panel.left:.1f} {y:.1f}H{panel.right:.1f}")
@@ -61,6 +68,31 @@ def frame(panel: Panel, across: Axis, up: Axis, *, x_label: str = "", y_label: s
         middle = panel.top + panel.height / 2
         labels.append(text(panel.left - 44, middle, y_label, kind="axis", turn=-90))
     return f'<path class="grid" d="{"".join(lines)}"/>{"".join(labels)}'
+
+
+def across_ticks(panel: Panel, axis: Axis) -> tuple[list[tuple[float, str]], int]:
+    """The ticks of an axis from left to right, their labels as long as there is room, and by how much those are turned.
+
+    Labels that do not fit side by side are turned; of more than fit even so, every second or third is there.
+    """
+    ticks = list(axis.ticks)
+    room = panel.width / max(1, len(ticks))
+    if all(LETTER * len(words) <= room for _, words in ticks) or len(ticks) < 2:
+        return [(value, clipped(words, int(panel.width / LETTER))) for value, words in ticks], 0
+    shown = ticks[:: -(-len(ticks) // max(1, int(panel.width / _TURNED_APART)))]
+    last_letters = zip(*(reversed(words) for _, words in ticks), strict=False)
+    alike = sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, last_letters))  # which tells nothing
+    ends = [f"{words[:-alike]}…" if alike > 1 and len(words) > _TURNED_LETTERS else words for _, words in shown]
+    return [(value, clipped(words, _TURNED_LETTERS)) for (value, _), words in zip(shown, ends, strict=True)], _TURN
+
+
+def labels_below(panel: Panel, axis: Axis) -> float:
+    """How far below a panel the labels of its lower axis reach."""
+    ticks, turn = across_ticks(panel, axis)
+    if not turn:
+        return 24.0
+    longest = max(len(words) for _, words in ticks)
+    return 18.0 + LETTER * longest * abs(math.sin(math.radians(turn)))
 
 
 def dot(x: float, y: float, trial: int, kind: str, *, radius: float = 3.5, style: str = "") -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from optuna.trial import TrialState
+
 from besom.reports.dimensions import objective_axis
 from besom.reports.plots.canvas import Picture, drawing, frame, text
 from besom.reports.report import Report
@@ -23,7 +27,7 @@ def curves(report: Report) -> Picture | None:
     panel = Panel(left=64, top=10, width=720, height=300)
     parts = [frame(panel, across, up, x_label="epoch", y_label=metric)]
     kinds = dict.fromkeys(others, "curve") | {trial: f"curve lead c{i}" for i, trial in enumerate(leaders)}
-    early = {point.number for point in report.trials if not point.complete}
+    ended = {point.number: point.state for point in report.trials if not point.complete}  # before its last epoch
     parts.append(
         f'<clipPath id="curves"><rect x="{panel.left}" y="{panel.top}" width="{panel.width}" '
         f'height="{panel.height}"/></clipPath><g clip-path="url(#curves)">'
@@ -31,7 +35,7 @@ def curves(report: Report) -> Picture | None:
     for trial in [*others, *reversed(leaders)]:
         places = [(panel.x(across, epoch), panel.y(up, value)) for epoch, value in report.curves[trial]]
         parts.append(f'<path class="{kinds[trial]}" data-t="{trial}" d="{line(places)}"/>')
-        if trial in early:
+        if trial in ended:
             parts.append(f'<circle class="end" cx="{places[-1][0]:.1f}" cy="{places[-1][1]:.1f}" r="2"/>')
     parts.append("</g>")
     for row, trial in enumerate(leaders):
@@ -39,12 +43,18 @@ def curves(report: Report) -> Picture | None:
         parts.append(f'<path class="{kinds[trial]}" data-t="{trial}" d="M{panel.right + 18:.1f} {y - 4}h22"/>')
         parts.append(text(panel.right + 46, y, f"trial {trial}", anchor="start"))
     title = f"{metric} by epoch"
-    note = f"The {len(leaders)} leaders in color"
-    note += f", {len(others)} others behind them." if others else "."
-    note += " A dot marks where a trial was stopped early." if early & set(others) else ""
     told = f"{metric} over the epochs of {len(report.curves)} trials"
     return Picture(
         title=title,
         svg=drawing(900, 350, "".join(parts), title=title, description=told),
-        note=note,
+        note=_note(len(leaders), len(others), {ended[trial] for trial in others if trial in ended}),
     )
+
+
+def _note(leaders: int, others: int, early: Collection[TrialState]) -> str:
+    """What one has to know to read it; `early` are the states of those that came to no end."""
+    told = [f"The {leaders} leaders in color" if leaders > 1 else "The leader in color"] if leaders else []
+    told += [f"{others} others behind them" if leaders else "No trial is complete"] if others else []
+    ways = {TrialState.PRUNED: "was stopped early", TrialState.FAIL: "failed"}
+    how = " or ".join(words for state, words in ways.items() if state in early)
+    return f"{', '.join(told)}." + (f" A dot marks where a trial {how}." if how else "")

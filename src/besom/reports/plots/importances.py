@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from besom.reports.plots.canvas import LETTER, Picture, drawing, text
+from besom.reports.plots.canvas import LETTER, Picture, clipped, drawing, text
 
 _SHOWN = 12
+_LETTERS = 60
 
 
 def importance_bars(shares: Mapping[str, float], objectives: str) -> Picture | None:
     """Draw each parameter's share, the largest first; None where nothing is known."""
-    found = [(key, share) for key, share in shares.items() if share >= 0.005][:_SHOWN]
+    found = [(clipped(key, _LETTERS), share) for key, share in shares.items() if share >= 0.005][:_SHOWN]
     if not found:
         return None
     left = 14 + LETTER * max(len(key) for key, _ in found)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from besom.reports.estimates import Estimate
 from besom.reports.finalists import Finalists, test_metric
-from besom.reports.plots.canvas import LETTER, Picture, drawing, text
+from besom.reports.plots.canvas import LETTER, Picture, clipped, drawing, text
 from besom.tracking.svg import Panel
 from besom.tracking.ticks import Axis, axis_of
 
 _ROW = 46
+_LETTERS = 40  # of a family
 
 
 def intervals(found: Finalists) -> Picture:
     """Draw each finalist's means on validation and test with their 95 % intervals, and the sweep's value."""
-    names = [f"trial {one.row.trial}  {one.row.family}" for one in found.finalists]
+    names = [f"trial {one.row.trial}  {clipped(one.row.family, _LETTERS)}" for one in found.finalists]
     values = [one.row.value for one in found.finalists]
     for one in found.finalists:
         for estimate in (one.validation, one.test):

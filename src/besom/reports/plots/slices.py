@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from besom.reports.dimensions import Dimension, objective_axis, within
-from besom.reports.plots.canvas import Picture, clipped, dot, drawing, frame, ranks, shade
+from besom.reports.plots.canvas import Picture, clipped, dot, drawing, frame, labels_below, ranks, shade
 from besom.reports.report import Report
 from besom.tracking.svg import Panel
 
@@ -44,7 +44,8 @@ def _slice(report: Report, dimension: Dimension) -> Picture:
     share = report.summary.importances.get(dimension.key)
     title = f"{clipped(dimension.key, 34)}{'' if share is None else f', {100 * share:.0f} %'}"
     told = f"{objective.name} of {len(points)} trials over {dimension.key}"
-    return Picture(title=title, svg=drawing(300, 182, "".join(parts), title=title, description=told), wide=False)
+    height = panel.bottom + labels_below(panel, dimension.axis)
+    return Picture(title=title, svg=drawing(300, height, "".join(parts), title=title, description=told), wide=False)
 
 
 def contour(report: Report) -> Picture | None:
