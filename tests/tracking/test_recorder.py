@@ -239,11 +239,25 @@ def test_a_study_keeps_the_code_of_its_runs_and_that_of_later_ones(
     ]
 
 
-def test_a_study_whose_run_was_deleted_gets_a_new_one(location: Location, client: MlflowClient):
+def test_a_studys_run_that_was_deleted_is_restored_with_its_trials_and_told_of(
+    location: Location, client: MlflowClient, card: Callable[..., RunCard]
+):
     with Recorder(location, "digits") as recorder:
-        first = recorder.open_study("digits", token="one", tags={}, note="")
-        client.delete_run(first)
-        assert recorder.open_study("digits", token="one", tags={}, note="") != first
+        parent = recorder.open_study("digits", token="one", tags={}, note="")
+        recorder.start(0, card(tags={"besom.trial": "0"}), ABOUT)
+        recorder.finish(0, Status.FINISHED)
+        recorder.flush()
+        client.delete_run(parent)  # in the middle of a sweep
+        recorder.close_study(Status.FINISHED, {}, {})
+        recorder.flush()
+        (told,) = recorder.notices()
+    assert f"the study's run {parent} was deleted in MLflow; it is restored" in told
+    client.delete_run(parent)  # between two
+    with Recorder(location, "digits") as recorder:
+        assert recorder.open_study("digits", token="one", tags={}, note="") == parent
+        assert list(recorder.run_ids()) == [0]
+        assert len(recorder.notices()) == 1
+    assert client.get_run(parent).info.lifecycle_stage == "active"
 
 
 def test_studies_of_one_name_have_each_a_run_of_its_own(location: Location, client: MlflowClient):

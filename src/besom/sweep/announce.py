@@ -67,10 +67,12 @@ def tell_end(
     finalists: Finalists | None = None,
     kept: tuple[Report, Path] | None = None,
     registered: str = "",
+    recorded: bool = True,
 ) -> None:
     """Show what the sweep came to, where everything is, and what to type next.
 
-    `kept` is its report and where it is, `registered` what the winner is called in the registry.
+    `kept` is its report and where it is, `registered` what the winner is called in the registry; `recorded` says
+    whether runs are recorded at all.
 
     Raises `failure`, and BesomError when no trial, or none of the finalists, is complete.
     """
@@ -109,7 +111,8 @@ def tell_end(
         places(console, {"study": storage, **runs, "log": str(logs / "sweep.log"), **_report_places(kept), **model})
         next_steps(console, best, study=spec.study_name)
         console.print(f"study {spec.study_name}", highlight=False)
-    console.print(f"best run {best.run_id or 'none (tracking=none)'}", highlight=False)
+    lacking = f"none (MLflow has no run of trial {best.trial} any more)" if recorded else "none (tracking=none)"
+    console.print(f"best run {best.run_id or lacking}", highlight=False)
 
 
 def _report_places(kept: tuple[Report, Path] | None) -> dict[str, str]:

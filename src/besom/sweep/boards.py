@@ -49,6 +49,9 @@ class Board:
     def interrupted(self, trials: Sequence[int]) -> None:
         """These trials were stopped; the same command takes them up again."""
 
+    def warned(self, text: str) -> None:
+        """Something is not as it was when the sweep began."""
+
     def stopping(self) -> None:
         """The user asked to stop: running epochs may end, and a second time stops at once."""
 
@@ -107,6 +110,11 @@ class Boards(Board):
         for board in self._boards:
             board.interrupted(trials)
 
+    def warned(self, text: str) -> None:
+        """Tell them all."""
+        for board in self._boards:
+            board.warned(text)
+
     def stopping(self) -> None:
         """Tell them all."""
         for board in self._boards:
@@ -119,10 +127,14 @@ class Boards(Board):
 
 
 class QuietBoard(Board):
-    """Says nothing of its own accord; it answers a ctrl-C."""
+    """Says nothing of its own accord but warnings; it answers a ctrl-C."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+
+    def warned(self, text: str) -> None:
+        """Say it."""
+        self._console.print(f"warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def stopping(self) -> None:
         """Say that it was heard."""

@@ -277,6 +277,8 @@ class SweepLoop:
         for trial in self._recorder.ended():
             self._book.settle(trial)
             self._agenda.written(trial)
+        for notice in self._recorder.notices():
+            self._board.warned(notice)
 
     def _settle_all(self) -> None:
         self._recorder.flush()

@@ -105,6 +105,10 @@ class PlainBoard(Board):
         """Note which ones come again; they are told at the end, in one line."""
         self._tally.put_back(trials)
 
+    def warned(self, text: str) -> None:
+        """Write it."""
+        self._write(f"warning: {text}")
+
     def stopping(self) -> None:
         """Say that it was heard."""
         self._write(STOPPING)
@@ -186,6 +190,10 @@ class LiveBoard(Board):
         """Empty their slots; they are told at the end, in one line."""
         self._tally.put_back(trials)
         self._changed = True
+
+    def warned(self, text: str) -> None:
+        """Tell it above the board."""
+        self._tell(f"warning: {text}", "yellow")
 
     def stopping(self) -> None:
         """Say at once that it was heard."""

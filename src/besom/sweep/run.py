@@ -112,11 +112,14 @@ def run_sweep(
             registered = register_winner(recorder, finalists, spec, app.location)
         except BesomError as error:
             failure = BesomError(f"{spec.source}: hydra.sweeper.finalists.register: {error}")
+        for notice in recorder.notices():
+            console.print(f"warning: {notice}", style="yellow", highlight=False, markup=False, soft_wrap=True)
         with suppress(OSError):
             scratch.rmdir()
     tell_end(
         console, summary, spec, book, failure,
         location=app.location, logs=logs, finalists=finalists, kept=kept, registered=registered,
+        recorded=recorder.keeps,
     )  # fmt: skip
     return app.results()
 

@@ -108,6 +108,10 @@ class SweepLog(Board):
         if trials:
             self._log.write(f"interrupted, for the same command to take up: {told_trials(trials)}")
 
+    def warned(self, text: str) -> None:
+        """Log it."""
+        self._log.write(f"warning: {text}")
+
     def stopping(self) -> None:
         """Log the wish."""
         self._log.write("asked to stop")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from besom.config import flatten, mask
 from besom.tracking.code_state import CodeState, code_state
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 FLUSH_EVERY_S = 5.0
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,7 @@ class Recorder:
         self._run_ids: dict[int, str] = {}
         self._first_ids: dict[int, str] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._notices: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._study: StudyRuns | None = None
         self._code = CodeState()
         self._client: MlflowClient
@@ -104,7 +107,9 @@ class Recorder:
         """
 
         def take_up() -> None:
-            self._study = StudyRuns(self._client, self._experiment_id, name, token=token, tags=tags, note=note)
+            self._study = StudyRuns(
+                self._client, self._experiment_id, name, token=token, tags=tags, note=note, notice=self._notices.put
+            )
 
         self._submit(take_up)
         return self.parent_run_id()
@@ -179,11 +184,11 @@ class Recorder:
     def ended(self) -> list[int]:
         """Return the trials that are over and whose last run is written, each once."""
         self._raise()
-        found = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                found.append(self._ended.get_nowait())
-        return found
+        return _drained(self._ended)
+
+    def notices(self) -> list[str]:
+        """Return what the user should know of the store, each once."""
+        return _drained(self._notices)
 
     def ends(self, trials: Sequence[int]) -> dict[int, RecordedEnd]:
         """Return how those of these trials ended whose runs say that they are over."""
@@ -324,3 +329,11 @@ class Recorder:
         once = metrics_at(metrics, step=last, time_s=time.time())
         self._writer.finish(run.run_id, status, metrics=[*run.metrics, *once], tags=tags, directory=directory)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _drained(waiting: queue.SimpleQueue[_Item]) -> list[_Item]:
+    found = []
+    with contextlib.suppress(queue.Empty):
+        while True:
+            found.append(waiting.get_nowait())
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -44,14 +44,28 @@ class StudyRuns:
     """A study's parent run, which is made or taken up, and the runs of its trials."""
 
     def __init__(
-        self, client: MlflowClient, experiment_id: str, name: str, *, token: str, tags: Mapping[str, str], note: str
+        self,
+        client: MlflowClient,
+        experiment_id: str,
+        name: str,
+        *,
+        token: str,
+        tags: Mapping[str, str],
+        note: str,
+        notice: Callable[[str], None] = lambda text: None,
     ) -> None:
+        from mlflow.entities import ViewType
+
         self._client = client
         self._experiment_id = experiment_id
+        self._notice = notice
         self._code: CodeState | None = None
-        known = client.search_runs([experiment_id], f"tags.`besom.token` = '{token}'", max_results=1)
+        wanted = f"tags.`besom.token` = '{token}'"
+        known = client.search_runs([experiment_id], wanted, max_results=1)
+        known = known or client.search_runs([experiment_id], wanted, ViewType.DELETED_ONLY, max_results=1)
         if known:
             self.run_id: str = known[0].info.run_id
+            self._restore()
             client.update_run(self.run_id, status="RUNNING")
             self._close_orphans()
         else:
@@ -85,18 +99,21 @@ class StudyRuns:
     def keep(self, code: CodeState) -> None:
         """Keep the code that a run is trained by, if it is not the same as before; later sweeps may have another."""
         if code is not self._code:
+            self._restore()
             code.log(self._client, self.run_id)
             self._client.log_batch(self.run_id, tags=run_tags(code.tags))
             self._code = code
 
     def close(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """End the parent run."""
+        self._restore()
         points = metrics_at(metrics, step=0, time_s=time.time())
         self._client.log_batch(self.run_id, metrics=points, tags=run_tags(tags))
         self._client.set_terminated(self.run_id, status)
 
     def tell(self, note: str, files: Mapping[str, str]) -> None:
         """Set the parent run's description and add texts to its artifacts."""
+        self._restore()
         self._client.set_tag(self.run_id, "mlflow.note.content", note[:_NOTE])
         for name, text in files.items():
             self._client.log_text(self.run_id, text, name)
@@ -116,6 +133,12 @@ class StudyRuns:
             page = runs.token
             if not page:
                 return
+
+    def _restore(self) -> None:
+        """Take the study's run back if it was deleted: its trials' runs, and the code of them all, are found by it."""
+        if self._client.get_run(self.run_id).info.lifecycle_stage != "active":
+            self._client.restore_run(self.run_id)
+            self._notice(f"the study's run {self.run_id} was deleted in MLflow; it is restored, for its trials go on")
 
     def _close_orphans(self) -> None:
         for run in list(self._search(" AND attributes.status = 'RUNNING'")):
