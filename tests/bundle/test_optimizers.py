@@ -27,7 +27,11 @@ optimizers = st.one_of(
     some(ADAM, betas=betas, eps=epsilons, amsgrad=st.booleans(), decoupled_weight_decay=st.booleans()),
     some(ADAMW, betas=betas, eps=epsilons, amsgrad=st.booleans()),
     some(
-        RMSPROP, alpha=st.floats(0.5, 0.99), eps=epsilons, momentum=st.sampled_from([0.0, 0.9]), centered=st.booleans()
+        RMSPROP,
+        alpha=st.sampled_from([0.0, 0.5, 0.99, 0.9999999, 1.0]),
+        eps=epsilons,
+        momentum=st.sampled_from([0.0, 0.9]),
+        centered=st.booleans(),
     ),
     some(ADAGRAD, lr_decay=decays, eps=epsilons, initial_accumulator_value=st.sampled_from([0.0, 0.5])),
 )

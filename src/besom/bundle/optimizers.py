@@ -1,8 +1,8 @@
 """The optimizers of all lanes: each by torch's own definition, with hyperparameters of its own.
 
 A lane has the torch optimizer that it would have alone, and its scheduler moves that one's learning rate; here its
-step is taken, by torch's fused kernels for SGD, Adam, AdamW and Adagrad, and for RMSprop, which has none, by
-multi-tensor operations over all lanes that use it. What these do not cover (amsgrad, say) steps by itself.
+step is taken, by torch's fused kernels; for RMSprop, which has none, by Adam's. What these do not cover (amsgrad, say)
+steps by itself.
 """
 
 from __future__ import annotations
@@ -69,21 +69,17 @@ def is_covered(optimizer: Optimizer, parameters: Sequence[Tensor]) -> bool:
     )
 
 
+def _is_fused(options: Mapping[str, Any]) -> bool:
+    # An average of squares that never moves, alpha 1, would be corrected by a division by zero.
+    return not any(options.get(flag) for flag in _UNCOVERED) and options.get("alpha", 0.0) < 1.0
+
+
 def stepper(lanes: Sequence[OptimizedLane]) -> Callable[[], None]:
     """Return what takes a step of every lane, with the hyperparameters that they have now."""
-    steps: list[Callable[[], object]] = []
-    averaged: list[OptimizedLane] = []
-    for lane in lanes:
-        kind = type(lane.optimizer).__name__
-        if any(lane.options.get(flag) for flag in _UNCOVERED):
-            steps.append(lane.optimizer.step)
-        elif kind == "RMSprop":
-            averaged.append(lane)
-        else:
-            steps.append(_FUSED[kind](lane))
+    steps = [
+        _FUSED[type(lane.optimizer).__name__](lane) if _is_fused(lane.options) else lane.optimizer.step for lane in lanes
+    ]
     counts = [lane.state.steps for lane in lanes]
-    if averaged:
-        steps.append(_rmsprop(averaged))
 
     def step() -> None:
         torch._foreach_add_(counts, 1.0)
@@ -137,57 +133,39 @@ def _adagrad(lane: OptimizedLane) -> Callable[[], object]:
     return lambda: torch._fused_adagrad_(lane.params, lane.grads, sums, steps, **numbers, maximize=False)
 
 
-def _rmsprop(lanes: Sequence[OptimizedLane]) -> Callable[[], None]:
-    params = [tensor for lane in lanes for tensor in lane.params]
-    grads = [tensor for lane in lanes for tensor in lane.grads]
-    averages = [tensor for lane in lanes for tensor in lane.state.zeros("square_avg", lane.params)]
-    sizes = [len(lane.params) for lane in lanes]
-
-    def along(value: Callable[[Mapping[str, Any]], float]) -> list[float]:
-        return [number for lane, size in zip(lanes, sizes, strict=True) for number in [value(lane.options)] * size]
-
-    alpha, rest = along(lambda one: float(one["alpha"])), along(lambda one: 1 - float(one["alpha"]))
-    eps, rate = along(lambda one: float(one["eps"])), along(lambda one: -float(one["lr"]))
-    decay = [(t, g, float(lane.options["weight_decay"])) for lane in lanes if lane.options["weight_decay"]
-             for t, g in zip(lane.params, lane.grads, strict=True)]  # fmt: skip
-    pushed = [lane for lane in lanes if lane.options["momentum"]]
-    plain = [lane for lane in lanes if not lane.options["momentum"]]
-    places = _places(lanes, sizes)
+def _rmsprop(lane: OptimizedLane) -> Callable[[], object]:
+    # Torch has no fused RMSprop, but Adam without a first moment and with its corrections at 1 is the same: its first
+    # moment is then the gradient, which it may overwrite, and after so many steps nothing is left to correct.
+    options, state = lane.options, lane.state
+    momentum, weight_decay, rate = (float(options[name]) for name in ("momentum", "weight_decay", "lr"))
+    averages = state.zeros("square_avg", lane.params)
+    late = [torch.full_like(state.steps, _CORRECTED)] * len(lane.params)
+    numbers: dict[str, Any] = {
+        "beta1": 0.0, "beta2": float(options["alpha"]), "eps": float(options["eps"]), "amsgrad": False,
+        "maximize": False,
+    }  # fmt: skip
+    if not momentum:
+        numbers |= {"lr": rate, "weight_decay": weight_decay}
+        return lambda: torch._fused_adam_(lane.params, lane.grads, lane.grads, averages, [], late, **numbers)
+    buffers = state.zeros("momentum", lane.params)
 
     def step() -> None:
-        for tensor, grad, factor in decay:
-            grad.add_(tensor, alpha=factor)
-        torch._foreach_mul_(averages, alpha)
-        torch._foreach_addcmul_(averages, grads, grads, rest)
-        roots = torch._foreach_sqrt(averages)
-        torch._foreach_add_(roots, eps)
-        if not pushed:
-            torch._foreach_addcdiv_(params, grads, roots, rate)
-            return
-        for lane in plain:
-            at = places[id(lane)]
-            torch._foreach_addcdiv_(lane.params, lane.grads, roots[at], rate[at])
-        for lane in pushed:
-            at = places[id(lane)]
-            buffers = lane.state.zeros("momentum", lane.params)
-            torch._foreach_mul_(buffers, float(lane.options["momentum"]))
-            torch._foreach_addcdiv_(buffers, lane.grads, roots[at])
-            torch._foreach_add_(lane.params, buffers, alpha=rate[at][0])
+        if weight_decay:
+            torch._foreach_add_(lane.grads, lane.params, alpha=weight_decay)
+        torch._foreach_mul_(buffers, momentum)
+        torch._fused_adam_(buffers, lane.grads, lane.grads, averages, [], late, lr=-1.0, weight_decay=0.0, **numbers)
+        torch._foreach_add_(lane.params, buffers, alpha=-rate)
 
     return step
 
 
-def _places(lanes: Sequence[OptimizedLane], sizes: Sequence[int]) -> dict[int, slice]:
-    places, start = {}, 0
-    for lane, size in zip(lanes, sizes, strict=True):
-        places[id(lane)] = slice(start, start + size)
-        start += size
-    return places
-
+_CORRECTED = 1e30
+"""A step of Adam's at which `1 - beta2**step` is 1 in double precision, whatever beta2 below 1."""
 
 _FUSED: Mapping[str, Callable[[OptimizedLane], Callable[[], object]]] = {
     "SGD": _sgd,
     "Adam": _adam,
     "AdamW": _adam,
     "Adagrad": _adagrad,
+    "RMSprop": _rmsprop,
 }
