@@ -5,8 +5,9 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 # Before torch is imported anywhere: several tests run at once, and threads that spin would starve each other.
@@ -66,6 +67,28 @@ def _logging_as_it_was() -> Iterator[None]:
     yield
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+
+
+@pytest.fixture(params=["America/New_York", "Asia/Kolkata"])
+def elsewhere(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The test runs where clocks are behind UTC, in a zone that changes them, and where they are ahead."""
+    with in_zone(request.param):
+        yield request.param
+
+
+@contextmanager
+def in_zone(name: str) -> Iterator[None]:
+    """Live in a time zone, for the time of a `with` block."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = name
+    time.tzset()
+    try:
+        yield
+    finally:
+        os.environ.pop("TZ")
+        if before is not None:
+            os.environ["TZ"] = before
+        time.tzset()
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,7 @@ def test_a_trial_that_was_running_when_its_sweep_died_makes_it_interrupted(capsy
     assert cards["open"]["n_trials"] is None
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_json_has_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     study("done", trial(0.5), trial(0.75), trial(0.9, constraint=1.0), trial(state=TrialState.PRUNED), total=4)
     card = listed(capsys)["done"]

@@ -168,7 +168,7 @@ def studies(arguments: list[str]) -> int:
         return 0
     if not found:
         raise RunNotFound("there are no studies yet; start one with besom sweep digits")
-    Console().print(table(found, now=datetime.now()))
+    Console().print(table(found, now=datetime.now().astimezone()))
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +103,9 @@ def _follow(
         while run.finished is None and not stop.asked:
             for event in pool.events(timeout_s=0.1):
                 match event:
-                    case Started(about=about):
+                    case Started(about=about, began_s=began_s):
                         run.about = about
-                        recorder.start(_TRIAL, card, about)
+                        recorder.start(_TRIAL, replace(card, began_s=began_s), about)
                         _tell_start(console, about)
                     case Reported(epoch=epoch, metrics=metrics, time_s=time_s):
                         run.history[epoch] = metrics
@@ -127,13 +127,14 @@ def _follow(
 
 
 def _record_end(run: SingleRun, recorder: Recorder, objectives: Sequence[Objective]) -> None:
+    ended_s = run.finished.ended_s if run.finished else None
     match run.finished:
         case Finished(outcome=Outcome() as outcome):
             best, tags = best_metrics(objectives, outcome), tags_of(State.COMPLETE, outcome)
-            recorder.finish(_TRIAL, Status.FINISHED, metrics=best, tags=tags)
+            recorder.finish(_TRIAL, Status.FINISHED, metrics=best, tags=tags, ended_s=ended_s)
         case Finished(failure=Failure(reason=reason, traceback=traceback)):
             tags = {"besom.state": State.FAIL, "besom.reason": reason}
-            recorder.finish(_TRIAL, Status.FAILED, tags=tags, traceback=traceback or reason)
+            recorder.finish(_TRIAL, Status.FAILED, tags=tags, traceback=traceback or reason, ended_s=ended_s)
         case _:
             recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": "INTERRUPTED"})
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ from besom.objectives import Objective
 from besom.reports.cells import number
 from besom.reports.finalists import CHOSEN, winning_trial
 from besom.reports.pareto import Front
+from besom.reports.times import moment
 from besom.reports.trials import best_of, is_feasible
 from besom.sweep.ledger import open_storage, translated
 from besom.sweep.spec import storage_url
 
 _SPEC, _TOTAL, _CONFIG = "besom.spec", "besom.n_trials", "besom.config"
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Stage(StrEnum):
@@ -102,9 +104,9 @@ class StudyCard:
 
     @property
     def last_activity(self) -> datetime | None:
-        """When a trial last began or ended, in local time."""
-        moments = [moment for trial in self.trials for moment in (trial.datetime_start, trial.datetime_complete)]
-        return max((moment for moment in moments if moment is not None), default=None)
+        """When a trial last began or ended."""
+        times = [time for trial in self.trials for time in (trial.datetime_start, trial.datetime_complete)]
+        return max((moment(time) for time in times if time is not None), default=None)
 
     def plain(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -121,7 +123,7 @@ class StudyCard:
             "best": None if best is None else {"trial": best.number, "values": list(best.values)},
             "winner": self.winner,
             "front": list(self.front),
-            "last_activity": None if last is None else last.astimezone().isoformat(timespec="seconds"),
+            "last_activity": None if last is None else last.isoformat(timespec="seconds"),
         }
 
 
@@ -153,7 +155,7 @@ def opened(storage: str | None, directory: Path) -> Iterator[BaseStorage]:
 def list_studies(storage: BaseStorage, directory: Path) -> list[StudyCard]:
     """Read every study, the one with the latest activity first; the locks under `directory` tell which ones run."""
     cards = [_card(storage, study, directory) for study in storage.get_all_studies()]
-    return sorted(cards, key=lambda card: card.last_activity or datetime.min, reverse=True)
+    return sorted(cards, key=lambda card: card.last_activity or _LONG_AGO, reverse=True)
 
 
 def find_study(storage: BaseStorage, name: str, directory: Path) -> StudyCard:

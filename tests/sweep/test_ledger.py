@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -49,6 +51,26 @@ def test_what_is_written_is_what_optuna_reads(folder: Callable[..., Folder], nam
             assert trial.constraints == {"size": trial.params["size"] - 15.0}
     if "nsgaii" in name:
         assert all("NSGAIISampler:generation" in trial.system_attrs for trial in read.trials)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_when_a_trial_ran_is_read_as_it_was_in_any_time_zone(folder: Callable[..., Folder]):
+    swept, began_s = folder(), time.time() - 3600
+    with swept.book() as book:
+        over, running = book.ask(), book.ask()
+        book.tell(over.trial, Ending(state=State.PRUNED, began_s=began_s, ended_s=began_s + 2.5))
+        book.settle(over.number)
+        as_optuna = swept.study.ask()  # written by Optuna itself
+    (first, second, third) = swept.study.trials
+    assert (first.datetime_start, first.datetime_complete) == tuple(
+        datetime.fromtimestamp(moment) for moment in (began_s, began_s + 2.5)
+    )
+    assert as_optuna.number == third.number
+    assert running.number == second.number
+    assert second.datetime_start is not None
+    assert third.datetime_start is not None
+    assert abs(second.datetime_start - third.datetime_start) < timedelta(minutes=5)
+    assert abs(second.datetime_start.timestamp() - time.time()) < 300
 
 
 def test_a_trial_is_in_the_storage_with_its_parameters_as_soon_as_it_is_asked(folder: Callable[..., Folder]):

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,8 +21,9 @@ from besom.objectives import Objective
 from besom.sweep.study import StudyBook, finished_trials
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.store import Location
-from besom.workers.messages import Assignment, Blame, Finished, Message, State
+from besom.workers.messages import Assignment, Blame, Finished, Message, Started, State
 from tests.fakes import (
+    ABOUT,
     ListeningBoard,
     completed,
     crashing,
@@ -277,6 +279,22 @@ def test_several_objectives_are_told_and_recorded_each(sweep: Sweep):
     assert len(sweep.study.best_trials) == 3
     metrics = sweep.runs()[2].data.metrics
     assert (metrics["best/val/acc"], metrics["best/cost/params"]) == (0.2, 200.0)
+
+
+def test_a_trial_ran_when_its_worker_says_however_late_that_is_heard(sweep: Sweep):
+    def play(assignment: Assignment) -> Iterator[Message]:
+        trial = assignment.trial
+        yield Started(trial=trial, about=ABOUT, began_s=1_000_000.0)
+        state = State.COMPLETE if trial == 0 else State.FAIL
+        outcome = Outcome(values=(0.5,)) if trial == 0 else None
+        yield Finished(trial=trial, state=state, duration_s=2.3, ended_s=1_000_002.3, outcome=outcome)
+
+    sweep.run(play, slots=1, n_trials=2)
+    for trial in sweep.study.trials:
+        assert trial.datetime_start == datetime.fromtimestamp(1_000_000.0)
+        assert trial.datetime_complete == datetime.fromtimestamp(1_000_002.3)
+        info = sweep.runs()[trial.number].info
+        assert (info.start_time, info.end_time) == (1_000_000_000, 1_000_002_300)
 
 
 GRID = {"_target_": "optuna.samplers.GridSampler"}

@@ -69,16 +69,14 @@ def is_covered(optimizer: Optimizer, parameters: Sequence[Tensor]) -> bool:
     )
 
 
-def _is_fused(options: Mapping[str, Any]) -> bool:
+def _is_fused(lane: OptimizedLane) -> bool:
     # An average of squares that never moves, alpha 1, would be corrected by a division by zero.
-    return not any(options.get(flag) for flag in _UNCOVERED) and options.get("alpha", 0.0) < 1.0
+    return not any(lane.options.get(flag) for flag in _UNCOVERED) and lane.options.get("alpha", 0.0) < 1.0
 
 
 def stepper(lanes: Sequence[OptimizedLane]) -> Callable[[], None]:
     """Return what takes a step of every lane, with the hyperparameters that they have now."""
-    steps = [
-        _FUSED[type(lane.optimizer).__name__](lane) if _is_fused(lane.options) else lane.optimizer.step for lane in lanes
-    ]
+    steps = [_FUSED[type(lane.optimizer).__name__](lane) if _is_fused(lane) else lane.optimizer.step for lane in lanes]
     counts = [lane.state.steps for lane in lanes]
 
     def step() -> None:

@@ -14,7 +14,7 @@ EVALUATED_ROWS = 1024
 """Rows that are evaluated at a time: more do not make it faster, and all lanes' activations lie in memory."""
 
 _FLOAT, _LONG = 4, 8  # bytes: lanes train in single precision
-# Values and gradients, both again while the stack is rebuilt, Adam's three (amsgrad), the best so far and the next best.
+# Values and gradients, both again while the stack is rebuilt, Adam's three (amsgrad), the best so far, the next best.
 _COPIES = 9
 
 

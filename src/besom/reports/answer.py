@@ -14,7 +14,7 @@ from besom.reports.leaderboard import UNKNOWN
 from besom.reports.report import Report
 from besom.reports.slots import Timetable
 from besom.reports.summary import Row
-from besom.reports.times import duration
+from besom.reports.times import duration, offset, stamp
 
 
 def answer(report: Report) -> list[str]:
@@ -115,10 +115,10 @@ def _times(found: Timetable) -> Iterator[tuple[str, str]]:
     stops = len(found.pauses_s)
     stopped = f", in {stops + 1} sweeps" if stops else ""
     yield "time", f"{duration(found.swept_s)}{pace}{stopped}"
-    until = (
-        f"{found.ended:%H:%M:%S}" if found.ended.date() == found.began.date() else f"{found.ended:%Y-%m-%d %H:%M:%S}"
-    )
-    yield "when", f"{found.began:%Y-%m-%d %H:%M:%S} to {until}"
+    # By the clock of where the report is made; its offset says which one to whoever reads it elsewhere.
+    began, ended = found.began.astimezone(), found.ended.astimezone()
+    until = f"{ended:%H:%M:%S}" if ended.date() == began.date() else stamp(ended)
+    yield "when", f"{stamp(began)} to {until} {offset(ended)}"
 
 
 def _devices(report: Report) -> str:

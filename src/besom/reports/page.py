@@ -20,6 +20,7 @@ from besom.reports.cells import number, short
 from besom.reports.failures import numbered
 from besom.reports.report import Report, TrialPoint
 from besom.reports.sections import sections
+from besom.reports.times import offset
 from besom.tracking.views import run_link
 
 _WEB = Path(__file__).with_name("web")
@@ -41,7 +42,7 @@ def page(report: Report) -> str:
         facts=facts(report),
         numbered=numbered,
         quoted=shlex.quote(report.study),
-        made=f"{report.made:%Y-%m-%d %H:%M}",
+        made=f"{report.made:%Y-%m-%d %H:%M} {offset(report.made)}",
         run_link=lambda run_id: run_link(report.base, record.experiment_id, run_id) if record else "",
         trials_json=_trials(report),
         style=_read("report.css"),

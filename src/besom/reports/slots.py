@@ -10,6 +10,7 @@ from itertools import pairwise
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.reports.summary import about
+from besom.reports.times import moment
 
 _PAUSE = timedelta(seconds=60)
 """When nothing has run for so long, nobody was sweeping."""
@@ -69,21 +70,22 @@ class Timetable:
 
 
 def timetable(trials: Sequence[FrozenTrial]) -> Timetable:
-    """Read when trials ran: each ended when the study was told, and had begun as long before as it took."""
+    """Read when trials ran: each had begun as long before its end as it took."""
     known: list[tuple[datetime, datetime, FrozenTrial]] = []
     for trial in trials:
-        duration_s, ended = about(trial).get("duration_s"), trial.datetime_complete
-        if isinstance(duration_s, int | float) and ended is not None and isinstance(about(trial).get("slot"), int):
+        duration_s, slot = about(trial).get("duration_s"), about(trial).get("slot")
+        if trial.datetime_complete and isinstance(duration_s, int | float) and isinstance(slot, int):
+            ended = moment(trial.datetime_complete)
             known.append((ended - timedelta(seconds=duration_s), ended, trial))
-    moments = [one for trial in trials for one in (trial.datetime_start, trial.datetime_complete) if one is not None]
+    moments = [moment(one) for trial in trials for one in (trial.datetime_start, trial.datetime_complete) if one]
     if not moments:
         return Timetable()
     pauses = _pauses([(began, ended) for began, ended, _ in known])
     first = min((began for began, _, _ in known), default=min(moments))
 
-    def swept(moment: datetime) -> float:
-        gone = sum(((min(moment, end) - start) for start, end in pauses if start < moment), timedelta())
-        return (moment - first - gone).total_seconds()
+    def swept(until: datetime) -> float:
+        gone = sum(((min(until, end) - start) for start, end in pauses if start < until), timedelta())
+        return (until - first - gone).total_seconds()
 
     last = max((ended for _, ended, _ in known), default=max(moments))
     return Timetable(

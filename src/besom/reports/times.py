@@ -1,6 +1,8 @@
-"""Times as people say them."""
+"""Times as people say them, and moments that can be compared."""
 
 from __future__ import annotations
+
+from datetime import datetime, timedelta
 
 
 def duration(seconds: float) -> str:
@@ -13,3 +15,23 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def moment(naive: datetime) -> datetime:
+    """A trial's time, which Optuna gives in local time without an offset, with its offset from UTC.
+
+    Only so can two of them be compared or subtracted when clocks were changed in between.
+    """
+    return naive.astimezone()
+
+
+def stamp(moment: datetime) -> str:
+    """A moment as it is shown: `2026-01-31 12:00:00`."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def offset(moment: datetime) -> str:
+    """Which clock a moment is told by: `UTC`, `UTC+05:30`."""
+    minutes = int((moment.utcoffset() or timedelta()).total_seconds() // 60)
+    sign = "-" if minutes < 0 else "+"
+    return f"UTC{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}" if minutes else "UTC"

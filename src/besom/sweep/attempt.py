@@ -29,7 +29,8 @@ class Attempt:
     """One attempt at a trial: `number` is 0 for the first.
 
     `solo` says that it must not be bundled, `alone` that nothing else may use its device meanwhile; `company` is what
-    others must have in common with it to share its bundle, and `bundled` how many they were.
+    others must have in common with it to share its bundle, and `bundled` how many they were. It ran from `began_s`
+    to `ended_s`, in seconds since the epoch, as its worker says.
     """
 
     asked: Asked
@@ -42,7 +43,9 @@ class Attempt:
     directory: Path | None = None
     card: RunCard | None = None
     recorded: bool = False
+    taken_up_s: float | None = None
     began_s: float | None = None
+    ended_s: float | None = None
     verdict: Verdict | None = None
     epoch: int = 0
     history: dict[int, Mapping[str, float]] = field(default_factory=dict)
@@ -76,9 +79,9 @@ class Attempt:
 
     def is_overdue(self, limit_s: float, *, ready: bool) -> bool:
         """Whether it takes longer than it may, from the moment on when its worker is `ready`."""
-        if self.began_s is None and ready:
-            self.began_s = time.monotonic()
-        return self.began_s is not None and time.monotonic() - self.began_s > limit_s
+        if self.taken_up_s is None and ready:
+            self.taken_up_s = time.monotonic()
+        return self.taken_up_s is not None and time.monotonic() - self.taken_up_s > limit_s
 
     def about(self, duration_s: float | None, **more: Any) -> dict[str, Any]:
         """What the report tells of its trial, if it ends with this attempt."""

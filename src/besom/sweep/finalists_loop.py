@@ -31,7 +31,8 @@ class _Running:
     slot: Slot
     card: RunCard
     recorded: bool = False
-    began_s: float | None = None
+    taken_up_s: float | None = None
+    ended_s: float | None = None
 
 
 class FinalistsLoop:
@@ -107,12 +108,16 @@ class FinalistsLoop:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Started(trial=number, about=about):
-                self._record(self._running[number], about)
+            case Started(trial=number, about=about, began_s=began_s):
+                running = self._running[number]
+                running.card = replace(running.card, began_s=began_s)
+                self._record(running, about)
             case Reported(trial=number, epoch=epoch, metrics=metrics, time_s=time_s):
                 self._recorder.report(number, epoch, metrics, time_s)
-            case Finished(trial=number, outcome=None, failure=failure, duration_s=duration_s):
-                self._failed(self._running[number], failure or Failure(reason="it stopped early"), duration_s)
+            case Finished(outcome=None, failure=failure) as finished:
+                running = self._running[finished.trial]
+                running.ended_s = finished.ended_s
+                self._failed(running, failure or Failure(reason="it stopped early"), finished.duration_s)
             case Finished() as finished:
                 self._complete(self._running[finished.trial], finished)
             case Died(trials=numbers, reason=reason):
@@ -124,14 +129,15 @@ class FinalistsLoop:
         self._recorder.start(running.entry.number, running.card, about)
 
     def _complete(self, running: _Running, finished: Finished) -> None:
-        outcome = finished.outcome
+        outcome, running.ended_s = finished.outcome, finished.ended_s
         assert outcome is not None
         if wrong := not_finite(self._objectives, outcome):
             self._failed(running, Failure(reason=wrong, blame=Blame.USER), finished.duration_s)
             return
         metrics = best_metrics(self._objectives, outcome)
         number = running.entry.number
-        self._recorder.finish(number, Status.FINISHED, metrics=metrics, tags=tags_of(State.COMPLETE, outcome))
+        tags = tags_of(State.COMPLETE, outcome)
+        self._recorder.finish(number, Status.FINISHED, metrics=metrics, tags=tags, ended_s=running.ended_s)
         self._over(running, metrics=metrics, duration_s=finished.duration_s)
 
     def _failed(self, running: _Running, failure: Failure, duration_s: float) -> None:
@@ -139,7 +145,8 @@ class FinalistsLoop:
             self._record(running, {})
         tags = {"besom.state": State.FAIL, "besom.reason": failure.reason}
         traceback = failure.traceback or failure.reason
-        self._recorder.finish(running.entry.number, Status.FAILED, tags=tags, traceback=traceback)
+        number, ended_s = running.entry.number, running.ended_s
+        self._recorder.finish(number, Status.FAILED, tags=tags, traceback=traceback, ended_s=ended_s)
         self._over(running, duration_s=duration_s, reason=failure.reason)
 
     def _over(self, running: _Running, **more: Any) -> None:
@@ -155,9 +162,9 @@ class FinalistsLoop:
             return
         now = time.monotonic()
         for running in list(self._running.values()):
-            if running.began_s is None and self._pool.is_ready(running.slot):
-                running.began_s = now
-            if running.began_s is not None and now - running.began_s > limit_s:
+            if running.taken_up_s is None and self._pool.is_ready(running.slot):
+                running.taken_up_s = now
+            if running.taken_up_s is not None and now - running.taken_up_s > limit_s:
                 self._pool.replace(running.slot)
                 reason = f"it took longer than hydra.sweeper.trial_timeout, {limit_s:g} s"
                 self._failed(running, Failure(reason=reason, blame=Blame.USER), limit_s)

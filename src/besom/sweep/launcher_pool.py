@@ -133,7 +133,7 @@ class LauncherPool:
         if job.cfg is not None and job.hydra_cfg is not None:
             keep_hydra_files(job.hydra_cfg, assignment.directory)
             about = {"config": _config(job), "output": job.hydra_cfg.hydra.runtime.output_dir}
-            yield Started(trial=assignment.trial, about=about)
+            yield Started(trial=assignment.trial, about=about, began_s=time.time() - duration_s)
 
         def run(_: Assignment, __: Conversation) -> Outcome:
             if job.status is not JobStatus.COMPLETED:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,14 @@ class Ledger:
     def trial(self, number: int) -> FrozenTrial:
         """The trial of that number, as it is in memory."""
         return self.study.get_trials(deepcopy=False)[number]
+
+    def set_times(self, number: int, began_s: float | None, ended_s: float | None) -> None:
+        """Say when a trial began and ended, in seconds since the epoch; Optuna takes when it was asked and told."""
+        trial = self.trial(number)
+        if began_s is not None:
+            trial.datetime_start = datetime.fromtimestamp(began_s)
+        if ended_s is not None:
+            trial.datetime_complete = datetime.fromtimestamp(ended_s)
 
     def write_asked(self, number: int) -> None:
         """Write a trial that was asked, or enqueued, with its parameters."""

@@ -140,7 +140,8 @@ class SweepLoop:
             case Sized(trial=trial, lanes=lanes, of=of):
                 self._agenda.sized(self._running[trial], lanes, of)
                 self._board.sized(trial, lanes, of)
-            case Started(trial=trial, about=about):
+            case Started(trial=trial, about=about, began_s=began_s):
+                self._running[trial].began_s = began_s
                 self._record(self._running[trial], about)
             case Reported() as reported:
                 self._report(self._running[reported.trial], reported)
@@ -158,6 +159,8 @@ class SweepLoop:
         assert attempt.card is not None
         attempt.recorded = True
         about = dict(about)
+        if attempt.began_s is not None:
+            attempt.card = replace(attempt.card, began_s=attempt.began_s)
         if "config" in about:  # another app's job is composed by its worker
             attempt.card = replace(attempt.card, config=about.pop("config"))
         self._recorder.start(attempt.trial, attempt.card, about)
@@ -186,6 +189,7 @@ class SweepLoop:
     def _finished(self, attempt: Attempt, finished: Finished) -> None:
         state, duration_s = finished.state, finished.duration_s
         attempt.worker, attempt.host = finished.worker, finished.host
+        attempt.ended_s = finished.ended_s
         if attempt.verdict is Verdict.PRUNED or (state is State.PRUNED and attempt.verdict is None):
             self._pruned(attempt, duration_s)
         elif attempt.verdict is Verdict.INTERRUPTED and state is not State.COMPLETE:
@@ -234,7 +238,7 @@ class SweepLoop:
         self._agenda.retry(attempt, again)
         self._recorder.finish(
             attempt.trial, Status.FAILED, last=False, traceback=failure.traceback or failure.reason,
-            tags={"besom.state": "RETRIED", "besom.reason": failure.reason},
+            ended_s=attempt.ended_s, tags={"besom.state": "RETRIED", "besom.reason": failure.reason},
         )  # fmt: skip
         self._book.forget(attempt.asked.trial)
         self._board.retrying(attempt.trial, failure.reason)
@@ -247,14 +251,14 @@ class SweepLoop:
         trial = attempt.trial
         self._record_unless_started(attempt)
         self._agenda.over(attempt, ending.state)
-        self._book.tell(attempt.asked.trial, ending)
+        self._book.tell(attempt.asked.trial, replace(ending, began_s=attempt.began_s, ended_s=attempt.ended_s))
         reason = failure.reason if failure else None
         if ending.state is not State.COMPLETE:
             self._jobs.incomplete(trial, ending.state, reason)
         if reason is not None:
             tags = {**tags, "besom.reason": reason}
         traceback = (failure.traceback or failure.reason) if failure else None
-        self._recorder.finish(trial, status, metrics=metrics, tags=tags, traceback=traceback)
+        self._recorder.finish(trial, status, metrics=metrics, tags=tags, traceback=traceback, ended_s=attempt.ended_s)
         self._board.finished(trial, ending.state, ending.values, reason, ending.feasible)
 
     def _replace_what_hangs(self) -> None:

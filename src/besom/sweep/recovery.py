@@ -56,4 +56,6 @@ def _ending(end: RecordedEnd, objectives: tuple[Objective, ...]) -> Ending:
     if "besom.best_epoch" in end.tags:
         about["best_epoch"] = int(end.tags["besom.best_epoch"])
     constraints = json.loads(end.tags.get("besom.constraints", "{}"))
-    return Ending(state=state, values=values, about=about, constraints=constraints)
+    return Ending(
+        state=state, values=values, about=about, constraints=constraints, began_s=end.began_s, ended_s=end.ended_s
+    )

@@ -50,8 +50,8 @@ def _follow(pool: Pool, recorder: Recorder, card: RunCard) -> Finished:
         while finished is None and not stop.asked:
             for event in pool.events(timeout_s=0.1):
                 match event:
-                    case Started(about=about):
-                        _start(recorder, card, about)
+                    case Started(about=about, began_s=began_s):
+                        _start(recorder, replace(card, began_s=began_s), about)
                         recorded = True
                     case Reported(epoch=epoch, metrics=metrics, time_s=time_s):
                         recorder.report(_TRIAL, epoch, metrics, time_s)
@@ -75,16 +75,17 @@ def _start(recorder: Recorder, card: RunCard, about: Mapping[str, Any]) -> None:
 
 
 def _end(recorder: Recorder, finished: Finished | None) -> None:
+    ended_s = finished.ended_s if finished else None
     match finished:
         case None:
             recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": "INTERRUPTED"})
         case Finished(failure=Failure(reason=reason, traceback=traceback)):
             tags = {"besom.state": State.FAIL, "besom.reason": reason}
-            recorder.finish(_TRIAL, Status.FAILED, tags=tags, traceback=traceback or reason)
+            recorder.finish(_TRIAL, Status.FAILED, tags=tags, traceback=traceback or reason, ended_s=ended_s)
         case Finished(state=State.PRUNED):
-            recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": State.PRUNED})
+            recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": State.PRUNED}, ended_s=ended_s)
         case Finished():
-            recorder.finish(_TRIAL, Status.FINISHED, tags={"besom.state": State.COMPLETE})
+            recorder.finish(_TRIAL, Status.FINISHED, tags={"besom.state": State.COMPLETE}, ended_s=ended_s)
 
 
 def _told(failure: Failure | None) -> BesomError:

@@ -7,6 +7,7 @@ uninterrupted one would have asked.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,13 +52,16 @@ class Asked:
 class Ending:
     """How a trial ended, for the study: `values` if it is complete, one for each objective.
 
-    `about` is what the report tells of it; `constraints` are zero or less where they hold.
+    `about` is what the report tells of it; `constraints` are zero or less where they hold. It ran from `began_s` to
+    `ended_s`, in seconds since the epoch; one that never began, or ended just now, need not say so.
     """
 
     state: State
     values: tuple[float, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
     constraints: Mapping[str, float] = field(default_factory=dict)
+    began_s: float | None = None
+    ended_s: float | None = None
 
     @property
     def feasible(self) -> bool:
@@ -76,7 +80,7 @@ class StudyBook:
         self._asked: set[int] = set()
         self.study = ledger.study
         self.study.pruner = build_pruner(spec)
-        finished = sorted(finished_trials(self.study), key=lambda trial: str(trial.datetime_complete))
+        finished = sorted(finished_trials(self.study), key=_ended_s)
         self._done = len(finished)
         self._record = _Record(spec)
         for trial in finished:
@@ -146,6 +150,7 @@ class StudyBook:
             # trial is told by then.
             if not self._ledger.trial(trial.number).state.is_finished():
                 raise
+        self._ledger.set_times(trial.number, ending.began_s, ending.ended_s)
         self._record.add(self._ledger.trial(trial.number))
 
     def settle(self, number: int) -> None:
@@ -242,6 +247,11 @@ def config_changes(book: StudyBook, config: Mapping[str, Any]) -> list[str]:
         for key in keys
         if before.get(key) != now.get(key)
     ]
+
+
+def _ended_s(trial: FrozenTrial) -> float:
+    """When a trial ended, in seconds since the epoch; one that does not say so counts as the last."""
+    return trial.datetime_complete.timestamp() if trial.datetime_complete else math.inf
 
 
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:

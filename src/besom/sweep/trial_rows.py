@@ -13,9 +13,14 @@ from optuna.distributions import distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, Table, delete, insert, update
+from sqlalchemy import Connection, Table, delete, insert, inspect, update
 
 _TRIALS: Table = models.TrialModel.__table__
+_TIMES = {
+    column: inspect(models.TrialModel).get_property_by_column(_TRIALS.c[column]).key
+    for column in ("datetime_start", "datetime_complete")
+}
+"""The columns with a trial's times, and the attributes of Optuna's model that hold what they store."""
 _OF_A_TRIAL: tuple[Table, ...] = (
     models.TrialParamModel.__table__,
     models.TrialUserAttributeModel.__table__,
@@ -51,11 +56,9 @@ class TrialRows:
 
 
 def _described(trial: FrozenTrial) -> dict[str, object]:
-    return {
-        "state": trial.state,
-        "datetime_start": trial.datetime_start,
-        "datetime_complete": trial.datetime_complete,
-    }
+    # A trial's times are local; what is stored is for Optuna's model to say: UTC from 5 on, local time before.
+    model = models.TrialModel(datetime_start=trial.datetime_start, datetime_complete=trial.datetime_complete)
+    return {"state": trial.state, **{column: getattr(model, name) for column, name in _TIMES.items()}}
 
 
 def _write(connection: Connection, trial_id: int, trial: FrozenTrial) -> None:

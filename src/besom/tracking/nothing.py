@@ -63,6 +63,7 @@ class NoRecorder(Recorder):
         tags: Mapping[str, str] | None = None,
         traceback: str | None = None,
         last: bool = True,
+        ended_s: float | None = None,
     ) -> None:
         """Remove what the trial left behind."""
         shutil.rmtree(self._folders.pop(trial), ignore_errors=True)

@@ -168,14 +168,17 @@ class Recorder:
         tags: Mapping[str, str] | None = None,
         traceback: str | None = None,
         last: bool = True,
+        ended_s: float | None = None,
     ) -> None:
         """End the run of a trial, with what the trial left in its folder as artifacts.
 
-        `last` says that the trial is over with it, and will not be tried again.
+        `last` says that the trial is over with it, and will not be tried again. It ended at `ended_s`, in seconds since
+        the epoch, or now: the run does not wait in that time for what was to be recorded before it.
         """
+        ended_s = time.time() if ended_s is None else ended_s
 
         def end() -> None:
-            self._finish(trial, status, metrics or {}, tags or {}, traceback)
+            self._finish(trial, status, metrics or {}, tags or {}, traceback, ended_s)
             if last:  # and only if it is written
                 self._ended.put(trial)
 
@@ -316,6 +319,7 @@ class Recorder:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         traceback: str | None,
+        ended_s: float,
     ) -> None:
         run = self._open.pop(trial)
         directory = run.card.directory
@@ -326,8 +330,15 @@ class Recorder:
         if status is not Status.KILLED and run.card.config.get("figures") != "none":  # who stops does not want to wait
             draw(run.history, directory)
         last = run.history[-1][0] if run.history else 0
-        once = metrics_at(metrics, step=last, time_s=time.time())
-        self._writer.finish(run.run_id, status, metrics=[*run.metrics, *once], tags=tags, directory=directory)
+        once = metrics_at(metrics, step=last, time_s=ended_s)
+        self._writer.finish(
+            run.run_id,
+            status,
+            metrics=[*run.metrics, *once],
+            tags=tags,
+            directory=directory,
+            ended_ms=int(ended_s * 1000),
+        )
         shutil.rmtree(directory, ignore_errors=True)
 
 

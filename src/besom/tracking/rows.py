@@ -11,7 +11,6 @@ import math
 import os
 import shutil
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -80,13 +79,20 @@ class RowWriter:
             self._add_metrics(session, run_id, metrics)
 
     def finish(
-        self, run_id: str, status: Status, *, metrics: Sequence[Metric], tags: Mapping[str, str], directory: Path
+        self,
+        run_id: str,
+        status: Status,
+        *,
+        metrics: Sequence[Metric],
+        tags: Mapping[str, str],
+        directory: Path,
+        ended_ms: int,
     ) -> None:
         """End a run; the files of `directory` are moved away."""
         move_files(directory, self._folder(run_id))  # before the transaction: nobody waits for a large file
         with self._session(read_only=False) as session:
             self._check_active(session, self._sql.stage_of_run, run_id)
-            end = {"id": run_id, "status": str(status), "end_time": int(time.time() * 1000)}
+            end = {"id": run_id, "status": str(status), "end_time": ended_ms}
             session.execute(self._sql.end_run, end)
             self._add_metrics(session, run_id, metrics)
             checked = {tag.key: tag.value for tag in map(_checked_tag, run_tags(tags))}

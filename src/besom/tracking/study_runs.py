@@ -32,12 +32,18 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedEnd:
-    """How a trial's or a finalist's run ended: its tags and its last metrics."""
+    """How a trial's or a finalist's run ended: its tags, its last metrics, and when, in seconds since the epoch."""
 
     run_id: str
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
-    duration_s: float
+    began_s: float
+    ended_s: float
+
+    @property
+    def duration_s(self) -> float:
+        """How long it took, in seconds."""
+        return self.ended_s - self.began_s
 
 
 class StudyRuns:
@@ -152,5 +158,6 @@ def _end(run: Run) -> RecordedEnd:
         run_id=run.info.run_id,
         tags=dict(run.data.tags),
         metrics=dict(run.data.metrics),
-        duration_s=((run.info.end_time or run.info.start_time) - run.info.start_time) / 1000,
+        began_s=run.info.start_time / 1000,
+        ended_s=(run.info.end_time or run.info.start_time) / 1000,
     )

@@ -44,7 +44,14 @@ class Writer(Protocol):
         """Add metrics to a run that goes on."""
 
     def finish(
-        self, run_id: str, status: Status, *, metrics: Sequence[Metric], tags: Mapping[str, str], directory: Path
+        self,
+        run_id: str,
+        status: Status,
+        *,
+        metrics: Sequence[Metric],
+        tags: Mapping[str, str],
+        directory: Path,
+        ended_ms: int,
     ) -> None:
         """End a run with its last metrics, more tags, and the files of a directory, which may be moved.
 
@@ -87,10 +94,17 @@ class CallWriter:
         self._client.log_batch(run_id, metrics=metrics)
 
     def finish(
-        self, run_id: str, status: Status, *, metrics: Sequence[Metric], tags: Mapping[str, str], directory: Path
+        self,
+        run_id: str,
+        status: Status,
+        *,
+        metrics: Sequence[Metric],
+        tags: Mapping[str, str],
+        directory: Path,
+        ended_ms: int,
     ) -> None:
         """See Writer."""
         self._client.log_batch(run_id, metrics=metrics, tags=run_tags(tags))
         if any(directory.iterdir()):
             self._client.log_artifacts(run_id, str(directory))
-        self._client.set_terminated(run_id, status)
+        self._client.set_terminated(run_id, status, end_time=ended_ms)

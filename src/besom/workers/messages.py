@@ -6,6 +6,7 @@ knows neither Optuna nor MLflow, the parent needs no torch.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -77,10 +78,14 @@ class Sized:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """A trial's data and model are built; its first step is next."""
+    """A trial's data and model are built; its first step is next.
+
+    It began at `began_s`, in seconds since the epoch: when its worker took it up, or at its turn in its bundle.
+    """
 
     trial: int
     about: Mapping[str, Any]
+    began_s: float = field(default_factory=time.time)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +121,13 @@ class Finished:
     """A trial is over: complete with an outcome, failed with a failure, or pruned: stopped early.
 
     `worker` is the number of the process that ran it, and `host` its machine, where they are known.
+    It took `duration_s`, and ended at `ended_s`, in seconds since the epoch, however much later that is heard.
     """
 
     trial: int
     state: State
     duration_s: float
+    ended_s: float = field(default_factory=time.time)
     outcome: Outcome | None = None
     failure: Failure | None = None
     worker: int | None = None

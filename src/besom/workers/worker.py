@@ -58,12 +58,12 @@ def main(descriptor: int) -> None:
     memory = Memory()
     while True:
         bundle = parent.bundles.get()
-        trials = [Trial(number, parent) for number in bundle.trials]
-        if len(trials) > 1 and isinstance(task, Bundling):
+        if len(bundle.trials) > 1 and isinstance(task, Bundling):
+            trials = [Trial(number, parent, waits=True) for number in bundle.trials]
             finish_together(task, bundle, trials, parent.send)
         else:
-            for assignment, trial in zip(bundle.assignments, trials, strict=True):
-                parent.send(finish(run, assignment, trial))
+            for assignment in bundle.assignments:
+                parent.send(finish(run, assignment, Trial(assignment.trial, parent)))
         memory.trial_over()
 
 
@@ -105,17 +105,25 @@ class Parent:
 
 
 class Trial:
-    """One trial's part of the conversation; it `began_s` where it was handed out, or at its turn in its bundle."""
+    """One trial's part of the conversation. It begins now or, if it `waits` in a bundle, where it starts.
 
-    def __init__(self, number: int, parent: Parent) -> None:
-        self.began_s = time.perf_counter()
+    `began_s` is by a clock that nobody sets; it says nothing but how long ago that was.
+    """
+
+    def __init__(self, number: int, parent: Parent, *, waits: bool = False) -> None:
         self._number = number
         self._parent = parent
+        self._waits = waits
+        self._begin()
+
+    def _begin(self) -> None:
+        self.began_s, self._began_at_s = time.perf_counter(), time.time()
 
     def started(self, about: Mapping[str, Any]) -> None:
         """Everything is built; the first step is next."""
-        self.began_s = time.perf_counter()
-        self._parent.send(Started(trial=self._number, about=about))
+        if self._waits:
+            self._begin()
+        self._parent.send(Started(trial=self._number, about=about, began_s=self._began_at_s))
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Say the metrics after an epoch."""
