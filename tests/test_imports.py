@@ -34,7 +34,7 @@ ROOMS = (
     ("data",),
     ("callbacks", "course"),
     ("reporting",),  # what a user's own code imports, in any process
-    ("config", "locks", "paths", "schema", "targets", "hardware"),
+    ("config", "console", "locks", "paths", "schema", "targets", "hardware"),
     ("conversation", "objectives", "inputs"),
     ("explain",),
     ("errors",),

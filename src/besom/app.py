@@ -103,8 +103,7 @@ def run(folders: Sequence[Path], config_name: str, arguments: Sequence[str]) -> 
 def train_task(config: DictConfig) -> float | tuple[float, ...]:
     """The Hydra task function: one run. Returns the objective's best value, or those of several objectives."""
     # Optuna and SQLAlchemy come with these: half a second that --help, --cfg and completion do without.
-    from rich.console import Console
-
+    from besom.console import plain_console
     from besom.single import run_single
     from besom.tracking.store import Location
 
@@ -115,7 +114,7 @@ def train_task(config: DictConfig) -> float | tuple[float, ...]:
             name=_run_name(),
             tags={"besom.overrides": " ".join(_overrides())},
             location=Location.of(config.tracking),
-            console=Console(),
+            console=plain_console(),
         )
     except Exception as error:
         if HydraConfig.get().runtime.choices.get("hydra/launcher") != "basic":

@@ -157,8 +157,7 @@ def studies(arguments: list[str]) -> int:
     import json
     from datetime import datetime
 
-    from rich.console import Console
-
+    from besom.console import plain_console
     from besom.studies import list_studies, opened, table
 
     with opened(options.storage, options.directory) as storage:
@@ -168,7 +167,7 @@ def studies(arguments: list[str]) -> int:
         return 0
     if not found:
         raise RunNotFound("there are no studies yet; start one with besom sweep digits")
-    Console().print(table(found, now=datetime.now().astimezone()))
+    plain_console().print(table(found, now=datetime.now().astimezone()))
     return 0
 
 
@@ -196,8 +195,7 @@ def report(arguments: list[str]) -> int:
     import json
     import webbrowser
 
-    from rich.console import Console
-
+    from besom.console import plain_console
     from besom.reports.terminal import plain, show
     from besom.study_report import read, write_page
     from besom.tracking.store import Location
@@ -209,7 +207,7 @@ def report(arguments: list[str]) -> int:
     if options.json:
         sys.stdout.write(json.dumps({**plain(found), "report": str(path)}, indent=2) + "\n")
     else:
-        show(found, Console())
+        show(found, plain_console())
         sys.stdout.write(f"{path}\n")
     if options.open:
         webbrowser.open(path.absolute().as_uri())
@@ -296,11 +294,10 @@ def reproduce(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.pip_args is not None and not options.exact:
         parser.error("--pip-args goes with --exact")
-    from rich.console import Console
-
+    from besom.console import plain_console
     from besom.tracking.store import Location
 
-    location, console = Location.default(), Console()
+    location, console = Location.default(), plain_console()
     if options.exact:
         from besom.reproduce.exact import reproduce_exactly
 
@@ -338,15 +335,17 @@ def ui(arguments: list[str]) -> int:
     )
     parser.add_argument("--port", type=_port, default=5000, help="the port to listen on (default: %(default)s)")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="the address to bind to (default: %(default)s, this machine only)"
+        "--host",
+        default="127.0.0.1",
+        help="the address to bind to (default: %(default)s, this machine only; on any other, whoever reaches it can "
+        "read, write and delete what is recorded)",
     )
     options = parser.parse_args(arguments)
-    from rich.console import Console
-
+    from besom.console import plain_console
     from besom.tracking.server import serve
     from besom.tracking.store import Location
 
-    return serve(Location.default(), host=options.host, port=options.port, console=Console())
+    return serve(Location.default(), host=options.host, port=options.port, console=plain_console())
 
 
 def _port(text: str) -> int:

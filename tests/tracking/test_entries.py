@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from besom.tracking.entries import config_text
+from besom.tracking.entries import as_markdown, config_text
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -37,3 +37,10 @@ def test_a_text_that_looks_like_a_number_stays_a_text_and_lists_are_spelled_out_
 @pytest.mark.parametrize("value", [Color.RED, Path("/data"), b"bytes"])
 def test_what_only_omegaconf_can_write_is_written_by_it(value: Any):
     assert config_text({"a": value}) == OmegaConf.to_yaml(OmegaConf.create({"a": value}))
+
+
+def test_a_description_shows_what_a_failure_says_and_fetches_nothing():
+    said = as_markdown('ValueError: <img src="http://evil.example/x.png"> ![x](http://evil.example) **b** | `c`\n# d')
+    assert said.startswith("ValueError: &lt;img src=")
+    assert "!\\[x\\](" in said
+    assert "\\*\\*b\\*\\* \\| \\`c\\` \\# d" in said

@@ -21,7 +21,7 @@ from besom.errors import BesomError, StoreError
 from besom.tracking.models import fetch, register
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.runs import Runs
-from besom.tracking.server import landing, run
+from besom.tracking.server import landing, run, warning
 from besom.tracking.store import Location
 from besom.tracking.study_runs import Status
 from besom.tracking.views import saved_view, study_view, view_key
@@ -78,9 +78,10 @@ def test_the_view_of_the_link_is_where_the_page_looks_for_it(served: Ui):
     assert state["orderByKey"] == "metrics.`best/val/acc`"
 
 
-@pytest.mark.parametrize("path", ["/", "/ajax-api/2.0/mlflow/experiments/get?experiment_id=0"])
-def test_a_foreign_host_header_is_refused(served: Ui, path: str):
-    assert served.get(path, Host="example.com")[0] == 403
+@pytest.mark.parametrize("path", ["/", "/ajax-api/2.0/mlflow/experiments/get?experiment_id=0", "/version"])
+@pytest.mark.parametrize("host", ["example.com", "10.evil.example", "192.168.0.1.evil.example"])
+def test_a_foreign_host_header_is_refused(served: Ui, path: str, host: str):
+    assert served.get(path, Host=host)[0] == 403
 
 
 def test_it_listens_on_this_machine_only(served: Ui):
@@ -88,6 +89,11 @@ def test_it_listens_on_this_machine_only(served: Ui):
     for address in others - {"127.0.0.1"}:
         with pytest.raises(OSError):
             socket.create_connection((str(address), served.port), timeout=5).close()
+
+
+def test_who_lets_others_in_is_told_what_they_can_do():
+    assert warning("127.0.0.1", 5000) == warning("::1", 5000) == ""
+    assert "anyone who reaches port 5000 of 0.0.0.0 can read, write and delete" in warning("0.0.0.0", 5000)
 
 
 def test_telemetry_is_off(served: Ui):

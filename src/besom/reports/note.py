@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from besom.reports.answer import answer
 from besom.reports.report import Report
 from besom.reports.tables import Table, trials_table
+from besom.tracking.entries import as_markdown
 from besom.tracking.views import compare_link, run_link
 
 _SHOWN = 5
@@ -17,14 +16,14 @@ def note(report: Report) -> str:
     leaders = report.leaders[:_SHOWN]
     goal = ", ".join(map(str, report.objectives))
     # The UI shows the first lines alone until one asks for more.
-    first = " · ".join([f"Besom sweep **{_escaped(report.study)}**: {_escaped(goal)}", *_links(report)])
-    parts = [first, " ".join(map(_escaped, answer(report)))]
+    first = " · ".join([f"Besom sweep **{as_markdown(report.study)}**: {as_markdown(goal)}", *_links(report)])
+    parts = [first, " ".join(map(as_markdown, answer(report)))]
     if leaders:
         parts.append(_table(trials_table(report, leaders), report))
     if report.families:
         parts += ["Best of each model:", _table(trials_table(report, report.families), report)]
     for group in report.summary.failures:
-        parts.append(_escaped(f"{group}; {group.shared}" if group.shared else str(group)))
+        parts.append(as_markdown(f"{group}; {group.shared}" if group.shared else str(group)))
     return "\n\n".join(parts)
 
 
@@ -40,18 +39,12 @@ def _links(report: Report) -> list[str]:
 
 
 def _table(table: Table, report: Report) -> str:
-    lines = [[_escaped(column.name) for column in table.columns]]
+    lines = [[as_markdown(column.name) for column in table.columns]]
     lines.append(["--:" if column.numeric else ":--" for column in table.columns])
     for row in table.rows:
-        cells = [_escaped(cell.words) for cell in row.cells]
+        cells = [as_markdown(cell.words) for cell in row.cells]
         run_id = row.cells[0].run_id
         if run_id and report.record is not None:
             cells[0] = f"[{cells[0]}]({run_link('', report.record.experiment_id, run_id)})"
         lines.append(cells)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _escaped(words: str) -> str:
-    """The words as Markdown shows them, whatever signs they hold."""
-    words = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(words.split()))

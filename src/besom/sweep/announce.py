@@ -37,7 +37,7 @@ def announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Seque
     if (lanes := spec.lanes(slots)) > 1:
         devices += f", up to {lanes} trials at once in each" + " if that pays" * (spec.bundle == "auto")
     goal = ", ".join(map(str, spec.objectives))
-    console.print(f"study [bold]{spec.study_name}[/]: {goal}; {todo}", highlight=False)
+    console.print(Text.assemble("study ", (spec.study_name, "bold"), f": {goal}; {todo}"))
     console.print(f"devices: {devices}", highlight=False, markup=False)
     console.print(f"search space: {', '.join(space.keys) or 'a function'}", highlight=False, markup=False)
     if spec.finalists is not None:

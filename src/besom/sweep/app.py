@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from besom.config import check, flatten, folds_of, recordable, require_groups
+from besom.console import plain_console
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
 from besom.sweep.finalists import check_finalists
@@ -158,7 +158,7 @@ class TrainingApp:
 
 def worker_pool(spec: SweepSpec, task: Task, logs: Path, launcher: Launcher) -> WorkerPool:
     """Workers on every device that the sweep may use, no more than could be busy at once."""
-    console = Console()
+    console = plain_console()
     slots = find_slots(
         spec.devices,
         per_device=spec.trials_per_device,

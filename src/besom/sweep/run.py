@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from besom.config import mask
+from besom.console import plain_console
 from besom.errors import BesomError, ConfigError, Interrupted
 from besom.reports.finalists import Finalists, read_finalists, test_metric
 from besom.reports.leaderboard import Summary, summarize
@@ -38,6 +39,7 @@ from besom.sweep.space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import StudyBook, finished_trials, open_study
 from besom.sweep.sweep_log import LogFile
+from besom.tracking.entries import as_markdown
 from besom.tracking.provenance import command_tags
 from besom.tracking.recorder import Recorder
 from besom.tracking.study_runs import Status
@@ -70,7 +72,7 @@ def run_sweep(
         app = TrainingApp(config, context, spec, space, line, launcher)
     else:
         app = ForeignApp(config, context, task, spec, space, line, launcher)
-    console = Console()
+    console = plain_console()
     if spec.dry_run:
         if dry_run(console, spec=spec, space=space, composer=app.composer, check=app.check_config):
             raise ConfigError(f"{spec.source}: a dry run found what would fail; it is marked above")
@@ -213,7 +215,8 @@ def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: Se
         "besom.direction": leader.direction,
         **command_tags(),
     }
-    note = f"Besom sweep **{spec.study_name}**: {goal} over {', '.join(space.keys)}."
+    keys = ", ".join(space.keys)
+    note = f"Besom sweep **{as_markdown(spec.study_name)}**: {as_markdown(goal)} over {as_markdown(keys)}."
     recorder.open_study(spec.study_name, token=token, tags=tags, note=note)
     _publish_view(recorder, spec, space)
 

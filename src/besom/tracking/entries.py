@@ -28,6 +28,12 @@ def to_key(name: str) -> str:
     return re.sub(r"[^\w/. :-]", "_", name.lstrip("+"))[:_MAX_KEY]
 
 
+def as_markdown(words: str) -> str:
+    """Return words as Markdown shows them, whatever signs they hold: MLflow's descriptions are Markdown."""
+    words = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(words.split()))
+
+
 def masked(values: Mapping[str, str]) -> dict[str, str]:
     """Return tags or params without the passwords in them."""
     return {name: mask(value) for name, value in values.items()}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from besom.config import flatten, mask
 from besom.tracking.code_state import CodeState, code_state
-from besom.tracking.entries import config_text, dataset, masked, metrics_at, params_of, tags_about
+from besom.tracking.entries import as_markdown, config_text, dataset, masked, metrics_at, params_of, tags_about
 from besom.tracking.figures import draw
 from besom.tracking.store import Location, connect, experiment_id, translated
 from besom.tracking.study_runs import RecordedEnd, Status, StudyRuns
@@ -324,7 +324,7 @@ class Recorder:
         run = self._open.pop(trial)
         directory = run.card.directory
         if "besom.reason" in tags:  # the UI cuts a tag, and shows this whole
-            tags = {**tags, "mlflow.note.content": tags["besom.reason"]}
+            tags = {**tags, "mlflow.note.content": as_markdown(tags["besom.reason"])}
         if traceback is not None:
             (directory / "traceback.txt").write_text(mask(traceback), encoding="utf-8")
         if status is not Status.KILLED and run.card.config.get("figures") != "none":  # who stops does not want to wait

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import uvicorn  # before mlflow.server, which checks Host headers only if it fin
 from rich.console import Console
 
 from besom.errors import BesomError
+from besom.tracking.hosts import KnownHosts
 from besom.tracking.runs import Runs
 from besom.tracking.store import Location, connect
 from besom.tracking.views import landing_page, runs_link, study_link
@@ -60,10 +62,21 @@ def _serve_here(location: Location, host: str, port: int, console: Console) -> N
 
         def ready() -> None:
             _tell(console, links)
-            console.print(f"ctrl-C ends it; its log is {log}", highlight=False, soft_wrap=True)
+            console.print(f"ctrl-C ends it; its log is {log}", highlight=False, markup=False, soft_wrap=True)
 
-        console.print(f"starting the MLflow UI on {location.directory} …", highlight=False, soft_wrap=True)
-        run(partial(_app, location), listener, log=log, ready=ready)
+        address = str(listener.getsockname()[0])
+        if told := warning(address, port):
+            console.print(told, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        starting = f"starting the MLflow UI on {location.directory} …"
+        console.print(starting, highlight=False, markup=False, soft_wrap=True)
+        run(lambda: KnownHosts(_app(location), address), listener, log=log, ready=ready)
+
+
+def warning(address: str, port: int) -> str:
+    """What there is to know of an address that others can reach; nothing of one that they cannot."""
+    if ip_address(address).is_loopback:
+        return ""
+    return f"warning: anyone who reaches port {port} of {address} can read, write and delete what is recorded here"
 
 
 def run(make_app: Callable[[], Any], listener: socket.socket, *, log: Path, ready: Callable[[], None]) -> None:
