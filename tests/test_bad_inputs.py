@@ -380,7 +380,7 @@ def test_a_broken_run_database_is_refused_and_left_alone(besom: Besom, folder: P
     for command in (f"train {TINY}", "sweep tiny", "reproduce abc", "ui"):
         ended = besom(command)
         assert ended.code == 2
-        assert f"{file}: is not a usable SQLite database (file is not a database); move it away" in ended.line
+        assert f"{file}: cannot be used as the tracking store (file is not a database); it is damaged" in ended.line
     assert file.read_text(encoding="utf-8") == "this is not a database"
     assert not (folder / "mlruns/optuna.db").exists()
 
@@ -390,7 +390,9 @@ def test_a_broken_study_database_is_refused_and_left_alone(besom: Besom, folder:
     sweep_file(folder, "tiny")
     ended = besom("sweep tiny")
     assert ended.code == 2
-    assert f"sqlite:///{file}: cannot be used as the study's storage (file is not a database); move" in ended.line
+    assert (
+        f"sqlite:///{file}: cannot be used as the study's storage (file is not a database); it is damaged" in ended.line
+    )
     assert file.read_text(encoding="utf-8") == "this is not a database"
     assert not (folder / "mlruns/mlflow.db").exists()
 

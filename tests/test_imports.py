@@ -34,12 +34,13 @@ ROOMS = (
     ("data",),
     ("callbacks", "course"),
     ("reporting",),  # what a user's own code imports, in any process
-    ("config", "console", "locks", "paths", "schema", "targets", "hardware"),
+    ("store_errors",),
+    ("config", "console", "locks", "sqlite_files", "output", "paths", "schema", "targets", "hardware"),
     ("conversation", "objectives", "inputs"),
     ("explain",),
     ("errors",),
 )
-GROUND = set().union(*ROOMS[-4:])
+GROUND = set().union(*ROOMS[-5:])
 
 # Upward imports that stand, each for a reason.
 EXCEPTIONS = {

@@ -144,10 +144,10 @@ def opened(storage: str | None, directory: Path) -> Iterator[BaseStorage]:
             f"there are no studies: {database} does not exist; start one with besom sweep digits, "
             "or say where they are with --directory or --storage"
         )
-    with translated(url):
-        found = open_storage(url)
+    found = open_storage(url)
     try:
-        yield found
+        with translated(url, also=()):
+            yield found
     finally:
         found.remove_session()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from besom.errors import StoreError
+from besom.sweep.ledger import open_storage
 from tests.sweep.books import SAMPLERS, Folder, history, one_slot, trained
 
 
@@ -44,7 +46,7 @@ def test_a_database_that_was_cut_off_is_reported_and_left_as_it_is(folder: Calla
     swept.path.write_bytes(content[: int(len(content) * cut)])
     line = refused(swept)
     assert "is torn" in line or "malformed" in line
-    assert "move" in line
+    assert "get back what is in it" in line
     swept.path.write_bytes(content)
     assert len(swept.study.trials) == 8
 
@@ -89,6 +91,36 @@ def test_a_database_whose_last_write_was_cut_off_is_taken_up(folder: Callable[..
     assert swept.path.with_name("optuna.db-journal").stat().st_size > 0
     with swept.book() as book:
         assert history(book.study) == before
+
+
+@pytest.mark.parametrize(
+    ("revision", "remedy"), [("v9.9.9.a", "a newer one most likely"), ("v0.9.0.a", "copy it, and then run: optuna")]
+)
+def test_a_database_of_another_optuna_is_reported_and_left_as_it_is(
+    folder: Callable[..., Folder], revision: str, remedy: str
+):
+    swept = filled(folder)
+    with closing(sqlite3.connect(swept.path)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    with closing(sqlite3.connect(swept.path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert remedy in refused(swept)
+
+
+def test_a_storage_whose_driver_is_not_installed_names_it():
+    with pytest.raises(StoreError, match="its driver is not installed: pip install 'mysqlclient'") as told:
+        open_storage("mysql://me:hunter2@localhost/x")
+    assert "hunter2" not in str(told.value)
+
+
+def test_when_a_study_is_closed_its_database_is_complete_as_a_file(folder: Callable[..., Folder]):
+    swept = folder(n_trials=3)
+    with swept.book() as book:
+        one_slot(swept, book)
+    copy = swept.path.with_name("copy.db")  # without what SQLite keeps beside it
+    shutil.copy(swept.path, copy)
+    with closing(sqlite3.connect(copy)) as database:
+        assert database.execute("SELECT count(*) FROM trials").fetchone() == (3,)
 
 
 CUT_OFF = """

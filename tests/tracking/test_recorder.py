@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sqlite3
 import threading
 import time
@@ -92,6 +93,17 @@ def test_a_run_has_its_params_tags_metrics_data_set_and_files(
     assert "<svg" in files["learning_curves.svg"]
     assert "<svg" in files["confusion_matrix.svg"]
     assert not made.directory.exists()
+
+
+def test_when_recording_is_over_the_database_is_complete_as_a_file(
+    location: Location, card: Callable[..., RunCard], tmp_path: Path
+):
+    with Recorder(location, "digits") as recorder:
+        recorder.start(0, card(), ABOUT)
+        recorder.finish(0, Status.FINISHED)
+    shutil.copy(location.database, tmp_path / "copy.db")  # without what SQLite keeps beside it
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as database:
+        assert database.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
 
 
 def test_a_run_without_figures_has_none(recorder: Recorder, client: MlflowClient, card: Callable[..., RunCard]):
@@ -432,7 +444,10 @@ def test_the_error_that_ends_the_block_is_not_covered_by_one_of_the_store(
 def test_a_broken_store_is_refused_before_anything_starts_and_left_as_it_is(tmp_path: Path):
     location = Location.of({"uri": None, "directory": tmp_path})
     location.database.write_bytes(b"this is no database" * 100)
-    with pytest.raises(StoreError, match=r"mlflow\.db: is not a usable SQLite database"), Recorder(location, "digits"):
+    with (
+        pytest.raises(StoreError, match=r"mlflow\.db: .* \(file is not a database\); it is damaged"),
+        Recorder(location, "digits"),
+    ):
         pass
     assert location.database.read_bytes() == b"this is no database" * 100
 

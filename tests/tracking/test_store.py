@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+import socket
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -33,6 +36,21 @@ def test_processes_that_start_at_once_may_all_make_the_store(tmp_path: Path, sta
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
+def test_a_store_that_a_killed_process_left_half_made_is_made_anew(tmp_path: Path):
+    location = Location.of({"uri": None, "directory": tmp_path / "mlruns"})
+    location.directory.mkdir()
+    with closing(sqlite3.connect(location.database)) as database, database:
+        database.execute("CREATE TABLE experiments (experiment_id INTEGER, name TEXT)")
+        database.execute("CREATE TABLE metrics (step INTEGER)")
+    an_hour_ago = time.time() - 3600  # whoever made it is not at work on it any more
+    os.utime(location.database, (an_hour_ago, an_hour_ago))
+    (location.directory / "mlflow-being-made-1.db").touch()  # and what another one left that was making it
+    experiment_id(connect(location), location, "a")
+    with closing(sqlite3.connect(location.database)) as database:
+        assert database.execute("SELECT name FROM experiments ORDER BY 1").fetchall() == [("Default",), ("a",)]
+    assert not list(location.directory.glob("*being-made*"))
+
+
 def test_the_local_store_is_absolute_whatever_folder_it_was_named_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     location = Location.of({"uri": None, "directory": "mlruns"})
@@ -52,6 +70,26 @@ def test_a_folder_that_cannot_be_made_is_refused_with_the_remedy(tmp_path: Path)
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"cannot be written .* choose another with tracking\.directory=PATH"):
         Location.of({"uri": None, "directory": tmp_path / "file" / "mlruns"}).prepare()
+
+
+def test_a_store_of_another_version_is_refused_and_left_as_it_is(location: Location):
+    with closing(sqlite3.connect(location.database)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'abcdef'")
+    before = location.database.read_bytes()
+    with pytest.raises(StoreError, match="another MLflow made it, and it is left as it is") as refused:
+        connect(location)
+    assert refused.value.trouble == "other schema"
+    assert location.database.read_bytes() == before
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:{}", "postgresql://me:hunter2@127.0.0.1:{}/x"])
+def test_a_server_that_does_not_answer_is_told_of_at_once(tmp_path: Path, uri: str):
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(StoreError, match=r"no tracking server answers there \(Connection refused\); start it") as told:
+        connect(Location(uri=uri.format(port), directory=tmp_path))
+    assert told.value.trouble == "unreachable"
+    assert "hunter2" not in str(told.value)
 
 
 def test_reading_where_nothing_was_recorded_says_so_and_makes_nothing(tmp_path: Path):

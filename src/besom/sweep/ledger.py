@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from alembic.util import CommandError
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -22,8 +23,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from besom.config import mask
 from besom.errors import StoreError
+from besom.sqlite_files import complete
+from besom.store_errors import Store, Trouble, cause_of, trouble_of
 from besom.sweep.trial_rows import TrialRows
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # Besom tells of its trials itself
@@ -120,8 +122,12 @@ class Ledger:
             self._storage.set_trial_state_values(self._ids[number], TrialState.WAITING)
 
     def close(self) -> None:
-        """Let go of the storage."""
+        """Let go of the storage; of a SQLite database, the file alone holds everything from then on."""
         self._storage.remove_session()
+        if isinstance(self._storage, RDBStorage):
+            self._storage.engine.dispose()
+            if (path := sqlite_path(self._url)) is not None:
+                complete(path)
 
     def _release_orphans(self) -> None:
         for trial in self._storage.get_all_trials(self._study_id, states=(TrialState.RUNNING,)):
@@ -189,11 +195,11 @@ def open_storage(storage: str | Mapping[str, Any], *, patience_s: float = PATIEN
     """
     if not isinstance(storage, str):
         return _instantiated(storage)
-    with translated(storage):
-        url = make_url(storage)
-        local = url.get_backend_name() == "sqlite"
-        if local and url.database and Path(url.database).exists():
-            _check_whole(Path(url.database), patience_s=patience_s)
+    with translated(storage, patience_s=patience_s):
+        local = make_url(storage).get_backend_name() == "sqlite"
+        path = sqlite_path(storage)
+        if path is not None and path.exists():
+            _check_whole(path, patience_s=patience_s)
         opened = RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": patience_s}} if local else None)
         if local:
             # Readers such as a dashboard do not wait for us, nor we for the disk: a process that dies loses nothing.
@@ -202,24 +208,33 @@ def open_storage(storage: str | Mapping[str, Any], *, patience_s: float = PATIEN
         return opened
 
 
+def sqlite_path(url: str) -> Path | None:
+    """Return the file of a SQLite database, if the URL names one."""
+    found = make_url(url)
+    return Path(found.database) if found.get_backend_name() == "sqlite" and found.database else None
+
+
 @contextmanager
-def translated(url: str) -> Iterator[None]:
-    """Turn what Optuna and its database raise into a StoreError of one line."""
+def translated(
+    url: str, *, patience_s: float = PATIENCE_S, also: tuple[type[Exception], ...] = (ImportError, OSError, ValueError)
+) -> Iterator[None]:
+    """Turn what Optuna and its database raise into a StoreError of one line.
+
+    `also` are the errors that mean the storage where nothing but the storage is at work.
+    """
     try:
         yield
-    except (
-        optuna.exceptions.StorageInternalError,
-        SQLAlchemyError,
-        sqlite3.Error,
-        ImportError,
-        OSError,
-        ValueError,
-    ) as error:
-        cause = _cause(error)
-        remedy = "move the file away, or set hydra.sweeper.storage"
-        if "locked" in cause:
-            remedy = "another program writes to it: end that one, and run the same command again"
-        raise StoreError(f"{mask(url)}: cannot be used as the study's storage ({cause}); {remedy}") from error
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, sqlite3.Error, CommandError, *also) as error:
+        raise _store(url, patience_s).error(error) from error
+    except RuntimeError as error:  # Optuna's word for a schema of another version
+        if trouble_of(error) is not Trouble.OTHER_SCHEMA:
+            raise
+        raise _store(url, patience_s).error(error) from error
+
+
+def _store(url: str, patience_s: float) -> Store:
+    choose = "hydra.sweeper.storage or --storage"
+    return Store(where=url, role="the study's storage", choose=choose, locked_s=patience_s)
 
 
 def _instantiated(node: Mapping[str, Any]) -> BaseStorage:
@@ -229,7 +244,7 @@ def _instantiated(node: Mapping[str, Any]) -> BaseStorage:
     try:
         storage = instantiate(dict(node), _convert_="all")
     except InstantiationException as error:
-        raise StoreError(f"hydra.sweeper.storage: {_cause(error)}; see Optuna's page on storages") from error
+        raise StoreError(f"hydra.sweeper.storage: {cause_of(error)}; see Optuna's page on storages") from error
     if not isinstance(storage, BaseStorage):
         storage = optuna.storages.get_storage(storage)
     return storage
@@ -246,8 +261,9 @@ def _check_whole(path: Path, *, patience_s: float) -> None:
         said = _quick_check(where, patience_s)  # in mid-write, it must be rolled back before it can be read
     if said != "ok":
         raise StoreError(
-            f"{path}: is torn ({said.splitlines()[-1]}); it was left as it is: recover it with sqlite3's .recover, "
-            "or move it away to start anew"
+            f"{path}: is torn ({said.splitlines()[-1]}); it was left as it is: get back what is in it with sqlite3's "
+            ".recover, or choose another with hydra.sweeper.storage",
+            trouble=Trouble.DAMAGED,
         )
 
 
@@ -259,9 +275,3 @@ def _quick_check(uri: str, patience_s: float) -> str:
 def _write_ahead(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -13,6 +13,7 @@ from besom.config import mask
 from besom.errors import StoreError
 from besom.objectives import Objective
 from besom.reports.failures import one_line
+from besom.store_errors import Trouble, trouble_of
 from besom.sweep.boards import Board, outcome, told_trials
 from besom.workers.devices import Slot
 from besom.workers.messages import State
@@ -31,9 +32,8 @@ class LogFile:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
-            raise StoreError(
-                f"{self._path}: cannot be written ({error.strerror}); make its folder writable, or move it away"
-            ) from error
+            remedy = "make room on the disk" if trouble_of(error) is Trouble.FULL else "make it and its folder writable"
+            raise StoreError(f"{self._path}: cannot be written ({error.strerror}); {remedy}") from error
         return self
 
     def __exit__(

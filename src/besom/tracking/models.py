@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from besom.errors import ConfigError, RunNotFound
 from besom.inputs import DESCRIPTION, MODEL_FILES, Inputs, Kind, answer_names
+from besom.store_errors import is_absent
 from besom.tracking.runs import find_run
 from besom.tracking.store import Location, connect, translated
 
@@ -42,7 +43,7 @@ def fetch(location: Location, reference: str, directory: Path) -> str:
     Raises RunNotFound when there is no such run or model, or the run left none that can be rebuilt.
     """
     client = connect(location, create=False)
-    run_id = _registered_run(client, reference) if reference.startswith("models:") else reference
+    run_id = _registered_run(client, location, reference) if reference.startswith("models:") else reference
     _download(client, location, find_run(client, location, run_id), directory)
     return run_id
 
@@ -89,7 +90,7 @@ def check_names(name: str, alias: str | None) -> None:
         )
 
 
-def _registered_run(client: MlflowClient, reference: str) -> str:
+def _registered_run(client: MlflowClient, location: Location, reference: str) -> str:
     from mlflow.exceptions import MlflowException
 
     found = _NAMED.fullmatch(reference)
@@ -99,6 +100,8 @@ def _registered_run(client: MlflowClient, reference: str) -> str:
     try:
         model = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
     except MlflowException as error:
+        if not is_absent(error):
+            raise location.store.error(error) from error
         raise RunNotFound(f"'{reference}' is not in the registry; besom register RUN NAME puts it there") from error
     if not model.run_id:
         raise RunNotFound(f"'{reference}' belongs to no run, so it is none of Besom's; load it with mlflow.pyfunc")

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from besom.config import flatten, mask
+from besom.sqlite_files import complete
 from besom.tracking.code_state import CodeState, code_state
 from besom.tracking.entries import as_markdown, config_text, dataset, masked, metrics_at, params_of, tags_about
 from besom.tracking.figures import draw
@@ -95,6 +96,8 @@ class Recorder:
     ) -> None:
         self._jobs.put(None)
         self._thread.join()
+        if self._location.is_local:
+            complete(self._location.database)
         if kind is None:
             self._raise()
 

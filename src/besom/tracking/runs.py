@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from besom.errors import RunNotFound
+from besom.store_errors import is_absent
 from besom.tracking.code_state import CODE, FOLDER
 from besom.tracking.entries import CONFIG
 from besom.tracking.store import Location, connect, translated
@@ -50,6 +51,8 @@ def find_run(client: MlflowClient, location: Location, run_id: str) -> Run:
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
+        if not is_absent(error):
+            raise location.store.error(error) from error
         raise RunNotFound(
             f"run '{run_id}' is not in {location.directory}; `besom ui` lists the runs, "
             "MLFLOW_TRACKING_URI chooses another store"
@@ -97,6 +100,8 @@ class Runs:
             try:  # by our client: `mlflow.artifacts.load_text` looks into MLflow's default store, not into ours
                 path = self._client.download_artifacts(run_id, CONFIG, scratch)
             except (MlflowException, OSError) as error:
+                if not is_absent(error):
+                    raise self._location.store.error(error) from error
                 raise RunNotFound(
                     f"run '{run_id}' has no artifact {CONFIG}; only runs that Besom recorded can be used"
                 ) from error

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from urllib.request import getproxies
 from besom.config import mask
 from besom.errors import StoreError
 from besom.locks import locked
+from besom.sqlite_files import made_whole
+from besom.store_errors import Store, Trouble, trouble_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,6 +31,9 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two l
 
 
 _REACHABLE_S = 10.0
+_LOCKED_S = 20.0  # how long MLflow waits for a SQLite database that another program writes to
+_SETTLED_S = 5.0  # after which nobody is at work on a database that is half made
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +68,14 @@ class Location:
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
 
     @property
+    def store(self) -> Store:
+        """The store as its errors name it."""
+        return Store(
+            where=self.uri, role="the tracking store", choose="tracking.uri, MLFLOW_TRACKING_URI or tracking.directory",
+            locked_s=_LOCKED_S,
+        )  # fmt: skip
+
+    @property
     def database(self) -> Path:
         """The SQLite file of a local store."""
         return self.directory / "mlflow.db"
@@ -82,13 +96,14 @@ class Location:
             probe.touch()
             probe.unlink()
         except OSError as error:
+            remedy = "make room there" if trouble_of(error) is Trouble.FULL else "make it writable"
             raise StoreError(
-                f"{self.directory}: cannot be written ({error.strerror}); "
-                "make it writable, or choose another with tracking.directory=PATH"
+                f"{self.directory}: cannot be written ({error.strerror}); {remedy}, "
+                "or choose another with tracking.directory=PATH"
             ) from error
         if self.is_local and self.database.exists():
-            _check_sqlite(self.database)
-        _check_reachable(self.uri)
+            _check_sqlite(self)
+        _check_reachable(self)
 
 
 def local_uri(directory: Path) -> str:
@@ -96,28 +111,27 @@ def local_uri(directory: Path) -> str:
     return f"sqlite:///{directory / 'mlflow.db'}"
 
 
-def _check_sqlite(path: Path) -> None:
+def _check_sqlite(location: Location) -> None:
     try:
-        with closing(sqlite3.connect(path)) as database:
+        with closing(sqlite3.connect(location.database)) as database:
             database.execute("PRAGMA schema_version").fetchone()
     except sqlite3.Error as error:
-        raise StoreError(
-            f"{path}: is not a usable SQLite database ({error}); move it away, and a new one is made"
-        ) from error
+        raise location.store.error(error) from error
 
 
-def _check_reachable(uri: str) -> None:
-    # MLflow by itself tries a server that is not there for four minutes.
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https") or parts.hostname is None or parts.scheme in getproxies():
+def _check_reachable(location: Location) -> None:
+    # MLflow by itself tries a server that is not there for minutes, and so it does with a database.
+    parts = urlsplit(location.uri)
+    scheme = parts.scheme.partition("+")[0]
+    if scheme not in _PORTS or parts.hostname is None or scheme in getproxies():
         return
     try:
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-        socket.create_connection((parts.hostname, port), timeout=_REACHABLE_S).close()
+        socket.create_connection((parts.hostname, parts.port or _PORTS[scheme]), timeout=_REACHABLE_S).close()
     except (OSError, ValueError) as error:
         raise StoreError(
-            f"{mask(uri)}: no tracking server answers there ({getattr(error, 'strerror', None) or error}); "
-            "start it, or check tracking.uri and MLFLOW_TRACKING_URI"
+            f"{mask(location.uri)}: no tracking server answers there ({getattr(error, 'strerror', None) or error}); "
+            "start it, or check tracking.uri and MLFLOW_TRACKING_URI",
+            trouble=Trouble.UNREACHABLE,
         ) from error
 
 
@@ -130,10 +144,14 @@ def connect(location: Location, *, create: bool = True) -> MlflowClient:
         if not create and not location.database.exists():
             raise StoreError(f"{location.database}: there is nothing recorded yet; start with: besom train")
         location.prepare()
-    _check_reachable(location.uri)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # the first use tells of forty migrations otherwise
+    _check_reachable(location)
+    with translated(location):
+        import mlflow  # noqa: F401  (it sets its own levels of logging)
+
+    for name in ("mlflow", "alembic"):  # of forty migrations on the first use, of waiting for a model's version
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it prints, a StoreError says
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # that it tries again: so it does
     from mlflow import MlflowClient
 
     with translated(location), _creating(location):
@@ -149,9 +167,40 @@ def _creating(location: Location) -> Iterator[None]:
         yield
         return
     with locked(location.directory / "locks" / "creating-mlflow", wait=True):
+        if not location.database.exists() or _is_half_made(location.database):
+            _create(location)
         yield
         with closing(sqlite3.connect(location.database)) as database:
             database.execute("PRAGMA journal_mode=WAL")
+
+
+def _create(location: Location) -> None:
+    """Let MLflow make the database, which takes seconds, beside its place: what ends meanwhile leaves no half of it."""
+    from mlflow import MlflowClient
+
+    with made_whole(location.database) as beside:
+        client = MlflowClient(tracking_uri=location.uri.removesuffix(location.database.name) + beside.name)
+        client.search_experiments(max_results=1)
+        client._tracking_client.store.engine.dispose()  # or it would keep the file open under its first name
+
+
+def _is_half_made(path: Path) -> bool:
+    """Whether a program that made a database ended before it was through: there is no experiment, not even the first.
+
+    One that may still be at work on it is waited for.
+    """
+    while not _has_experiment(path):
+        if time.time() - path.stat().st_mtime > _SETTLED_S:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _has_experiment(path: Path) -> bool:
+    with closing(sqlite3.connect(path, timeout=_LOCKED_S)) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        made = {"experiments", "alembic_version"} <= tables
+        return made and database.execute("SELECT 1 FROM experiments").fetchone() is not None
 
 
 @contextmanager
@@ -162,12 +211,8 @@ def translated(location: Location) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise StoreError(
-            f"{mask(location.uri)}: cannot be used as the tracking store ({mask(first)}); "
-            "check tracking.uri and MLFLOW_TRACKING_URI, or move a broken file away"
-        ) from error
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError, OSError) as error:
+        raise location.store.error(error) from error
 
 
 def experiment_id(client: MlflowClient, location: Location, name: str) -> str:

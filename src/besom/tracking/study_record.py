@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from besom.errors import StoreError
 from besom.tracking.entries import to_key
 from besom.tracking.store import Location, connect, translated
 
@@ -129,7 +128,7 @@ class _FileReader:
             with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as database:
                 yield lambda text, *values: database.execute(text, values).fetchall()
         except sqlite3.Error as error:
-            raise StoreError(f"{path}: cannot be read ({error}); see what besom ui says of it") from error
+            raise self._location.store.error(error) from error
 
 
 _CHILDREN = "FROM tags p JOIN runs r ON r.run_uuid = p.run_uuid"
