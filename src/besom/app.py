@@ -24,6 +24,7 @@ from yaml import YAMLError
 from besom.config import folds_of, require_groups
 from besom.errors import BesomError, ConfigError
 from besom.objectives import COSTS, read_objectives
+from besom.output import whoever_reads
 from besom.paths import search_path
 from besom.schema import register_schemas
 
@@ -109,13 +110,14 @@ def train_task(config: DictConfig) -> float | tuple[float, ...]:
 
     try:
         require_groups(config, f"{HydraConfig.get().job.config_name}.yaml")
-        trained = run_single(
-            config,
-            name=_run_name(),
-            tags={"besom.overrides": " ".join(_overrides())},
-            location=Location.of(config.tracking),
-            console=plain_console(),
-        )
+        with whoever_reads():
+            trained = run_single(
+                config,
+                name=_run_name(),
+                tags={"besom.overrides": " ".join(_overrides())},
+                location=Location.of(config.tracking),
+                console=plain_console(),
+            )
     except Exception as error:
         if HydraConfig.get().runtime.choices.get("hydra/launcher") != "basic":
             raise  # in a process of that launcher, which hands it back

@@ -22,6 +22,7 @@ import besom
 from besom import model_commands
 from besom.completion import COMMANDS, answer
 from besom.errors import ConfigError, Interrupted, RunNotFound, TrainingCrashed, one_of
+from besom.output import open_what_is_closed, silence
 from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
 from besom.usage import ONE_SWEEP_HELP, OVERVIEW, SWEEP_HELP
 from besom.usage import Parser as _Parser
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # the console script, unlike `python -m` and so the workers, does not find a module beside it
         sys.path.append(str(Path.cwd()))
         _collect_garbage_rarely()
+        open_what_is_closed()
     try:
         try:
             code = _dispatch(list(sys.argv[1:] if argv is None else argv))
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _stopped()
     except BrokenPipeError:  # `besom train --cfg job | head`: whoever read has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 0
     except TrainingCrashed as error:
         sys.stderr.write(f"{error.traceback}besom: {error}\n")
@@ -61,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
+        if isinstance(error, OSError):  # perhaps it is what was to be printed, and Python would try again at the end
+            silence(sys.stdout)
         sys.stderr.write(f"besom: {line}\n")
         return USAGE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import overload
 
@@ -73,6 +74,8 @@ def explain(error: BaseException) -> str | None:
             return _omegaconf(error)
         case HydraException():
             return _hydra(error)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return f"{error.filename or 'what is printed'}: cannot be written ({error.strerror}); make room on the disk"
     return None
 
 

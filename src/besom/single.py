@@ -25,7 +25,7 @@ from besom.tracking.provenance import command_tags
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.store import Location
 from besom.tracking.study_runs import Status
-from besom.trial import best_metrics, family, for_slot, interrupts, tags_of
+from besom.trial import best_metrics, disk_is_full, family, for_slot, interrupts, tags_of
 from besom.workers.devices import find_slots
 from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, State
 from besom.workers.pool import Died, Launcher, WorkerPool, launch
@@ -146,6 +146,8 @@ def _judged(run: SingleRun) -> SingleRun:
     if failure is None:
         return run
     where = f" (run {run.run_id})" if run.run_id else ""
+    if failure.blame is Blame.DISK:
+        raise disk_is_full(f"run {run.run_id}" if run.run_id else "nothing was recorded", failure)
     if failure.blame in (Blame.USER, Blame.DATA):
         raise BesomError(f"{failure.reason}{where}")
     raise TrainingCrashed(f"{failure.reason}{where}", failure.traceback or "")

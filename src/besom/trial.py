@@ -12,9 +12,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from besom.conversation import Outcome
+from besom.errors import StoreError
 from besom.objectives import Objective
 from besom.workers.devices import Slot
-from besom.workers.messages import State
+from besom.workers.messages import Failure, State
 
 WRITTEN_BY_SLOT = ("threads", "test", "trainer.accelerator", "trainer.devices", "trainer.strategy")
 """The keys that `for_slot` sets."""
@@ -60,6 +61,11 @@ def tags_of(state: State, outcome: Outcome) -> dict[str, str]:
     return {"besom.state": state, **epoch}
 
 
+def disk_is_full(which: str, failure: Failure) -> StoreError:
+    """What to raise for a trial that met a full disk: it is none of its faults, and each that came would meet it."""
+    return StoreError(f"{which}: {failure.reason}; the disk is full: make room on it, and run the same command again")
+
+
 class Stop:
     """Whether the user asked to stop, and whether at once; `noticed` is set by who acts on it."""
 
@@ -70,9 +76,10 @@ class Stop:
 
 @contextmanager
 def interrupts() -> Iterator[Stop]:
-    """Turn the first ctrl-C or SIGTERM into a wish to stop, the second one into a wish to stop at once.
+    """Turn the first ctrl-C, SIGTERM or SIGHUP into a wish to stop, the second one into a wish to stop at once.
 
-    One more, or a second one while the first was not yet noticed, ends the process.
+    One more, or a second one while the first was not yet noticed, ends the process. A SIGHUP that is ignored, as under
+    nohup, stays so.
     """
     stop = Stop()
 
@@ -81,7 +88,10 @@ def interrupts() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.asked, stop.at_once = True, stop.asked
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield stop
     finally:

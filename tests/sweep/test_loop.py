@@ -127,6 +127,21 @@ def test_data_that_no_trial_can_use_end_the_sweep_at_once(sweep: Sweep):
     assert sweep.states() == []
 
 
+def test_a_full_disk_ends_the_sweep_in_order_and_the_trial_that_met_it_is_run_again(sweep: Sweep):
+    def full(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield failed(assignment.trial, "OSError: [Errno 28] No space left on device", blame=Blame.DISK)
+
+    with pytest.raises(
+        StoreError, match=r"study digits: trial 1: OSError.*; the disk is full: make room on it, and run"
+    ):
+        sweep.run(by_trial({1: full}), slots=1)
+    assert sweep.states() == ["COMPLETE"]
+    assert sweep.runs()[1].data.tags["besom.state"] == "INTERRUPTED"
+    assert sweep.run(finishing, slots=1).starts[0] == 1
+    assert sweep.states() == ["COMPLETE"] * 4
+
+
 def test_data_that_one_trial_chose_fail_that_trial_alone(sweep: Sweep):
     sweep.params = {"data.limit": "range(100, 200)"}
     sweep.run(by_trial({1: without_data}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,22 @@ def test_ctrl_c_leaves_true_states_and_the_same_command_completes_the_sweep(swee
     assert [run.info.status for run in sweep.all_runs()] == ["FINISHED", "FINISHED", "KILLED", "FINISHED", "FINISHED"]
     sweep.run(finishing)
     assert len(sweep.states()) == 4
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_closes_stops_a_sweep_in_order_but_not_under_nohup(sweep: Sweep, ignored: bool):
+    class HangingUp(ListeningBoard):
+        def finished(self, trial: int, *how: Any, **more: Any) -> None:
+            if trial == 1:
+                signal.raise_signal(signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        with nullcontext() if ignored else pytest.raises(Interrupted):
+            sweep.run(finishing, slots=1, board=HangingUp())
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert sweep.states() == ["COMPLETE"] * (4 if ignored else 2)
 
 
 def test_a_trial_that_ends_with_the_epoch_in_which_it_is_stopped_is_complete(sweep: Sweep):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,3 +47,15 @@ def test_too_little_memory_of_a_device_is_known_by_its_libraries_words(message: 
 
 def test_any_other_error_is_the_codes(monkeypatch: pytest.MonkeyPatch):
     assert raising(RuntimeError("the queue ran out of memory slots"), monkeypatch) is Blame.CODE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "model.ckpt"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),  # as safetensors tells it
+    ],
+)
+def test_a_full_disk_is_no_fault_of_the_trials(error: Exception, monkeypatch: pytest.MonkeyPatch):
+    assert raising(error, monkeypatch) is Blame.DISK

@@ -19,7 +19,7 @@ from besom.sweep.spec import SweepSpec
 from besom.sweep.study import StudyBook
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.study_runs import Status
-from besom.trial import Stop, best_metrics, interrupts, not_finite, tags_of
+from besom.trial import Stop, best_metrics, disk_is_full, interrupts, not_finite, tags_of
 from besom.workers.devices import Slot
 from besom.workers.messages import Blame, Bundle, Failure, Finished, Reported, Started, State
 from besom.workers.pool import Died, Event, Pool
@@ -65,7 +65,8 @@ class FinalistsLoop:
     def run(self) -> None:
         """Run them all. A run that fails is recorded with its reason, and the others go on.
 
-        Raises Interrupted on ctrl-C or SIGTERM, after what ran was recorded as KILLED; the same command trains it anew.
+        Raises Interrupted on ctrl-C, SIGTERM or SIGHUP, and StoreError when a run met a full disk, after what ran was
+        recorded as KILLED; the same command trains it anew.
         """
         with interrupts() as stop:
             try:
@@ -141,6 +142,8 @@ class FinalistsLoop:
         self._over(running, metrics=metrics, duration_s=finished.duration_s)
 
     def _failed(self, running: _Running, failure: Failure, duration_s: float) -> None:
+        if failure.blame is Blame.DISK:
+            raise disk_is_full(f"trial {running.entry.trial} with seed {running.entry.seed}", failure)
         if not running.recorded:
             self._record(running, {})
         tags = {"besom.state": State.FAIL, "besom.reason": failure.reason}

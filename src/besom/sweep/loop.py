@@ -27,7 +27,7 @@ from besom.sweep.spec import SweepSpec
 from besom.sweep.study import Ending, StudyBook
 from besom.tracking.recorder import Recorder
 from besom.tracking.study_runs import Status
-from besom.trial import Stop, best_metrics, interrupts, not_finite, tags_of
+from besom.trial import Stop, best_metrics, disk_is_full, interrupts, not_finite, tags_of
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Sized, Started, State
 from besom.workers.pool import Died, Event, Pool
@@ -76,8 +76,9 @@ class SweepLoop:
     def run(self) -> None:
         """Run the sweep to its end.
 
-        Raises Interrupted on ctrl-C or SIGTERM, unless nothing was left to do, and DataError when no trial can use
-        the data, both after everything that ran was recorded as KILLED; it waits to be run again.
+        Raises Interrupted on ctrl-C, SIGTERM or SIGHUP, unless nothing was left to do, DataError when no trial can use
+        the data and StoreError when a trial met a full disk, all after everything that ran was recorded as KILLED; it
+        waits to be run again.
         """
         with interrupts() as stop:
             try:
@@ -227,6 +228,8 @@ class SweepLoop:
     def _failed_attempt(self, attempt: Attempt, failure: Failure, duration_s: float | None) -> None:
         if failure.blame is Blame.DATA and attempt.has_everybodys_data:
             raise DataError(f"study {self._spec.study_name}: {failure.reason}")
+        if failure.blame is Blame.DISK:
+            raise disk_is_full(f"study {self._spec.study_name}: trial {attempt.trial}", failure)
         again = self._agenda.another(attempt, failure)
         if again is None:
             ending = Ending(state=State.FAIL, about=attempt.about(duration_s, reason=failure.reason))

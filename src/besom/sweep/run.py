@@ -18,6 +18,7 @@ from rich.console import Console
 from besom.config import mask
 from besom.console import plain_console
 from besom.errors import BesomError, ConfigError, Interrupted
+from besom.output import whoever_reads
 from besom.reports.finalists import Finalists, read_finalists, test_metric
 from besom.reports.leaderboard import Summary, summarize
 from besom.sweep.announce import announce, tell_end, warn_of_changes
@@ -49,6 +50,7 @@ from besom.workers.pool import Launcher, Pool, launch
 _TOKEN = "besom.token"
 
 
+@whoever_reads()
 def run_sweep(
     config: DictConfig,
     arguments: Sequence[str],

@@ -105,6 +105,7 @@ class Blame(StrEnum):
     USER = "user"  # a mistake of the config: its message says it all, and nothing changes by trying again
     DATA = "data"  # the same, about the data
     MEMORY = "memory"  # the device has too little of it
+    DISK = "disk"  # it is full: of no trial's doing, and each that comes would meet it
 
 
 @dataclass(frozen=True, kw_only=True)
