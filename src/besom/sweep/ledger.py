@@ -222,14 +222,23 @@ def translated(
 
     `also` are the errors that mean the storage where nothing but the storage is at work.
     """
+    kinds: tuple[type[Exception], ...] = (*_OF_A_DATABASE, *also)
     try:
         yield
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, sqlite3.Error, CommandError, *also) as error:
+    except kinds as error:
         raise _store(url, patience_s).error(error) from error
     except RuntimeError as error:  # Optuna's word for a schema of another version
         if trouble_of(error) is not Trouble.OTHER_SCHEMA:
             raise
         raise _store(url, patience_s).error(error) from error
+
+
+_OF_A_DATABASE: tuple[type[Exception], ...] = (
+    optuna.exceptions.StorageInternalError,
+    SQLAlchemyError,
+    sqlite3.Error,
+    CommandError,
+)
 
 
 def _store(url: str, patience_s: float) -> Store:
