@@ -151,16 +151,21 @@ LINTS = [
     ),
     (("hydra.sweeper.n_trials=null", "hydra.sweeper.timeout=5"), []),
     (("hydra.sweeper.patience=30",), ["warning: hydra.sweeper.patience: 30 is not below n_trials"]),
-    (("hydra.sweeper.n_trials=9",), ["warning: .* TPESampler draws its first 10 trials at random"]),
-    (("hydra/sweeper/sampler=nsgaii",), ["warning: .* NSGAIISampler draws its first 50 trials at random"]),
+    (("hydra.sweeper.n_trials=9",), ["warning: .*n_trials: TPESampler chooses none of the 9 trials: it draws the first 10, at"]),
+    (("hydra/sweeper/sampler=nsgaii",), ["warning: .*: NSGAIISampler chooses none of the 30 trials: .* 50, at"]),
     (("hydra/sweeper/sampler=qmc",), ["warning: .* QMCSampler draws .*: model.depth, model.width, model.activation"]),
     (("optimizer.lr=0.1,0.01", "hydra.sweeper.n_trials=300"), ["warning: .*300 is above the 222 points .* than once"]),
     (
         ("optimizer.lr=0.1,0.01", "hydra.sweeper.n_trials=300", "hydra/sweeper/sampler=grid"),
         ["warning: .*300 is above the 222 points of the space: there will be 222 trials"],
     ),
-    (("hydra/sweeper/pruner=hyperband",), []),
-    (("hydra/sweeper/pruner=hyperband", "early_stopping.patience=3"), ["warning: .* set max_resource to 20"]),
+    (("hydra/sweeper/pruner=hyperband",), ["warning: .*: TPESampler chooses 5 of the 30 trials: .* 3 brackets, which"]),
+    (("hydra/sweeper/pruner=hyperband", "hydra.sweeper.n_trials=60"), []),
+    (("hydra/sweeper/pruner=successive_halving",), []),
+    (
+        ("hydra/sweeper/pruner=hyperband", "early_stopping.patience=3", "hydra.sweeper.n_trials=60"),
+        ["warning: .* set max_resource to 20"],
+    ),
     (
         ("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_warmup_steps=20"),
         ["warning: .* MedianPruner decides from epoch 20 on, and trainer.max_epochs is 20: it prunes nothing"],
@@ -169,7 +174,10 @@ LINTS = [
         ("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_warmup_steps=5", "evaluation.folds=5"),
         ["warning: .* MedianPruner decides from fold 5 on, and evaluation.folds is 5: it prunes nothing"],
     ),
-    (("hydra/sweeper/pruner=hyperband", "early_stopping.patience=3", "evaluation.folds=5"), []),
+    (
+        ("hydra/sweeper/pruner=hyperband", "early_stopping.patience=3", "evaluation.folds=5", "hydra.sweeper.n_trials=60"),
+        [],
+    ),
     (
         ("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_warmup_steps=5", "early_stopping.patience=4"),
         ["warning: .* early_stopping.patience 4 may end a trial before MedianPruner looks at it, from epoch 5 on"],

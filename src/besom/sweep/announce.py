@@ -17,6 +17,7 @@ from besom.reports.leaderboard import Summary, next_steps, places, render, rende
 from besom.reports.report import Report
 from besom.reports.terminal import compared
 from besom.sweep.finalists import describe
+from besom.sweep.learning import Learning
 from besom.sweep.space import SearchSpace
 from besom.sweep.spec import SweepSpec, storage_url
 from besom.sweep.study import StudyBook, config_changes
@@ -53,6 +54,13 @@ def warn_of_changes(console: Console, shared: Mapping[str, Any], book: StudyBook
             "(a study of its own: hydra.sweeper.study_name=NAME)",
             style="yellow", highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
+
+
+def warn_of_chance(console: Console, spec: SweepSpec, epochs: int | None) -> None:
+    """Say that most trials are drawn at random, where the budget leaves the sampler's model fewer than half."""
+    learning = Learning.of(spec, epochs)
+    if learning is not None and learning.warning is not None and not spec.quiet:
+        console.print(f"warning: {learning.warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def tell_end(

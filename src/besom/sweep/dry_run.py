@@ -29,8 +29,8 @@ from besom.sweep.spec import FinalistsSpec, SweepSpec
 _SHOWN = 3
 
 
-def dry_run(console: Console, *, spec: SweepSpec, space: SearchSpace, composer: Composer, check: Check) -> bool:
-    """Show the space, what the first trials would be, and what looks wrong; return whether something is an error.
+def dry_run(console: Console, *, spec: SweepSpec, space: SearchSpace, composer: Composer, check: Check) -> list[str]:
+    """Show the space, what the first trials would be, and what looks wrong; return what is an error of that.
 
     `check` refuses a composed config that cannot be trained, with ConfigError.
     """
@@ -49,7 +49,7 @@ def dry_run(console: Console, *, spec: SweepSpec, space: SearchSpace, composer: 
     found = lint(spec, space, composer, check)
     console.print()
     _tell(console, found)
-    return any(one.is_error for one in found)
+    return [one.text for one in found if one.is_error]
 
 
 def _print(console: Console, text: str) -> None:

@@ -19,6 +19,7 @@ from besom.sweep.compose import Composer
 from besom.sweep.constraints import parse_constraints
 from besom.sweep.finalists import check_finalists
 from besom.sweep.grid import Grid
+from besom.sweep.learning import Learning
 from besom.sweep.overrides import to_text
 from besom.sweep.samplers import build_pruner, build_sampler, with_target
 from besom.sweep.space import Parameter, Params, SearchSpace
@@ -49,6 +50,7 @@ def lint(spec: SweepSpec, space: SearchSpace, composer: Composer, check: Check) 
         *_budget(spec, space),
         *_finalists(spec),
         *_sampler(spec, space),
+        *_learning(spec, space, configs[0] if configs else None),
     ]
     if configs:
         found += [*_metrics(spec, configs), *_pruner(spec, space, configs[0]), *_overruled(space, configs)]
@@ -229,7 +231,7 @@ _ONE_SPACE = ("CmaEsSampler", "GPSampler", "QMCSampler")
 
 def _sampler(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
     """What the sampler draws at random although it was not meant to."""
-    name, keys = _class(spec.sampler), with_target(spec.sampler)
+    name = _class(spec.sampler)
     alone: list[Parameter] = []
     if name in _NUMBERS_ONLY:
         alone += [one for one in space.parameters if isinstance(one.distribution, CategoricalDistribution)]
@@ -238,14 +240,20 @@ def _sampler(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
     if alone:
         listed = ", ".join(dict.fromkeys(one.key for one in alone))
         yield Lint(text=f"hydra.sweeper.sampler: {name} draws choices and conditional parameters at random: {listed}")
-    wanted = keys.get("population_size", 50) if name.startswith("NSGA") else None
-    if name in ("TPESampler", "GPSampler"):
-        wanted = keys.get("n_startup_trials", 10)
-    if wanted is not None and spec.n_trials is not None and spec.n_trials <= wanted:
-        yield Lint(
-            text=f"hydra.sweeper.sampler: {name} draws its first {wanted} trials at random, and n_trials is "
-            f"{spec.n_trials}: it is a random search"
-        )
+
+
+def _learning(spec: SweepSpec, space: SearchSpace, config: DictConfig | None) -> Iterator[Lint]:
+    """A budget that leaves the sampler's model little to choose."""
+    learning = Learning.of(spec, _steps(space, config) if config is not None and _is_ours(config) else None)
+    if learning is not None and learning.warning is not None:
+        yield Lint(text=learning.warning)
+
+
+def _steps(space: SearchSpace, config: DictConfig) -> int | None:
+    """How many epochs, or folds, a trial reports, unless that is sampled."""
+    key = "trainer.max_epochs" if folds_of(config) is None else "evaluation.folds"
+    steps = None if key in space.keys else select(config, key)
+    return steps if isinstance(steps, int) else None
 
 
 def _pruner(spec: SweepSpec, space: SearchSpace, config: DictConfig) -> Iterator[Lint]:

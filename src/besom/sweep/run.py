@@ -21,7 +21,7 @@ from besom.errors import BesomError, ConfigError, Interrupted
 from besom.output import whoever_reads
 from besom.reports.finalists import Finalists, read_finalists, test_metric
 from besom.reports.leaderboard import Summary, summarize
-from besom.sweep.announce import announce, tell_end, warn_of_changes
+from besom.sweep.announce import announce, tell_end, warn_of_chance, warn_of_changes
 from besom.sweep.app import App, TrainingApp
 from besom.sweep.closing import keep_report, register_winner
 from besom.sweep.constraints import parse_constraints
@@ -76,8 +76,9 @@ def run_sweep(
         app = ForeignApp(config, context, task, spec, space, line, launcher)
     console = plain_console()
     if spec.dry_run:
-        if dry_run(console, spec=spec, space=space, composer=app.composer, check=app.check_config):
-            raise ConfigError(f"{spec.source}: a dry run found what would fail; it is marked above")
+        if errors := dry_run(console, spec=spec, space=space, composer=app.composer, check=app.check_config):
+            others = f" ({len(errors) - 1} more, marked above)" if len(errors) > 1 else ""
+            raise ConfigError(f"{spec.source}: {errors[0]}{others}")
         return []
     build_sampler(spec, 0, space)  # before anything is made: it may not exist
     build_pruner(spec)
@@ -98,6 +99,8 @@ def run_sweep(
         book.enqueue(known)
         announce(console, spec, space, pool.slots, book)
         warn_of_changes(console, app.shared(), book)
+        if book.done < (book.total or 1):
+            warn_of_chance(console, spec, app.max_epochs)
         sweep = _Sweep(
             spec=spec, space=space, app=app, console=console, book=book, pool=pool, recorder=recorder, scratch=scratch,
             log=logs / "sweep.log", tags={"besom.study": spec.study_name, **command_tags()},
