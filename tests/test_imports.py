@@ -153,6 +153,10 @@ def test_parent_of_a_sweep_imports_no_torch() -> None:
     assert imported & {"torch", "pytorch_lightning", "torchvision", "mlflow", "matplotlib"} == set()
 
 
+def test_a_dry_run_looks_into_a_table_without_torch() -> None:
+    assert "torch" not in imported_with("besom.data.examination")
+
+
 def imported_with(*names: str) -> set[str]:
     """The top-level packages that a fresh Python has imported after these modules."""
     code = f"import sys, {', '.join(names)}; print(*{{name.split('.')[0] for name in sys.modules}})"

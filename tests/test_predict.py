@@ -176,6 +176,13 @@ def test_the_command_says_what_load_model_says(lab: Lab, ask: Ask):
     assert rows_of(out).prediction[0] == pytest.approx(float(model.predict(raw)[0]), rel=1e-6)
 
 
+def test_a_run_on_a_table_tells_what_its_columns_were_taken_for(lab: Lab):
+    tags = MlflowClient(lab.location.uri).get_run(lab.runs["houses"]).data.tags
+    assert tags["besom.columns"] == (
+        "columns: numbers rooms; booleans garden; categories town (3 values); target price (regression)"
+    )
+
+
 def test_classes_are_told_by_name_with_their_probabilities(lab: Lab, ask: Ask):
     code, out, err = ask("kinds", "kinds.csv", "--probabilities")
     answers = rows_of(out)

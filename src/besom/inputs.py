@@ -35,19 +35,41 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the text of a table is read.
+
+    separator     what divides its cells; None is what its suffix says
+    decimal       what stands before the decimals of a number
+    thousands     what divides the thousands of a number; None is nothing
+    missing       what marks a missing value, beside an empty cell; None is what pandas takes for one, such as NA
+    encoding      None is UTF-8
+    compression   None is what its suffix says
+    skip_rows     how many lines come before the header
+    """
+
+    separator: str | None = None
+    decimal: str = "."
+    thousands: str | None = None
+    missing: tuple[str, ...] | None = None
+    encoding: str | None = None
+    compression: str | None = None
+    skip_rows: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inputs:
     """What a model reads.
 
     columns     of a table, in the order of their features
     target      the column that is predicted; None where the data was no table
-    separator   what divides the cells of a text file; None is what its suffix says
+    reading     how the text of a table is read
     picture     (height, width), where a row is a grey picture of so many pixels, line by line
     max_value   what a feature can hold at most (255 for bytes); None where that is unknown
     """
 
     columns: tuple[Column, ...]
     target: Column | None = None
-    separator: str | None = None
+    reading: Reading = Reading()
     picture: tuple[int, int] | None = None
     max_value: float | None = None
 
@@ -68,7 +90,7 @@ class Inputs:
         """Return the inputs that `to_json` wrote of a model with these features.
 
         A model of an earlier Besom has none: its text columns are read off the features' names, and whether its rows
-        were pictures is unknown.
+        were pictures is unknown. Of how text is read, a later one tells the separator alone.
         """
         if plain is None:
             return cls(columns=_columns_of(features))
@@ -76,7 +98,7 @@ class Inputs:
         return cls(
             columns=tuple(map(_column, plain["columns"])) if "columns" in plain else number_columns(features),
             target=plain["target"] and _column(plain["target"]),
-            separator=plain["separator"],
+            reading=_reading(plain["reading"]) if "reading" in plain else Reading(separator=plain["separator"]),
             picture=picture and (picture[0], picture[1]),
             max_value=plain["max_value"],
         )
@@ -89,6 +111,11 @@ def number_columns(names: Sequence[str]) -> tuple[Column, ...]:
 
 def _column(plain: Mapping[str, Any]) -> Column:
     return Column(name=plain["name"], kind=Kind(plain["kind"]), values=tuple(plain["values"]))
+
+
+def _reading(plain: Mapping[str, Any]) -> Reading:
+    missing = plain["missing"]
+    return Reading(**{**plain, "missing": None if missing is None else tuple(missing)})
 
 
 def _columns_of(features: Sequence[str]) -> tuple[Column, ...]:

@@ -76,7 +76,15 @@ class CsvSource:
     task: str = "auto"
     features: list[str] | None = None
     test_path: str | None = None
+    categories: list[str] | None = None
     separator: str | None = None
+    decimal: str = "."
+    thousands: str | None = None
+    missing: list[str] | None = None
+    drop_missing: bool = False
+    encoding: str | None = None
+    compression: str | None = None
+    skip_rows: int = 0
 
 
 @dataclass

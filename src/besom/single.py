@@ -157,7 +157,8 @@ def _tell_start(console: Console, about: Mapping[str, Any]) -> None:
     sizes = ", ".join(f"{count:,} {part}" for part, count in about.get("sizes", {}).items())
     data = f"{about.get('data', 'your data')} ({sizes}), " if sizes else ""
     text = f"{data}{about['parameters']:,} parameters, on {about['device']} with {about['threads']} thread(s)"
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    for line in (*about.get("columns", ()), text):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

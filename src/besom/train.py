@@ -290,6 +290,7 @@ def describe(data: pl.LightningDataModule, model: pl.LightningModule, trainer: p
         about["cuda"] = cuda_versions()
     if isinstance(data, InMemoryDataModule):
         about |= {"data": data.spec.name, "digest": data.digest, "sizes": dict(data.sizes)}
+        about |= {"columns": list(data.source.told)} if data.source.told else {}
     return about
 
 

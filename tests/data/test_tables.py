@@ -11,8 +11,9 @@ import torch
 
 from besom.data import Task
 from besom.data.columns import encode_features
+from besom.data.examination import text_columns
 from besom.data.table_files import read_pieces
-from besom.data.tables import csv, text_columns
+from besom.data.tables import csv
 from besom.errors import BesomError, ConfigError, DataError
 
 PEOPLE = """age,color,member,income,tier
@@ -44,7 +45,7 @@ def numbered(rows, **columns):
 def read_new(path, columns):
     """The features of a file that a model of these columns is asked about."""
     pieces = read_pieces(Path(path), rows=2, text=text_columns(columns))
-    return torch.cat([encode_features(piece, columns) for piece in pieces])
+    return torch.cat([torch.from_numpy(encode_features(piece, columns)) for piece in pieces])
 
 
 def test_numbers_stay_booleans_become_0_and_1_and_text_becomes_one_hot_in_sorted_order(write):
@@ -59,7 +60,7 @@ def test_numbers_stay_booleans_become_0_and_1_and_text_becomes_one_hot_in_sorted
     ]
     assert source.numeric.tolist() == [True, False, False, False, True, True]
     assert source.y.tolist() == [1.5, 2.5, 3.5, 4.5]
-    assert (source.x.dtype, source.y.dtype) == (torch.float32, torch.float32)
+    assert (source.x.dtype, source.y.dtype) == (torch.float64, torch.float32)
 
 
 def test_features_selects_columns_in_the_order_given(write):

@@ -256,3 +256,19 @@ def test_a_dry_run_needs_no_torch():
     code = "import sys, besom.sweep.dry_run; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "False\n"
+
+
+def test_of_an_own_table_it_tells_what_the_columns_are_taken_for_or_why_it_cannot_be_read(
+    dry: Callable[..., Dry], tmp_path: Path
+):
+    path = tmp_path / "t.csv"
+    table = ["data=csv", f"data.source.path={path}", "data.source.target=y"]
+    path.write_text("a,b,y\n" + "".join(f"{row},{'uv'[row % 2]},{row % 3}\n" for row in range(30)), encoding="utf-8")
+    assert (
+        "data        columns: numbers a; categories b (2 values); target y (3 classes)\n"
+        in dry("digits", *table).shown()
+    )
+    path.write_text("a,b,y\n" + "".join(f"{row}%,1,{row % 3}\n" for row in range(30)), encoding="utf-8")
+    sweep = dry("digits", *table)
+    assert f"error: {path}: row 2, column 'a' holds '0%'; write it as a plain number, or" in sweep.shown(300)
+    assert sweep.failed

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from besom.tracking.entries import as_markdown, config_text
+from besom.tracking.entries import as_markdown, config_text, tags_about
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -44,3 +44,8 @@ def test_a_description_shows_what_a_failure_says_and_fetches_nothing():
     assert said.startswith("ValueError: &lt;img src=")
     assert "!\\[x\\](" in said
     assert "\\*\\*b\\*\\* \\| \\`c\\` \\# d" in said
+
+
+def test_what_was_decided_of_a_tables_columns_is_a_tag():
+    about = {"columns": ["columns: numbers a; left out b; target y (regression)", "left out: 1 of 9 rows"]}
+    assert tags_about(about) == {"besom.columns": "\n".join(about["columns"])}

@@ -1,22 +1,24 @@
-"""Columns of a table as tensors: numbers as they are, text one-hot, targets as numbers or class indices."""
+"""Columns of a table as arrays: numbers as they are, text one-hot, targets as numbers or class indices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from besom.data.source import Task
+from besom.data.notations import Cells, remedy
 from besom.data.table_files import Table
+from besom.data.task import Task
 from besom.errors import DataError
 from besom.inputs import Column, Kind
 
 MOST_CATEGORIES = 256  # text with more values than this is an identifier
 MOST_CLASSES = 20  # a whole-number target with more values than this is a quantity
 MOSTLY = 0.8  # text of which so much reads as numbers is a column of numbers with a slip in it
+MOST_WORDS = 2  # beside many different numbers, so few different words are slips as well
+BLURRED = 1e-3  # of its spread: a column that 32-bit floats change by more is lost in them
 
 _TRUTHS = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
 
@@ -24,11 +26,11 @@ _TRUTHS = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0
 def kind(table: Table, column: str) -> Kind:
     """Return what `column` holds; DataError if that is neither numbers, booleans nor text."""
     values = table.frame[column]
-    if isinstance(values.dtype, pd.CategoricalDtype):
+    if column in table.categories or isinstance(values.dtype, pd.CategoricalDtype):
         return Kind.TEXT
     if pd.api.types.is_bool_dtype(values):
         return Kind.TRUTH
-    if pd.api.types.is_numeric_dtype(values) or pd.api.types.infer_dtype(values) == "decimal":
+    if pd.api.types.is_numeric_dtype(values) or pd.api.types.infer_dtype(values) in ("decimal", "integer"):
         return Kind.NUMBER
     if pd.api.types.is_string_dtype(values):
         return Kind.TEXT
@@ -39,16 +41,30 @@ def kind(table: Table, column: str) -> Kind:
 
 
 def refuse_slips(table: Table, columns: Sequence[str]) -> None:
-    """Raise DataError at text among numbers: a slip, which turns the whole column into text."""
+    """Raise DataError at what keeps a column of numbers from being one: a slip, or numbers as a person writes them."""
     for column in columns:
-        if kind(table, column) is not Kind.TEXT:
+        values = table.frame[column]
+        if kind(table, column) is not Kind.TEXT or column in table.categories:
             continue
-        values = table.frame[column].astype(str)
-        no_number = pd.to_numeric(values, errors="coerce").isna().to_numpy()
-        if MOSTLY <= 1 - no_number.mean() < 1:
-            index = int(no_number.argmax())
-            slip = values.iloc[index]
-            raise table.refusal(index, f"column {column!r} holds {slip!r} among numbers; correct it")
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            continue
+        cells = Cells.of(values, table.reading)
+        if not cells.plain.all() and _means_numbers(cells):
+            index = int(cells.plain.to_numpy().argmin())
+            raise table.refusal(
+                index, f"column {column!r} holds {cells.text.iloc[index]!r}{remedy(table, column, cells, index)}"
+            )
+
+
+def _means_numbers(cells: Cells) -> bool:
+    """Whether a column of text is one of numbers, damaged."""
+    numbers = cells.numbers
+    words = ~numbers & ~cells.marks
+    if not numbers.any() or numbers.mean() >= MOSTLY or not words.any():
+        return bool(numbers.any())
+    different = cells.text[numbers.to_numpy()].unique()
+    many = len(different) > MOST_CLASSES or any(not cell.lstrip("+-").isdigit() for cell in different)
+    return bool(numbers.mean() > 0.5 and many and cells.text[words.to_numpy()].nunique() <= MOST_WORDS)
 
 
 def describe(table: Table, columns: Sequence[str]) -> tuple[Column, ...]:
@@ -63,7 +79,7 @@ def _describe(table: Table, name: str) -> Column:
     found = kind(table, name)
     if found is not Kind.TEXT:
         return Column(name=name, kind=found)
-    values = tuple(sorted(set(table.frame[name].astype(str))))
+    values = tuple(sorted(set(labels(table, name))))
     if len(values) == len(table.frame) or len(values) > MOST_CATEGORIES:
         raise DataError(
             f"{table.path}: column {name!r} is text with {len(values)} different values in "
@@ -72,8 +88,8 @@ def _describe(table: Table, name: str) -> Column:
     return Column(name=name, kind=Kind.TEXT, values=values)
 
 
-def encode_features(table: Table, columns: Sequence[Column]) -> Tensor:
-    """Return float32 [rows, features]: numbers and booleans as they are, text one-hot.
+def encode_features(table: Table, columns: Sequence[Column]) -> np.ndarray:
+    """Return float64 [rows, features]: numbers and booleans as they are, text one-hot.
 
     The table may be another than the one that the columns describe.
     Raises DataError if a column is missing, holds text for numbers, or a category that its description lacks.
@@ -84,27 +100,62 @@ def encode_features(table: Table, columns: Sequence[Column]) -> Tensor:
     parts = []
     for column in columns:
         if column.kind is Kind.TEXT:
-            parts.append(np.eye(len(column.values), dtype=np.float32)[class_indices(table, column.name, column.values)])
+            parts.append(np.eye(len(column.values))[class_indices(table, column.name, column.values)])
         else:
             read = truths if column.kind is Kind.TRUTH else numbers
             parts.append(read(table, column.name)[:, None])
-    return torch.from_numpy(np.concatenate(parts, axis=1))
+    return np.concatenate(parts, axis=1)
 
 
 def numbers(table: Table, column: str) -> np.ndarray:
-    """Return a column as float32 [rows]; DataError, with the first offending value, if it holds text."""
+    """Return a column as float64 [rows]; DataError, with the first offending value, if it holds text.
+
+    And if it holds whole numbers that float64 cannot tell apart, in a file to train on.
+    """
     if kind(table, column) is Kind.TEXT:
-        values = table.frame[column].astype(str)
-        index = int(pd.to_numeric(values, errors="coerce").isna().to_numpy().argmax())
-        raise table.refusal(index, f"column {column!r} holds the text {values.iloc[index]!r}; numbers are needed")
-    return table.floats(column)
+        cells = Cells.of(table.frame[column], table.reading)
+        index = int(cells.plain.to_numpy().argmin())
+        held, mark = cells.text.iloc[index], table.reading.decimal
+        needed = "numbers are needed" if mark == "." else f"numbers are needed, with {mark!r} before their decimals"
+        raise table.refusal(index, f"column {column!r} holds the text {held!r}; {needed}")
+    found = table.floats(column)
+    if not table.new and pd.api.types.infer_dtype(table.frame[column]) == "integer":
+        _refuse_merged(table, column, found)
+    return found
+
+
+def _refuse_merged(table: Table, column: str, found: np.ndarray) -> None:
+    values = table.frame[column]
+    order = values.argsort().to_numpy()
+    exact, rounded = values.to_numpy(dtype=object)[order], found[order]
+    merged = (exact[1:] != exact[:-1]) & (rounded[1:] == rounded[:-1])
+    if merged.any():
+        one = int(merged.argmax())
+        raise DataError(
+            f"{table.path}: column {column!r} holds {exact[one]} and {exact[one + 1]}, which 64-bit floats cannot tell "
+            "apart; subtract a constant from it, list it in data.source.categories, or leave it out of "
+            "data.source.features"
+        )
+
+
+def as_float32(table: Table, column: str) -> np.ndarray:
+    """Return a column of numbers as float32 [rows]; DataError if its values are lost in that."""
+    exact = numbers(table, column)
+    rounded = exact.astype(np.float32)
+    if np.abs(rounded - exact).max() > BLURRED * np.ptp(exact) > 0:
+        raise DataError(
+            f"{table.path}: column {column!r} holds {len(np.unique(exact))} different values, of which 32-bit floats, "
+            f"in which models compute, keep {len(np.unique(rounded))}; subtract a constant such as {exact.min():.16g} "
+            "from it"
+        )
+    return rounded
 
 
 def truths(table: Table, column: str) -> np.ndarray:
-    """Return a column of booleans as 0 and 1, float32 [rows]; DataError if a row holds something else."""
+    """Return a column of booleans as 0 and 1, float64 [rows]; DataError if a row holds something else."""
     if kind(table, column) is Kind.TRUTH:
         return table.floats(column)
-    values = table.frame[column].map(lambda value: _TRUTHS.get(str(value).lower(), np.nan)).to_numpy(dtype=np.float32)
+    values = table.frame[column].map(lambda value: _TRUTHS.get(str(value).lower(), np.nan)).to_numpy(dtype=np.float64)
     unread = np.isnan(values)
     if unread.any():
         index = int(unread.argmax())
@@ -126,11 +177,21 @@ def class_indices(table: Table, column: str, names: Sequence[str]) -> np.ndarray
 
 
 def labels(table: Table, column: str) -> list[str]:
-    """Return a column as text, a whole number without a decimal point."""
-    if kind(table, column) is Kind.NUMBER:
-        values = table.frame[column].to_numpy(dtype=np.float64)
-        return [str(int(value)) if value.is_integer() else str(value) for value in values.tolist()]
-    return table.frame[column].astype(str).tolist()
+    """Return a column as text: each number by all of its digits, a whole one without a decimal point."""
+    values = table.frame[column]
+    if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values):
+        return values.astype(str).tolist()
+    if pd.api.types.is_numeric_dtype(values) or pd.api.types.infer_dtype(values) in ("decimal", "integer"):
+        return [_label(value) for value in values.tolist()]
+    return values.astype(str).tolist()
+
+
+def _label(value: int | float | Decimal) -> str:
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else str(value)
+    return format(value.normalize(), "f") if value.is_finite() else str(value)
 
 
 def class_names(table: Table, column: str) -> tuple[str, ...]:
@@ -139,15 +200,17 @@ def class_names(table: Table, column: str) -> tuple[str, ...]:
     if kind(table, column) is not Kind.NUMBER:
         return tuple(sorted(names))
     table.floats(column)  # refuses what is not finite
-    return tuple(sorted(names, key=float))
+    return tuple(sorted(names, key=Decimal))
 
 
 def infer_task(table: Table, target: str) -> Task:
     """Return the task that `target` poses, by the rule that `besom.data.tables.csv` states."""
     values = table.frame[target]
+    if target in table.quantities:
+        return Task.REGRESSION
     if kind(table, target) is Kind.NUMBER:
         distinct = values.nunique()
         few = distinct <= MOST_CLASSES and 2 * distinct <= len(values)
-        if not (few and pd.api.types.is_integer_dtype(values)):
+        if not (few and pd.api.types.infer_dtype(values) == "integer"):
             return Task.REGRESSION
     return Task.BINARY if values.nunique() <= 2 else Task.MULTICLASS

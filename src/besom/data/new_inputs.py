@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from besom.data.columns import encode_features, labels, numbers
+from besom.data.examination import text_columns
 from besom.data.pictures import SUFFIXES, read_picture
 from besom.data.source import DataSpec, Task
-from besom.data.table_files import Table, read_pieces
-from besom.data.tables import text_columns
+from besom.data.table_files import Table, opening, read_pieces
 from besom.errors import DataError
-from besom.inputs import Inputs
+from besom.inputs import Inputs, Reading
 
 Warn = Callable[[str], None]
 
@@ -29,9 +29,9 @@ _NAMED = 5  # columns that a warning names, at most
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Piece:
-    """Some of the inputs: their `names` [n], raw x float32 [n, features], and what is true of them, if that is known.
+    """Some of the inputs: their `names` [n], raw x [n, features], and what is true of them, if that is known.
 
-    `truth` [n] is float32 for a regression, else int64 class indices, or UNKNOWN.
+    x is float64, or float32 of pictures. `truth` [n] is float64 for a regression, else int64 class indices, or UNKNOWN.
     """
 
     names: Sequence[int | str]
@@ -50,7 +50,8 @@ def table_pieces(
     text = text_columns([*inputs.columns, *([target] if target else [])])
     known = {column.name for column in inputs.columns} | ({target.name} if target else set())
     first = 0
-    for table in read_pieces(path, separator or inputs.separator, rows=rows, text=text, shown=shown):
+    reading = _as_trained(path, inputs, separator)
+    for table in read_pieces(path, reading, rows=rows, text=text, shown=shown):
         x = encode_new(table, inputs)
         if not first:
             _tell_others([name for name in table.frame.columns if name not in known], warn)
@@ -58,12 +59,24 @@ def table_pieces(
         first += len(x)
 
 
+def _as_trained(path: Path, inputs: Inputs, separator: str | None) -> Reading:
+    """How the text of a new file is read: as the training file's was.
+
+    But for its compression, which its own suffix tells, and the lines before its header, where it begins with that.
+    """
+    trained = inputs.reading
+    plain = replace(trained, separator=separator or trained.separator, compression=None)
+    if trained.skip_rows and opening(path, bare := replace(plain, skip_rows=0)) >= {one.name for one in inputs.columns}:
+        return bare
+    return plain
+
+
 def encode_new(table: Table, inputs: Inputs) -> Tensor:
-    """Return a table's rows as a model was trained on them, float32 [rows, features], unscaled.
+    """Return a table's rows as a model was trained on them, float64 [rows, features], unscaled.
 
     Raises DataError, naming row and column, for what the model cannot read.
     """
-    x = encode_features(table, inputs.columns)
+    x = torch.from_numpy(encode_features(table, inputs.columns))
     if inputs.max_value is not None:
         outside = ((x < 0) | (x > inputs.max_value)).any(dim=1)
         if outside.any():
@@ -124,12 +137,13 @@ def _load(path: Path) -> np.ndarray:
 
 
 def raw_rows(array: np.ndarray, inputs: Inputs, path: Path, *, first: int = 0) -> Tensor:
-    """Return rows or pictures as float32 [n, features]; `first` is the number of the first of them.
+    """Return rows or pictures as float64 [n, features]; `first` is the number of the first of them.
 
     Raises DataError, naming row and feature, for what is not finite, or not in the range that the model reads.
     """
-    x = np.array(array, dtype=np.float32).reshape(len(array), -1)
-    bad, why = ~np.isfinite(x), "it takes finite 32-bit numbers"
+    x = np.array(array, dtype=np.float64).reshape(len(array), -1)
+    with np.errstate(over="ignore"):
+        bad, why = ~np.isfinite(x.astype(np.float32)), "it takes finite 32-bit numbers"
     if inputs.max_value is not None:
         bad, why = bad | (x < 0) | (x > inputs.max_value), _range_of(inputs)
     if bad.any():

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from besom.data.scaling import Scaling, fit_scaler
+from besom.data.scaling import Scaling, fit_scaler, lost_in_float32
 from besom.data.source import Source, Task
 from besom.data.splits import deal, draw, split
 from besom.errors import DataError
@@ -71,6 +71,8 @@ class Prepared:
         train_rows, self.val_rows, self._test_rows = _split_rows(source, plan)
         train_x = source.x[train_rows]
         self.scaler = fit_scaler(train_x, plan.scaling, numeric=source.numeric, max_value=source.max_value)
+        if train_x.dtype == torch.float64:
+            _refuse_lost(source, train_x, self.scaler.exact(train_x))
         self.train = Part(self.scaler.apply(train_x), source.y[train_rows])
         self.val = self._part(self.val_rows)
 
@@ -104,6 +106,18 @@ class Prepared:
                 digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
                 digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
+
+
+def _refuse_lost(source: Source, raw: Tensor, scaled: Tensor) -> None:
+    lost = lost_in_float32(scaled)
+    if lost.any():
+        index = int(lost.int().argmax())
+        given, kept = (len(torch.unique(x[:, index])) for x in (raw, scaled.to(torch.float32)))
+        raise DataError(
+            f"{source.name}: column {source.feature_names[index]!r} holds {given} different values, of which "
+            f"data.scaling leaves {kept} in 32-bit floats, in which models compute; use standard or minmax, or "
+            "subtract a constant from it"
+        )
 
 
 @lru_cache(maxsize=2)

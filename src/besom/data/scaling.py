@@ -35,9 +35,10 @@ Scaling = Method | Normalize
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scaler:
-    """What was subtracted from and divided into each column: float32 `shift` and `scale`, both [features].
+    """What was subtracted from and divided into each column: `shift` and `scale`, both [features].
 
-    Keep it with a model: the same two tensors prepare new inputs.
+    They are of the precision that the training features had, float64 for tables, and else float32. Keep it with a
+    model: the same two tensors prepare new inputs.
     """
 
     shift: Tensor
@@ -45,7 +46,12 @@ class Scaler:
 
     def apply(self, x: Tensor) -> Tensor:
         """Return (x - shift) / scale as a new float32 tensor [n, features] on the device of `x`."""
-        return (x - self.shift.to(x.device)).div_(self.scale.to(x.device)).to(torch.float32)
+        return self.exact(x).to(torch.float32)
+
+    def exact(self, x: Tensor) -> Tensor:
+        """Return what `apply` does before it becomes float32: in the scaler's precision, whatever that of `x` is."""
+        given = x.to(self.shift.dtype) if x.dtype == torch.float64 else x
+        return (given - self.shift.to(x.device)).div_(self.scale.to(x.device))
 
 
 def parse_scaling(value: object) -> Scaling:
@@ -72,7 +78,8 @@ def fit_scaler(x: Tensor, scaling: Scaling, *, numeric: Tensor | None = None, ma
 
     unit divides by `max_value`; minmax takes each column to 0..1; standard to mean 0 and standard deviation
     1 (over n, not n - 1); `Normalize` applies to x / max_value, or to x where no `max_value` is known.
-    Columns that `numeric` (bool [features]) leaves out stay as they are, and a constant column becomes 0.
+    Columns that `numeric` (bool [features]) leaves out stay as they are, and a constant column becomes 0; in float64,
+    so does one whose values differ by rounding alone.
     Raises ConfigError if unit is asked of features whose largest value is unknown.
     """
     features = x.shape[1]
@@ -89,13 +96,14 @@ def fit_scaler(x: Tensor, scaling: Scaling, *, numeric: Tensor | None = None, ma
             scale.fill_(max_value)
         case Method.MINMAX:
             shift, high = x.amin(dim=0).double(), x.amax(dim=0).double()
-            scale = high - shift
+            scale = (high - shift).masked_fill(_constant(x), 0.0)
         case Method.STANDARD:
             shift, scale = _mean_and_deviation(x)
         case Normalize(mean=mean, std=std):
             shift.fill_(mean * (max_value or 1.0))
             scale.fill_(std * (max_value or 1.0))
-    shift, scale = shift.to(torch.float32), scale.to(torch.float32)
+    precision = torch.float64 if x.dtype == torch.float64 else torch.float32
+    shift, scale = shift.to(precision), scale.to(precision)
     scale[scale == 0] = 1.0
     if numeric is not None:
         shift[~numeric], scale[~numeric] = 0.0, 1.0
@@ -108,8 +116,26 @@ def _mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
     pairs = [torch.std_mean(columns.double(), dim=0, correction=0) for columns in torch.split(x, 64, dim=1)]
     deviation, mean = (torch.cat(column) for column in zip(*pairs, strict=True))
     # The mean of equal numbers may be a last digit off, which leaves a deviation that is not quite 0.
-    deviation[x.amin(dim=0) == x.amax(dim=0)] = 0.0
+    deviation[_constant(x)] = 0.0
     return mean, deviation
+
+
+def _constant(x: Tensor) -> Tensor:
+    """Which columns hold one value, bool [features]; in float64, 0.3 and 0.1 + 0.2 are one."""
+    low, high = x.aminmax(dim=0)
+    if x.dtype != torch.float64:
+        return low == high
+    return high - low <= 4 * torch.finfo(torch.float64).eps * torch.maximum(low.abs(), high.abs())
+
+
+def lost_in_float32(exact: Tensor) -> Tensor:
+    """Return which columns of scaled features [n, features] float32 changes by more than a thousandth of their spread.
+
+    Of those, values that differ become one, or noise.
+    """
+    low, high = exact.aminmax(dim=0)
+    error = (exact.to(torch.float32) - exact).abs().amax(dim=0)
+    return (error > 1e-3 * (high - low)) & (high > low)
 
 
 def _number(key: str, value: object) -> float:

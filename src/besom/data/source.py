@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from besom.data.task import Task
 from besom.errors import DataError
-from besom.inputs import Column, Inputs, number_columns
+from besom.inputs import Column, Inputs, Reading, number_columns
 
-
-class Task(StrEnum):
-    """What a model learns to say: a number, one of two classes, one of several."""
-
-    REGRESSION = "regression"
-    BINARY = "binary"
-    MULTICLASS = "multiclass"
+__all__ = ["DataSpec", "Source", "Task"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +29,13 @@ class DataSpec:
 class Source:
     """A data set as it was read: neither split nor scaled.
 
-    x             [n, features], float32, or uint8 for images, which stay bytes until they are scaled
+    x             [n, features], float32; float64 for tables, and uint8 for images, until they are scaled
     y             [n], int64 indices into `class_names`, or float32 for regression
     test_x/test_y the official test part, None where a data set has none
     numeric       bool [features]: the columns that scaling applies to; None is all of them
     max_value     what a feature can hold at most (255 for images); None where that is unknown
-    columns       of a table, the columns that the features were made of, and its `target` and `separator`
+    columns       of a table, the columns that the features were made of, its `target`, and its `reading`
+    told          of a table, what was decided of its columns, in lines for whoever trains on it
     picture       (height, width), where each row of x is a grey picture
 
     Two sources are equal only if they are one and the same object: it serves as a key in caches.
@@ -59,7 +54,8 @@ class Source:
     max_value: float | None = None
     columns: tuple[Column, ...] | None = None
     target: Column | None = None
-    separator: str | None = None
+    reading: Reading = field(default_factory=Reading)
+    told: tuple[str, ...] = ()
     picture: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -92,7 +88,7 @@ class Source:
         return Inputs(
             columns=self.columns or number_columns(self.feature_names),
             target=self.target,
-            separator=self.separator,
+            reading=self.reading,
             picture=self.picture,
             max_value=self.max_value,
         )

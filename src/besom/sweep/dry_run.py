@@ -22,6 +22,7 @@ from besom.sweep.finalists import describe
 from besom.sweep.grid import Grid
 from besom.sweep.lint import Check, Lint, lint
 from besom.sweep.overrides import to_text
+from besom.sweep.own_tables import told_of_tables
 from besom.sweep.samplers import build_sampler, with_target
 from besom.sweep.space import Parameter, Params, SearchSpace
 from besom.sweep.spec import FinalistsSpec, SweepSpec
@@ -39,7 +40,7 @@ def dry_run(console: Console, *, spec: SweepSpec, space: SearchSpace, composer: 
     console.print()
     console.print(_table(space))
     console.print()
-    for name, text in _facts(spec, space):
+    for name, text in (*_facts(spec, space), *_data(space, composer)):
         console.print(Text.assemble((f"{name:<12}", "bold"), text), soft_wrap=True)
     for number, params in enumerate(_first_trials(spec, space)):
         console.print()
@@ -100,6 +101,15 @@ def _facts(spec: SweepSpec, space: SearchSpace) -> Iterator[tuple[str, str]]:
         other = [f"the best of {spec.enqueue_from}"] if spec.enqueue_from else []
         own = [f"{len(spec.enqueue)} of your own"] if spec.enqueue else []
         yield "first", " and ".join([*own, *other])
+
+
+def _data(space: SearchSpace, composer: Composer) -> Iterator[tuple[str, str]]:
+    configs = []
+    for params in space.examples() if space.parameters else [{}]:
+        with suppress(ConfigError):  # the lints tell of it
+            configs.append(composer.compose(params))
+    for line in dict.fromkeys(told_of_tables(configs)):
+        yield "data", line
 
 
 def _runs(finalists: FinalistsSpec) -> str:

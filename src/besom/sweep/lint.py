@@ -21,6 +21,7 @@ from besom.sweep.finalists import check_finalists
 from besom.sweep.grid import Grid
 from besom.sweep.learning import Learning
 from besom.sweep.overrides import to_text
+from besom.sweep.own_tables import refused_tables
 from besom.sweep.samplers import build_pruner, build_sampler, with_target
 from besom.sweep.space import Parameter, Params, SearchSpace
 from besom.sweep.spec import SweepSpec
@@ -43,6 +44,7 @@ def lint(spec: SweepSpec, space: SearchSpace, composer: Composer, check: Check) 
     configs = [config for config, _ in composed if config is not None]
     found = [
         *(Lint(text=text, is_error=True) for _, text in composed if text is not None),
+        *(Lint(text=text, is_error=True) for text in refused_tables(configs)),
         *_unusable(spec, space, composer),
         *_enqueued(spec, space),
         *_ranges(space),

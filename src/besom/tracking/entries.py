@@ -65,6 +65,8 @@ def tags_about(about: Mapping[str, Any]) -> dict[str, str]:
     """Return as tags what a worker said of a trial once it was built."""
     built = {f"besom.{name}": str(about[name]) for name in _TOLD if name in about}
     built |= {f"besom.{name}": json.dumps(about[name]) for name in _TOLD_TOGETHER if name in about}
+    if "columns" in about:
+        built["besom.columns"] = "\n".join(about["columns"])
     versions = {f"besom.version.{name}": version for name, version in about.get("versions", {}).items()}
     return {**built, **versions}
 
