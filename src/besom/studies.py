@@ -27,6 +27,7 @@ from besom.reports.finalists import CHOSEN, winning_trial
 from besom.reports.pareto import Front
 from besom.reports.times import moment
 from besom.reports.trials import best_of, is_feasible
+from besom.sweep.alone import holder_on_server
 from besom.sweep.ledger import open_storage, translated
 from besom.sweep.spec import storage_url
 
@@ -46,7 +47,8 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyCard:
-    """One study of a storage. `pid` is the process that sweeps it now; `total` how many trials it is to have.
+    """One study of a storage. `pid` is the process that sweeps it now, and on which other machine; `total` how many
+    trials it is to have.
 
     `described` is what the sweep wrote of itself, `began_with` the flattened config that its first trial started from,
     `winner` the trial that won among its finalists, `on_top` what the configs of these got besides, by config key.
@@ -186,7 +188,7 @@ def _card(storage: BaseStorage, study: Any, directory: Path) -> StudyCard:
         described=described,
         began_with=attrs.get(_CONFIG) or {},
         total=attrs.get(_TOTAL),
-        pid=holder(directory / "locks" / f"{folder}.lock"),
+        pid=holder(directory / "locks" / f"{folder}.lock") or holder_on_server(storage, study.study_name),
         winner=winning_trial(attrs, objectives[0]),
         on_top=attrs.get(CHOSEN, {}).get("overrides", {}),
     )

@@ -20,7 +20,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from besom.config import mask
 from besom.errors import ConfigError
-from besom.locks import locked
 from besom.reports.pareto import Front
 from besom.sweep.alone import held_alone
 from besom.sweep.grid import Grid
@@ -217,8 +216,8 @@ def open_study(spec: SweepSpec, space: SearchSpace, directory: Path) -> Iterator
     storage = spec.storage or storage_url(directory)
     url = storage if isinstance(storage, str) else str(storage.get("_target_"))
     directions = [StudyDirection[objective.direction.upper()] for objective in spec.objectives]
-    with held_alone(spec, directory) as locks:
-        with locked(locks / "creating-optuna", wait=True):  # two at once would tear it
+    with held_alone(spec, directory) as alone:
+        with alone.creating():
             ledger = Ledger(open_storage(storage), url, spec.study_name, directions)
         try:
             _check_same(ledger, spec, space)
