@@ -27,6 +27,7 @@ Compose = Callable[..., DictConfig]
         ("threads=0", "threads: '0' is not a number of threads"),
         ("matmul_precision=low", "matmul_precision: 'low' is unknown; use one of highest, high, medium"),
         ("figures=some", "figures: 'some' is unknown; use one of auto, all, none"),
+        ("tracking.views=never", "tracking.views: 'never' is unknown; use one of auto, off"),
         ("threads=many", "threads: 'many' is not a number of threads"),
         ("trainer.accelerator=abacus", "trainer.accelerator: 'abacus' is unknown"),
         ("data.val_fraction=0", "objective: 'val/loss' needs a validation part"),

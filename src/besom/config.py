@@ -22,6 +22,7 @@ Config: TypeAlias = DictConfig | Mapping[str, Any]
 
 _MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
 _FIGURES = ("auto", "all", "none")
+_VIEWS = ("auto", "off")
 _MATMUL_PRECISIONS = ("highest", "high", "medium")
 _BOUNDS: Mapping[str, tuple[float, float, str]] = {
     "data.batch_size": (1, float("inf"), "take at least one sample, or null for the full batch"),
@@ -61,6 +62,7 @@ def check(config: Config) -> None:
     figures = select(config, "figures")
     if figures not in (None, *_FIGURES):
         raise ConfigError(f"figures: '{figures}' is unknown; {one_of(str(figures), _FIGURES)}")
+    check_views(select(config, "tracking.views"), "tracking.views")
     accelerator = select(config, "trainer.accelerator")
     if accelerator not in ("auto", "cpu", "gpu", "cuda"):
         raise ConfigError(f"trainer.accelerator: '{accelerator}' is unknown; use auto, cpu or gpu")
@@ -116,6 +118,12 @@ def _check_objective(config: Config) -> None:
             raise ConfigError(
                 f"objective: '{objective.name}' is not a metric of {model}; {one_of(objective.name, known)}"
             )
+
+
+def check_views(value: Any, where: str) -> None:
+    """Refuse, with ConfigError, what is none of `tracking.views`' values; `where` is the key."""
+    if value not in (None, False, *_VIEWS):
+        raise ConfigError(f"{where}: '{value}' is unknown; {one_of(str(value), _VIEWS)}")
 
 
 def _check_table(config: Config) -> None:

@@ -223,12 +223,16 @@ class Trainer:
 
 @dataclass
 class Tracking:
-    """Where runs are recorded; `uri: null` is the SQLite store under `directory`."""
+    """Where runs are recorded; `uri: null` is the SQLite store under `directory`.
+
+    `views` says whether a sweep leaves a dashboard in MLflow's page: `auto` where that is known to take it, or `off`.
+    """
 
     enabled: bool = True
     uri: str | None = None
     experiment: str | None = None
     directory: str = "mlruns"
+    views: Any = "auto"  # off is a boolean in YAML
 
 
 def register_schemas() -> None:

@@ -350,6 +350,7 @@ def test_finalists_are_refused(tmp_path: Path) -> None:
     [
         ("hydra.sweeper.tracking=http://localhost", "'http://localhost' is none of true, null and"),
         ("hydra.sweeper.tracking={url: here}", "there is no key url; did you mean uri?"),
+        ("hydra.sweeper.tracking={views: all}", "views: 'all' is unknown; use one of auto, off"),
     ],
 )
 def test_tracking_that_cannot_be_read_is_refused(tmp_path: Path, given: str, said: str) -> None:

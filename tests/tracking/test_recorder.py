@@ -483,3 +483,15 @@ def test_values_of_the_environment_and_passwords_never_reach_the_store(
     assert any(path.name == "traceback.txt" for path in files)
     for path in files:
         assert b"hunter2" not in path.read_bytes(), path
+
+
+def test_of_several_views_the_store_gets_the_first_that_it_takes(recorder: Recorder, client: MlflowClient):
+    recorder.view("besom-digits", {"name": "x" * 1_000_000}, {"name": "smaller"}, {"name": "least"})
+    recorder.flush()
+    assert client.get_experiment("1").tags["mlflow.sharedViewState.besom-digits"] == '{"name": "smaller"}'
+
+
+def test_where_views_are_off_there_are_none(location: Location, client: MlflowClient):
+    with Recorder(location, "digits", views=False) as recorder:
+        recorder.view("besom-digits", {"name": "digits"})
+    assert client.get_experiment("1").tags == {}

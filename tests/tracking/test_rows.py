@@ -188,6 +188,22 @@ def test_an_experiment_whose_artifacts_lie_on_a_server_is_written_by_calls(locat
         pass
 
 
+def test_a_store_whose_tables_have_other_columns_is_written_by_calls(
+    location: Location, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    with closing(sqlite3.connect(location.database)) as database, database:
+        database.execute("ALTER TABLE runs ADD COLUMN cost FLOAT")
+    with caplog.at_level("DEBUG", "besom"), told(location, CallWriter) as recorder:
+        recorder.start(0, card(tmp_path, "a"), ABOUT)
+        recorder.finish(0, Status.FINISHED, metrics={"best/val/loss": 1.0})
+        run_id = recorder.run_id(0)
+    run = MlflowClient(location.uri).get_run(run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"best/val/loss": 1.0})
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("besom")] == [
+        "runs are written by MLflow's client, not as rows: table runs has cost as well"
+    ]
+
+
 def test_a_run_that_calls_left_half_created_is_still_ended(far: Location, tmp_path: Path):
     with told(far, CallWriter) as recorder:
         with closing(sqlite3.connect(tmp_path / "far" / "far.db")) as database, database:

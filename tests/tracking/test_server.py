@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -21,7 +22,7 @@ from besom.errors import BesomError, StoreError
 from besom.tracking.models import fetch, register
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.runs import Runs
-from besom.tracking.server import landing, run, warning
+from besom.tracking.server import landing, run, run_command, warning
 from besom.tracking.store import Location
 from besom.tracking.study_runs import Status
 from besom.tracking.views import saved_view, study_view, view_key
@@ -30,11 +31,11 @@ from tests.running import BESOM, Ui, environment, free_port, running_ui
 pytestmark = pytest.mark.xdist_group("server")  # what is prepared for them is prepared once
 
 
-def record_study(location: Location, name: str = "digits") -> None:
+def record_study(location: Location, name: str = "digits", *, views: bool = True) -> None:
     view = study_view(
         study=name, parent_run_id="abc", objective="val/acc", direction="maximize", examples=[{"optimizer.lr": 0.1}]
     )
-    with Recorder(location, name) as recorder:
+    with Recorder(location, name, views=views) as recorder:
         recorder.open_study(name, token=name, tags={"besom.kind": "study", "besom.study": name}, note="")
         recorder.view(view_key(name), saved_view(name, view))
         recorder.close_study(Status.FINISHED, {}, {})
@@ -218,6 +219,13 @@ def test_without_a_study_the_link_leads_to_the_latest_run(location: Location, tm
     }
 
 
+def test_without_views_the_link_leads_to_the_runs_of_the_study(location: Location):
+    record_study(location, views=False)
+    assert landing(location, "http://ui") == {
+        "runs of study digits": "http://ui/#/experiments/1/runs?workflowType=machine_learning"
+    }
+
+
 Receive = Callable[[], Any]
 Send = Callable[[Mapping[str, Any]], Any]
 
@@ -235,3 +243,40 @@ def test_a_server_that_does_not_start_shows_where_its_log_is(tmp_path: Path):
             run(lambda: stillborn, listener, log=log, ready=lambda: called.append(True))
     assert "the database is gone" in log.read_text()
     assert not called
+
+
+ANSWERING = """
+import http.server, subprocess, sys
+
+child = subprocess.Popen(["sleep", "600"])
+print(child.pid, flush=True)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_a_server_of_its_own_process_ends_with_all_that_it_has_started(tmp_path: Path):
+    port, log, called = free_port(), tmp_path / "ui.log", []
+
+    def ctrl_c() -> None:
+        called.append(True)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_command([sys.executable, "-c", ANSWERING, str(port)], f"http://127.0.0.1:{port}", log=log, ready=ctrl_c)
+    assert called
+    state = Path(f"/proc/{log.read_text().split()[0]}/stat")
+    assert not state.exists() or state.read_text().split()[2] in "ZX"  # its new parent may take a while to notice
+
+
+def test_a_server_of_its_own_process_that_ends_by_itself_shows_where_its_log_is(tmp_path: Path):
+    log, dying = tmp_path / "ui.log", [sys.executable, "-c", "raise SystemExit('no such option')"]
+    with pytest.raises(BesomError, match=f"ended: no such option; its log is {re.escape(str(log))}"):
+        run_command(dying, f"http://127.0.0.1:{free_port()}", log=log, ready=lambda: None)

@@ -72,16 +72,6 @@ def test_a_folder_that_cannot_be_made_is_refused_with_the_remedy(tmp_path: Path)
         Location.of({"uri": None, "directory": tmp_path / "file" / "mlruns"}).prepare()
 
 
-def test_a_store_of_another_version_is_refused_and_left_as_it_is(location: Location):
-    with closing(sqlite3.connect(location.database)) as database, database:
-        database.execute("UPDATE alembic_version SET version_num = 'abcdef'")
-    before = location.database.read_bytes()
-    with pytest.raises(StoreError, match="another MLflow made it, and it is left as it is") as refused:
-        connect(location)
-    assert refused.value.trouble == "other schema"
-    assert location.database.read_bytes() == before
-
-
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:{}", "postgresql://me:hunter2@127.0.0.1:{}/x"])
 def test_a_server_that_does_not_answer_is_told_of_at_once(tmp_path: Path, uri: str):
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
@@ -112,6 +102,24 @@ def test_an_experiment_that_was_deleted_is_refused_with_the_way_back(location: L
     client.delete_experiment(made)
     with pytest.raises(StoreError, match=f"mlflow experiments restore --experiment-id {made}"):
         experiment_id(client, location, "old")
+
+
+@pytest.mark.parametrize(
+    ("revision", "told"),
+    [
+        ("ffffffffffff", r"are those of a newer MLflow than [\d.]+, .*pip install 'mlflow>[\d.]+'"),
+        ("451aebb31d03", r"are those of an older MLflow than [\d.]+, .*mlflow db upgrade sqlite:///.*/mlflow\.db"),
+    ],
+)
+def test_a_store_that_another_mlflow_made_is_refused_with_what_helps(revision: str, told: str, location: Location):
+    with closing(sqlite3.connect(location.database)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    before = location.database.read_bytes()
+    with pytest.raises(StoreError, match=told) as refused:
+        connect(location)
+    assert refused.value.trouble == "other schema"
+    assert "\n" not in str(refused.value)
+    assert location.database.read_bytes() == before
 
 
 def test_a_store_of_an_unknown_kind_is_refused_without_its_password(tmp_path: Path):

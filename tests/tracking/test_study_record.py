@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from besom.config import recordable
 from besom.errors import StoreError
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.store import Location
-from besom.tracking.study_record import _ClientReader, study_reader
+from besom.tracking.study_record import _ClientReader, _FileReader, study_reader
 from besom.tracking.study_runs import Status
 from tests.fakes import ABOUT
 
@@ -59,6 +61,16 @@ def test_the_file_and_the_client_tell_the_same_of_a_study(location: Location, re
     assert by_file.curves(wanted, "val/acc") == {run_ids[0]: [(0, 0.0), (1, 0.1), (2, 0.2)]}
     assert by_client.curves(wanted[:1], "val/acc") == by_file.curves(wanted[:1], "val/acc")
     assert by_file.study("two") is by_client.study("two") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reader"),
+    [("ADD COLUMN cost FLOAT", _FileReader), ("RENAME COLUMN step TO epoch", _ClientReader)],
+)
+def test_a_file_is_read_if_it_has_the_columns_that_are_read(change: str, reader: type, location: Location):
+    with closing(sqlite3.connect(location.database)) as database, database:
+        database.execute(f"ALTER TABLE metrics {change}")
+    assert isinstance(study_reader(location), reader)
 
 
 def test_where_nothing_is_recorded_there_is_nothing_to_read(tmp_path: Path):

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from besom.tracking.views import landing_page, runs_link, saved_view, study_link, study_view, view_key
+from besom.tracking.views import (
+    landing_page,
+    runs_link,
+    saved_view,
+    saved_views,
+    study_link,
+    study_view,
+    view_key,
+    wanted,
+)
 
 EXAMPLES = [
     {"model": "logistic_regression", "optimizer.lr": 0.001},
@@ -98,6 +107,19 @@ def test_every_chart_belongs_to_a_section():
 def test_the_view_of_a_large_search_space_fits_into_a_tag():
     examples = [{f"model.some_group.parameter_{number}": "a_long_choice" for number in range(200)}]
     assert len(json.dumps(saved_view("large", view(examples=examples)))) < TAG_MAX
+
+
+def test_a_large_view_comes_with_one_that_fits_into_the_tag_of_an_older_mlflow():
+    about: dict[str, Any] = {"parent_run_id": "abc", "objective": "val/acc", "direction": "maximize"}
+    few, many = ([{f"model.parameter_{number}": 0.5 for number in range(count)}] for count in (3, 30))
+    assert len(saved_views("small", examples=few, **about)) == 1
+    sizes = [len(json.dumps(one)) for one in saved_views("large", examples=many, **about)]
+    assert sizes[0] > 5000 >= sizes[1] > 4500
+
+
+@pytest.mark.parametrize(("views", "published"), [("auto", True), (None, True), ("off", False), (False, False)])
+def test_views_are_published_unless_they_are_off(views: Any, published: bool):
+    assert wanted(views) is published
 
 
 def test_a_saved_view_has_a_name_and_holds_the_state():

@@ -25,7 +25,7 @@ from besom.reports.plots.slices import contour, slices
 from besom.reports.report import Report
 from besom.reports.summary import Row
 from besom.reports.tables import Table, finalists_table, trials_table
-from besom.tracking.views import compare_link, study_link
+from besom.tracking.views import compare_link, runs_link, study_link, view_key, view_tag
 
 _ROWS = 20
 
@@ -89,7 +89,13 @@ def _links(report: Report) -> list[tuple[str, str]]:
     if record is None:
         return []
     compared = [row.run_id for row in report.leaders if row.run_id]
-    links = [("all runs in MLflow", study_link(report.base, record.experiment_id, report.study))]
+    viewed = view_tag(view_key(report.study)) in record.views
+    every = (
+        study_link(report.base, record.experiment_id, report.study)
+        if viewed
+        else runs_link(report.base, record.experiment_id)
+    )
+    links = [("all runs in MLflow", every)]
     if len(compared) > 1:
         words = f"compare the {len(compared)} leaders in MLflow"
         links.insert(0, (words, compare_link(report.base, record.experiment_id, compared)))

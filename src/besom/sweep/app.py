@@ -21,6 +21,7 @@ from besom.sweep.spec import SweepSpec
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.recorder import Recorder
 from besom.tracking.store import Location
+from besom.tracking.views import wanted
 from besom.workers.devices import find_slots
 from besom.workers.pool import Launcher, Pool, WorkerPool
 from besom.workers.tasks import Task, Training
@@ -115,7 +116,10 @@ class TrainingApp:
         """Record in MLflow, but for `tracking=none`."""
         if not self._config.tracking.enabled:
             return NoRecorder()
-        return Recorder(self.location, self._config.tracking.experiment or self._spec.study_name)
+        tracking = self._config.tracking
+        return Recorder(
+            self.location, tracking.experiment or self._spec.study_name, views=wanted(tracking.get("views"))
+        )
 
     def jobs(self, tags: Mapping[str, str]) -> Jobs:
         """Configs, composed here."""

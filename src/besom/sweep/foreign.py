@@ -16,7 +16,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from besom.config import flatten, mask
+from besom.config import check_views, flatten, mask
 from besom.errors import BesomError, ConfigError, Interrupted, one_of
 from besom.sweep.app import worker_pool
 from besom.sweep.compose import Composer
@@ -29,11 +29,12 @@ from besom.sweep.spec import SweepSpec
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.recorder import Recorder
 from besom.tracking.store import Location, local_uri
+from besom.tracking.views import wanted
 from besom.workers.hydra_task import HydraTask
 from besom.workers.pool import Launcher, Pool, launch
 
 FAILED, INTERRUPTED = 2, 130
-_TRACKING = ("uri", "experiment", "directory")
+_TRACKING = ("uri", "experiment", "directory", "views")
 
 
 class ForeignApp:
@@ -104,7 +105,7 @@ class ForeignApp:
         """Record in MLflow if the app asks for it."""
         if not self._tracking.enabled:
             return NoRecorder()
-        return Recorder(self.location, self._tracking.experiment or self._spec.study_name)
+        return Recorder(self.location, self._tracking.experiment or self._spec.study_name, views=self._tracking.views)
 
     def jobs(self, tags: Mapping[str, str]) -> HydraJobs:
         """Overrides, composed in the workers."""
@@ -147,14 +148,15 @@ class ForeignApp:
 class Tracking:
     """Where an app's runs go, if anywhere; where its study is kept in any case."""
 
-    def __init__(self, location: Location, *, enabled: bool, experiment: str | None = None) -> None:
+    def __init__(self, location: Location, *, enabled: bool, experiment: str | None = None, views: bool = True) -> None:
         self.location = location
         self.enabled = enabled
         self.experiment = experiment
+        self.views = views
 
 
 def read_tracking(node: Any, source: str) -> Tracking:
-    """Read `hydra.sweeper.tracking`: null, true, or a mapping with uri, experiment and directory.
+    """Read `hydra.sweeper.tracking`: null, true, or a mapping with uri, experiment, directory and views.
 
     Raises ConfigError for anything else.
     """
@@ -175,7 +177,8 @@ def read_tracking(node: Any, source: str) -> Tracking:
     if uri is None and directory is None:
         uri = os.environ.get("MLFLOW_TRACKING_URI")
     location = Location.of({"uri": uri, "directory": directory or "mlruns"})
-    return Tracking(location, enabled=True, experiment=node.get("experiment"))
+    check_views(node.get("views"), f"{where}: views")
+    return Tracking(location, enabled=True, experiment=node.get("experiment"), views=wanted(node.get("views")))
 
 
 def save_multirun(config: DictConfig) -> None:

@@ -44,7 +44,7 @@ from besom.tracking.entries import as_markdown
 from besom.tracking.provenance import command_tags
 from besom.tracking.recorder import Recorder
 from besom.tracking.study_runs import Status
-from besom.tracking.views import saved_view, study_view, view_key
+from besom.tracking.views import saved_views, view_key
 from besom.workers.pool import Launcher, Pool, launch
 
 _TOKEN = "besom.token"
@@ -227,15 +227,15 @@ def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: Se
 
 
 def _publish_view(recorder: Recorder, spec: SweepSpec, space: SearchSpace, *, important: Sequence[str] = ()) -> None:
-    view = study_view(
-        study=spec.study_name,
+    views = saved_views(
+        spec.study_name,
         parent_run_id=recorder.parent_run_id(),
         objective=spec.objective.name,
         direction=spec.objective.direction,
         examples=list(space.examples()),
         important=important,
     )
-    recorder.view(view_key(spec.study_name), saved_view(spec.study_name, view))
+    recorder.view(view_key(spec.study_name), *views)
 
 
 def _close_parent(

@@ -44,7 +44,7 @@ class NoRecorder(Recorder):
         """Nothing can be found again."""
         return False
 
-    def view(self, key: str, state: Mapping[str, Any]) -> None:
+    def view(self, key: str, state: Mapping[str, Any], *smaller: Mapping[str, Any]) -> None:
         """Do nothing."""
 
     def start(self, trial: int, card: RunCard, about: Mapping[str, Any]) -> None:

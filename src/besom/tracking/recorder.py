@@ -25,6 +25,7 @@ from besom.tracking.entries import as_markdown, config_text, dataset, masked, me
 from besom.tracking.figures import draw
 from besom.tracking.store import Location, connect, experiment_id, translated
 from besom.tracking.study_runs import RecordedEnd, Status, StudyRuns
+from besom.tracking.views import view_tag
 from besom.tracking.writers import NewRun, Writer, writer_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ class Recorder:
     by that call too, is still tried, since runs should be closed where they can be, but not told of.
     """
 
-    def __init__(self, location: Location, experiment: str, *, flush_every_s: float = FLUSH_EVERY_S) -> None:
+    def __init__(
+        self, location: Location, experiment: str, *, views: bool = True, flush_every_s: float = FLUSH_EVERY_S
+    ) -> None:
+        self._views = views
         self._location = location
         self._experiment = experiment
         self._flush_every_s = flush_every_s
@@ -146,13 +150,25 @@ class Recorder:
         """Set the parent run's description, in Markdown, and add texts to its artifacts by their names."""
         self._submit(lambda: self._of_study().tell(note, files))
 
-    def view(self, key: str, state: Mapping[str, Any]) -> None:
-        """Publish a view of the runs table: an experiment tag that the UI opens by its key."""
-        self._submit(
-            lambda: self._client.set_experiment_tag(
-                self._experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(state)
-            )
-        )
+    def view(self, key: str, state: Mapping[str, Any], *smaller: Mapping[str, Any]) -> None:
+        """Publish a view of the runs table, if views are wanted: an experiment tag that the UI opens by its key.
+
+        Of several, it is the first that is not too large for the store.
+        """
+
+        def publish() -> None:
+            from mlflow.exceptions import MlflowException
+
+            for one in (state, *smaller):
+                try:
+                    self._client.set_experiment_tag(self._experiment_id, view_tag(key), json.dumps(one))
+                    return
+                except MlflowException:
+                    if one is (state, *smaller)[-1]:
+                        raise
+
+        if self._views:
+            self._submit(publish)
 
     def start(self, trial: int, card: RunCard, about: Mapping[str, Any]) -> None:
         """Create the run of a trial; `about` is what the worker said of it."""

@@ -2,22 +2,27 @@
 
 MLflow asks before each entry whether the run exists, may be changed and already has it, for anybody may write. Here
 one process writes runs of its own, and knows. What it writes is what `mlflow.store.tracking.SqlAlchemyStore` writes,
-by its own tables and checks, and tests compare the two row by row. For Besom's own SQLite file only.
+by its own tables and checks, and tests compare the two row by row. For Besom's own SQLite file only, and only where
+what it takes from inside MLflow is as it is known here: of any other MLflow, the client writes.
 """
 
 from __future__ import annotations
 
+import inspect
+import logging
 import math
 import os
 import shutil
+import sqlite3
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from besom.tracking.entries import CONFIG, run_tags
+from besom.tracking.tables import columns_of, unknown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,15 +36,49 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-def takes_rows(client: MlflowClient, location: Location, experiment_id: str) -> bool:
-    """Whether runs of an experiment may be written as rows, and their artifacts as files."""
+_LOG = logging.getLogger(__name__)
+
+
+def row_writer(client: MlflowClient, location: Location, experiment_id: str) -> RowWriter | None:
+    """Return what writes the runs of an experiment as rows, and their artifacts as files.
+
+    None where MLflow's client has to: the store is not Besom's own file, a server keeps the experiment's artifacts,
+    or MLflow is not as it is known here, which is told at the level of debugging.
+    """
+    if not location.is_local:
+        return None
+    try:
+        why = unknown(columns_of(location.database), more=False) or _unknown_store(client)
+        if why is None:
+            artifacts = client.get_experiment(experiment_id).artifact_location
+            return RowWriter(client, experiment_id) if _lie_here(artifacts) else None
+    except (ImportError, AttributeError, TypeError, sqlite3.Error) as error:
+        why = f"{type(error).__name__}: {error}"
+    _LOG.debug("runs are written by MLflow's client, not as rows: %s", why)
+    return None
+
+
+def _unknown_store(client: MlflowClient) -> str | None:
+    """Say what of MLflow's store, or of what is taken from inside MLflow besides, is not as it is known here."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.utils.file_utils import local_file_uri_to_path  # noqa: F401  (here, not with the first run)
+    from mlflow.utils.uri import append_to_uri_path  # noqa: F401
+    from mlflow.utils.validation import _validate_metric_name, _validate_tag  # noqa: F401
+
+    found = type(_store(client))
+    return None if found is SqlAlchemyStore else f"the store is a {found.__name__}"  # which keeps workspaces apart
+
+
+def _lie_here(artifacts: str) -> bool:
     from mlflow.utils.uri import is_local_uri
 
-    if not location.is_local or type(_store(client)) is not SqlAlchemyStore:  # a subclass keeps workspaces apart
-        return False
-    artifacts = client.get_experiment(experiment_id).artifact_location  # elsewhere, if a server made the experiment
     return bool(is_local_uri(artifacts))  # type: ignore[no-untyped-call]
+
+
+def _transaction(store: Any) -> Any:
+    """MLflow's own transaction, which waits for a busy database; from 3.14 on it is told that something is written."""
+    maker = store.ManagedSessionMaker
+    return partial(maker, read_only=False) if "read_only" in inspect.signature(maker).parameters else maker
 
 
 class RowWriter:
@@ -52,7 +91,7 @@ class RowWriter:
         # Its transactions do not wait for the disk: a process that dies loses nothing of what the system has taken.
         event.listen(store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=NORMAL"))
         store.engine.dispose()
-        self._session = store.ManagedSessionMaker  # MLflow's own, which waits for a busy database
+        self._transaction = _transaction(store)
         self._experiment_id = int(experiment_id)
         self._artifacts: str = client.get_experiment(experiment_id).artifact_location
         self._sql = _Statements()
@@ -60,7 +99,7 @@ class RowWriter:
     def create(self, run: NewRun, directory: Path, made: Callable[[str], None]) -> None:
         """Create a run; `directory` is not needed here."""
         run_id = uuid.uuid4().hex
-        with self._session(read_only=False) as session:
+        with self._transaction() as session:
             self._check_active(session, self._sql.stage_of_experiment, self._experiment_id)
             session.execute(self._sql.add_run, self._run_row(run_id, run))
             _insert(session, self._sql.add_tag, _tag_rows(run_id, {**run.tags, "mlflow.runName": run.name}))
@@ -74,7 +113,7 @@ class RowWriter:
 
     def measure(self, run_id: str, metrics: Sequence[Metric]) -> None:
         """Add metrics to a run that goes on."""
-        with self._session(read_only=False) as session:
+        with self._transaction() as session:
             self._check_active(session, self._sql.stage_of_run, run_id)
             self._add_metrics(session, run_id, metrics)
 
@@ -90,7 +129,7 @@ class RowWriter:
     ) -> None:
         """End a run; the files of `directory` are moved away."""
         move_files(directory, self._folder(run_id))  # before the transaction: nobody waits for a large file
-        with self._session(read_only=False) as session:
+        with self._transaction() as session:
             self._check_active(session, self._sql.stage_of_run, run_id)
             end = {"id": run_id, "status": str(status), "end_time": ended_ms}
             session.execute(self._sql.end_run, end)

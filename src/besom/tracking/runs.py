@@ -16,6 +16,7 @@ from besom.store_errors import is_absent
 from besom.tracking.code_state import CODE, FOLDER
 from besom.tracking.entries import CONFIG
 from besom.tracking.store import Location, connect, translated
+from besom.tracking.views import view_key, view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,11 +38,12 @@ class RecordedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedStudy:
-    """The parent run of a study."""
+    """The parent run of a study; `viewed` says whether MLflow's page has a view of it."""
 
     name: str
     run_id: str
     experiment_id: str
+    viewed: bool
 
 
 def find_run(client: MlflowClient, location: Location, run_id: str) -> Run:
@@ -155,6 +157,7 @@ class Runs:
         if not runs:
             return None
         (run,) = runs
-        return RecordedStudy(
-            name=run.data.tags["besom.study"], run_id=run.info.run_id, experiment_id=run.info.experiment_id
-        )
+        name, experiment = run.data.tags["besom.study"], run.info.experiment_id
+        with translated(self._location):
+            viewed = view_tag(view_key(name)) in self._client.get_experiment(experiment).tags
+        return RecordedStudy(name=name, run_id=run.info.run_id, experiment_id=experiment, viewed=viewed)

@@ -1,16 +1,21 @@
 """`besom ui`: MLflow's own web app with light settings, on this machine only, and the link that is worth opening.
 
 It runs in this process. `mlflow server` imports MLflow twice more, in a process that starts a process, takes three
-times as long to answer, and can be left behind.
+times as long to answer, and can be left behind: it is started where MLflow's app is not to be had as it is known here.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from functools import partial
 from ipaddress import ip_address
@@ -30,7 +35,9 @@ _LIGHT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a second server, for evaluating prompts
 }
+_LOG = logging.getLogger(__name__)
 _STOP_WITHIN_S = 2
+_CHILD_STOPS_WITHIN_S = 10
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -69,7 +76,12 @@ def _serve_here(location: Location, host: str, port: int, console: Console) -> N
             console.print(told, style="yellow", highlight=False, markup=False, soft_wrap=True)
         starting = f"starting the MLflow UI on {location.directory} …"
         console.print(starting, highlight=False, markup=False, soft_wrap=True)
-        run(lambda: KnownHosts(_app(location), address), listener, log=log, ready=ready)
+        try:
+            run(lambda: KnownHosts(_app(location), address), listener, log=log, ready=ready)
+            return
+        except _AnotherApp as error:
+            _LOG.debug("MLflow's app is not as it is known here (%s): mlflow server is started", error)
+    run_command(_command(location, host, port), _url(host, port), log=log, ready=ready)
 
 
 def warning(address: str, port: int) -> str:
@@ -89,8 +101,58 @@ def run(make_app: Callable[[], Any], listener: socket.socket, *, log: Path, read
         with suppress(SystemExit):  # how uvicorn says that it did not start
             server.run(sockets=[listener])
     if not server.started:
-        last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] or ["no message"]
-        raise BesomError(f"the MLflow UI did not start: {last[0]}; its log is {log}")
+        raise BesomError(f"the MLflow UI did not start: {_last_line(log)}; its log is {log}")
+
+
+def run_command(command: Sequence[str], base: str, *, log: Path, ready: Callable[[], None]) -> None:
+    """Run a server as a process of its own until ctrl-C; call `ready` once it answers. Its log goes to a file.
+
+    Raises BesomError with the last line of the log when it ends by itself.
+    """
+    with log.open("w", encoding="utf-8") as lines:
+        process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        while process.poll() is None and not _answers(base):
+            time.sleep(0.2)
+        if process.poll() is None:
+            ready()
+        process.wait()
+    finally:
+        _stop(process)
+    raise BesomError(f"the MLflow UI ended: {_last_line(log)}; its log is {log}")
+
+
+def _command(location: Location, host: str, port: int) -> Sequence[str]:
+    os.environ.update(_LIGHT)
+    if host in ("localhost", "127.0.0.1"):  # MLflow would let patterns of private addresses pass, and names like them
+        names = ("localhost", "127.0.0.1")
+        allowed = ",".join([*names, *(f"{name}:{port}" for name in names)])
+        os.environ.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", allowed)
+    stores = ("--backend-store-uri", location.uri, "--default-artifact-root", location.artifacts.as_uri())
+    return (
+        sys.executable, "-m", "mlflow", "server", *stores, "--host", host, "--port", str(port), "--workers", "1",
+    )  # fmt: skip
+
+
+def _answers(base: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{base}/health", timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those that it has started: it leads a group of its own."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_CHILD_STOPS_WITHIN_S)
+
+
+def _last_line(log: Path) -> str:
+    return (log.read_text(encoding="utf-8").strip().splitlines()[-1:] or ["no message"])[0]
 
 
 @contextmanager
@@ -123,6 +185,8 @@ def landing(location: Location, base: str) -> dict[str, str]:
     Raises StoreError when there is no store yet, or it cannot be used.
     """
     study = Runs(location).latest_study()
+    if study is not None and not study.viewed:
+        return {f"runs of study {study.name}": runs_link(base, study.experiment_id)}
     if study is not None:
         return {
             f"study {study.name}": study_link(base, study.experiment_id, study.name, charts=True),
@@ -141,15 +205,24 @@ def _tell(console: Console, links: Mapping[str, str]) -> None:
 
 def _app(location: Location) -> Any:
     os.environ.update(_LIGHT)
-    from mlflow.server import app as pages
-    from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
-    from mlflow.server.fastapi_app import app
+    try:
+        from mlflow.server import app as pages
+        from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
+        from mlflow.server.fastapi_app import app
 
-    os.environ[BACKEND_STORE_URI_ENV_VAR] = location.uri
-    os.environ[ARTIFACT_ROOT_ENV_VAR] = location.artifacts.as_uri()
-    index = Path(str(pages.static_folder), "index.html").read_text(encoding="utf-8")
-    pages.view_functions["serve"] = partial(landing_page, index)
+        os.environ[BACKEND_STORE_URI_ENV_VAR] = location.uri
+        os.environ[ARTIFACT_ROOT_ENV_VAR] = location.artifacts.as_uri()
+        index = Path(str(pages.static_folder), "index.html").read_text(encoding="utf-8")
+        if "serve" not in pages.view_functions:
+            raise _AnotherApp("it has no page 'serve'")
+        pages.view_functions["serve"] = partial(landing_page, index)
+    except (ImportError, AttributeError, OSError) as error:
+        raise _AnotherApp(error) from error
     return app
+
+
+class _AnotherApp(Exception):
+    """MLflow's web app is not as it is known here; says what differs."""
 
 
 class _Server(uvicorn.Server):

@@ -20,6 +20,7 @@ from besom.errors import StoreError
 from besom.locks import locked
 from besom.sqlite_files import made_whole
 from besom.store_errors import Store, Trouble, trouble_of
+from besom.tracking.revisions import told_of_revision
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -154,7 +155,7 @@ def connect(location: Location, *, create: bool = True) -> MlflowClient:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # that it tries again: so it does
     from mlflow import MlflowClient
 
-    with translated(location), _creating(location):
+    with translated(location), _creating(location), told_of_revision(location.uri):
         client = MlflowClient(tracking_uri=location.uri)
         client.search_experiments(max_results=1)
     return client
@@ -181,7 +182,9 @@ def _create(location: Location) -> None:
     with made_whole(location.database) as beside:
         client = MlflowClient(tracking_uri=location.uri.removesuffix(location.database.name) + beside.name)
         client.search_experiments(max_results=1)
-        client._tracking_client.store.engine.dispose()  # or it would keep the file open under its first name
+        engine = getattr(getattr(getattr(client, "_tracking_client", None), "store", None), "engine", None)
+        if engine is not None:
+            engine.dispose()  # or it would keep the file open under its first name
 
 
 def _is_half_made(path: Path) -> bool:

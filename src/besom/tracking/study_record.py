@@ -1,20 +1,23 @@
 """Reading a whole study back from MLflow, a thousand runs at once: who they are, and their curves.
 
 Besom's own SQLite file is asked for it in a few statements, without MLflow, which takes longer to import than they do.
-Of any other store its client is asked, a call a run, so curves are for those runs alone that are to be shown.
+Of any other store, or where MLflow's tables are not as they are known here, its client is asked, a call a run, so
+curves are for those runs alone that are to be shown.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from besom.tracking.entries import to_key
 from besom.tracking.store import Location, connect, translated
+from besom.tracking.tables import columns_of, unknown
+from besom.tracking.views import view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,7 +34,7 @@ class StudyRecord:
     """What MLflow has of a study: its parent run, the latest run of each trial by number, where they came from.
 
     `devices` are the names of those that trained, `provenance` the tags of its latest trial's run, `data` the name and
-    the digest of its data set.
+    the digest of its data set, `views` the tags of the views that MLflow's page has of the experiment.
     """
 
     experiment_id: str
@@ -40,6 +43,7 @@ class StudyRecord:
     devices: Sequence[str] = ()
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
     data: tuple[str, str] | None = None
+    views: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 class StudyReader(Protocol):
@@ -57,15 +61,30 @@ class StudyReader(Protocol):
 
 def study_reader(location: Location) -> StudyReader | None:
     """Return what reads a store; None where nothing was recorded there yet."""
-    if not location.is_local:
-        return _ClientReader(location)
-    return _FileReader(location) if location.database.is_file() else None
+    if location.is_local and not location.database.is_file():
+        return None
+    return _FileReader(location) if location.is_local and _is_known(location) else _ClientReader(location)
+
+
+def _is_known(location: Location) -> bool:
+    try:
+        found = columns_of(location.database)
+    except sqlite3.Error:
+        return True  # it will say what is wrong
+    return not found or unknown(found, more=True) is None
 
 
 def _record(
-    experiment_id: str, run_id: str, runs: Sequence[tuple[str, Mapping[str, str]]], data: tuple[str, str] | None
+    experiment_id: str,
+    run_id: str,
+    runs: Sequence[tuple[str, Mapping[str, str]]],
+    data: tuple[str, str] | None,
+    tags: Iterable[str],
 ) -> StudyRecord:
-    """Put a record together from the tags of the trials' runs, in the order in which those began."""
+    """Put a record together from the tags of the trials' runs, in the order in which those began.
+
+    `tags` are the names of the experiment's own.
+    """
     trials = [(found, tags) for found, tags in runs if tags.get(_TRIAL, "").isdecimal()]
     return StudyRecord(
         experiment_id=experiment_id,
@@ -74,6 +93,7 @@ def _record(
         devices=tuple(dict.fromkeys(tags["besom.device"] for _, tags in trials if "besom.device" in tags)),
         provenance=trials[-1][1] if trials else {},
         data=data,
+        views=frozenset(tag for tag in tags if tag.startswith(view_tag(""))),
     )
 
 
@@ -107,7 +127,8 @@ class _FileReader:
                 f"JOIN datasets d ON d.dataset_uuid = i.source_id WHERE {_OF_PARENT} LIMIT 1",
                 run_id,
             )
-        return _record(str(experiment_id), run_id, list(tags.items()), next(iter(data), None))
+            kept = ask("SELECT key FROM experiment_tags WHERE experiment_id = ?", experiment_id)
+        return _record(str(experiment_id), run_id, list(tags.items()), next(iter(data), None), [key for (key,) in kept])
 
     def curves(self, run_ids: Sequence[str], metric: str) -> dict[str, Curve]:
         found: dict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -152,10 +173,11 @@ class _ClientReader:
                 return None
             parent = known[0].info
             runs = list(self._search(parent.experiment_id, f"tags.`{_PARENT}` = '{parent.run_id}'"))
+            kept = self._client.get_experiment(parent.experiment_id).tags
         datasets = [one.dataset for run in runs[:1] if run.inputs for one in run.inputs.dataset_inputs]
         tagged = [(run.info.run_id, dict(run.data.tags)) for run in runs]
         data = (datasets[0].name, datasets[0].digest) if datasets else None
-        return _record(str(parent.experiment_id), parent.run_id, tagged, data)
+        return _record(str(parent.experiment_id), parent.run_id, tagged, data, kept)
 
     def curves(self, run_ids: Sequence[str], metric: str) -> dict[str, Curve]:
         key = to_key(metric)

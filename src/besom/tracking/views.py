@@ -1,7 +1,7 @@
 """Where the MLflow UI should open: a study's dashboard and its runs table, best trial first, with what matters.
 
-How MLflow's page keeps its views is internal to it: it was read off the UI of the pinned version, and a browser
-test holds it. Everything that knows its shape is here and in landing.js.
+How MLflow's page keeps its views is internal to it: it was read off the UI of its versions 3.10 to 3.18, and a browser
+test holds it. Everything that knows its shape is here and in landing.js; `tracking.views=off` does without.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+_TAKEN = 5000  # characters of an experiment's tag, before MLflow 3.15
 _SHOWN_MAX = 30  # parameters; more columns than that are chosen in the UI
 _LEADERS = "FIRST_20_RUNS"  # whose courses the charts show; the parallel coordinates show every trial's
 _SECTION = "study"
@@ -24,6 +26,16 @@ def view_key(study: str) -> str:
     return "besom-" + re.sub(r"[^A-Za-z0-9_-]+", "-", study)
 
 
+def view_tag(key: str) -> str:
+    """The tag of an experiment that holds the view of that key."""
+    return f"mlflow.sharedViewState.{key}"
+
+
+def wanted(views: Any) -> bool:
+    """Whether a study's view is published, as `tracking.views` says: `off`, or `auto`, where MLflow's page is known."""
+    return views not in ("off", False) and metadata.version("mlflow").startswith("3.")
+
+
 def study_view(
     *,
     study: str,
@@ -32,6 +44,7 @@ def study_view(
     direction: str,
     examples: Sequence[Mapping[str, Any]],
     important: Sequence[str] = (),
+    shown: int = _SHOWN_MAX,
 ) -> dict[str, Any]:
     """The state of MLflow's page that shows a study's trials, best first: as a table, and as a dashboard.
 
@@ -39,10 +52,10 @@ def study_view(
     objective on the training part and the validation loss. `examples` are sampled parameters that name each parameter,
     and each choice, at least once: a column is as wide as the longest. The charts are the parameters against the best
     objective, and of the leaders the objective by epoch, its best values, and those over the most important parameter:
-    the first that is sampled of `important`.
+    the first that is sampled of `important`. Of many parameters, the first `shown` have columns.
     """
     best = f"best/{objective}"
-    params = list(dict.fromkeys(name for example in examples for name in example))[:_SHOWN_MAX]
+    params = list(dict.fromkeys(name for example in examples for name in example))[:shown]
     columns = {f"metrics.`{best}`": _width(best, sorted_by=True)}
     for name in params:
         columns[f"params.`{name}`"] = _width(name, *(str(example[name]) for example in examples if name in example))
@@ -134,8 +147,20 @@ def saved_view(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
 
 
+def saved_views(study: str, **about: Any) -> list[dict[str, Any]]:
+    """A study's view as an experiment keeps it, and a smaller one, if it is too large for some stores.
+
+    `about` is what `study_view` takes besides the study's name.
+    """
+    sizes = range(_SHOWN_MAX, -1, -1)
+    whole, *smaller = (saved_view(study, study_view(study=study, shown=shown, **about)) for shown in sizes)
+    if len(json.dumps(whole)) <= _TAKEN:
+        return [whole]
+    return [whole, next((one for one in smaller if len(json.dumps(one)) <= _TAKEN), smaller[-1])]
+
+
 def study_link(base: str, experiment_id: str, study: str, *, charts: bool = False) -> str:
-    """The URL of a study's runs table, or of its dashboard."""
+    """The URL of a study's runs table, or of its dashboard, where its view is published."""
     mode = "&compareRunsMode=CHART" if charts else ""
     return f"{runs_link(base, experiment_id)}&viewStateShareKey={quote(view_key(study))}{mode}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from besom.tracking.entries import CONFIG, run_tags
-from besom.tracking.rows import RowWriter, takes_rows
+from besom.tracking.rows import row_writer
 from besom.tracking.store import Location
 from besom.tracking.study_runs import Status
 
@@ -61,9 +61,7 @@ class Writer(Protocol):
 
 def writer_of(client: MlflowClient, location: Location, experiment_id: str) -> Writer:
     """Return the cheapest writer that the store allows."""
-    if takes_rows(client, location, experiment_id):
-        return RowWriter(client, experiment_id)
-    return CallWriter(client, experiment_id)
+    return row_writer(client, location, experiment_id) or CallWriter(client, experiment_id)
 
 
 class CallWriter:

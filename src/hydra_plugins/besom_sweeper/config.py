@@ -66,7 +66,7 @@ class BesomSweeperConf:
     n_jobs: int | None = None  # trials at a time; null: one per device slot
     bundle: Any = "auto"  # trials of small models that one slot trains at once: auto, off, or how many
     storage: Any = None  # an Optuna storage URL, or a storage by _target_; null: SQLite under mlruns/
-    tracking: Any = None  # another app's runs go to MLflow with true, or {uri: …, experiment: …, directory: …}
+    tracking: Any = None  # another app's runs go to MLflow with true, or {uri: …, experiment: …, directory: …, …}
 
     # What is shown.
     quiet: bool = False
