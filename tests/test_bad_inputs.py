@@ -135,7 +135,10 @@ def sweep_file(folder: Path, name: str, params: str = "{optimizer.lr: 'interval(
         ("model.hidden_sizes.0=5", "mend the config or the override"),
         ("early_stopping=3", "early_stopping=3: it holds keys, not a value; set one of them"),
         ("seed.low=3", "seed.low=3: it is one value and holds no keys"),
-        ("tracking=null", "mend the config or the override"),
+        (
+            "tracking=null",
+            "tracking=null: a group takes the name of one of its configs",
+        ),
         # a missing group, an unknown experiment
         ("model=resnet", "model=resnet: there is no such config; use one of linear_regression, "),
         ("model=mlp", r"model=mlp: there is no such config; did you mean mlp_classifier\? \(use one of "),
@@ -206,7 +209,12 @@ def test_a_gpu_that_is_not_there_is_refused(refused: Callable[[str], str], folde
         ("{data.batch_size: 'choice(0, 16)'}", "bad.yaml: data.batch_size: 0 is below 1; take at least one sample"),
         ("{}", "bad.yaml: hydra.sweeper.params: there is nothing to choose from; add a parameter, such as"),
         ("{optimizer.lr: 0.1}", "bad.yaml: hydra.sweeper.params: there is nothing to choose from"),
-        ("[a, b]", "bad.yaml: a key: it holds KEY: VALUE lines, not a value or a list"),
+        ("{'': choice(1, 2)}", "bad.yaml: params: '' is the name of no key; write such as model.depth: range(1, 4)"),
+        ("{model: -.inf}", "bad.yaml: model: -inf is no config of this group; use one of linear_regression, logistic"),
+        ("{optimizer: [null]}", "bad.yaml: optimizer: [null] is no config of this group; use one of adagrad, adam"),
+        ("{optimizer: 'choice(sgd, 3)'}", "bad.yaml: optimizer: 3 is no config of this group; use one of adagrad, ad"),
+        ("{optimizer.lr: '${nothing}'}", "bad.yaml: hydra.sweeper.params.optimizer.lr: Interpolation key 'nothing' no"),
+        ("[a, b]", "bad.yaml: hydra.sweeper.params: it holds KEY: VALUE lines, not a value or a list"),
     ],
 )  # fmt: skip
 def test_a_wrong_search_space_is_refused(refused: Callable[[str], str], folder: Path, params: str, line: str) -> None:
@@ -246,7 +254,7 @@ def test_a_wrong_search_space_is_refused(refused: Callable[[str], str], folder: 
         ("    trials_per_device: 0\n", "bad.yaml: hydra.sweeper.trials_per_device: 0 is below 1; raise it"),
         ("    enqueue: [3]\n", "bad.yaml: hydra.sweeper.enqueue: '3' is no parameters; write KEY: VALUE lines"),
         ("    n_jobs: 0\n", "bad.yaml: hydra.sweeper.n_jobs: 0 is below 1; raise it"),
-        ("    finalists: 3\n", "bad.yaml: a key: '3' stands where KEY: VALUE lines belong"),
+        ("    finalists: 3\n", "bad.yaml: hydra.sweeper.finalists: '3' stands where KEY: VALUE lines belong"),
         (
             "    finalists: {tops: 3}\n",
             "bad.yaml: there is no key hydra.sweeper.finalists.tops; did you mean hydra.sweeper.finalists.top?",
@@ -288,6 +296,21 @@ def test_a_wrong_search_space_is_refused(refused: Callable[[str], str], folder: 
         ("\tseed: 3\n", r"bad.yaml: line 7, column 1: found character '\t' that cannot start any token; mend the YAML"),
         ("seed: 1\nseed: 2\n", "bad.yaml: line 8, column 1: found duplicate key seed; mend the YAML"),
         ("seed: one\n", "bad.yaml: seed: 'one' is not a whole number"),
+        ("seed: -1\n", "bad.yaml: seed: -1 is below 0; take 0 or more"),
+        ("objective: true\n", "bad.yaml: objective: True is no name; write such as objective: val/acc, or a list of"),
+        ("direction: 1e400\n", "bad.yaml: direction: inf is no name; write such as direction: maximize, or a list"),
+        (
+            "    devices: .nan\n",
+            "bad.yaml: hydra.sweeper.devices: nan names none; use auto, cpu, gpu, a number",
+        ),
+        ("    timeout: .nan\n", "bad.yaml: hydra.sweeper.timeout: nan is no number; take 0 or more"),
+        (
+            "    study_name: ${hydra:job.name}\n",
+            "bad.yaml: hydra.sweeper.study_name: what ${hydra:…} refers to is",
+        ),
+        ("    when: {'': {optimizer.lr: 1}}\n", "bad.yaml: when: '' is the name of no key; write such as model=mlp"),
+        ("    when: {data=digits: 3}\n", "bad.yaml: when: 'data=digits' needs parameters below it, like model.depth"),
+        ("early_stopping: ''\n", "bad.yaml: early_stopping: '' stands where KEY: VALUE lines belong"),
     ],
 )
 def test_a_wrong_sweep_file_is_refused(refused: Callable[[str], str], folder: Path, more: str, line: str) -> None:
@@ -304,14 +327,14 @@ def test_a_wrong_sweep_file_is_refused(refused: Callable[[str], str], folder: Pa
         ),
         ("seed: 1\n", "bad.yaml: it has no data, model"),
         ("- train\n", "bad.yaml: lines of KEY: VALUE are needed"),
-        ("defaults: train\n", "bad.yaml: Invalid defaults list in 'bad', defaults must be a list (got str)"),
-        ("defaults: [trian]\n", "bad.yaml: there is no config 'trian'"),
-        ("defaults: [bad]\n", "bad.yaml: its defaults lead back to itself; take that line out"),
+        ("defaults: train\n", "bad.yaml: defaults: a list is needed; write each on a line of its own, such as - train"),
+        ("defaults: [trian]\n", "bad.yaml: defaults: there is no config 'trian'"),
+        ("defaults: [bad]\n", "bad.yaml: defaults: lead back to itself (bad.yaml -> bad.yaml); take that line out"),
         (
             "defaults: [train, override modle: x]\n",
             "bad.yaml: Could not override 'modle'. No match in the defaults list",
         ),
-        ("caf\xe9: 1\n", "bad.yaml: it, or a file in its defaults, is not UTF-8; save it as UTF-8"),
+        ("caf\xe9: 1\n", "bad.yaml: it is not UTF-8; save it as UTF-8"),
     ],
 )
 def test_what_is_no_sweep_file_is_refused(refused: Callable[[str], str], folder: Path, text: str, line: str) -> None:
@@ -341,6 +364,10 @@ def test_what_is_no_sweep_file_is_refused(refused: Callable[[str], str], folder:
         ("sweep ./digits.yaml", "sweep file ./digits.yaml does not exist; name a file, or one of diabetes, digits"),
         ("sweep there.yml", "sweep file there.yml: Hydra reads only files that end with .yaml; rename it"),
         ("sweep ./train.yaml", "train.yaml: a config has the same name, "),
+        (
+            "sweep ''",
+            "sweep '' does not exist; use one of diabetes, digits, fashion_best, fashion_mnist",
+        ),
         ("sweep digits mnist", "mnist: it has no '='; write KEY=VALUE"),
         ("sweep digits --run", "--run: a sweep is many runs; leave it out, or use besom train"),
         ("foo", "use one of train, sweep, studies, report, best, reproduce, predict, register, ui; see besom --help"),

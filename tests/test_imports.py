@@ -35,7 +35,7 @@ ROOMS = (
     ("callbacks", "course"),
     ("reporting",),  # what a user's own code imports, in any process
     ("store_errors",),
-    ("config", "console", "locks", "sqlite_files", "output", "paths", "schema", "targets", "hardware"),
+    ("config", "config_files", "console", "locks", "sqlite_files", "output", "paths", "schema", "targets", "hardware"),
     ("conversation", "objectives", "inputs"),
     ("explain",),
     ("errors",),

@@ -16,16 +16,17 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from besom.config import folds_of, require_groups
 from besom.errors import BesomError, ConfigError
+from besom.explain import explain, unforeseen
 from besom.objectives import COSTS, read_objectives
 from besom.output import whoever_reads
-from besom.paths import search_path
+from besom.paths import SearchPath, search_path
 from besom.schema import register_schemas
 
 
@@ -89,16 +90,26 @@ def run(folders: Sequence[Path], config_name: str, arguments: Sequence[str]) -> 
     first, *others = dict.fromkeys(folder.resolve() for folder in folders)
     app: Callable[[], Any] = hydra.main(version_base="1.3", config_path=str(first), config_name=config_name)(train_task)
     try:
-        with _command_line(arguments), search_path(others):
+        with _command_line(arguments), search_path(others) as searched:
             app()
     except _Ended as ended:
         raise ended.error from ended
-    except (BesomError, HydraException, OmegaConfBaseException, YAMLError, BrokenPipeError):
+    except MissingConfigException as error:
+        raise ConfigError(_missing(error, searched)) from error
+    except (BesomError, HydraException, YAMLError, BrokenPipeError):
         raise
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{config_name}.yaml: {explain(error)}") from error
     except Exception as error:
         if not _raised_while_composing(error):
             raise
-        raise ConfigError(f"{config_name}.yaml: {_composing(error)}") from error
+        raise ConfigError(f"{config_name}.yaml: {unforeseen(error)}") from error
+
+
+def _missing(error: MissingConfigException, searched: SearchPath) -> str:
+    """Return the line for a config that is not there: with the file that names it, unless the command line does."""
+    line, file = explain(error), searched.named_in.get(str(error.missing_cfg_file))
+    return line if file is None else f"{file}: defaults: {line.removeprefix(f'{file}: ')}"
 
 
 def train_task(config: DictConfig) -> float | tuple[float, ...]:
@@ -173,12 +184,3 @@ def _raised_while_composing(error: BaseException) -> bool:
     """Whether the error came out of Hydra alone: nothing of ours lies between `run` and where it was raised."""
     frames = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
     return not any(name.startswith(("besom.", "hydra_plugins.besom")) for name in frames[1:])
-
-
-def _composing(error: Exception) -> str:
-    match error:
-        case RecursionError():
-            return "its defaults lead back to itself; take that line out"
-        case UnicodeDecodeError():
-            return "it, or a file in its defaults, is not UTF-8; save it as UTF-8"
-    return f"{str(error).splitlines()[0]}; mend the config or the override"

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from besom.config import flatten
 from besom.errors import ConfigError, RunNotFound
-from besom.explain import explain
+from besom.explain import composing, explain
 from besom.paths import conf_dir, find_sweep, search_path, sweep_search_path
 from besom.reports.cells import number
 from besom.reports.trials import plain_params
@@ -157,7 +157,11 @@ def _compose(folders: Sequence[Path], name: str, overrides: Sequence[str]) -> tu
     register_schemas()
     first, *others = dict.fromkeys(folder.resolve() for folder in folders)
     try:
-        with search_path(others), initialize_config_dir(version_base="1.3", config_dir=str(first)):
+        with (
+            composing(f"{name}.yaml"),
+            search_path(others),
+            initialize_config_dir(version_base="1.3", config_dir=str(first)),
+        ):
             config = hydra.compose(name, overrides=list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{name}.yaml: {explain(error)}") from error

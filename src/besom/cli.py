@@ -117,7 +117,7 @@ def sweep(arguments: list[str]) -> int:
     sweep_flags, arguments = SweepFlags.read(arguments)
     words = app.Words.read(arguments)
     sweep_flags.check(words)
-    name = next((word for word in words.overrides if "=" not in word and word[0] != "~"), None)
+    name = next((word for word in words.overrides if "=" not in word and word[:1] != "~"), None)
     if name is None:
         names = ", ".join(sweep_names(words.folders))
         if not words.options.help:

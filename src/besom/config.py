@@ -24,7 +24,12 @@ _MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
 _FIGURES = ("auto", "all", "none")
 _VIEWS = ("auto", "off")
 _MATMUL_PRECISIONS = ("highest", "high", "medium")
+_SEED = "seeds are whole numbers from 0 to 4294967295"
 _BOUNDS: Mapping[str, tuple[float, float, str]] = {
+    "seed": (0, 2**32 - 1, _SEED),  # Lightning's and NumPy's
+    "model.seed": (0, 2**32 - 1, _SEED),
+    "data.shuffle_seed": (0, 2**32 - 1, _SEED),
+    "data.split_seed": (-(2**63), 2**64 - 1, "torch takes no seed beyond 64 bits"),
     "data.batch_size": (1, float("inf"), "take at least one sample, or null for the full batch"),
     "data.eval_batch_size": (1, float("inf"), "take at least one sample"),
     "trainer.max_epochs": (1, float("inf"), "train for at least one epoch"),
@@ -52,7 +57,8 @@ def check(config: Config) -> None:
     for key, (low, high, remedy) in _BOUNDS.items():
         value = select(config, key)
         if isinstance(value, int | float) and not low <= value <= high:
-            raise ConfigError(f"{key}: {value} is below {low:g}; {remedy}")
+            side = f"below {low:g}" if value < low else f"above {high:g}" if value > high else "no number"
+            raise ConfigError(f"{key}: {value} is {side}; {remedy}")
     threads = select(config, "threads")
     if threads != "auto" and not (isinstance(threads, int) and threads >= 1):
         raise ConfigError(f"threads: '{threads}' is not a number of threads; use auto, or 1 or more")
@@ -159,9 +165,23 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     try:
         container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
+        raise ConfigError(explain(_located(config) or error)) from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def _located(node: DictConfig | ListConfig) -> OmegaConfBaseException | None:
+    """Return the error of the first value that cannot be resolved: what the whole raises does not name the key."""
+    if node._is_none() or node._is_missing():
+        return None
+    for key in node if isinstance(node, DictConfig) else range(len(node)):
+        try:
+            value = node[key]
+        except OmegaConfBaseException as error:
+            return error
+        if isinstance(value, DictConfig | ListConfig) and (found := _located(value)) is not None:
+            return found
+    return None
 
 
 def recordable(config: DictConfig) -> dict[str, Any]:

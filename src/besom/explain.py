@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import overload
 
 import yaml
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, Node
 from omegaconf.errors import (
     ConfigKeyError,
     InterpolationResolutionError,
@@ -16,7 +20,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from besom.errors import BesomError, closest, one_of
+from besom.errors import BesomError, ConfigError, closest, one_of
 
 _GRAMMAR = "quote it for the shell; the grammar: https://hydra.cc/docs/advanced/override_grammar/basic"
 # Hydra and OmegaConf name Python's types and their own; what a user can do about it is said here.
@@ -28,7 +32,7 @@ _WORDINGS = (
     (r"field '.*' is not Optional", "it cannot be null; give it a value"),
     (r"Invalid value assigned: \w+ is not a ListConfig, list or tuple", "a list is needed; write it as [1,2]"),
     (r"Invalid type assigned: \w+ is not a subclass of \w+.*", "it holds keys, not a value; set one of them"),
-    (r"Merge error: \w+ is not a subclass of \w+\. value: (.*)", r"'\1' stands where KEY: VALUE lines belong"),
+    (r"Merge error: \w+ is not a subclass of \w+\. value: ?(.*)", r"'\1' stands where KEY: VALUE lines belong"),
     (
         r"Cannot assign \w+ to Dict.*|Cannot merge DictConfig with \w+",
         "it holds KEY: VALUE lines, not a value or a list",
@@ -47,6 +51,21 @@ _WORDINGS = (
     (r"Could not load '(.*)'", r"there is no config '\1'"),
     (r"Cannot find primary config '(.*)'\..*", r"there is no config \1.yaml; --info searchpath shows where it may be"),
     (r"primary config '(.*)' must be a DictConfig, got .*", r"\1.yaml: lines of KEY: VALUE are needed"),
+    (
+        r"ValueError raised while resolving interpolation: HydraConfig was not set",
+        "what ${hydra:…} refers to is known in a running job only",
+    ),
+    (r"Cannot convert '\w+' to string: .*", "it is one value, and holds no others"),
+    (r"LexerNoViableAltException: .*", "not a value that Hydra can read"),
+    (r"Duplicate _self_ defined in (.*)", r"\1.yaml: defaults: _self_ is there twice; take one out"),
+    (
+        r"In (.*): Override '(.*) : (.*)' is defined before '(.*): (.*)'",
+        r"\1.yaml: defaults: override \2: \3 stands before \4 \5; overrides come last, before _self_ alone",
+    ),
+    (
+        r"Config group override must be a string or a list\. Got \w+",
+        "a group takes the name of one of its configs; write such as data=digits",
+    ),
     (r"mapping values are not allowed here", "a colon too many, or a line that is indented too far"),
 )
 
@@ -79,6 +98,37 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
+@contextmanager
+def composing(source: str) -> Iterator[None]:
+    """Turn what Hydra lets through while it composes into ConfigError, which names the source; its own errors pass."""
+    try:
+        yield
+    except (BesomError, HydraException, OmegaConfBaseException, yaml.YAMLError):
+        raise
+    except Exception as error:
+        raise ConfigError(f"{source}: {unforeseen(error)}") from error
+
+
+def unforeseen(error: Exception) -> str:
+    """Return the line for an error that Hydra did not see coming while it composed."""
+    match error:
+        case RecursionError():
+            return "its defaults lead back to itself, or it is nested too deeply; take that line out"
+        case UnicodeDecodeError():
+            return "it, or a file in its defaults, is not UTF-8; save it as UTF-8"
+    told = _reworded(_first_line(error))
+    if (override := _written(error)) is not None:
+        told = f"{override}: {told}"
+    return told if ";" in told else f"{told}; mend the config or the override"
+
+
+def _written(error: BaseException) -> str | None:
+    """Return the override that Hydra was at when it raised an error of Python's own, as it is written."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    found = [one for frame in frames if isinstance(one := frame.f_locals.get("override"), Override)]
+    return found[-1].input_line if found else None
+
+
 def _yaml(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
         where = f"{mark.name}: line {mark.line + 1}, column {mark.column + 1}"
@@ -87,12 +137,15 @@ def _yaml(error: yaml.YAMLError) -> str:
 
 
 def _hydra(error: HydraException) -> str:
+    cause = error.__cause__
+    if not str(error).strip() and isinstance(cause, OmegaConfBaseException):
+        return _omegaconf(cause)
     first = _first_line(error)
     # An override that does not fit, OmegaConf's own error behind it.
     override = re.match(r"(?:Could not override|Error merging override) '?(.*?)'?\.?$", first)
-    if override and isinstance(error.__cause__, OmegaConfBaseException):
+    if override and isinstance(cause, OmegaConfBaseException):
         written = re.search(r"use \+(.*)", str(error))
-        return _omegaconf(error.__cause__, written[1] if written else override[1])
+        return _omegaconf(cause, written[1] if written else override[1])
     # A file that does not fit: "In 'experiment/line': …".
     if file := re.match(r"In '(.*?)': (.*)", first):
         inner = error.__context__
@@ -105,7 +158,7 @@ def _hydra(error: HydraException) -> str:
 
 def _omegaconf(error: OmegaConfBaseException, written: str | None = None) -> str:
     """`written` is the override that caused it."""
-    key = str(error.full_key or error.key or "a key")
+    key = str(error.full_key or error.key or _place(error) or "the config as a whole")
     if isinstance(error, MissingMandatoryValue):
         return f"{key}: it has no value yet; add {key}=VALUE"
     if isinstance(error, InterpolationResolutionError):
@@ -120,6 +173,20 @@ def _omegaconf(error: OmegaConfBaseException, written: str | None = None) -> str
         line = f"there is no key {key}; {remedy}"
         return f"{written}: {line} (+{written} adds it)" if written else line
     return f"{written or key}: {_reworded(_first_line(error))}"
+
+
+# What OmegaConf was at, by the names of its functions and of what they call the node.
+_AT_WORK = {"_map_merge": "dest", "_dereference_node_impl": "self"}
+
+
+def _place(error: BaseException) -> str:
+    """Return the key at which a merge or an interpolation broke off, for those of OmegaConf's errors that have none."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name in _AT_WORK]
+    for frame in reversed(frames):
+        node = frame.f_locals.get(_AT_WORK[frame.f_code.co_name])
+        if isinstance(node, Node):
+            return str(node._get_full_key(frame.f_locals.get("key")))
+    return ""
 
 
 def _reworded(text: str) -> str:

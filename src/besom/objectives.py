@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ def read_objectives(config: Mapping[str, Any]) -> tuple[Objective, ...]:
     One direction for several objectives is that of the metrics; costs are minimized. Raises ConfigError when they
     do not go together.
     """
-    names, directions = _listed(config["objective"]), _listed(config["direction"])
+    names, directions = _listed(config, "objective"), _listed(config, "direction")
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"objective: {config['objective']} must name one metric, or several different ones")
     if len(directions) == 1 < len(names):
@@ -69,5 +69,15 @@ def leading(objectives: Sequence[Objective]) -> Objective:
     raise ConfigError(f"objective: {objectives[0].name} is a cost; name a metric such as val/loss before it")
 
 
-def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [str(item) for item in value or []]
+def _listed(config: Mapping[str, Any], key: str) -> list[str]:
+    value = config[key]
+    values = [value] if isinstance(value, str) else [] if value is None else value
+    # What is iterable is a list, or one of OmegaConf's, of which nothing is imported here.
+    if (
+        not isinstance(values, Iterable)
+        or isinstance(values, Mapping)
+        or not all(isinstance(one, str) for one in values)
+    ):
+        example = "val/acc" if key == "objective" else DIRECTIONS[1]
+        raise ConfigError(f"{key}: {value} is no name; write such as {key}: {example}, or a list of names")
+    return list(values)

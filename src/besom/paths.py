@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from besom.errors import ConfigError, one_of
 
-_EXTRA: ContextVar[Sequence[Path]] = ContextVar("extra_search_path", default=())
+
+@dataclass(frozen=True)
+class SearchPath:
+    """The folders that Hydra searches after the primary config's own, and what the configs found there name.
+
+    `leads_to` has the defaults of each config that was read, by its name on the search path; `named_in` has the file
+    that names a config in its defaults, as an override of another file's or not.
+    """
+
+    folders: tuple[Path, ...] = ()
+    leads_to: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    named_in: dict[str, str] = field(default_factory=dict)
+
+
+_CURRENT: ContextVar[SearchPath | None] = ContextVar("search_path", default=None)
 
 
 def conf_dir() -> Path:
@@ -70,16 +85,17 @@ def _sweep_folders(user: Sequence[Path]) -> list[Path]:
     return [*(folder / "sweeps" for folder in user), Path("sweeps"), sweeps_dir()]
 
 
-def extra_search_path() -> Sequence[Path]:
-    """The folders that Hydra searches after the primary config's own."""
-    return _EXTRA.get()
+def current_search_path() -> SearchPath | None:
+    """The search path of the `besom` command that runs, if one does: Hydra may run for another app."""
+    return _CURRENT.get()
 
 
 @contextmanager
-def search_path(folders: Sequence[Path]) -> Iterator[None]:
+def search_path(folders: Sequence[Path]) -> Iterator[SearchPath]:
     """Let Hydra search these folders too, for the time of a `with` block."""
-    token = _EXTRA.set(tuple(folders))
+    found = SearchPath(tuple(folders))
+    token = _CURRENT.set(found)
     try:
-        yield
+        yield found
     finally:
-        _EXTRA.reset(token)
+        _CURRENT.reset(token)

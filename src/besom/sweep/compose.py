@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from besom.errors import ConfigError
-from besom.explain import explain
+from besom.explain import composing, explain
 from besom.sweep.overrides import Line
 from besom.sweep.space import Params
 
@@ -60,7 +60,8 @@ class Composer:
     def _compose(self, overrides: tuple[str, ...]) -> DictConfig:
         if overrides not in self._composed:
             try:
-                config = self._loader.load_sweep_config(self._sweep_config, list(overrides))
+                with composing(" ".join(overrides)):
+                    config = self._loader.load_sweep_config(self._sweep_config, list(overrides))
             except HydraException as error:
                 raise ConfigError(explain(error)) from error
             with open_dict(config):

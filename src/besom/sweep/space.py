@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, Trial
@@ -216,22 +216,42 @@ class SpaceParser:
     ) -> Iterator[_Found]:
         pinned = dict(pinned)
         for key, value in params.items():
+            self._check_key(key, "params" if not conditions else f"when: '{conditions[-1]}'")
             override = self._given.get(key) or self._parse(f"{key}={_grammar(value)}", self._source)
+            self._check_choice(key, override)
             if not (_is_sampled(override) or conditions):
                 pinned[key] = override
             yield override, conditions
         for text, block in when.items():
-            if not isinstance(block, Mapping):
+            deeper = block.get("when") or {} if isinstance(block, Mapping) else None
+            if not isinstance(block, Mapping) or not isinstance(deeper, Mapping):
                 raise ConfigError(
                     f"{self._source}: when: '{text}' needs parameters below it, like model.depth: range(1, 4)"
                 )
+            self._check_key(text, "when")
             condition = self._condition(text)
             inner = {key: value for key, value in block.items() if key != "when"}
-            deeper = block.get("when") or {}
             if condition.key not in pinned:
                 yield from self._read(inner, deeper, (*conditions, condition), pinned)
             elif pinned[condition.key].value() in condition.values:
                 yield from self._read(inner, deeper, conditions, pinned)
+
+    def _check_key(self, key: Any, place: str) -> None:
+        if not isinstance(key, str) or not key.lstrip("+~"):
+            example = "model=mlp_classifier" if place == "when" else "model.depth: range(1, 4)"
+            raise ConfigError(f"{self._source}: {place}: '{key}' is the name of no key; write such as {example}")
+
+    def _check_choice(self, key: str, override: Override) -> None:
+        """Refuse what names no config of a group, which Hydra answers with a traceback."""
+        value = override.value()
+        values = value.list if isinstance(value, ChoiceSweep) else [value]
+        if all(_names_config(one) for one in values) or isinstance(value, IntervalSweep | RangeSweep):
+            return
+        if options := self._loader.get_group_options(key.partition("@")[0]):
+            wrong = next(plain(one) for one in values if not _names_config(one))
+            raise ConfigError(
+                f"{self._source}: {key}: {to_text(wrong)} is no config of this group; {one_of('', options)}"
+            )
 
     def _parse(self, line: str, source: str) -> Override:
         try:
@@ -292,6 +312,11 @@ class SpaceParser:
 
 def _is_sampled(override: Override) -> bool:
     return override.is_sweep_override()
+
+
+def _names_config(value: Any) -> bool:
+    names = value if isinstance(value, list) else [value]
+    return not any(isinstance(name, int | float | list | dict | None) for name in names)  # a glob may, and text
 
 
 def _line(found: Sequence[_Found]) -> Line:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from besom.config import resolved
 from besom.errors import ConfigError
 from besom.objectives import Objective, read_objectives
 from besom.tracking.models import check_names
@@ -104,8 +105,10 @@ class SweepSpec:
         job = config.hydra.job
         source = f"{(job.config_name or job.name).removesuffix('.yaml')}.yaml"
         name = job.name if foreign else source.removesuffix(".yaml")
-        keys = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
-        assert isinstance(keys, dict)
+        try:
+            keys = resolved(config.hydra.sweeper)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
         if keys["search_space"] is not None:
             raise ConfigError(
                 f"{source}: hydra.sweeper.search_space: is no more; write its parameters as lines of "
@@ -113,9 +116,9 @@ class SweepSpec:
             )
         spec = cls(
             study_name=keys["study_name"] or name,
-            objectives=_objectives(config, keys["direction"], source),
+            objectives=_objectives(config, keys["direction"], source, foreign=foreign),
             source=source,
-            seed=int(config["seed"]) if isinstance(config.get("seed"), int) else 0,
+            seed=_seed(config, source),
             sampler=_target(keys["sampler"], "sampler", "optuna.samplers.TPESampler", source),
             pruner=_target(keys["pruner"], "pruner", "optuna.pruners.HyperbandPruner", source),
             constraints=tuple(keys["constraints"]),
@@ -130,7 +133,7 @@ class SweepSpec:
             retries=keys["retries"],
             trial_timeout_s=keys["trial_timeout"],
             max_trials_per_worker=keys["max_trials_per_worker"],
-            devices=_devices(config, keys["devices"]),
+            devices=_devices(config, keys["devices"], source),
             trials_per_device=keys["trials_per_device"],
             devices_per_trial=max(keys["devices_per_trial"], _trainer_devices(config)),
             n_jobs=keys["n_jobs"],
@@ -157,8 +160,9 @@ class SweepSpec:
             ("finalists.top", self.finalists.top if self.finalists else None, 1),
             ("finalists.seeds", self.finalists.seeds if self.finalists else None, 1),
         ):
-            if value is not None and value < low:
-                raise ConfigError(f"{self.source}: hydra.sweeper.{key}: {value} is below {low}; raise it")
+            if value is not None and not value >= low:
+                told = f"is below {low}; raise it" if value < low else f"is no number; take {low} or more"
+                raise ConfigError(f"{self.source}: hydra.sweeper.{key}: {value} {told}")
         if self.pruner and len(self.objectives) > 1:
             raise ConfigError(
                 f"{self.source}: hydra.sweeper.pruner: a pruner follows one objective, and there are "
@@ -194,12 +198,12 @@ class SweepSpec:
         return re.sub(r"[^\w-]", "_", self.study_name)
 
 
-def _objectives(config: DictConfig, direction: Any, source: str) -> tuple[Objective, ...]:
+def _objectives(config: DictConfig, direction: Any, source: str, *, foreign: bool) -> tuple[Objective, ...]:
     direction = direction or config.get("direction") or "minimize"
     name = config.get("objective")
-    if not isinstance(name, str) and not OmegaConf.is_list(name):
+    if (foreign or "objective" not in config) and not isinstance(name, str) and not OmegaConf.is_list(name):
         # Another app's task function returns its values without names.
-        count = 1 if isinstance(direction, str) else len(direction)
+        count = len(direction) if isinstance(direction, list) or OmegaConf.is_list(direction) else 1
         name = "value" if count == 1 else [f"value_{index}" for index in range(count)]
     try:
         return read_objectives({"objective": name, "direction": direction})
@@ -225,11 +229,27 @@ def _enqueued(entries: Any, source: str) -> tuple[Mapping[str, Any], ...]:
     return tuple({str(key): value for key, value in entry.items()} for entry in entries)
 
 
-def _devices(config: DictConfig, devices: Any) -> str | int | Sequence[int]:
+def _seed(config: DictConfig, source: str) -> int:
+    seed = config.get("seed")
+    if not isinstance(seed, int):
+        return 0
+    if seed < 0:
+        raise ConfigError(f"{source}: seed: {seed} is below 0; take 0 or more")
+    return int(seed)
+
+
+def _devices(config: DictConfig, devices: Any, source: str) -> str | int | Sequence[int]:
     if devices == "auto":
         accelerator = OmegaConf.select(config, "trainer.accelerator")
         return accelerator if accelerator in ("cpu", "gpu", "cuda") else "auto"
-    return devices if isinstance(devices, str | int) else list(devices)
+    if isinstance(devices, str | int):
+        return devices
+    if isinstance(devices, list) and devices and all(isinstance(one, str | int) for one in devices):
+        return devices
+    raise ConfigError(
+        f"{source}: hydra.sweeper.devices: {devices} names none; use auto, cpu, gpu, a number of GPUs or a list like "
+        "[0, 2]"
+    )
 
 
 def _bundle(value: Any, source: str) -> str | int:

@@ -11,6 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.besom_sweeper import config as _config  # noqa: F401  (registers the schema)
+from hydra_plugins.besom_sweeper.config_source import BesomConfigSource
 
 
 class BesomSweeper(Sweeper):
@@ -48,8 +49,14 @@ class BesomSearchPath(SearchPathPlugin):
     """Adds the folders that `besom` was started with; for any other Hydra app it adds nothing."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the shipped configs after the user's own."""
-        from besom.paths import extra_search_path
+        """Append the shipped configs after the user's own, and have the files of all these folders looked at."""
+        from besom.paths import current_search_path
 
-        for folder in extra_search_path():
-            search_path.append("besom", folder.as_uri())
+        found = current_search_path()
+        if found is None:
+            return
+        for element in search_path.get_path():
+            if element.provider == "main" and "://" not in element.path:
+                element.path = f"{BesomConfigSource.scheme()}://{element.path}"
+        for folder in found.folders:
+            search_path.append("besom", f"{BesomConfigSource.scheme()}://{folder}")
