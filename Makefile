@@ -11,6 +11,8 @@ PYTHON ?=
 PIP_ARGS ?=
 
 STAMP = .venv/.installed
+# Not the scripts beside it, which begin with the folder's name: in some folders they do not run.
+IN_VENV = .venv/bin/python -P -m
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 SOURCES = src tests bench docs examples
 
@@ -19,6 +21,7 @@ SOURCES = src tests bench docs examples
 installed := $(shell .venv/bin/python -c pass 2>/dev/null && cat $(STAMP) 2>/dev/null)
 ifneq ($(installed),$(CURDIR))
 .PHONY: $(STAMP)
+ANEW = yes
 endif
 
 # A Python counts if it runs, is new enough, and can make virtual environments (Debian packs that apart).
@@ -42,24 +45,24 @@ help: ## list the targets
 setup: $(STAMP) ## install Besom and its locked dependencies into .venv; PIP_ARGS="…" goes to every pip call
 
 sweep: $(STAMP) ## run a sweep: SWEEP=digits unless said otherwise, ARGS="…" is passed on
-	@exec .venv/bin/besom sweep $(SWEEP) $(ARGS)
+	@exec $(IN_VENV) besom.cli sweep $(SWEEP) $(ARGS)
 
 train: $(STAMP) ## train one model: ARGS="model=logistic_regression optimizer.lr=0.05"
-	@exec .venv/bin/besom train $(ARGS)
+	@exec $(IN_VENV) besom.cli train $(ARGS)
 
 reproduce: which-run $(STAMP) ## train a recorded run again and compare: RUN=<run id>; ARGS=--exact in its own code
-	@exec .venv/bin/besom reproduce $(RUN) $(ARGS)
+	@exec $(IN_VENV) besom.cli reproduce $(RUN) $(ARGS)
 
 ui: $(STAMP) ## browse and compare what is recorded, in the MLflow UI: PORT=5000
-	@exec .venv/bin/besom ui --port $(PORT) $(ARGS)
+	@exec $(IN_VENV) besom.cli ui --port $(PORT) $(ARGS)
 
 test: $(STAMP) ## run all tests; ARGS="-k devices" picks some
-	@exec env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS .venv/bin/pytest $(ARGS)
+	@exec env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS $(IN_VENV) pytest $(ARGS)
 
 check: $(STAMP) ## lint, check the format, check the types
-	@.venv/bin/ruff check $(SOURCES)
-	@.venv/bin/ruff format --check $(SOURCES)
-	@.venv/bin/mypy
+	@$(IN_VENV) ruff check $(SOURCES)
+	@$(IN_VENV) ruff format --check $(SOURCES)
+	@$(IN_VENV) mypy
 
 bench: $(STAMP) ## measure Besom beside its peers: ARGS="--data fashion_mnist --trials 4 --epochs 2"
 	@PYTHONPATH=. .venv/bin/python bench/bundles.py $(ARGS)
@@ -91,7 +94,9 @@ which-run:
 	@$(if $(RUN),,$(error say which run: make reproduce RUN=<run id>; a sweep and a run print it as their last line))
 
 $(STAMP): pyproject.toml constraints.txt
-	@[ "$(installed)" = "$(CURDIR)" ] || { $(FIND_PYTHON); \
+	@[ -z "$(ANEW)" ] || { $(FIND_PYTHON); \
+	  case "$$PWD" in *:*) echo "Python makes no environment in a folder with : in its name; rename $$PWD" >&2; \
+	    exit 1;; esac; \
 	  echo "making .venv with $$("$$python" --version): with PyTorch's CUDA builds some 6 GB, which takes minutes;" && \
 	  echo "without a GPU: make setup PIP_ARGS=\"--extra-index-url URL\", URL being PyTorch's index of CPU builds" && \
 	  "$$python" -m venv --clear .venv; }
@@ -99,5 +104,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing the versions of constraints.txt into .venv …"
 	@$(INSTALL) editables hatchling setuptools
 	@$(INSTALL) --no-build-isolation --editable '.[dev,browser]'
-	@printf '%s\n' '$(CURDIR)' > $@
+	@pwd -P > $@
 	@echo ".venv is ready"

@@ -117,7 +117,6 @@ def test_reproduce_without_a_run_says_so_before_it_sets_anything_up(checkout: Pa
 
 def test_reproduce_passes_the_run_and_more_on(checkout: Path) -> None:
     make(checkout, "setup")
-    (checkout / ".venv/bin/besom").symlink_to("python")  # it notes what it is asked as well
     assert make(checkout, "reproduce", "RUN=abc", "ARGS=--exact").returncode == 0
     assert calls(checkout, "reproduce abc --exact")
 
@@ -131,3 +130,23 @@ def test_clean_keeps_what_is_recorded_and_the_data(checkout: Path) -> None:
     assert {"mlruns", "data", "src"} <= left
     assert not {".venv", "dist"} & left
     assert not (checkout / "tests" / "__pycache__").exists()
+
+
+def test_a_checkout_lies_in_a_folder_of_any_name(checkout: Path) -> None:
+    odd = shutil.copytree(
+        checkout, checkout / """ !"#$%&'()*+,-.0;<=>?@A[]^_`a{|}~\\ ö  b""", ignore=shutil.ignore_patterns(" *")
+    )
+    assert make(odd, "setup").returncode == 0
+    assert calls(odd, "--editable")
+    assert make(odd, "setup").returncode == 0
+    assert not calls(odd, "-m pip")
+    assert make(odd, "sweep", "ARGS=--dry-run").returncode == 0
+    assert calls(odd, "-m besom.cli sweep digits --dry-run")
+
+
+def test_a_checkout_where_python_makes_no_environment_is_refused_in_one_line(checkout: Path) -> None:
+    odd = shutil.copytree(checkout, checkout / "a:b", ignore=shutil.ignore_patterns("a:*"))
+    done = make(odd, "setup")
+    assert done.returncode != 0
+    assert "with : in its name; rename" in done.stderr
+    assert not (odd / ".venv").exists()

@@ -85,6 +85,19 @@ def _sweep_folders(user: Sequence[Path]) -> list[Path]:
     return [*(folder / "sweeps" for folder in user), Path("sweeps"), sweeps_dir()]
 
 
+def _check_no_interpolation(folder: Path) -> None:
+    # Hydra writes the folders into its config, where OmegaConf reads ${…}: it takes any but one that is not closed.
+    if "${" not in str(folder):
+        return
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        OmegaConf.create({"folder": str(folder)})
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{folder}: Hydra takes ${{ in a folder's name for an interpolation; rename it") from error
+
+
 def current_search_path() -> SearchPath | None:
     """The search path of the `besom` command that runs, if one does: Hydra may run for another app."""
     return _CURRENT.get()
@@ -92,7 +105,12 @@ def current_search_path() -> SearchPath | None:
 
 @contextmanager
 def search_path(folders: Sequence[Path]) -> Iterator[SearchPath]:
-    """Let Hydra search these folders too, for the time of a `with` block."""
+    """Let Hydra search these folders too, for the time of a `with` block.
+
+    Raises ConfigError for one that Hydra cannot work in, the current folder among them.
+    """
+    for folder in (Path.cwd(), *folders):
+        _check_no_interpolation(folder)
     found = SearchPath(tuple(folders))
     token = _CURRENT.set(found)
     try:

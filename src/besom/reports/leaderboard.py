@@ -13,6 +13,7 @@ from rich.text import Text
 
 from besom.reports.cells import headings, in_short, number, short
 from besom.reports.summary import Row, Summary, summarize
+from besom.urls import quoted
 
 __all__ = ["Row", "Summary", "next_steps", "places", "render", "render_short", "summarize"]
 
@@ -140,7 +141,8 @@ def places(console: Console, found: Mapping[str, str]) -> None:
     """Print where things are: a line for each name, paths as they are seen from the current folder."""
     here = f"{Path.cwd()}/"
     for name, place in found.items():
-        console.print(Text.assemble("  ", (name.ljust(8), "dim"), place.replace(here, "", 1)), soft_wrap=True)
+        shown = place.replace(quoted(here), "", 1) if "://" in place else place.removeprefix(here)
+        console.print(Text.assemble("  ", (name.ljust(8), "dim"), shown), soft_wrap=True)
     console.print()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ def reproduce_exactly(
     files = runs.code(recorded)
     code = Code.of(recorded, files)
     folder = location.directory / FOLDER
+    if os.pathsep in str(folder):
+        raise BesomError(f"--exact: Python finds no code in {folder}, for {os.pathsep} divides its paths; rename it")
     with working_tree(code, folder / "trees") as tree:
         listed = files[PACKAGES].decode("utf-8")
         python = python_with(listed, folder / "environments", console, pip_args=pip_args, make=make)

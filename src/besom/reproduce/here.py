@@ -68,8 +68,7 @@ def reproduce(
 def _train(recorded: RecordedRun, location: Location, console: Console, launcher: Launcher) -> str:
     """Train it again, record that, and return the new run's id."""
     config = OmegaConf.create(dict(recorded.config))
-    config.tracking = {"enabled": True, "experiment": "reproduce", "directory": str(location.directory)}
-    config.tracking.uri = None if location.is_local else location.uri
+    config.tracking = {"enabled": True, "experiment": "reproduce"}  # where, `location` says
     return run_single(
         config,
         name=f"{recorded.name}-again",

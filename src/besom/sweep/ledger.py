@@ -23,10 +23,12 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from besom.config import mask
 from besom.errors import StoreError
 from besom.sqlite_files import complete
 from besom.store_errors import Store, Trouble, cause_of, trouble_of
 from besom.sweep.trial_rows import TrialRows
+from besom.urls import sqlite_file
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # Besom tells of its trials itself
 
@@ -126,7 +128,7 @@ class Ledger:
         self._storage.remove_session()
         if isinstance(self._storage, RDBStorage):
             self._storage.engine.dispose()
-            if (path := sqlite_path(self._url)) is not None:
+            if (path := sqlite_file(self._url)) is not None:
                 complete(path)
 
     def _release_orphans(self) -> None:
@@ -197,21 +199,18 @@ def open_storage(storage: str | Mapping[str, Any], *, patience_s: float = PATIEN
         return _instantiated(storage)
     with translated(storage, patience_s=patience_s):
         local = make_url(storage).get_backend_name() == "sqlite"
-        path = sqlite_path(storage)
+        path = sqlite_file(storage)
         if path is not None and path.exists():
             _check_whole(path, patience_s=patience_s)
-        opened = RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": patience_s}} if local else None)
+        try:
+            opened = RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": patience_s}} if local else None)
+        except (KeyError, IndexError) as error:
+            raise StoreError(f"{mask(storage)}: Optuna formats it; write a brace of its own as %7B or %7D") from error
         if local:
             # Readers such as a dashboard do not wait for us, nor we for the disk: a process that dies loses nothing.
             opened.engine.dispose()
             event.listen(opened.engine, "connect", _write_ahead)
         return opened
-
-
-def sqlite_path(url: str) -> Path | None:
-    """Return the file of a SQLite database, if the URL names one."""
-    found = make_url(url)
-    return Path(found.database) if found.get_backend_name() == "sqlite" and found.database else None
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from besom.config import resolved
 from besom.errors import ConfigError
 from besom.objectives import Objective, read_objectives
 from besom.tracking.models import check_names
+from besom.urls import sqlite_url
 from besom.workers.devices import Slot
 
 # Under `auto`: where many trials at once cost the sampler some quality and a CPU little more than 8 of them saves, and
@@ -268,4 +269,4 @@ def _trainer_devices(config: DictConfig) -> int:
 
 def storage_url(directory: Path) -> str:
     """Where studies are kept unless a URL says otherwise."""
-    return f"sqlite:///{directory / 'optuna.db'}"
+    return sqlite_url(directory / "optuna.db")

@@ -21,6 +21,7 @@ from besom.locks import locked
 from besom.sqlite_files import made_whole
 from besom.store_errors import Store, Trouble, trouble_of
 from besom.tracking.revisions import told_of_revision
+from besom.urls import sqlite_file, sqlite_url
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,7 +49,11 @@ class Location:
     def of(cls, tracking: Mapping[str, Any]) -> Location:
         """Read the config group `tracking`."""
         directory = Path(tracking["directory"]).absolute()
-        return cls(uri=tracking["uri"] or local_uri(directory), directory=directory)
+        local = local_uri(directory)
+        uri = tracking["uri"] or local
+        if uri != local and (file := sqlite_file(uri)) and file.resolve() == (directory / "mlflow.db").resolve():
+            uri = local  # however it was written
+        return cls(uri=uri, directory=directory)
 
     @classmethod
     def default(cls) -> Location:
@@ -91,6 +96,9 @@ class Location:
 
         Raises StoreError.
         """
+        name = os.fsencode(self.directory).decode("utf-8", "backslashreplace")
+        if self.is_local and name != str(self.directory):
+            raise StoreError(f"{name}: MLflow takes no folder whose name is not UTF-8; rename it")
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             probe = self.directory / f".probe-{os.getpid()}"
@@ -109,7 +117,7 @@ class Location:
 
 def local_uri(directory: Path) -> str:
     """The URI of the SQLite store under a folder; absolute, because MLflow and Hydra may change directory."""
-    return f"sqlite:///{directory / 'mlflow.db'}"
+    return sqlite_url(directory / "mlflow.db")
 
 
 def _check_sqlite(location: Location) -> None:
@@ -177,14 +185,12 @@ def _creating(location: Location) -> Iterator[None]:
 
 def _create(location: Location) -> None:
     """Let MLflow make the database, which takes seconds, beside its place: what ends meanwhile leaves no half of it."""
-    from mlflow import MlflowClient
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with made_whole(location.database) as beside:
-        client = MlflowClient(tracking_uri=location.uri.removesuffix(location.database.name) + beside.name)
-        client.search_experiments(max_results=1)
-        engine = getattr(getattr(getattr(client, "_tracking_client", None), "store", None), "engine", None)
-        if engine is not None:
-            engine.dispose()  # or it would keep the file open under its first name
+        # Told where the artifacts go: by itself MLflow takes the current folder, and writes its name into SQL as text.
+        store = SqlAlchemyStore(sqlite_url(beside), location.artifacts.as_uri())  # type: ignore[no-untyped-call]
+        store.engine.dispose()  # or it would keep the file open under its first name
 
 
 def _is_half_made(path: Path) -> bool:
