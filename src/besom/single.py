@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from besom.config import check, folds_of, recordable, resolved
 from besom.conversation import Outcome
-from besom.errors import BesomError, Interrupted, TrainingCrashed
+from besom.errors import BesomError, Interrupted, StoreError, TrainingCrashed
 from besom.objectives import Objective, read_objectives
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.provenance import command_tags
@@ -81,14 +82,33 @@ def run_single(
         logs = location.directory / "logs" / "train"
         with WorkerPool([slot], Training(), logs=logs, launcher=launcher) as pool, recorder:
             recorder.keep_code()
+            if recorded := len(recorder.record_kept()):
+                console.print(f"recorded {recorded} run(s) of before, which the tracking server had missed")
             assignment = Assignment(trial=_TRIAL, config=plain, directory=scratch)
             pool.submit(slot, Bundle(assignments=(assignment,)))
             _follow(run, pool, recorder, card, console, _Steps.of(config))
             if run.about:
-                run.run_id = recorder.run_id(_TRIAL)
+                run.run_id = _recorded(recorder, console)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return _judged(run)
+
+
+def _recorded(recorder: Recorder, console: Console) -> str:
+    """Wait until the run is recorded, and return its id.
+
+    Raises Interrupted, or StoreError, where it is kept as files instead, since the tracking server is away.
+    """
+    with interrupts() as stop:
+        kept = recorder.wait(stop, console.print)
+    if kept.trials:
+        told = "the run is not recorded yet, since the tracking server is away; the next besom train records it"
+        console.print(told, soft_wrap=True)
+    if kept.error is not None and not stop.asked:
+        raise kept.error
+    if kept.trials:
+        raise Interrupted
+    return recorder.run_id(_TRIAL)
 
 
 def _made(directory: Path) -> Path:
@@ -118,10 +138,14 @@ def _follow(
                         run.finished = Finished(trial=_TRIAL, state=State.FAIL, duration_s=0.0, failure=failure)
     if run.finished is None:
         pool.close()  # what is still training would write beside the recorder
+        recorder.hurry()
     if run.about:
         _record_end(run, recorder, read_objectives(card.config))
     if run.finished is None:
-        told = f"run {recorder.run_id(_TRIAL)} is recorded as KILLED" if run.about else "nothing is recorded"
+        told = "nothing is recorded"
+        if run.about:
+            with suppress(StoreError):  # the server is away, and who stops does not want to wait for it
+                told = f"run {recorder.run_id(_TRIAL)} is recorded as KILLED"
         console.print(f"stopped: {told}", highlight=False, soft_wrap=True)
         raise Interrupted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from besom.errors import Interrupted
+from besom.errors import Interrupted, StoreError
+from besom.tracking.nothing import NoRecorder
+from besom.tracking.recorder import Kept
+from besom.trial import Stop
 from besom.workers.messages import Assignment, Message
 from tests.fakes import (
     ListeningBoard,
@@ -132,3 +135,27 @@ def test_a_ctrl_c_that_finds_nothing_left_to_do_interrupts_nothing(sweep: Sweep)
 
     sweep.run(finishing, slots=1, n_trials=2, board=Late())
     assert sweep.states() == ["COMPLETE"] * 2
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_what_is_kept_for_a_server_that_is_away_is_over_in_the_study_and_the_sweep_says_so(sweep: Sweep, stopped: bool):
+    class Away(NoRecorder):
+        def ended(self) -> list[int]:
+            return []
+
+        def wait(self, stop: Stop, notice: Callable[[str], None]) -> Kept:
+            if stopped:
+                signal.raise_signal(signal.SIGTERM)
+            error = StoreError("no tracking server answers there", trouble="unreachable")
+            return Kept(trials=[0, 1], error=error)
+
+    class Warned(ListeningBoard):
+        def warned(self, text: str) -> None:
+            told.append(text)
+
+    told: list[str] = []
+    sweep.tracked, sweep.recorder = False, Away()
+    with pytest.raises(Interrupted if stopped else StoreError):
+        sweep.run(finishing, slots=1, n_trials=2, board=Warned())
+    assert sweep.states() == ["COMPLETE"] * 2
+    assert "2 runs are not recorded yet, since the tracking server is away" in told[0]

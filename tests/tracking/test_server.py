@@ -23,10 +23,11 @@ from besom.tracking.models import fetch, register
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.runs import Runs
 from besom.tracking.server import landing, run, run_command, warning
-from besom.tracking.store import Location
+from besom.tracking.store import Location, connect
 from besom.tracking.study_runs import Status
 from besom.tracking.views import saved_view, study_view, view_key
-from tests.running import BESOM, Ui, environment, free_port, running_ui
+from besom.trial import Stop
+from tests.running import BESOM, Gate, Ui, environment, free_port, running_ui
 
 pytestmark = pytest.mark.xdist_group("server")  # what is prepared for them is prepared once
 
@@ -126,6 +127,60 @@ def test_runs_are_recorded_on_a_tracking_server_without_a_word_and_read_back(
     found = Runs(location).run(run_id)
     assert (found.status, found.config, found.history) == ("FINISHED", card.config, {1: {"val/loss": 0.5}})
     assert capfd.readouterr().out == ""
+
+
+def test_what_a_tracking_server_that_is_away_has_missed_is_kept_and_recorded_by_the_next_start(
+    served: Ui, tmp_path: Path
+):
+    gate, told = Gate(served.port), list[str]()
+    location = Location.of({"uri": f"http://127.0.0.1:{gate.port}", "directory": tmp_path / "mlruns"})
+
+    def card(trial: int) -> RunCard:
+        directory = tmp_path / f"left-{trial}"
+        directory.mkdir()
+        (directory / "model.json").write_text(str(trial), encoding="utf-8")
+        tags = {"besom.trial": str(trial)}
+        return RunCard(name="gone", config={"model": {"width": trial}}, tags=tags, directory=directory, began_s=1000.0)
+
+    gate.open()
+    with Recorder(location, "gone") as recorder:
+        recorder.open_study("gone", token="gone", tags={}, note="")
+        recorder.start(0, card(0), {})
+        first = recorder.run_id(0)
+        gate.close()
+        recorder.start(1, card(1), {})
+        recorder.start(2, card(2), {})
+        for trial in range(3):
+            recorder.report(trial, 1, {"val/loss": 0.5 + trial}, 1001.0)
+        for trial in range(2):
+            tags = {"besom.state": "COMPLETE"}
+            recorder.finish(trial, Status.FINISHED, metrics={"best/val/loss": 0.5}, tags=tags, ended_s=1002.0)
+        recorder.finish(2, Status.KILLED, tags={"besom.state": "INTERRUPTED"}, last=False)
+        stop = Stop()
+        stop.asked = True
+        kept = recorder.wait(stop, told.append)
+        assert (list(kept.trials), recorder.ended(), recorder.is_away) == ([0, 1], [], True)
+        assert recorder.run_ids() == {0: first}  # without waiting
+    gate.open()
+    with Recorder(location, "gone") as recorder:
+        parent = recorder.open_study("gone", token="gone", tags={}, note="")
+        assert recorder.record_kept() == [0, 1]
+        assert recorder.ends([0, 1, 2]).keys() == {0, 1}
+        runs = recorder.run_ids()
+        assert recorder.record_kept() == []
+    gate.close()
+    here = Location.of({"uri": served.base, "directory": tmp_path / "mlruns"})
+    assert runs[0] == first
+    for trial, run_id in runs.items():
+        found = Runs(here).run(run_id)
+        assert (found.status, found.config) == ("FINISHED", {"model": {"width": trial}})
+        assert found.history == {1: {"val/loss": 0.5 + trial, "best/val/loss": 0.5}}
+        assert found.tags["mlflow.parentRunId"] == parent
+        Runs(here).download(run_id, str(tmp_path))
+        assert (tmp_path / "model.json").read_text(encoding="utf-8") == str(trial)
+    info = connect(here).get_run(runs[1]).info
+    assert (info.start_time, info.end_time) == (1_000_000, 1_002_000)
+    assert not (location.directory / "unrecorded").exists()
 
 
 def test_a_model_is_registered_on_a_tracking_server_and_fetched_back_by_its_alias(served: Ui, tmp_path: Path):

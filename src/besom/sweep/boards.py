@@ -161,6 +161,12 @@ def outcome(
             return f"FAILED: {reason or 'unknown'}"
 
 
+def told_kept(count: int) -> str:
+    """That runs are kept for the next start, since the tracking server is away."""
+    which = f"{count} run{'s are' if count > 1 else ' is'}"
+    return f"{which} not recorded yet, since the tracking server is away; the same command records what is kept of them"
+
+
 def told_trials(trials: Sequence[int]) -> str:
     """Some trials by their numbers, the first few of many."""
     return f"trial{'s' * (len(trials) > 1)} {numbered(trials)}"

@@ -32,7 +32,7 @@ def keep_report(
     path = page_path(spec.study_name, location.directory)
     over_all = book.total is None or summary.over >= book.total or book.ran_out_of_patience
     try:
-        reader = study_reader(location)
+        reader = None if recorder.is_away else study_reader(location)
         report = read_report(
             book.study, book.study.get_trials(deepcopy=False), spec.objectives, base=location.ui, reader=reader,
             total=book.total, stage="complete" if over_all else "interrupted", summary=summary,

@@ -50,6 +50,11 @@ class FinalistsBoard:
         """A run was handed to a slot."""
         self._log.write(f"trial {entry.trial} with seed {entry.seed} started in slot {slot.index} on {slot}")
 
+    def warned(self, text: str) -> None:
+        """Something is not as it was when the finalists began."""
+        self._log.write(f"warning: {text}")
+        self._bar.console.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+
     def finished(self, run: FinalistRun) -> None:
         """A run is over."""
         self._done += 1

@@ -13,6 +13,7 @@ from typing import Any
 
 from besom.errors import BesomError, ConfigError, Interrupted
 from besom.reports.finalists import FinalistRun
+from besom.sweep.boards import told_kept
 from besom.sweep.finalists import Entry, FinalistJobs
 from besom.sweep.finalists_board import FinalistsBoard
 from besom.sweep.spec import SweepSpec
@@ -76,14 +77,16 @@ class FinalistsLoop:
             except BaseException:
                 with suppress(BesomError):  # one thing that is wrong is enough to tell
                     self._cut_off()
-                    self._settle_all()
+                    self._settle_all(stop)
                 raise
-            self._settle_all()
+            left = self._settle_all(stop) or left
         if left:
             raise Interrupted
 
     def _go_on(self, stop: Stop) -> None:
         while (self._waiting or self._running) and not stop.asked:
+            for notice in self._recorder.notices():
+                self._board.warned(notice)
             for slot in self._pool.idle():
                 if self._waiting:
                     self._start(self._waiting.popleft(), slot)
@@ -178,9 +181,15 @@ class FinalistsLoop:
             run = replace(self._unwritten.pop(number), run_id=self._recorder.run_id(number))
             self._book.set_user_attr(run.key, run.plain())
 
-    def _settle_all(self) -> None:
-        self._recorder.flush()
+    def _settle_all(self, stop: Stop) -> bool:
+        """Settle everything; return whether runs are kept for a server that is away: the next start takes them over."""
+        kept = self._recorder.wait(stop, self._board.warned)
         self._settle()
+        if kept.trials:
+            self._board.warned(told_kept(len(kept.trials)))
+        if kept.error is not None and not stop.asked:
+            raise kept.error
+        return bool(kept.trials)
 
     def _cut_off(self) -> None:
         """End at once what still trains."""

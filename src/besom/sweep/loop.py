@@ -20,7 +20,7 @@ from besom.conversation import Outcome
 from besom.errors import BesomError, ConfigError, DataError, Interrupted
 from besom.sweep.agenda import UNWRITTEN, Agenda
 from besom.sweep.attempt import Attempt, Verdict
-from besom.sweep.boards import Board
+from besom.sweep.boards import Board, told_kept
 from besom.sweep.constraints import Constraint
 from besom.sweep.jobs import Jobs
 from besom.sweep.spec import SweepSpec
@@ -89,9 +89,9 @@ class SweepLoop:
             except BaseException:
                 with suppress(BesomError):  # one thing that is wrong is enough to tell
                     self._cut_off()  # what an error of the recorder's has left
-                    self._settle_all()
+                    self._settle_all(stop)
                 raise
-            self._settle_all()
+            self._settle_all(stop)
         self._asked_to_stop = stop.asked
         if stop.asked and (self._put_back or self._agenda.goes_on):
             raise Interrupted
@@ -287,9 +287,18 @@ class SweepLoop:
         for notice in self._recorder.notices():
             self._board.warned(notice)
 
-    def _settle_all(self) -> None:
-        self._recorder.flush()
+    def _settle_all(self, stop: Stop) -> None:
+        """Settle everything; of a server that is away, what it has missed is settled too, for it is kept."""
+        kept = self._recorder.wait(stop, self._board.warned)
         self._settle()
+        for trial in kept.trials:
+            self._book.settle(trial)
+            self._agenda.written(trial)
+        if kept.trials:
+            self._put_back = True
+            self._board.warned(told_kept(len(kept.trials)))
+        if kept.error is not None and not stop.asked:
+            raise kept.error
 
     # Stopping.
 
@@ -297,6 +306,7 @@ class SweepLoop:
         if stop.noticed:
             return
         stop.noticed = True
+        self._recorder.hurry()
         self._board.stopping()
         for attempt in self._running.values():
             if attempt.verdict is None:

@@ -155,6 +155,8 @@ def _search(sweep: _Sweep) -> Exception | None:
             sweep.console, spec, slots, book.study, total=book.total, log=sweep.log, max_epochs=sweep.app.max_epochs
         ) as board:
             _open_parent(recorder, book, spec, sweep.space)  # seconds, on the first use of a store
+            if recorded := recorder.record_kept():
+                board.warned(f"recorded {len(recorded)} of its runs, which the tracking server had missed")
             adopt_recorded(recorder, book, spec)
             recorder.keep_code()
             loop = SweepLoop(

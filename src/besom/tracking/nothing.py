@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from besom.tracking.recorder import Recorder, RunCard
+from besom.tracking.patience import Wish
+from besom.tracking.recorder import Kept, Recorder, RunCard
 from besom.tracking.store import Location
 from besom.tracking.study_runs import RecordedEnd, Status
 
@@ -88,3 +89,12 @@ class NoRecorder(Recorder):
 
     def flush(self) -> None:
         """Do nothing."""
+
+    def wait(self, stop: Wish, notice: Callable[[str], None]) -> Kept:
+        """Keep nothing."""
+        self.flush()
+        return Kept()
+
+    def record_kept(self) -> list[int]:
+        """Return nothing."""
+        return []

@@ -9,21 +9,27 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from besom.config import flatten, mask
+from besom.errors import StoreError
 from besom.sqlite_files import complete
+from besom.store_errors import Trouble, is_absent
 from besom.tracking.code_state import CodeState, code_state
 from besom.tracking.entries import as_markdown, config_text, dataset, masked, metrics_at, params_of, tags_about
 from besom.tracking.figures import draw
-from besom.tracking.store import Location, connect, experiment_id, translated
+from besom.tracking.outbox import Outbox, Told
+from besom.tracking.outbox import RunCard as RunCard
+from besom.tracking.patience import WAIT_S, Patience, Wish, patient
+from besom.tracking.store import Location, check_reachable, connect, experiment_id, translated
 from besom.tracking.study_runs import RecordedEnd, Status, StudyRuns
 from besom.tracking.views import view_tag
 from besom.tracking.writers import NewRun, Writer, writer_of
@@ -34,20 +40,18 @@ if TYPE_CHECKING:
 
 FLUSH_EVERY_S = 5.0
 
+_UNRECORDED = "unrecorded"
+_GRACE_S = 5.0  # for a call in the middle of which the user stops
+
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunCard:
-    """What is known of a run before it starts; `attempt` counts from 0, for a trial that is tried again."""
+class Kept:
+    """What is not recorded, and kept as files: the trials that are over by it, and why."""
 
-    name: str
-    config: Mapping[str, Any]
-    tags: Mapping[str, str]
-    params: Mapping[str, Any] = field(default_factory=dict)
-    directory: Path
-    attempt: int = 0
-    began_s: float = field(default_factory=time.time)
+    trials: Sequence[int] = ()
+    error: StoreError | None = None
 
 
 @dataclass(eq=False)
@@ -67,7 +71,13 @@ class Recorder:
     """
 
     def __init__(
-        self, location: Location, experiment: str, *, views: bool = True, flush_every_s: float = FLUSH_EVERY_S
+        self,
+        location: Location,
+        experiment: str,
+        *,
+        views: bool = True,
+        flush_every_s: float = FLUSH_EVERY_S,
+        wait_s: float = WAIT_S,
     ) -> None:
         self._views = views
         self._location = location
@@ -77,11 +87,17 @@ class Recorder:
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._error: BaseException | None = None
         self._failed = False
+        self._left = False
         self._open: dict[int, _Open] = {}
         self._run_ids: dict[int, str] = {}
         self._first_ids: dict[int, str] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._notices: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._patience = Patience(location, self._notices.put, wait_s)
+        self._outbox = Outbox(location.directory / _UNRECORDED / re.sub(r"[^\w-]", "_", experiment or "runs"))
+        self._telling: dict[int, Told] = {}
+        self._unrecorded: dict[Told, None] = {}  # in the order in which they began
+        self._done = 0  # jobs
         self._study: StudyRuns | None = None
         self._code = CodeState()
         self._client: MlflowClient
@@ -99,7 +115,9 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._jobs.put(None)
-        self._thread.join()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._patience.end()
+        self._thread.join(_GRACE_S if self._patience.is_over else None)
         if self._location.is_local:
             complete(self._location.database)
         if kind is None:
@@ -113,10 +131,14 @@ class Recorder:
         `token` is the study's own, by which its parent run is found again.
         """
 
+        self._outbox = Outbox(self._location.directory / _UNRECORDED / token)
+        kept = [told.run_id for told in self._outbox.waiting() if told.run_id is not None]
+
         def take_up() -> None:
             self._study = StudyRuns(
-                self._client, self._experiment_id, name, token=token, tags=tags, note=note, notice=self._notices.put
-            )
+                self._client, self._experiment_id, name, token=token, tags=tags, note=note, notice=self._notices.put,
+                kept=kept,
+            )  # fmt: skip
 
         self._submit(take_up)
         return self.parent_run_id()
@@ -172,10 +194,13 @@ class Recorder:
 
     def start(self, trial: int, card: RunCard, about: Mapping[str, Any]) -> None:
         """Create the run of a trial; `about` is what the worker said of it."""
-        self._submit(lambda: self._start(trial, card, about))
+        told = self._telling[trial] = Told(trial=trial, card=card, about=about)
+        self._unrecorded[told] = None
+        self._submit(lambda: self._start(told))
 
     def report(self, trial: int, epoch: int, metrics: Mapping[str, float], time_s: float) -> None:
         """Record a trial's metrics of an epoch."""
+        self._telling[trial].reports.append((epoch, metrics, time_s))
         self._submit(lambda: self._report(trial, epoch, metrics, time_s))
 
     def finish(
@@ -194,10 +219,14 @@ class Recorder:
         `last` says that the trial is over with it, and will not be tried again. It ended at `ended_s`, in seconds since
         the epoch, or now: the run does not wait in that time for what was to be recorded before it.
         """
-        ended_s = time.time() if ended_s is None else ended_s
+        told = self._telling.pop(trial)
+        told.end = {
+            "status": status, "metrics": metrics or {}, "tags": tags or {}, "traceback": traceback,
+            "ended_s": time.time() if ended_s is None else ended_s, "last": last,
+        }  # fmt: skip
 
         def end() -> None:
-            self._finish(trial, status, metrics or {}, tags or {}, traceback, ended_s)
+            self._finish(told)
             if last:  # and only if it is written
                 self._ended.put(trial)
 
@@ -243,21 +272,92 @@ class Recorder:
         found: dict[int, str] = {}
         self._submit(lambda: found.update(self._of_study().run_ids()))
         self.flush()
-        return found
+        return found or dict(self._run_ids)  # where the store is away, what is known of it
 
     def flush(self) -> None:
         """Wait until everything submitted so far is written. Raises StoreError if something was not."""
         done = threading.Event()
         self._jobs.put(done.set)
-        while not done.wait(0.05) and self._thread.is_alive():
+        while not self.is_away and not done.wait(0.05) and self._thread.is_alive():
             pass
         self._raise()
+
+    # A store that is away.
+
+    def hurry(self) -> None:
+        """Wait no more for a server that is away: who stops does not want to."""
+        self._patience.end()
+
+    def wait(self, stop: Wish, notice: Callable[[str], None]) -> Kept:
+        """Wait until everything submitted so far is written, and, once there is a wish to stop, for no server.
+
+        What a server that is away has missed by then is kept as files, for `record_kept`; `notice` hears meanwhile what
+        the user should know. Raises StoreError if something else was not written.
+        """
+        done = threading.Event()
+        self._jobs.put(done.set)
+        seen, since = self._done, time.monotonic()
+        while not done.wait(0.05) and self._thread.is_alive():
+            for text in self.notices():
+                notice(text)
+            if stop.asked:
+                stop.noticed = True
+                self._patience.end()
+            if self._done != seen:
+                seen, since = self._done, time.monotonic()
+            elif stop.asked and time.monotonic() - since > _GRACE_S and (stop.at_once or not self._is_there()):
+                break  # it is in the middle of a call that nobody answers
+        error = None
+        try:
+            self._raise()
+        except StoreError as raised:
+            if raised.trouble != Trouble.UNREACHABLE:
+                raise
+            error = raised
+        return self._keep_what_is_left(error) if self._unrecorded and not self._location.is_local else Kept(error=error)
+
+    def record_kept(self) -> list[int]:
+        """Record what an earlier process kept as files; return the trials."""
+        kept, recorded = self._outbox.waiting(), list[int]()
+        for told in kept:
+            self._submit(partial(self._record_kept, told, recorded))
+        if kept:
+            self.flush()
+        return recorded
+
+    @property
+    def is_away(self) -> bool:
+        """Whether nothing is recorded any more: what was left to do is kept as files."""
+        return self._left
+
+    def _is_there(self) -> bool:
+        try:
+            check_reachable(self._location)
+        except StoreError:
+            return False
+        return True
+
+    def _keep_what_is_left(self, error: StoreError | None) -> Kept:
+        self._patience.end()
+        self._left = True  # what it still has to do would be done twice
+        kept = []
+        for told in [told for told in list(self._unrecorded) if told.is_over]:
+            told.code = told.code or self._code.tags
+            self._outbox.keep(told)
+            del self._unrecorded[told]
+            if told.end["last"]:
+                kept.append(told.trial)
+        return Kept(trials=kept, error=error)
 
     # The thread.
 
     def _submit(self, job: Callable[[], None]) -> None:
+        def unless_left() -> None:
+            if not self._left:
+                job()
+
         earlier, self._error = self._error, None  # what this job comes to, the next call tells
-        self._jobs.put(job)  # in any case: who is told of an error does not ask again
+        self._jobs.put(unless_left)  # in any case: who is told of an error does not ask again
         if earlier is not None:
             raise earlier
 
@@ -275,10 +375,11 @@ class Recorder:
             except BaseException as error:  # carried over to the caller's thread
                 if not self._failed:
                     self._failed, self._error = True, error
+            self._done += 1
             self.cpu_s += time.thread_time() - began
 
     def _connect(self) -> None:
-        self._client = connect(self._location)
+        self._client = patient(connect(self._location), self._location, self._patience)
         self._experiment_id = experiment_id(self._client, self._location, self._experiment)
         self._writer = writer_of(self._client, self._location, self._experiment_id)
         self.cpu_s = -time.thread_time()  # opening the store is not recording a trial
@@ -287,21 +388,51 @@ class Recorder:
         assert self._study is not None
         return self._study
 
-    def _start(self, trial: int, card: RunCard, about: Mapping[str, Any]) -> None:
+    def _record_kept(self, told: Told, recorded: list[int]) -> None:
+        try:
+            with translated(self._location):
+                if told.run_id is not None and not self._has(told.run_id):  # it is another store by now
+                    told.run_id = None
+                self._start(told)
+                for report in told.reports:
+                    self._report(told.trial, *report)
+                self._finish(told)
+        except StoreError as error:
+            if error.trouble == Trouble.UNREACHABLE:
+                raise
+            self._notices.put(f"the run of trial {told.trial}, kept in {self._outbox.folder}, is not recorded: {error}")
+            return
+        self._outbox.drop(told)
+        recorded.append(told.trial)
+
+    def _has(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._client.get_run(run_id).info.lifecycle_stage) == "active"
+        except MlflowException as error:
+            if is_absent(error):
+                return False
+            raise
+
+    def _start(self, told: Told) -> None:
+        trial, card, about = told.trial, told.card, told.about
+        told.code = told.code or self._code.tags
         run = NewRun(
             name=f"{card.name}-retry-{card.attempt}" if card.attempt else card.name,
             began_ms=int(card.began_s * 1000),
-            tags=masked({**self._code.tags, **card.tags, **self._lineage(trial, card), **tags_about(about)}),
+            tags=masked({**told.code, **card.tags, **self._lineage(trial, card), **tags_about(about)}),
             params=params_of((*flatten(card.config), *card.params.items())),
             data=dataset(about) if "digest" in about else None,
             config=config_text(card.config),  # at once: a run that is killed keeps its config
+            run_id=told.run_id,
         )
 
         def made(run_id: str) -> None:
             if not card.attempt:
                 self._first_ids[trial] = run_id
             self._open[trial] = _Open(card, run_id)
-            self._run_ids[trial] = run_id
+            self._run_ids[trial] = told.run_id = run_id
 
         self._writer.create(run, card.directory, made)
         if self._code.files:
@@ -316,7 +447,9 @@ class Recorder:
     def _lineage(self, trial: int, card: RunCard) -> dict[str, str]:
         tags = {} if self._study is None else {"mlflow.parentRunId": self._study.run_id}
         if card.attempt:
-            tags |= {"besom.attempt": str(card.attempt), "besom.first_run": self._first_ids[trial]}
+            tags |= {"besom.attempt": str(card.attempt)}
+            if trial in self._first_ids:  # else an earlier process recorded it
+                tags |= {"besom.first_run": self._first_ids[trial]}
         return tags
 
     def _report(self, trial: int, epoch: int, metrics: Mapping[str, float], time_s: float) -> None:
@@ -331,25 +464,18 @@ class Recorder:
         run.metrics = []
         run.flushed = time.monotonic()
 
-    def _finish(
-        self,
-        trial: int,
-        status: Status,
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str],
-        traceback: str | None,
-        ended_s: float,
-    ) -> None:
-        run = self._open.pop(trial)
+    def _finish(self, told: Told) -> None:
+        run = self._open.pop(told.trial)
+        status, tags, ended_s = Status(told.end["status"]), told.end["tags"], told.end["ended_s"]
         directory = run.card.directory
         if "besom.reason" in tags:  # the UI cuts a tag, and shows this whole
             tags = {**tags, "mlflow.note.content": as_markdown(tags["besom.reason"])}
-        if traceback is not None:
-            (directory / "traceback.txt").write_text(mask(traceback), encoding="utf-8")
+        if told.end["traceback"] is not None:
+            (directory / "traceback.txt").write_text(mask(told.end["traceback"]), encoding="utf-8")
         if status is not Status.KILLED and run.card.config.get("figures") != "none":  # who stops does not want to wait
             draw(run.history, directory)
         last = run.history[-1][0] if run.history else 0
-        once = metrics_at(metrics, step=last, time_s=ended_s)
+        once = metrics_at(told.end["metrics"], step=last, time_s=ended_s)
         self._writer.finish(
             run.run_id,
             status,
@@ -359,6 +485,7 @@ class Recorder:
             ended_ms=int(ended_s * 1000),
         )
         shutil.rmtree(directory, ignore_errors=True)
+        self._unrecorded.pop(told, None)
 
 
 def _drained(waiting: queue.SimpleQueue[_Item]) -> list[_Item]:

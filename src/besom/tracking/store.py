@@ -112,7 +112,7 @@ class Location:
             ) from error
         if self.is_local and self.database.exists():
             _check_sqlite(self)
-        _check_reachable(self)
+        check_reachable(self)
 
 
 def local_uri(directory: Path) -> str:
@@ -128,7 +128,8 @@ def _check_sqlite(location: Location) -> None:
         raise location.store.error(error) from error
 
 
-def _check_reachable(location: Location) -> None:
+def check_reachable(location: Location) -> None:
+    """Ask whether anybody answers where a server is to be. Raises StoreError, at once in most cases, if not."""
     # MLflow by itself tries a server that is not there for minutes, and so it does with a database.
     parts = urlsplit(location.uri)
     scheme = parts.scheme.partition("+")[0]
@@ -153,7 +154,7 @@ def connect(location: Location, *, create: bool = True) -> MlflowClient:
         if not create and not location.database.exists():
             raise StoreError(f"{location.database}: there is nothing recorded yet; start with: besom train")
         location.prepare()
-    _check_reachable(location)
+    check_reachable(location)
     with translated(location):
         import mlflow  # noqa: F401  (it sets its own levels of logging)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -59,7 +59,9 @@ class StudyRuns:
         tags: Mapping[str, str],
         note: str,
         notice: Callable[[str], None] = lambda text: None,
+        kept: Sequence[str] = (),
     ) -> None:
+        """Make or take up the study's run; the runs `kept` did not end, and are to be recorded to their ends."""
         from mlflow.entities import ViewType
 
         self._client = client
@@ -73,7 +75,7 @@ class StudyRuns:
             self.run_id: str = known[0].info.run_id
             self._restore()
             client.update_run(self.run_id, status="RUNNING")
-            self._close_orphans()
+            self._close_orphans(kept)
         else:
             all_tags = masked({**tags, "besom.token": token, "mlflow.note.content": note})
             self.run_id = client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id
@@ -146,8 +148,9 @@ class StudyRuns:
             self._client.restore_run(self.run_id)
             self._notice(f"the study's run {self.run_id} was deleted in MLflow; it is restored, for its trials go on")
 
-    def _close_orphans(self) -> None:
-        for run in list(self._search(" AND attributes.status = 'RUNNING'")):
+    def _close_orphans(self, kept: Sequence[str]) -> None:
+        running = list(self._search(" AND attributes.status = 'RUNNING'"))
+        for run in [run for run in running if run.info.run_id not in kept]:
             self._client.set_tag(run.info.run_id, "besom.state", "INTERRUPTED")
             self._client.set_tag(run.info.run_id, "besom.reason", "the sweep's process died")
             self._client.set_terminated(run.info.run_id, Status.KILLED)

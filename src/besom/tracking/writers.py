@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NewRun:
-    """What a run is created with; `config` is the text of its artifact config.yaml."""
+    """What a run is created with; `config` is the text of its artifact config.yaml.
+
+    With a `run_id`, the store has the run, and perhaps not all that it begins with.
+    """
 
     name: str
     began_ms: int
@@ -28,6 +31,7 @@ class NewRun:
     params: Sequence[Param]
     data: DatasetInput | None
     config: str
+    run_id: str | None = None
 
 
 class Writer(Protocol):
@@ -73,10 +77,12 @@ class CallWriter:
 
     def create(self, run: NewRun, directory: Path, made: Callable[[str], None]) -> None:
         """See Writer."""
-        created = self._client.create_run(
-            self._experiment_id, start_time=run.began_ms, run_name=run.name, tags=dict(run.tags)
-        )
-        run_id = created.info.run_id
+        run_id = run.run_id
+        if run_id is None:
+            created = self._client.create_run(
+                self._experiment_id, start_time=run.began_ms, run_name=run.name, tags=dict(run.tags)
+            )
+            run_id = created.info.run_id
         made(run_id)
         self._client.log_batch(run_id, params=run.params)
         if run.data is not None:
