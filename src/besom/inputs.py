@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
+
+from besom.errors import DataError, StoreError
 
 WEIGHTS, DESCRIPTION, CONFIG = "model.safetensors", "model.json", "config.yaml"
 MODEL_FILES = (WEIGHTS, DESCRIPTION, CONFIG)
@@ -18,6 +23,8 @@ class Kind(StrEnum):
     NUMBER = "numbers"
     TRUTH = "booleans"
     TEXT = "text"
+    EITHER = "numbers or booleans"
+    """What an earlier Besom has not recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +85,19 @@ class Inputs:
         """One name per feature."""
         return tuple(feature for column in self.columns for feature in column.features)
 
+    def as_rows(self, given: Any, what: object) -> Any:
+        """Return an array or a tensor as rows [n, features]: such rows, pictures [n, height, width], or a single one.
+
+        Raises DataError for another shape; `what` is what it calls them.
+        """
+        shape, features = tuple(given.shape), len(self.features)
+        if self.picture is not None and shape == self.picture:
+            return given.reshape(1, features)
+        if shape[1:] not in ((features,), self.picture):
+            pictures = f", or pictures [n, {self.picture[0]}, {self.picture[1]}]" if self.picture else ""
+            raise DataError(f"{what}: its shape is {list(shape)}; give rows [n, {features}]{pictures}")
+        return given if len(shape) == 2 else given.reshape(shape[0], features)
+
     def to_json(self) -> dict[str, Any]:
         """Return what `of_json` reads; the columns only where the features do not tell them."""
         plain = asdict(self)
@@ -124,7 +144,7 @@ def _columns_of(features: Sequence[str]) -> tuple[Column, ...]:
         name, mark, value = feature.partition("=")
         values.setdefault(name, []).extend([value] if mark else [])
     return tuple(
-        Column(name=name, kind=Kind.TEXT if found else Kind.NUMBER, values=tuple(found))
+        Column(name=name, kind=Kind.TEXT if found else Kind.EITHER, values=tuple(found))
         for name, found in values.items()
     )
 
@@ -135,3 +155,48 @@ def answer_names(classes: Sequence[str], *, probabilities: bool) -> tuple[str, .
         return ("prediction",)
     each = tuple(f"probability_{name}" for name in classes) if probabilities else ()
     return ("prediction", "probability", *each)
+
+
+def read_description(directory: Path) -> dict[str, Any]:
+    """Return the description of a model that was saved in a folder: its `spec`, its `features` and its `inputs`.
+
+    Raises StoreError for one that is damaged.
+    """
+    path = directory / DESCRIPTION
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        wrong = _what_is_wrong(described)
+    except OSError as error:
+        wrong = f"cannot be read, {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        wrong = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if wrong:
+        raise damaged(DESCRIPTION, wrong)
+    return dict(described)
+
+
+def damaged(name: str, why: str) -> StoreError:
+    """Return the error that says that an artifact which a model is rebuilt from is damaged."""
+    return StoreError(f"{name}: damaged ({why}); put its copy back among the run's artifacts, or train the run again")
+
+
+def _what_is_wrong(described: Any) -> str:
+    """What does not fit together in a description; it raises what is raised by one that lacks something."""
+    spec, features = described["spec"], described["features"]
+    inputs = Inputs.of_json(described.get("inputs"), features)
+    columns = [*inputs.columns, *([inputs.target] if inputs.target else [])]
+    texts = [spec["name"], *spec["classes"], *features, *(column.name for column in columns)]
+    texts += [value for column in columns for value in column.values]
+    if not all(isinstance(text, str) for text in texts):
+        return "a name is no text"
+    if [spec["in_features"]] != [len(features)] or len(inputs.features) != len(features):
+        return f"{spec['in_features']} inputs, and {len(features)} names"
+    task, classes, outputs = spec["task"], len(spec["classes"]), spec["out_features"]
+    fitting = {"regression": (0, 1), "binary": (2, 1), "multiclass": (classes, classes)}
+    if fitting.get(task) != (classes, outputs):
+        return f"{task} with {classes} classes and {outputs} outputs"
+    if inputs.picture is not None and math.prod(inputs.picture) != len(features):
+        return f"pictures {list(inputs.picture)} of {len(features)} pixels"
+    if inputs.max_value is not None and not inputs.max_value > 0:
+        return f"a largest value of {inputs.max_value}"
+    return ""

@@ -102,9 +102,23 @@ def encode_features(table: Table, columns: Sequence[Column]) -> np.ndarray:
         if column.kind is Kind.TEXT:
             parts.append(np.eye(len(column.values))[class_indices(table, column.name, column.values)])
         else:
+            if column.kind is Kind.NUMBER:
+                _refuse_truths(table, column.name)
             read = truths if column.kind is Kind.TRUTH else numbers
             parts.append(read(table, column.name)[:, None])
     return np.concatenate(parts, axis=1)
+
+
+def _refuse_truths(table: Table, column: str) -> None:
+    """Raise DataError at a boolean in a column of numbers: it would count as 0 or 1."""
+    values = table.frame[column]
+    if not (pd.api.types.is_bool_dtype(values) or pd.api.types.is_object_dtype(values)):
+        return
+    wrong = values.map(lambda value: isinstance(value, bool | np.bool_)).to_numpy(dtype=bool)
+    if wrong.any():
+        index = int(wrong.argmax())
+        what = values.iloc[index]
+        raise table.refusal(index, f"column {column!r} holds {what}, and the training file has numbers; correct it")
 
 
 def numbers(table: Table, column: str) -> np.ndarray:

@@ -110,13 +110,9 @@ def array_pieces(path: Path, inputs: Inputs, *, rows: int, warn: Warn) -> Iterat
 
     Nothing is unpickled. Raises DataError for a file that cannot be read, or holds what the model cannot read.
     """
-    array = _load(path)
-    if inputs.picture is not None and array.shape == inputs.picture:
-        array = array[None]
-    features = len(inputs.features)
-    if array.shape[1:] not in ((features,), inputs.picture) or not len(array):
-        pictures = f", or pictures [n, {inputs.picture[0]}, {inputs.picture[1]}]" if inputs.picture else ""
-        raise DataError(f"{path}: its shape is {list(array.shape)}; give rows [n, {features}]{pictures}")
+    array = inputs.as_rows(_load(path), path)
+    if not len(array):
+        raise DataError(f"{path}: it holds no rows; give one with rows")
     highest = 0.0
     for first in range(0, len(array), rows):
         x = raw_rows(array[first : first + rows], inputs, path, first=first)

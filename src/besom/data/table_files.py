@@ -63,13 +63,17 @@ class Table:
     told: tuple[str, ...] = ()
 
     def refusal(self, index: int, what: str) -> DataError:
-        """Return the error that says what is wrong in row `index` (0-based), numbered as a person counts.
+        """Return the error that says what is wrong in row `index` (0-based).
 
-        That is the line of a text file, whose header is line 1, and the record's number in Parquet, from 1.
+        Of a file to train on, the row is the line of the text, whose header is line 1, or the record's number in
+        Parquet, from 1. Of what a trained model is asked about, it is what the answer calls it, from 0, whatever it
+        came in; the line of a text is told besides.
         """
-        record = self._record(index)
-        row = self._place(index) + 1 if record is None else record[0]
-        return DataError(f"{self.path}: row {row}, {what}")
+        record, row = self._record(index), self._place(index)
+        if self.new:
+            line = "" if record is None else f" (line {record[0]})"
+            return DataError(f"{self.path}: row {row}{line}, {what}")
+        return DataError(f"{self.path}: row {row + 1 if record is None else record[0]}, {what}")
 
     def written(self, index: int, column: str) -> str:
         """Return what a cell of a text file holds, even where that means that it is missing; "" for Parquet."""
