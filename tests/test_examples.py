@@ -34,4 +34,4 @@ def test_a_package_of_the_users_own_is_swept_and_its_best_run_is_reproduced(spir
     assert "leaders of spirals, 3 complete" in said
     assert "Residual" in said
     run_id = said.split()[-1]
-    assert "REPRODUCED" in besom("reproduce", run_id, cwd=spirals)
+    assert "REPRODUCED" in besom("reproduce", run_id, "--trust", "spirals", cwd=spirals)

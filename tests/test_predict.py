@@ -22,14 +22,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import besom
 from besom.cli import main
 from besom.config import recordable, resolved
+from besom.errors import ConfigError, DataError
+from besom.serving import _load_pyfunc
 from besom.tracking.models import register, signature_of
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.store import Location
@@ -124,7 +127,7 @@ def record(
     if trained or (trained is None and status is Status.FINISHED):
         train({**resolved(config), "threads": 1}, conversation=told, directory=directory)
     trial = len(lab.runs)
-    tags = {"besom.version": besom.__version__}
+    tags = {"besom.version": besom.__version__, "besom.folder": "/somewhere"}
     recorder.start(trial, RunCard(name=name, config=recordable(config), tags=tags, directory=directory), told.about)
     for epoch, metrics in enumerate(told.epochs):
         recorder.report(trial, epoch, metrics, 1000.0)
@@ -257,10 +260,11 @@ def test_an_incomplete_target_is_no_reason_not_to_predict(ask: Ask, tmp_path: Pa
 TABLES = {
     "town,rooms\nbern,1\n": "no column 'garden' among town, rooms",
     "town;rooms;garden\nbern;1;True\n": "set --separator",
-    "town,rooms,garden\nbern,1,True\n\nzug,1,True\n": "row 4, column 'town' holds 'zug', which the training file lacks",
-    "town,rooms,garden\nbern,1,True\nbern,many,True\n": "row 3, column 'rooms' holds the text 'many'; numbers are",
-    "town,rooms,garden\nbern,1,True\nbern,,True\n": "row 3, column 'rooms' is missing; fill it, or drop the row",
-    "town,rooms,garden\nbern,1,True\nbern,1,7\n": "row 3, column 'garden' holds '7', and the training file has",
+    "town,rooms,garden\nbern,1,True\n\nzug,1,True\n": "row 1 (line 4), column 'town' holds 'zug', which the",
+    "town,rooms,garden\nbern,1,True\nbern,many,True\n": "row 1 (line 3), column 'rooms' holds the text 'many'; numbers",
+    "town,rooms,garden\nbern,1,True\nbern,,True\n": "row 1 (line 3), column 'rooms' is missing; fill it, or drop",
+    "town,rooms,garden\nbern,1,True\nbern,1,7\n": "row 1 (line 3), column 'garden' holds '7', and the training file",
+    "town,rooms,garden\nbern,True,True\nbern,False,True\n": "row 0 (line 2), column 'rooms' holds True, and the",
     "town,rooms,garden\n": "there is a header and no rows",
     "": "the file is empty",
 }
@@ -281,12 +285,33 @@ def test_an_error_late_in_the_file_leaves_stdout_empty(ask: Ask, tmp_path: Path)
     pd.concat([houses(20), houses(1).assign(town="zug")]).to_csv(tmp_path / "new.csv", index=False)
     code, out, err = ask("houses", tmp_path / "new.csv", "--batch-size", "5")
     assert (code, out) == (2, "")
-    assert "row 22, column 'town' holds 'zug'" in err
+    assert "row 20 (line 22), column 'town' holds 'zug'" in err
 
 
 def test_what_comes_on_stdin_is_called_so(ask: Ask, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"town,rooms,garden\nzug,1,True\n")))
-    assert ask("houses", "-")[2].startswith("besom: stdin: row 2, column 'town' holds 'zug'")
+    assert ask("houses", "-")[2].startswith("besom: stdin: row 0 (line 2), column 'town' holds 'zug'")
+
+
+def test_a_row_has_the_number_that_its_answer_would_have_whatever_it_came_in(lab: Lab, ask: Ask, tmp_path: Path):
+    from besom.serving import _features
+
+    table = houses(3).drop(columns="price").astype({"rooms": object})
+    table.loc[1, "rooms"] = True
+    inputs = besom.load_model(lab.runs["houses"], tracking_uri=lab.location.uri).inputs
+    with pytest.raises(DataError, match=r"^input: row 1, column 'rooms' holds True, and the training file has numbers"):
+        _features(table, inputs)
+    houses(3).assign(town=["bern", "zug", "bern"]).to_parquet(tmp_path / "new.parquet")
+    assert "new.parquet: row 1, column 'town' holds 'zug'" in ask("houses", tmp_path / "new.parquet")[2]
+
+
+@pytest.mark.parametrize(("suffix", "told"), [(".csv", True), (".parquet", False)])
+def test_a_name_that_a_spreadsheet_would_compute_is_told_of(ask: Ask, tmp_path: Path, suffix: str, told: bool):
+    Image.new("L", (8, 8)).save(tmp_path / "=cmd.png")
+    code, _, err = ask("digits", tmp_path, "-o", str(tmp_path / f"out{suffix}"))
+    assert code == 0
+    warning = f"besom: warning: {tmp_path}/out.csv: a spreadsheet takes '=cmd.png' for a formula; import it as text"
+    assert err.startswith(warning) is told
 
 
 # Arrays and pictures.
@@ -312,6 +337,15 @@ ARRAYS = {
     "it is no array of numbers": np.array([["a"] * 64]),
     "cannot be read as an array (Array can't be memory-mapped: Python objects in dtype": np.array([[print] * 64]),
 }
+
+
+def test_load_model_takes_pictures_as_the_command_does_and_refuses_another_shape_in_a_line(lab: Lab):
+    model = besom.load_model(lab.runs["digits"], tracking_uri=lab.location.uri)
+    pictures = torch.arange(128.0).reshape(2, 8, 8) % 17
+    assert torch.equal(model.predict(pictures), model.predict(pictures.reshape(2, 64)))
+    assert torch.equal(model.predict(pictures[0]), model.predict(pictures[:1].reshape(1, 64)))
+    with pytest.raises(DataError, match=r"^input: its shape is \[2, 8, 7\]; give rows \[n, 64\], or pictures"):
+        model.predict(pictures[:, :, 1:])
 
 
 @pytest.mark.parametrize("what", ARRAYS)
@@ -487,7 +521,7 @@ def test_mlflow_loads_it_where_it_may_unpickle_nothing(
         model = mlflow.pyfunc.load_model("models:/kinds@champion")
         table = pd.read_csv("kinds.csv").astype({"rooms": float, "garden": float})
         pd.testing.assert_frame_equal(model.predict(table), expected.drop(columns="row"), check_dtype=False, rtol=1e-5)
-        with pytest.raises(MlflowException, match="input: row 1, column 'town' holds 'zug'"):
+        with pytest.raises(MlflowException, match="input: row 0, column 'town' holds 'zug'"):
             model.predict(table[:1].assign(town="zug"))
         with pytest.raises(MlflowException, match=r"missing inputs \['town'\]"):
             model.predict(table.drop(columns="town"))
@@ -524,6 +558,146 @@ def test_what_a_server_has_to_install_is_pinned(registered: Lab):
     assert f"besom=={besom.__version__}" in pinned
     assert f"torch=={torch.__version__.partition('+')[0]}" in pinned
     assert all("==" in line for line in pinned)
+
+
+# Damaged files.
+
+
+def changed(**changes: object) -> Callable[[bytes], bytes]:
+    """A description with some of its spec otherwise."""
+
+    def change(content: bytes) -> bytes:
+        described = json.loads(content)
+        return json.dumps({**described, "spec": {**described["spec"], **changes}}).encode()
+
+    return change
+
+
+DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "cut weights": ("model.safetensors", lambda content: content[:-10], "model.safetensors: damaged ("),
+    "no weights": ("model.safetensors", lambda _: b"", "model.safetensors: damaged ("),
+    "noise": ("model.safetensors", lambda content: b"\xff" * len(content), "model.safetensors: damaged ("),
+    "no scaler": ("model.safetensors", lambda content: content.replace(b"scaler.shift", b"scaler.sh1ft"),
+                  "model.safetensors: damaged (no scaler.shift of 5 values)"),
+    "other names": ("model.safetensors", lambda content: content.replace(b"bias", b"b1as"),
+                    "model.safetensors: damaged (its tensors are not those of this model"),
+    "cut description": ("model.json", lambda content: content[:50], "model.json: damaged (JSONDecodeError"),
+    "no description": ("model.json", lambda _: b"", "model.json: damaged (JSONDecodeError"),
+    "a list": ("model.json", lambda _: b"[]", "model.json: damaged (TypeError"),
+    "not UTF-8": ("model.json", lambda _: b"\xff", "model.json: damaged (UnicodeDecodeError"),
+    "no spec": ("model.json", lambda _: b"{}", "model.json: damaged (KeyError: 'spec')"),
+    "more inputs": ("model.json", changed(in_features=7), "model.json: damaged (7 inputs, and 5 names)"),
+    "another task": ("model.json", changed(task="guess"), "model.json: damaged (guess with 0 classes and 1 outputs)"),
+    "a number for a name": ("model.json", changed(name=3), "model.json: damaged (a name is no text)"),
+    "a torn config": ("config.yaml", lambda content: b"{" + content, "config.yaml: damaged ("),
+    "an empty config": ("config.yaml", lambda _: b"", "config.yaml: damaged (it holds no keys)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_model_is_one_line_that_names_the_run_and_the_file(lab: Lab, ask: Ask, damage: str):
+    name, change, told = DAMAGE[damage]
+    (path,) = lab.location.directory.rglob(f"{lab.runs['houses']}/artifacts/{name}")
+    before = path.read_bytes()
+    path.write_bytes(change(before))
+    try:
+        code, out, err = ask("houses", "houses.csv")
+    finally:
+        path.write_bytes(before)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"besom: run '{lab.runs['houses']}': {told}")
+    assert err.endswith("put its copy back among the run's artifacts, or train the run again\n")
+
+
+# A recorded config is code.
+
+
+@pytest.fixture
+def planted(lab: Lab, tmp_path: Path) -> Iterator[Path]:
+    """A file that a target in the config of the run of houses would make, in place of its activation."""
+    (config,) = lab.location.directory.rglob(f"{lab.runs['houses']}/artifacts/config.yaml")
+    text = config.read_text(encoding="utf-8")
+    touch = {"_target_": "pathlib.Path.touch", "_args_": [{"_target_": "pathlib.Path", "_args_": [f"{tmp_path}/made"]}]}
+    written = yaml.safe_load(text)
+    written["model"]["activation"] = touch
+    config.write_text(yaml.safe_dump(written), encoding="utf-8")
+    yield tmp_path / "made"
+    config.write_text(text, encoding="utf-8")
+
+
+def test_what_a_recorded_config_names_is_built_at_no_door_unless_it_is_trusted(
+    lab: Lab, ask: Ask, planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    told = r"model.activation._target_: pathlib.Path.touch is none of what Besom, torch and Lightning ship to be built"
+    code, out, err = ask("houses", "houses.csv")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"besom: {told}")
+    assert "if you trust pathlib.Path.touch: --trust pathlib.Path.touch, or trust: [pathlib.Path.touch] in" in err
+    for command in (["register", lab.runs["houses"], "planted"], ["reproduce", lab.runs["houses"]]):
+        assert main(command) == 2
+        assert capsys.readouterr().err.startswith(f"besom: {told}")
+    assert not MlflowClient(lab.location.uri).search_registered_models("name = 'planted'")
+    with pytest.raises(ConfigError, match=rf'{told}.*trust=\["pathlib.Path.touch"\]'):
+        besom.load_model(lab.runs["houses"], tracking_uri=lab.location.uri)
+    folder = next(lab.location.directory.rglob(f"{lab.runs['houses']}/artifacts"))
+    with pytest.raises(ConfigError, match=rf"{told}.*BESOM_TRUST=pathlib.Path.touch in the environment"):
+        _load_pyfunc(str(folder))
+    assert not planted.exists()
+
+
+OWN = """
+from torch import nn
+from besom.models import SupervisedModule
+
+
+class Wide(SupervisedModule):
+    def __init__(self, *, spec, optimizer, scheduler=None):
+        super().__init__(nn.Linear(spec.in_features, spec.out_features), spec=spec, optimizer=optimizer)
+"""
+
+
+@pytest.fixture(scope="module")
+def wide(lab: Lab, compose: Callable[..., DictConfig]) -> Iterator[str]:
+    """A run of a model of the user's own, in a module in his folder."""
+    (lab.folder / "wide_net.py").write_text(OWN, encoding="utf-8")
+    sys.path.append(str(lab.folder))
+    config = compose("data=diabetes", "trainer.max_epochs=1")
+    OmegaConf.set_struct(config, False)
+    config.model = {"_target_": "wide_net.Wide"}
+    with Recorder(lab.location, "lab") as recorder:
+        record(lab, recorder, "wide", config)
+    yield lab.runs["wide"]
+    sys.path.remove(str(lab.folder))
+
+
+def test_a_model_of_ones_own_is_built_for_who_names_its_package_and_says_what_serving_it_needs(
+    lab: Lab, wide: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(
+        ConfigError, match=r'if you trust wide_net: trust=\["wide_net"\], or trust: \[wide_net\] in besom'
+    ):
+        besom.load_model(wide, tracking_uri=lab.location.uri)
+    model = besom.load_model(wide, tracking_uri=lab.location.uri, trust=["wide_net"])
+    assert type(model.module).__name__ == "Wide"
+    assert main(["register", wide, "wide"]) == 2
+    assert "--trust wide_net" in capsys.readouterr().err
+    assert main(["register", wide, "wide", "--trust", "wide_net"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "wide version 1: models:/wide@champion\n"
+    assert err == (
+        "besom: it is built by wide_net.Wide: where it is loaded or served, wide_net must be importable (PYTHONPATH), "
+        "and BESOM_TRUST=wide_net be set\n"
+    )
+    folder = next(lab.location.directory.rglob(f"{wide}/artifacts"))
+    monkeypatch.setenv("BESOM_TRUST", "wide_net")
+    x = np.zeros((2, 10), dtype=np.float32)
+    assert len(_load_pyfunc(str(folder)).predict(pd.DataFrame(x, columns=list(model.feature_names)))) == 2
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(lab.folder)])
+    monkeypatch.delitem(sys.modules, "wide_net")
+    with pytest.raises(
+        ConfigError, match=r"wide_net.Wide is not found, .* the run was trained in /somewhere: go there"
+    ):
+        besom.load_model(wide, tracking_uri=lab.location.uri)
 
 
 # Served.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from besom.callbacks import PruningCallback
     from besom.errors import TrialPruned
     from besom.models.saved import SavedModel
@@ -29,15 +31,19 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name]), name)
 
 
-def load_model(run_id: str, *, tracking_uri: str | None = None) -> SavedModel:
+def load_model(run_id: str, *, tracking_uri: str | None = None, trust: Iterable[str] = ()) -> SavedModel:
     """Return the best weights of a recorded run behind its own preprocessing, ready to `predict`.
 
     `run_id` may name a registered model as well, models:/NAME@ALIAS or models:/NAME/VERSION.
     `tracking_uri` is a store as MLflow names it; by default MLFLOW_TRACKING_URI, or mlruns/ in the current folder.
-    Nothing is unpickled. Raises RunNotFound when there is no such run, or it left no model that can be rebuilt.
+    Nothing is unpickled, and only what Besom, torch and Lightning ship is built, and what lies in the packages that
+    `trust` names, such as ["net"]: a recorded config is code. Raises RunNotFound when there is no such run, or it left
+    no model that can be rebuilt, and ConfigError for what may not be built.
     """
     from besom.predict import load_model as load
     from besom.tracking.store import Location
+    from besom.trust import IN_PYTHON, Trust
 
+    trusted = Trust.given(trust, how=IN_PYTHON)
     location = Location.of({"uri": tracking_uri, "directory": "mlruns"}) if tracking_uri else Location.default()
-    return load(run_id, location)
+    return load(run_id, location, trusted)

@@ -24,7 +24,7 @@ from besom.completion import COMMANDS, answer
 from besom.errors import ConfigError, Interrupted, RunNotFound, TrainingCrashed, one_of
 from besom.output import open_what_is_closed, silence
 from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
-from besom.usage import ONE_SWEEP_HELP, OVERVIEW, SWEEP_HELP
+from besom.usage import ONE_SWEEP_HELP, OVERVIEW, SWEEP_HELP, add_trust
 from besom.usage import Parser as _Parser
 
 CRASHED, USAGE, INTERRUPTED = 1, 2, 130
@@ -281,6 +281,7 @@ def reproduce(arguments: list[str]) -> int:
         "  besom reproduce RUN_ID --tolerance 0                                 only bit-exact will do\n"
         "  besom reproduce RUN_ID --exact                                       in the code and packages of then\n"
         '  besom reproduce RUN_ID --exact --pip-args "--extra-index-url URL"\n'
+        "  besom reproduce RUN_ID --trust net                                   a model of your own, in package net\n"
         "  MLFLOW_TRACKING_URI=http://127.0.0.1:5000 besom reproduce RUN_ID       a run on a server\n",
     )
     parser.add_argument(
@@ -295,23 +296,27 @@ def reproduce(arguments: list[str]) -> int:
         "--tolerance", type=_share, metavar="T", help="what is CLOSE, as a share of the recorded value (default: 0.01)"
     )
     parser.add_argument("--pip-args", metavar="ARGS", help="more for pip, where --exact has to install packages")
+    add_trust(parser)
     options = parser.parse_args(arguments)
     if options.pip_args is not None and not options.exact:
         parser.error("--pip-args goes with --exact")
     from besom.console import plain_console
     from besom.tracking.store import Location
+    from besom.trust import Trust
 
-    location, console = Location.default(), plain_console()
+    location, console, trust = Location.default(), plain_console(), Trust.given(options.trust)
     if options.exact:
         from besom.reproduce.exact import reproduce_exactly
 
         pip_args = shlex.split(options.pip_args or "")
-        return reproduce_exactly(options.run_id, location, console, tolerance=options.tolerance, pip_args=pip_args)
+        return reproduce_exactly(
+            options.run_id, location, console, tolerance=options.tolerance, trust=trust, pip_args=pip_args
+        )
     from besom.reproduce.comparison import TOLERANCE, Verdict
     from besom.reproduce.here import reproduce as again
 
     tolerance = TOLERANCE if options.tolerance is None else options.tolerance
-    verdict = again(options.run_id, location, console, tolerance=tolerance)
+    verdict = again(options.run_id, location, console, tolerance=tolerance, trust=trust)
     return CRASHED if verdict is Verdict.DIFFERS else 0
 
 
@@ -364,7 +369,13 @@ def _collect_garbage_rarely() -> None:
     A quarter of what MLflow takes to import, and 1.4 s at the end, when the interpreter collects before it goes.
     """
     gc.set_threshold(50_000, 20, 20)
-    atexit.register(gc.freeze)
+    atexit.register(_end_without_collecting)
+
+
+def _end_without_collecting() -> None:
+    # Triton, which comes with torch, would miss what was not collected, and list all of it on stderr.
+    if "torch" not in sys.modules:
+        gc.freeze()
 
 
 if __name__ == "__main__":

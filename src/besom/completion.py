@@ -30,9 +30,9 @@ _FLAGS = {
     "studies": ("--help", "--json", "--directory", "--storage"),
     "report": ("--help", "--output", "--open", "--json", "--directory", "--storage"),
     "best": ("--help", "--trial", "--save", "--sweep", "--config-dir", "--directory", "--storage"),
-    "reproduce": ("--help", "--here", "--exact", "--tolerance", "--pip-args"),
-    "predict": ("--help", "--output", "--probabilities", "--batch-size", "--separator", "--invert"),
-    "register": ("--help", "--alias"),
+    "reproduce": ("--help", "--here", "--exact", "--tolerance", "--pip-args", "--trust"),
+    "predict": ("--help", "--output", "--probabilities", "--batch-size", "--separator", "--invert", "--trust"),
+    "register": ("--help", "--alias", "--trust"),
     "ui": ("--help", "--host", "--port"),
 }
 _FLAG_VALUES = {

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from besom.usage import Parser
+from besom.usage import Parser, add_trust
 
 
 def predict(arguments: list[str]) -> int:
@@ -22,7 +22,8 @@ def predict(arguments: list[str]) -> int:
         "  besom predict RUN_ID new.csv\n"
         "  besom predict RUN_ID new.csv -o out.parquet --probabilities\n"
         "  besom predict RUN_ID pictures/ --invert -o out.csv             dark on white, for a model of MNIST\n"
-        "  besom predict models:/houses@champion new.csv                  a model that besom register put there\n",
+        "  besom predict models:/houses@champion new.csv                  a model that besom register put there\n"
+        "  besom predict RUN_ID new.csv --trust net                       a model of your own, in package net\n",
     )
     parser.add_argument("run", metavar="RUN", help="a run's id, models:/NAME@ALIAS or models:/NAME/VERSION")
     parser.add_argument("source", metavar="INPUT", help="a table, an array, a picture, a folder of pictures, or -")
@@ -40,13 +41,16 @@ def predict(arguments: list[str]) -> int:
     )
     parser.add_argument("--separator", metavar="CHARACTER", help="what divides the cells of a text file")
     parser.add_argument("--invert", action="store_true", help="the pictures are dark on white")
+    add_trust(parser)
     options = parser.parse_args(arguments)
     from besom.predict import Request
     from besom.predict import predict as ask
     from besom.tracking.store import Location
+    from besom.trust import Trust
 
     request = Request(
         model=options.run,
+        trust=Trust.given(options.trust),
         source=options.source,
         output=options.output,
         rows=options.batch_size,
@@ -70,18 +74,25 @@ def register(arguments: list[str]) -> int:
         epilog="examples:\n"
         "  besom register RUN_ID digits\n"
         "  besom register RUN_ID digits --alias challenger\n"
+        "  besom register RUN_ID digits --trust net               a model of your own; it says what serving it needs\n"
         "  MLFLOW_TRACKING_URI=sqlite:///mlruns/mlflow.db mlflow models serve -m models:/digits@champion \\\n"
         "      --env-manager local --host 127.0.0.1 --port 5001\n",
     )
     parser.add_argument("run_id", metavar="RUN", help="a run's id")
     parser.add_argument("name", metavar="NAME", help="the model's name in the registry; made if it is new")
     parser.add_argument("--alias", default="champion", metavar="ALIAS", help="what to call this version (%(default)s)")
+    add_trust(parser)
     options = parser.parse_args(arguments)
     from besom.tracking.models import register as put
+    from besom.tracking.models import serving_needs
     from besom.tracking.store import Location
+    from besom.trust import Trust
 
-    version = put(Location.default(), options.run_id, options.name, alias=options.alias)
+    location = Location.default()
+    version = put(location, options.run_id, options.name, alias=options.alias, trust=Trust.given(options.trust))
     sys.stdout.write(f"{options.name} version {version}: models:/{options.name}@{options.alias}\n")
+    if needs := serving_needs(location, options.run_id):
+        sys.stderr.write(f"besom: {needs}\n")
     return 0
 
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from besom.answer_files import answers_to
-from besom.errors import ConfigError
+from besom.errors import ConfigError, StoreError
 from besom.tracking.models import fetch
+from besom.tracking.provenance import TRAINED_IN
 from besom.tracking.store import Location
+from besom.trust import Trust
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from besom.data.new_inputs import Piece, Warn
     from besom.models.saved import SavedModel
 
 STDIN = "-"
+
+_BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?\d*\.?\d+(e[+-]?\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +37,7 @@ class Request:
 
     model: str
     source: str
+    trust: Trust = field(default_factory=Trust)
     output: Path | None = None
     rows: int = 4096
     probabilities: bool = False
@@ -42,34 +51,47 @@ def predict(request: Request, location: Location, warn: Warn) -> str:
     Raises RunNotFound for a model that cannot be had, DataError for inputs that it cannot read: nothing is written.
     """
     source = _existing(request)
-    model = load_model(request.model, location)
+    model = load_model(request.model, location, request.trust)
     # Neither is needed before the model is there, and they take seconds to import.
     from besom.models.answers import Score, as_frame, of_each_class
 
-    score, rows = Score(model.spec), 0
+    score, rows, formula = Score(model.spec), 0, None
     with _lying(source) as path, answers_to(request.output) as answers:
         for piece in _pieces(request, model, path, warn):
             predicted = model.predict(piece.x).cpu()
             frame = as_frame(model.spec, predicted, probabilities=request.probabilities)
             frame.insert(0, "row" if isinstance(piece.names, range) else "file", list(piece.names))
+            formula = formula or _formula_in(frame)
             answers.add(frame, of_each_class(model.spec, predicted).numpy())
             score.add(predicted, piece.truth)
             rows += len(frame)
+    if formula and request.output and request.output.suffix.lower() == ".csv":
+        warn(f"{request.output}: a spreadsheet takes {formula!r} for a formula; import it as text, or write .parquet")
     target = model.inputs.target
     told = f"{rows} prediction(s)" + (f" in {request.output}" if request.output else "")
     return f"{told}; {score.told(target.name)}" if score.complete and target else told
 
 
-def load_model(reference: str, location: Location) -> SavedModel:
+def _formula_in(frame: pd.DataFrame) -> str | None:
+    """The first cell of text, a class's or a file's name, that a spreadsheet would compute."""
+    texts = frame.select_dtypes(exclude="number")
+    cells = (str(cell) for name in texts for cell in texts[name].unique())
+    return next((cell for cell in cells if cell.startswith(_BEGIN_FORMULAS) and not _NUMBER.fullmatch(cell)), None)
+
+
+def load_model(reference: str, location: Location, trust: Trust) -> SavedModel:
     """Return the model of a run, or of models:/NAME@ALIAS or models:/NAME/VERSION. Nothing is unpickled.
 
-    Raises RunNotFound when there is none, or it cannot be rebuilt.
+    Raises RunNotFound when there is none, or it cannot be rebuilt; ConfigError for a target that is not trusted.
     """
     with tempfile.TemporaryDirectory() as folder:
-        fetch(location, reference, Path(folder))
+        run = fetch(location, reference, Path(folder))
         from besom.models.saved import load_recorded
 
-        return load_recorded(Path(folder))
+        try:
+            return load_recorded(Path(folder), replace(trust, folder=run.data.tags.get(TRAINED_IN)))
+        except StoreError as error:
+            raise StoreError(f"run '{run.info.run_id}': {error}") from error
 
 
 def _existing(request: Request) -> Path:

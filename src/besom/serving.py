@@ -19,10 +19,14 @@ _SHOWN = Path("input")  # what errors call a table that is no file
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:
-    """Return the model of a folder; MLflow looks for a function of this name."""
-    from besom.models.saved import load_recorded
+    """Return the model of a folder; MLflow looks for a function of this name.
 
-    return ServedModel(load_recorded(Path(data_path)))
+    Whom to trust, its environment says: a model's own config is written by who wrote the model.
+    """
+    from besom.models.saved import load_recorded
+    from besom.trust import WHERE_IT_IS_SERVED, Trust
+
+    return ServedModel(load_recorded(Path(data_path), Trust.given(how=WHERE_IT_IS_SERVED)))
 
 
 class ServedModel:

@@ -27,6 +27,7 @@ from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.store import Location
 from besom.tracking.study_runs import Status
 from besom.trial import best_metrics, disk_is_full, family, for_slot, interrupts, tags_of
+from besom.trust import Trust
 from besom.workers.devices import find_slots
 from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, State
 from besom.workers.pool import Died, Launcher, WorkerPool, launch
@@ -55,8 +56,9 @@ def run_single(
     location: Location,
     console: Console,
     launcher: Launcher = launch,
+    trust: Trust | None = None,
 ) -> SingleRun:
-    """Train a composed config in a fresh worker and record it.
+    """Train a composed config in a fresh worker and record it; of a recorded one, only what `trust` lets be built.
 
     Raises BesomError for what the user can mend (nothing is recorded if training had not started), Interrupted
     on ctrl-C, TrainingCrashed for anything else that training raised.
@@ -80,7 +82,7 @@ def run_single(
     recorder = Recorder(location, config.tracking.experiment or EXPERIMENT) if config.tracking.enabled else NoRecorder()
     try:
         logs = location.directory / "logs" / "train"
-        with WorkerPool([slot], Training(), logs=logs, launcher=launcher) as pool, recorder:
+        with WorkerPool([slot], Training(trust), logs=logs, launcher=launcher) as pool, recorder:
             recorder.keep_code()
             if recorded := len(recorder.record_kept()):
                 console.print(f"recorded {recorded} run(s) of before, which the tracking server had missed")

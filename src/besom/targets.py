@@ -29,17 +29,20 @@ def check_targets(node: Any, path: str = "") -> None:
             raise ConfigError(f"{path}.{key}: {target} takes no '{key}'; {one_of(key, signature.parameters)}")
 
 
+def find_target(target: str, key: str) -> Any:
+    """Return what a `_target_` at `key` names, having imported it. Raises ConfigError when it cannot be imported."""
+    try:
+        return get_object(target)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{key}: {target} cannot be imported; check the name and the installation") from error
+
+
 def signature_of(target: str, path: str) -> inspect.Signature | None:
     """Return the signature of what a `_target_` names, or None for something that has none.
 
     Raises ConfigError when it cannot be imported.
     """
-    try:
-        found = get_object(target)
-    except (ImportError, ValueError) as error:
-        raise ConfigError(
-            f"{path}._target_: {target} cannot be imported; check the name and the installation"
-        ) from error
+    found = find_target(target, f"{path}._target_")
     try:
         return inspect.signature(found)
     except (TypeError, ValueError):  # something built in, or nothing that can be called

@@ -76,3 +76,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError with what argparse found."""
         raise ConfigError(f"{self.prog.removeprefix('besom ')}: {message}; see {self.prog} --help")
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Let a command that rebuilds what was recorded be told whom to trust."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="build what lies in this package of yours, as well as what is shipped: a recorded config is code; may be "
+        "given several times",
+    )

@@ -16,13 +16,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from besom.config import recordable
-from besom.errors import BesomError, Interrupted
+from besom.errors import BesomError, ConfigError, Interrupted
 from besom.reproduce.exact import reproduce_exactly
 from besom.reproduce.working_tree import Code, working_tree
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.runs import RecordedRun
 from besom.tracking.store import Location
 from besom.tracking.study_runs import Status
+from besom.trust import RECORDED_CODE, Trust
 from tests.fakes import ABOUT
 from tests.repositories import commit, git
 
@@ -31,9 +32,11 @@ echo "$@" > told
 pwd >> told
 git rev-parse --show-toplevel >> told
 cat "$GIT_WORK_TREE/net.py" "$GIT_WORK_TREE/new.py" >> told
+echo "$BESOM_TRUST" >> told
 echo "$PYTHONPATH" >> told
 exit 7
 """
+TRUST = Trust(names=("net", RECORDED_CODE))
 WAITING = """#!/bin/sh
 trap 'exit 130' TERM
 touch told
@@ -95,17 +98,33 @@ def trees(project: Path) -> list[str]:
 
 def test_besom_runs_in_the_code_of_then_with_the_packages_of_then(project: Path, location: Location, run_id: str):
     console = Console(file=io.StringIO(), width=500)
-    ended = reproduce_exactly(run_id, location, console, tolerance=0.5, make=python_that(TELLING))
+    ended = reproduce_exactly(run_id, location, console, tolerance=0.5, trust=TRUST, make=python_that(TELLING))
     assert ended == 7
     command, folder, root, *files, path = (project / "told").read_text().splitlines()
     assert command == f"-m besom.cli reproduce {run_id} --tolerance 0.5"
     assert folder == str(project)  # data and store are those of the caller
     assert Path(root).parent == project / "mlruns/exact/trees"
-    assert files == ["two", "three"]
+    assert files == ["two", "three", "net,recorded:code"]
     assert {f"{root}/src", root} <= set(path.split(os.pathsep))
     assert str(project) not in path.split(os.pathsep)
     assert trees(project) == []
     assert git("status", "--porcelain", folder=project) == "?? told"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [(True, "uncommitted changes of run '.*' .* are to be run"), (False, "packages of run .* to be installed")],
+)
+def test_changes_and_packages_that_came_with_the_record_are_taken_from_who_is_trusted(
+    project: Path, location: Location, run_id: str, changes: bool, told: str
+):
+    if not changes:
+        MlflowClient(location.uri).set_tag(run_id, "besom.git.dirty", "false")
+        next(location.directory.rglob("changes.diff")).unlink()
+    with pytest.raises(ConfigError, match=rf"--exact: the {told}, .* if you trust it: --trust recorded:code, or"):
+        reproduce_exactly(run_id, location, Console(file=io.StringIO()), make=python_that(TELLING))
+    assert not (project / "told").exists()
+    assert trees(project) == []
 
 
 def test_ctrl_c_ends_it_and_clears_the_code_away(project: Path, location: Location, run_id: str):
@@ -116,7 +135,7 @@ def test_ctrl_c_ends_it_and_clears_the_code_away(project: Path, location: Locati
 
     threading.Thread(target=press, daemon=True).start()
     with pytest.raises(Interrupted):
-        reproduce_exactly(run_id, location, Console(file=io.StringIO()), make=python_that(WAITING))
+        reproduce_exactly(run_id, location, Console(file=io.StringIO()), trust=TRUST, make=python_that(WAITING))
     assert trees(project) == []
 
 
@@ -172,6 +191,7 @@ def test_outside_of_a_repository_it_is_told_where_to_go(tmp_path: Path, monkeypa
             {"besom.git.dirty": "true", "besom.git.diff": "not recorded: they are too large, 3,000,000 bytes"}, {},
             "was trained with uncommitted changes that were not recorded: they are too large, 3,000,000 bytes; compare",
         ),
+        ({"mlflow.source.git.commit": "--upload-pack=x"}, {}, "names no commit but '--upload-pack=x'; compare with"),
         ({"besom.git.dirty": "false"}, {}, "has no list of its packages among its artifacts; compare with"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -23,6 +24,8 @@ from tests.running import environment
 pytestmark = pytest.mark.xdist_group("reproduce")  # what is prepared for them is prepared once
 
 NET = """
+import os
+
 from torch import nn
 from besom.models import SupervisedModule
 
@@ -76,13 +79,16 @@ class Project:
 
     def besom(self, *arguments: str, code: int = 0) -> str:
         """What a command in a process of its own prints."""
-        done = subprocess.run(
+        done = self.run(*arguments)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [sys.executable, "-m", "besom.cli", *arguments], cwd=self.folder,
             env=environment(FOO_TOKEN=TOKEN, DATABASE_URL=ADDRESS), capture_output=True, text=True, timeout=300,
             check=False,
         )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
 
     def runs(self, experiment: str) -> list[Run]:
         found = self.client.get_experiment_by_name(experiment)
@@ -156,11 +162,13 @@ def test_a_run_says_what_it_was_trained_with(project: Project):
 @pytest.fixture(scope="module")
 def verdicts(project: Project) -> dict[str, str]:
     """What `besom reproduce` said: as nothing had changed; after the code did; and in the code of then."""
-    same = project.besom("reproduce", project.trained)
+    same = project.besom("reproduce", project.trained, "--trust", "net")
     project.write(3.0)
     git("commit", "-q", "-a", "-m", "two", folder=project.folder)
-    changed = project.besom("reproduce", project.trained, "--here", code=1)
+    changed = project.besom("reproduce", project.trained, "--here", "--trust", "net", code=1)
+    (project.folder / "besom.yaml").write_text("trust: [net, 'recorded:code']\n")
     exact = project.besom("reproduce", project.trained, "--exact")
+    (project.folder / "besom.yaml").unlink()
     return {"same": same, "changed": changed, "exact": exact}
 
 
@@ -207,6 +215,20 @@ def test_a_run_whose_changes_held_secrets_cannot_be_had_exactly(
 ):
     monkeypatch.chdir(project.folder)
     trial = next(run for run in project.runs("own") if "besom.trial" in run.data.tags)
-    assert main(["reproduce", trial.info.run_id, "--exact"]) == 2
+    assert main(["reproduce", trial.info.run_id, "--exact", "--trust", "net"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "was trained with uncommitted changes that were recorded with secrets masked; compare" in line
+
+
+def test_the_worker_looks_at_what_a_trusted_packages_name_leads_to(project: Project, tmp_path: Path):
+    config = Runs(project.location).config(project.trained)
+    planted = {"_target_": "net.os.mkdir", "path": str(tmp_path / "planted")}
+    run = project.client.create_run("0", tags=Runs(project.location).run(project.trained).tags)
+    project.client.log_metric(run.info.run_id, "val/loss", 1.0)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**config, "model": {**config["model"], "note": planted}}))
+    project.client.log_artifact(run.info.run_id, str(tmp_path / "config.yaml"))
+    done = project.run("reproduce", run.info.run_id, "--trust", "net")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("besom: model.note._target_: net.os.mkdir is posix.mkdir, and")
+    assert not (tmp_path / "planted").exists()

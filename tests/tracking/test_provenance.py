@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import besom
@@ -11,6 +13,7 @@ def test_the_user_and_besoms_version_are_recorded_with_the_command():
     assert tags["besom.version"] == besom.__version__
     assert tags["mlflow.source.name"] == command_line()
     assert tags["mlflow.user"]
+    assert tags["besom.folder"] == str(Path.cwd())
 
 
 def test_the_command_line_is_recorded_without_its_folder_and_its_passwords(monkeypatch: pytest.MonkeyPatch):

@@ -16,15 +16,17 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from besom.config import resolved
 from besom.data import DataSpec, InMemoryDataModule, Task
 from besom.data.scaling import Scaler
-from besom.inputs import CONFIG, DESCRIPTION, WEIGHTS, Inputs
+from besom.errors import ConfigError
+from besom.inputs import CONFIG, DESCRIPTION, WEIGHTS, Inputs, damaged, read_description
 from besom.models import SupervisedModule
+from besom.targets import check_targets
+from besom.trust import Trust
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,11 @@ class SavedModel:
         return self.inputs.features
 
     def predict(self, x: Tensor) -> Tensor:
-        """Return probabilities [n, classes] (binary: [n]) or values [n] for raw inputs [n, features]."""
-        return self.module.predict(self.scaler.apply(x))
+        """Return probabilities [n, classes] (binary: [n]) or values [n] for raw inputs [n, features].
+
+        Pictures [n, height, width], or one [height, width], are taken where the model reads such. Raises DataError.
+        """
+        return self.module.predict(self.scaler.apply(self.inputs.as_rows(x, "input")))
 
 
 def save(module: pl.LightningModule, data: pl.LightningDataModule, directory: Path) -> None:
@@ -72,16 +77,26 @@ def save(module: pl.LightningModule, data: pl.LightningDataModule, directory: Pa
 
 
 def load(directory: Path, config: Mapping[str, Any]) -> SavedModel:
-    """Read a model that `save` wrote; `config` is the resolved config group `model` of its run."""
-    description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
+    """Read a model that `save` wrote; `config` is the resolved config group `model` of its run, and is trusted.
+
+    Raises StoreError for files that are damaged, or do not belong to that config.
+    """
+    description = read_description(directory)
     raw = description["spec"]
     spec = DataSpec(**{**raw, "task": Task(raw["task"]), "classes": tuple(raw["classes"])})
-    tensors = load_file(directory / WEIGHTS)
+    tensors = _tensors(directory, spec)
     build = instantiate({**config, "_partial_": True}, _convert_="all")
     module = build(spec=spec, optimizer=torch.optim.SGD)
-    module.load_state_dict(
-        {name.removeprefix("module."): t for name, t in tensors.items() if name.startswith("module.")}
-    )
+    if not isinstance(module, SupervisedModule):
+        raise ConfigError(
+            f"model._target_: {config.get('_target_')} is no SupervisedModule, which this run's model was"
+        )
+    try:
+        module.load_state_dict(
+            {name.removeprefix("module."): t for name, t in tensors.items() if name.startswith("module.")}
+        )
+    except RuntimeError as error:
+        raise damaged(WEIGHTS, f"its tensors are not those of this model: {_one_line(error)}") from error
     return SavedModel(
         module=module.eval(),
         scaler=Scaler(shift=tensors["scaler.shift"], scale=tensors["scaler.scale"]),
@@ -89,7 +104,34 @@ def load(directory: Path, config: Mapping[str, Any]) -> SavedModel:
     )
 
 
-def load_recorded(directory: Path) -> SavedModel:
-    """Read a model from a folder that holds its run's config.yaml as well."""
-    config = OmegaConf.create(yaml.safe_load((directory / CONFIG).read_text(encoding="utf-8")))
-    return load(directory, resolved(config.model))  # what other groups take from the environment need not be there
+def _tensors(directory: Path, spec: DataSpec) -> dict[str, Tensor]:
+    """Read the weights, with the scaler's two vectors among them. Raises StoreError for what is damaged."""
+    try:
+        tensors = load_file(directory / WEIGHTS)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise damaged(WEIGHTS, _one_line(error)) from error
+    for name in ("scaler.shift", "scaler.scale"):
+        if name not in tensors or tensors[name].shape != (spec.in_features,):
+            raise damaged(WEIGHTS, f"no {name} of {spec.in_features} values")
+    return tensors
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def load_recorded(directory: Path, trust: Trust) -> SavedModel:
+    """Read a model from a folder that holds its run's config.yaml as well; build what is shipped or trusted alone.
+
+    Raises ConfigError for what is neither, StoreError for files that are damaged.
+    """
+    try:
+        written = yaml.safe_load((directory / CONFIG).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise damaged(CONFIG, _one_line(error)) from error
+    if not isinstance(written, dict):
+        raise damaged(CONFIG, "it holds no keys")
+    config = trust.resolve(written, "model")  # what other groups take from the environment need not be there
+    trust.check(config, "model")
+    check_targets({"model": config})
+    return load(directory, config)

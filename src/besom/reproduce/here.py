@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -17,8 +18,10 @@ from besom.reproduce.changes import Change, Kind, changes
 from besom.reproduce.comparison import ONCE, TOLERANCE, Difference, History, Verdict, compare, judge
 from besom.single import run_single
 from besom.tracking.code_state import COMMIT
+from besom.tracking.provenance import TRAINED_IN
 from besom.tracking.runs import RecordedRun, Runs
 from besom.tracking.store import Location
+from besom.trust import SHIPPED, Trust
 from besom.workers.pool import Launcher, launch
 
 
@@ -28,12 +31,13 @@ def reproduce(
     console: Console,
     *,
     tolerance: float = TOLERANCE,
+    trust: Trust = SHIPPED,
     launcher: Launcher = launch,
 ) -> Verdict:
     """Train a recorded run again from its config and compare every metric at every epoch that was recorded.
 
     Prints what changed meanwhile and the verdict, and records it on both runs. `tolerance` is a `Difference.share`.
-    Raises RunNotFound when there is nothing to compare with.
+    Raises RunNotFound when there is nothing to compare with, ConfigError for a config that `trust` does not allow.
     """
     runs = Runs(location)
     recorded = runs.run(run_id)
@@ -42,7 +46,7 @@ def reproduce(
             f"run '{run_id}' has no metrics to compare with: it ended {recorded.status} before its first epoch"
         )
     _tell(console, f"run {run_id} ({recorded.name}), {recorded.status}")
-    again = runs.run(_train(recorded, location, console, launcher))
+    again = runs.run(_train(recorded, location, console, trust, launcher))
     found = changes(recorded, again, runs.code(recorded), runs.code(again))
     for change in found:
         _tell(console, f"changed: {change.kind}: {change.what}", style="yellow")
@@ -65,17 +69,19 @@ def reproduce(
     return verdict
 
 
-def _train(recorded: RecordedRun, location: Location, console: Console, launcher: Launcher) -> str:
+def _train(recorded: RecordedRun, location: Location, console: Console, trust: Trust, launcher: Launcher) -> str:
     """Train it again, record that, and return the new run's id."""
-    config = OmegaConf.create(dict(recorded.config))
-    config.tracking = {"enabled": True, "experiment": "reproduce"}  # where, `location` says
+    written = {**recorded.config, "tracking": {"enabled": True, "experiment": "reproduce"}}  # where, `location` says
+    trust = replace(trust, folder=recorded.tags.get(TRAINED_IN))
+    trust.resolve(written)
     return run_single(
-        config,
+        OmegaConf.create(written),
         name=f"{recorded.name}-again",
         tags={"besom.reproduces": recorded.run_id},
         location=location,
         console=console,
         launcher=launcher,
+        trust=trust,
     ).run_id
 
 

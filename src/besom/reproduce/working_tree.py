@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import site
 import sys
@@ -39,6 +40,8 @@ class Code:
             raise BesomError(
                 f"run '{run.run_id}' was recorded outside of a git repository: its code is not known; {here}"
             )
+        if not re.fullmatch(r"[0-9a-f]{7,64}", run.tags[COMMIT]):  # git takes what begins with - for a flag
+            raise BesomError(f"run '{run.run_id}' names no commit but '{run.tags[COMMIT]}'; {here}")
         how = run.tags.get(DIFF_IS, "not recorded") if run.tags.get(DIRTY) == "true" else RECORDED
         if how != RECORDED:
             raise BesomError(f"run '{run.run_id}' was trained with uncommitted changes that were {how}; {here}")

@@ -14,7 +14,7 @@ from besom.reports.report import Report, read_report
 from besom.reports.summary import Summary
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import StudyBook
-from besom.tracking.models import CHAMPION, register, version_of
+from besom.tracking.models import CHAMPION, register, serving_needs, version_of
 from besom.tracking.recorder import Recorder
 from besom.tracking.store import Location
 from besom.tracking.study_record import study_reader
@@ -61,5 +61,6 @@ def register_winner(recorder: Recorder, finalists: Finalists | None, spec: Sweep
     version = version_of(location, best.run_id, name)
     if version is None:
         version = register(location, best.run_id, name)
-        return f"models:/{name}@{CHAMPION}, version {version}: run {best.run_id}"
+        needs = serving_needs(location, best.run_id)
+        return f"models:/{name}@{CHAMPION}, version {version}: run {best.run_id}" + (f"; {needs}" if needs else "")
     return f"models:/{name}/{version}: run {best.run_id}"

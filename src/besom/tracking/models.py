@@ -7,7 +7,6 @@ loads where MLflow may unpickle nothing. Logging it needs no torch.
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 import warnings
@@ -18,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from besom.errors import ConfigError, RunNotFound
-from besom.inputs import DESCRIPTION, MODEL_FILES, Inputs, Kind, answer_names
+from besom.inputs import MODEL_FILES, Inputs, Kind, answer_names, read_description
 from besom.store_errors import is_absent
-from besom.tracking.runs import find_run
+from besom.tracking.runs import Runs, find_run
 from besom.tracking.store import Location, connect, translated
+from besom.trust import Trust, needed_to_serve
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,27 +36,33 @@ _PINNED = ("besom", "torch", "pytorch-lightning", "hydra-core", "numpy", "pandas
 _NAMED = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 
 
-def fetch(location: Location, reference: str, directory: Path) -> str:
-    """Copy the files of a run's model into a folder; return the run's id.
+def fetch(location: Location, reference: str, directory: Path) -> Run:
+    """Copy the files of a run's model into a folder; return the run.
 
     `reference` is that id, models:/NAME@ALIAS or models:/NAME/VERSION.
     Raises RunNotFound when there is no such run or model, or the run left none that can be rebuilt.
     """
     client = connect(location, create=False)
     run_id = _registered_run(client, location, reference) if reference.startswith("models:") else reference
-    _download(client, location, find_run(client, location, run_id), directory)
-    return run_id
+    run = find_run(client, location, run_id)
+    _download(client, location, run, directory)
+    return run
 
 
-def register(location: Location, run_id: str, name: str, *, alias: str | None = CHAMPION) -> str:
+def register(
+    location: Location, run_id: str, name: str, *, alias: str | None = CHAMPION, trust: Trust | None = None
+) -> str:
     """Put a run's model into the registry as the next version of `name`, and let `alias` point to it.
 
-    A run whose model is a version of that name already keeps it. Returns the version.
-    Raises ConfigError for a name or an alias that MLflow refuses, RunNotFound as `fetch` does, StoreError.
+    A run whose model is a version of that name already keeps it. Returns the version. With `trust`, the model must be
+    one that it lets be built; without, the user has composed it himself.
+    Raises ConfigError for that, and for a name or alias that MLflow refuses, RunNotFound as `fetch` does, StoreError.
     """
     check_names(name, alias)
     client = connect(location, create=False)
     run = find_run(client, location, run_id)
+    if trust is not None:
+        trust.resolve(Runs(location).config(run_id), "model")
     with translated(location):
         version = _version_of(client, run_id, name)
     if version is None:
@@ -78,6 +84,11 @@ def version_of(location: Location, run_id: str, name: str) -> str | None:
     """Return the latest version of a registered model that is this run's. Raises StoreError."""
     with translated(location):
         return _version_of(connect(location, create=False), run_id, name)
+
+
+def serving_needs(location: Location, run_id: str) -> str | None:
+    """Return in words what a run's model needs of where it is loaded or served; None where it needs nothing."""
+    return needed_to_serve(Runs(location).config(run_id).get("model"))
 
 
 def check_names(name: str, alias: str | None) -> None:
@@ -153,7 +164,7 @@ def _log(client: MlflowClient, location: Location, run: Run, folder: Path) -> Lo
     files, packed = folder / "besom", folder / "model"
     files.mkdir()
     _download(client, location, run, files)
-    description = json.loads((files / DESCRIPTION).read_text(encoding="utf-8"))
+    description = read_description(files)
     run_id = run.info.run_id
     with translated(location):
         tags = {"besom.loader": LOADER}

@@ -10,14 +10,17 @@ from pathlib import Path
 import besom
 from besom.tracking.secrets import without_secrets
 
+TRAINED_IN = "besom.folder"
+
 
 def command_tags() -> dict[str, str]:
-    """Return MLflow's tags for the command line and its user, and Besom's version."""
+    """Return MLflow's tags for the command line and its user, the folder where it was typed, and Besom's version."""
     return {
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": command_line(),
         "mlflow.user": _user(),
         "besom.version": besom.__version__,
+        TRAINED_IN: str(Path.cwd()),
     }
 
 

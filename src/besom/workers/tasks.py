@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from besom.conversation import Conversation, Outcome
 from besom.workers.messages import Assignment, Bundle
+
+if TYPE_CHECKING:
+    from besom.trust import Trust
 
 Run = Callable[[Assignment, Conversation], Outcome]
 """Runs one trial. Raises TrialPruned when it was stopped early, and anything else when it failed."""
@@ -41,13 +44,16 @@ class Bundling(Task, Protocol):
 
 @dataclass(frozen=True)
 class Training:
-    """Train Besom's own configs."""
+    """Train Besom's own configs: such as the user composed, or, given whom he trusts, recorded ones."""
+
+    trust: Trust | None = None
 
     def load(self) -> Run:
         """Import torch and Lightning, which takes seconds."""
         from besom.folds import train_trial
 
         def run(assignment: Assignment, conversation: Conversation) -> Outcome:
+            self._check(assignment)
             return train_trial(assignment.config, conversation=conversation, directory=assignment.directory)
 
         return run
@@ -60,6 +66,7 @@ class Training:
 
         stacks: dict[str, list[Entry]] = {}
         for one, talk in zip(bundle.assignments, talks, strict=True):
+            self._check(one)
             entry = Entry(one.trial, one.config, talk, one.directory)
             stacks.setdefault(company(one.config) or str(one.trial), []).append(entry)
         for key, entries in stacks.items():
@@ -68,3 +75,7 @@ class Training:
                 train_bundle(entries, over, sizing)
             else:
                 train_alone(entries[0], over)
+
+    def _check(self, assignment: Assignment) -> None:
+        if self.trust is not None:
+            self.trust.check(assignment.config)
