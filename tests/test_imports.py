@@ -164,7 +164,7 @@ def test_parent_of_a_sweep_imports_no_torch() -> None:
     parent = sorted(module for module in modules() if room(module) in rooms)
     imported = imported_with(*parent, "besom.workers.pool", "besom.workers.devices")
     assert "optuna" in imported
-    assert imported & {"torch", "pytorch_lightning", "torchvision", "mlflow", "matplotlib"} == set()
+    assert imported & {"torch", "pytorch_lightning", "torchvision", "mlflow", "matplotlib", "alembic"} == set()
 
 
 def test_a_dry_run_looks_into_a_table_without_torch() -> None:

@@ -25,7 +25,6 @@ from besom.config import folds_of, require_groups
 from besom.errors import BesomError, ConfigError
 from besom.explain import explain, unforeseen
 from besom.objectives import COSTS, read_objectives
-from besom.output import whoever_reads
 from besom.paths import SearchPath, search_path
 from besom.schema import register_schemas
 
@@ -121,14 +120,13 @@ def train_task(config: DictConfig) -> float | tuple[float, ...]:
 
     try:
         require_groups(config, f"{HydraConfig.get().job.config_name}.yaml")
-        with whoever_reads():
-            trained = run_single(
-                config,
-                name=_run_name(),
-                tags={"besom.overrides": " ".join(_overrides())},
-                location=Location.of(config.tracking),
-                console=plain_console(),
-            )
+        trained = run_single(
+            config,
+            name=_run_name(),
+            tags={"besom.overrides": " ".join(_overrides())},
+            location=Location.of(config.tracking),
+            console=plain_console(),
+        )
     except Exception as error:
         if HydraConfig.get().runtime.choices.get("hydra/launcher") != "basic":
             raise  # in a process of that launcher, which hands it back

@@ -16,13 +16,14 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import besom
 from besom import model_commands
 from besom.completion import COMMANDS, answer
 from besom.errors import ConfigError, Interrupted, RunNotFound, TrainingCrashed, one_of
-from besom.output import open_what_is_closed, silence
+from besom.output import open_what_is_closed, silence, whoever_reads
 from besom.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
 from besom.usage import ONE_SWEEP_HELP, OVERVIEW, SWEEP_HELP, add_trust
 from besom.usage import Parser as _Parser
@@ -105,7 +106,8 @@ def train(arguments: list[str]) -> int:
     from besom import app
 
     words = app.Words.read(arguments)
-    app.run([*words.folders, conf_dir()], "train", [*words.overrides, *words.flags])
+    with nullcontext() if words.only_shows else whoever_reads():  # what is shown is all there is to do
+        app.run([*words.folders, conf_dir()], "train", [*words.overrides, *words.flags])
     return 0
 
 
@@ -138,7 +140,8 @@ def sweep(arguments: list[str]) -> int:
         flags = [*words.flags, "--multirun"]
     if not any(word.startswith("hydra/sweeper=") for word in overrides):
         overrides.append("hydra/sweeper=besom")
-    app.run(sweep_search_path(file, words.folders), file.stem, [*overrides, *sweep_flags.overrides, *flags])
+    with nullcontext() if words.only_shows else whoever_reads():
+        app.run(sweep_search_path(file, words.folders), file.stem, [*overrides, *sweep_flags.overrides, *flags])
     return 0
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from alembic.util import CommandError
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -236,7 +235,6 @@ _OF_A_DATABASE: tuple[type[Exception], ...] = (
     optuna.exceptions.StorageInternalError,
     SQLAlchemyError,
     sqlite3.Error,
-    CommandError,
 )
 
 
