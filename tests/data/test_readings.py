@@ -65,6 +65,8 @@ ODD = {
     ("(120)", "7"): "row 2, column 'a' holds '(120)'; write it as a plain number, or",
     ("\u221212", "7"): "holds '\u221212'; write it as a plain number, or",
     ("?", "1", "2"): """row 2, column 'a' holds '?' among numbers (4 such); correct it, or set 'data.s""",
+    ("1", " ?", "2"): """holds ' ?' among numbers (4 such); correct it, or set 'data.source.missing=[" ?"]'""",
+    ("1", " ", "2", "  "): "row 3, column 'a' holds ' ' among numbers (4 such); correct it, or set",
     ("1", "-", "*", "."): "row 3, column 'a' holds '-' among numbers (4 such); correct it, or set",
     ("0.5", "unknown", "1.5"): "row 3, column 'a' holds 'unknown' among numbers (4 such); correct it, or set",
 }  # fmt: skip
@@ -223,6 +225,18 @@ def test_what_64_bit_floats_lose_of_a_feature_is_refused(write: Write):
     path = write("id,y", *(f"{2**60 + row},{row / 2}" for row in range(9)))
     with pytest.raises(DataError, match=rf"column 'id' holds {2**60} and {2**60 + 1}, which 64-bit floats cannot tell"):
         csv(path, "y")
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_whole_number_beyond_all_floats_is_refused_with_its_row(write: Write, digits: int):
+    with pytest.raises(DataError, match=r"row 3, column 'a' holds .*, which is no finite 32-bit number"):
+        csv(write("a,y", "1,0.5", f"{'9' * digits},1.5"), "y")
+
+
+def test_marks_of_missing_values_are_taken_with_their_spaces(write: Write):
+    path = write(*column("1", " ?", " "))
+    source = csv(path, "y", separator=";", missing=[" ?", " "], drop_missing=True)
+    assert source.x.tolist() == [[1]] * 4
 
 
 def test_a_column_that_differs_by_rounding_alone_is_constant(write: Write):

@@ -63,7 +63,7 @@ def _means_numbers(cells: Cells) -> bool:
     if not numbers.any() or numbers.mean() >= MOSTLY or not words.any():
         return bool(numbers.any())
     different = cells.text[numbers.to_numpy()].unique()
-    many = len(different) > MOST_CLASSES or any(not cell.lstrip("+-").isdigit() for cell in different)
+    many = len(different) > MOST_CLASSES or any(not cell.strip().lstrip("+-").isdigit() for cell in different)
     return bool(numbers.mean() > 0.5 and many and cells.text[words.to_numpy()].nunique() <= MOST_WORDS)
 
 

@@ -11,7 +11,7 @@ from besom.data.numerals import number_pattern
 from besom.data.table_files import Table, setting
 from besom.inputs import Reading
 
-_PLAIN = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_PLAIN = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _COMMA = r"(?:\d+,\d*|,\d+)(?:[eE][+-]?\d+)?"
 _GROUPS = r"[1-9]\d{{0,2}}(?:{mark}\d{{3}})+"
 _LAKHS = r"[1-9]\d?(?:,\d\d)+,\d{3}"
@@ -28,7 +28,7 @@ _MONEY = "[$€£¥₹]"
 _NUMBER = re.compile(
     rf"[-+\u2212]?\s*{_MONEY}?\s*[-+\u2212]?(?:0[xXoObB][0-9a-fA-F_]+|{_ANY})\s*(?:[%‰]|{_MONEY})?-?|\({_MONEY}?(?:{_ANY})\)"
 )
-_MARK = re.compile(r"[\W_]+")
+_MARK = re.compile(r"[\W_]*")
 
 
 _READINGS = (
@@ -55,10 +55,10 @@ class Cells:
     @classmethod
     def of(cls, values: pd.Series, reading: Reading) -> Cells:
         """Look at a column without missing values."""
-        text = values.astype(str).str.strip()
+        text = values.astype(str)
 
         def matching(pattern: re.Pattern[str]) -> pd.Series:
-            return text.map({cell: pattern.fullmatch(cell) is not None for cell in text.unique()}).astype(bool)
+            return text.map({cell: pattern.fullmatch(cell.strip()) is not None for cell in text.unique()}).astype(bool)
 
         is_plain = matching(number_pattern(reading))
         return cls(text=text, plain=is_plain, odd=matching(_NUMBER) & ~is_plain, marks=matching(_MARK))

@@ -41,7 +41,7 @@ def number_pattern(reading: Reading) -> re.Pattern[str]:
 
 
 def _parsed(cells: pd.Series) -> pd.Series:
-    whole = all(re.fullmatch(r"\s*[+-]?[0-9]+\s*", cell) for cell in cells)
+    whole = all(re.fullmatch(r"\s*[+-]?[0-9]{1,300}\s*", cell) for cell in cells)  # a longer one is no finite float
     if not whole:
         return pd.Series([float(cell) for cell in cells], index=cells.index, dtype="float64")
     values = [int(cell) for cell in cells]

@@ -130,15 +130,19 @@ class Table:
 
     def floats(self, column: str) -> np.ndarray:
         """Return a column of numbers or booleans as float64 [rows]; DataError if one is not finite in float32."""
-        values = self.frame[column].to_numpy(dtype=np.float64, copy=True)
+        try:
+            values = self.frame[column].to_numpy(dtype=np.float64, copy=True)
+        except OverflowError:  # a whole number beyond what a float can be
+            values = np.array([float(str(value)) for value in self.frame[column]])
         with np.errstate(over="ignore"):
             finite = np.isfinite(values.astype(np.float32))
         if not finite.all():
             index = int(finite.argmin())
-            value = self.frame[column].iloc[index]
+            value = str(self.frame[column].iloc[index])
+            held = value if len(value) <= 40 else f"{value[:20]}… ({len(value)} digits)"
             raise self.refusal(
                 index,
-                f"column {column!r} holds {value}, which is no finite 32-bit number; correct or drop it",
+                f"column {column!r} holds {held}, which is no finite 32-bit number; correct or drop it",
             )
         return values
 

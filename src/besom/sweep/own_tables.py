@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from besom.config import resolved, select
-from besom.errors import BesomError
+from besom.errors import BesomError, ConfigError
 
 if TYPE_CHECKING:
     from besom.data.examination import Examined
@@ -31,8 +31,11 @@ def refused_tables(configs: Iterable[DictConfig]) -> Iterator[str]:
 def _looked_into(configs: Iterable[DictConfig]) -> Iterator[Examined | BesomError]:
     seen: list[Mapping[str, Any]] = []
     for config in configs:
-        if select(config, "data.source._target_") != "besom.data.tables.csv":
-            continue
+        try:
+            if select(config, "data.source._target_") != "besom.data.tables.csv":
+                continue
+        except ConfigError:
+            continue  # another app's, perhaps, which says itself what it lacks
         try:
             keys = {key: value for key, value in resolved(config.data)["source"].items() if key != "_target_"}
             if keys in seen:
