@@ -39,6 +39,19 @@ def test_a_server_that_comes_back_was_waited_for_and_who_waits_hears_of_it(gate:
     ]
 
 
+def test_that_a_server_is_away_is_said_once_whoever_finds_out(gate: Gate, tmp_path: Path):
+    heard: list[str] = []
+    patience = Patience(location(gate, tmp_path), heard.append)
+    patience.look()
+    patience.look()
+    assert [text.split("; ")[0] for text in heard] == [f"http://127.0.0.1:{gate.port} does not answer"]
+    gate.open()
+    patience.look()
+    patience.until_there()
+    gate.close()
+    assert len(heard) == 2
+
+
 def test_nobody_waits_for_longer_than_was_said_and_then_never_again(gate: Gate, tmp_path: Path):
     patience = Patience(location(gate, tmp_path), lambda text: None, wait_s=0)
     with pytest.raises(StoreError, match="no tracking server answers there") as first:

@@ -36,6 +36,7 @@ class Patience:
         self._wait_s = wait_s
         self._over = threading.Event()
         self._away: StoreError | None = None
+        self._told = False
 
     @property
     def is_over(self) -> bool:
@@ -48,7 +49,7 @@ class Patience:
 
     def until_there(self) -> None:
         """Return once the server answers. Raises StoreError when it is away for too long, or nobody waits any more."""
-        began = None
+        began = time.monotonic()
         while True:
             if self._away is not None:
                 raise self._away  # each further try could take its time
@@ -56,21 +57,30 @@ class Patience:
                 check_reachable(self._location)
                 break
             except StoreError as error:
-                now = time.monotonic()
-                if began is None:
-                    began = now
-                    if not self.is_over:
-                        self._notice(
-                            f"{mask(self._location.uri)} does not answer; what is to be recorded waits for it, for up "
-                            f"to {self._wait_s / 60:g} minutes, and training goes on"
-                        )
-                if self.is_over or now - began > self._wait_s:
+                self._tell()
+                if self.is_over or time.monotonic() - began > self._wait_s:
                     self._over.set()
                     self._away = error
                 else:
                     self._over.wait(_LOOK_EVERY_S)
-        if began is not None:
+        if self._told:
+            self._told = False
             self._notice(f"{mask(self._location.uri)} answers again")
+
+    def look(self) -> None:
+        """Say that the server is away if it is: for who sees that a call, which MLflow repeats, does not come back."""
+        try:
+            check_reachable(self._location, within_s=_LOOK_EVERY_S)
+        except StoreError:
+            self._tell()
+
+    def _tell(self) -> None:
+        if not self._told and not self.is_over:
+            self._told = True
+            self._notice(
+                f"{mask(self._location.uri)} does not answer; what is to be recorded waits for it, for up to "
+                f"{self._wait_s / 60:g} minutes, and training goes on"
+            )
 
 
 def patient(client: MlflowClient, location: Location, patience: Patience) -> MlflowClient:

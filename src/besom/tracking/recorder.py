@@ -98,6 +98,7 @@ class Recorder:
         self._telling: dict[int, Told] = {}
         self._unrecorded: dict[Told, None] = {}  # in the order in which they began
         self._done = 0  # jobs
+        self._busy_since: float | None = None
         self._study: StudyRuns | None = None
         self._code = CodeState()
         self._client: MlflowClient
@@ -239,6 +240,10 @@ class Recorder:
 
     def notices(self) -> list[str]:
         """Return what the user should know of the store, each once."""
+        began, now = self._busy_since, time.monotonic()
+        if began is not None and now - began > _GRACE_S and not self._left:
+            self._busy_since = now  # to look again after a while
+            self._patience.look()
         return _drained(self._notices)
 
     def ends(self, trials: Sequence[int]) -> dict[int, RecordedEnd]:
@@ -368,7 +373,7 @@ class Recorder:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            began = time.thread_time()
+            began, self._busy_since = time.thread_time(), None if self._location.is_local else time.monotonic()
             try:
                 with translated(self._location):
                     job()
@@ -376,6 +381,7 @@ class Recorder:
                 if not self._failed:
                     self._failed, self._error = True, error
             self._done += 1
+            self._busy_since = None
             self.cpu_s += time.thread_time() - began
 
     def _connect(self) -> None:

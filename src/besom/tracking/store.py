@@ -128,7 +128,7 @@ def _check_sqlite(location: Location) -> None:
         raise location.store.error(error) from error
 
 
-def check_reachable(location: Location) -> None:
+def check_reachable(location: Location, *, within_s: float = _REACHABLE_S) -> None:
     """Ask whether anybody answers where a server is to be. Raises StoreError, at once in most cases, if not."""
     # MLflow by itself tries a server that is not there for minutes, and so it does with a database.
     parts = urlsplit(location.uri)
@@ -136,7 +136,7 @@ def check_reachable(location: Location) -> None:
     if scheme not in _PORTS or parts.hostname is None or scheme in getproxies():
         return
     try:
-        socket.create_connection((parts.hostname, parts.port or _PORTS[scheme]), timeout=_REACHABLE_S).close()
+        socket.create_connection((parts.hostname, parts.port or _PORTS[scheme]), timeout=within_s).close()
     except (OSError, ValueError) as error:
         raise StoreError(
             f"{mask(location.uri)}: no tracking server answers there ({getattr(error, 'strerror', None) or error}); "
