@@ -11,7 +11,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from besom.conversation import Outcome
+from besom.conversation import Outcome, SourceFile
 from besom.sweep.boards import Board
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import (
@@ -46,8 +46,8 @@ class Crash(Exception):
     """Raised in a play: the worker dies there, as by SIGKILL."""
 
 
-def started(trial: int) -> Started:
-    return Started(trial=trial, about=ABOUT)
+def started(trial: int, sources: tuple[SourceFile, ...] | None = ()) -> Started:
+    return Started(trial=trial, about=ABOUT, sources=sources)
 
 
 def reported(trial: int, epoch: int, **metrics: float) -> Reported:
@@ -180,6 +180,7 @@ class ListeningBoard(Board):
     reasons: dict[int, str | None] = field(default_factory=dict)
     feasible: dict[int, bool] = field(default_factory=dict)
     put_back: list[int] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
         self.starts.append(trial)
@@ -199,3 +200,6 @@ class ListeningBoard(Board):
 
     def interrupted(self, trials: Sequence[int]) -> None:
         self.put_back += trials
+
+    def warned(self, text: str) -> None:
+        self.warnings.append(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 
@@ -32,3 +32,20 @@ class Conversation(Protocol):
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         """Whether to stop early: asked `in_epoch`, between steps, or else between two epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """A file of a user's own that a worker imported: its `name` from Python's path on, its SHA-256 when it was.
+
+    `content` is told of a source file that is not too large, once.
+    """
+
+    name: str
+    path: str
+    digest: str
+    content: bytes | None = None
+
+    def without_content(self) -> SourceFile:
+        """The same, after its content was told."""
+        return replace(self, content=None)

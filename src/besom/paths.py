@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import site
+import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from besom.errors import ConfigError, one_of
+
+_PACKAGE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,15 @@ def sweeps_dir() -> Path:
 
 
 def _shipped(name: str) -> Path:
-    package = Path(__file__).resolve().parent
-    installed = package / name
-    return installed if installed.is_dir() and list(installed.glob("*.yaml")) else package.parents[1] / name
+    installed = _PACKAGE / name
+    return installed if installed.is_dir() and list(installed.glob("*.yaml")) else _PACKAGE.parents[1] / name
+
+
+def installed_folders() -> list[Path]:
+    """Where modules lie that are nobody's own: Python's, those of installed packages, and Besom's."""
+    names = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
+    folders = [*(sysconfig.get_path(name) for name in names), *site.getsitepackages(), site.getusersitepackages()]
+    return [*(Path(folder).resolve() for folder in folders), _PACKAGE, _PACKAGE.parent / "hydra_plugins"]
 
 
 def sweep_names(user: Sequence[Path]) -> list[str]:

@@ -125,9 +125,9 @@ def _follow(
         while run.finished is None and not stop.asked:
             for event in pool.events(timeout_s=0.1):
                 match event:
-                    case Started(about=about, began_s=began_s):
+                    case Started(about=about, began_s=began_s, sources=sources):
                         run.about = about
-                        recorder.start(_TRIAL, replace(card, began_s=began_s), about)
+                        recorder.start(_TRIAL, replace(card, began_s=began_s), about, sources)
                         _tell_start(console, about)
                     case Reported(epoch=epoch, metrics=metrics, time_s=time_s):
                         run.history[epoch] = metrics

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
-from besom.reproduce.changes import CodeFiles, Kind, changes
+from besom.reproduce.changes import CodeFiles, Kind, changes, unrecorded
 from besom.tracking.code_state import DIFF, PACKAGES
 from besom.tracking.runs import RecordedRun
 
@@ -57,6 +58,35 @@ def test_changes_that_were_not_recorded_may_differ():
     assert told(run(CLEAN), run(lost)) == [
         (Kind.CODE, "there are uncommitted changes that are not recorded, and may differ")
     ]
+
+
+def test_imported_files_that_differ_are_named_unless_the_changes_name_them():
+    def sources(**digests: str) -> CodeFiles:
+        lines = (
+            f"{digest}\t{name}.py\t{'' if name == 'beside' else f'{name}.py'}\n" for name, digest in digests.items()
+        )
+        return {"sources.txt": "".join(lines).encode()}
+
+    known = run({**DIRTY, "besom.sources": "recorded"})
+    before, now = sources(net="a", same="s", beside="x"), sources(net="b", same="s", beside="y", new="n")
+    assert told(known, known, before, now) == [
+        (Kind.CODE, "imported source files differ, in beside.py, net.py, new.py")
+    ]
+    assert told(known, known, {**before, **patch(net="x")}, {**now, **patch(net="y", new="z")}) == [
+        (Kind.CODE, "uncommitted changes differ, in net.py, new.py"),
+        (Kind.CODE, "imported source files differ, in beside.py"),
+    ]
+    assert told(run(DIRTY), known, {}, now) == []  # it may, or not
+
+
+def test_what_a_result_may_depend_on_and_is_not_recorded_is_listed():
+    whole = run({"besom.sources": "recorded"}, digest="f" * 32)
+    elsewhere = {"data": {"root": "${oc.env:HOME}"}, "tracking": {"uri": "${oc.env:HOME}"}}
+    assert unrecorded(replace(whole, config=elsewhere), listed()) == []
+    assert unrecorded(replace(whole, config={"model": {"start": "${oc.env:HOME}/x"}}), listed()) == [
+        "the environment variables of its config"
+    ]
+    assert unrecorded(run({}), {}) == ["the source files that were imported", "all packages", "the data"]
 
 
 def test_packages_that_matter_come_first_and_of_the_others_a_few_are_named():

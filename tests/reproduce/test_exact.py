@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from besom.reproduce.exact import reproduce_exactly
 from besom.reproduce.working_tree import Code, working_tree
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.runs import RecordedRun
+from besom.tracking.sources import Listed
 from besom.tracking.store import Location
 from besom.tracking.study_runs import Status
 from besom.trust import RECORDED_CODE, Trust
@@ -149,6 +151,25 @@ def test_what_a_process_that_was_killed_left_is_removed_the_next_time(project: P
         assert not left.exists()
         assert (tree.folder / "net.py").read_text() == "one\n"
     assert trees(project) == []
+
+
+def test_a_file_that_was_edited_before_a_worker_imported_it_is_in_the_tree_as_it_was_then(project: Path):
+    commit = git("rev-parse", "HEAD", folder=project)
+
+    def code(content: bytes | None, place: str = "net.py") -> Code:
+        net = Listed(digest=sha256(b"edited\n").hexdigest(), name="net.py", place=place)
+        return Code(run_id="x", commit=commit, diff=b"", sources=((net, content),))
+
+    with working_tree(code(b"edited\n"), project / "mlruns/exact/trees") as tree:
+        assert (tree.folder / "net.py").read_text() == "edited\n"
+    for lost in (code(None), code(b"masked\n"), code(b"edited\n", place="../../../../net.py")):
+        with (
+            pytest.raises(BesomError, match=r"trained by another .*net\.py than its commit and changes have"),
+            working_tree(lost, project / "mlruns/exact/trees"),
+        ):
+            pass
+    assert trees(project) == []
+    assert (project / "net.py").read_text() == "two\n"
 
 
 def test_a_commit_that_is_not_there_is_told_of_with_how_to_get_it(project: Path):

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from besom.config import recordable
+from besom.conversation import SourceFile
 from besom.errors import RunNotFound
 from besom.reproduce.comparison import Verdict
 from besom.reproduce.here import reproduce
@@ -29,14 +30,14 @@ class Runs:
         self.client = MlflowClient(location.uri)
         self._config = config
 
-    def record(self, status: Status, *values: float, **tags: str) -> str:
+    def record(self, status: Status, *values: float, sources: tuple[SourceFile, ...] | None = (), **tags: str) -> str:
         """A run with a value of val/loss by epoch."""
         scratch = self.location.directory / "scratch"
         scratch.mkdir()
         with Recorder(self.location, "digits") as recorder:
             recorder.keep_code()
             card = RunCard(name="one", config=recordable(self._config), tags=tags, directory=scratch)
-            recorder.start(0, card, ABOUT)
+            recorder.start(0, card, ABOUT, sources)
             for epoch, value in enumerate(values):
                 recorder.report(0, epoch, {"val/loss": value}, 1000.0)
             recorder.finish(0, status)
@@ -90,6 +91,20 @@ def test_what_is_close_is_told_with_the_tolerance_and_the_largest_difference(run
     assert verdict is Verdict.DIFFERS
     assert "DIFFERS: 1 metric(s) left the recorded values; the largest difference is 0.005" in told
     assert runs.tags(run_id)["besom.reproduced"] == "DIFFERS"
+
+
+def test_nothing_varies_by_itself_of_which_not_all_is_recorded(runs: Runs):
+    run_id = runs.record(Status.FINISHED, 2.0, 1.0, sources=None)  # as before sources were recorded
+    _, told = runs.again(run_id, playing(2.0, 1.5))
+    assert "varies by itself" not in told
+    assert "this is not recorded, and may have: the source files that were imported\n" in told
+
+
+def test_a_source_file_that_is_not_as_it_was_is_named(runs: Runs):
+    net = SourceFile(name="net.py", path="/gone/net.py", digest="0" * 64, content=b"one")
+    run_id = runs.record(Status.FINISHED, 2.0, 1.0, sources=(net,))
+    _, told = runs.again(run_id, playing(2.0, 1.5))
+    assert "changed: code: imported source files differ, in net.py\n" in told
 
 
 def test_a_run_of_a_bundle_is_told_to_be_one(runs: Runs):

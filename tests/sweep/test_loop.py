@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from besom.conversation import Outcome
+from besom.conversation import Outcome, SourceFile
 from besom.errors import BesomError, DataError, Interrupted, StoreError
 from besom.objectives import Objective
 from besom.sweep.study import StudyBook, finished_trials
@@ -394,3 +395,18 @@ def test_whatever_happens_each_trial_is_told_its_own_fate_and_none_is_lost(
     for trial in trials:
         fate = fate_of[trial.params["optimizer.lr"]]
         assert trial.state.name == ("COMPLETE" if fate == "COMPLETE" else "FAIL")
+
+
+def test_a_trial_of_other_code_is_told_once_and_its_run_is_tagged(sweep: Sweep):
+    def play(assignment: Assignment) -> Iterator[Message]:
+        digest = ("a" if assignment.trial < 2 else "b") * 64
+        net = SourceFile(name="net.py", path="/project/net.py", digest=digest)
+        for message in finishing(assignment):
+            yield replace(message, sources=(net,)) if isinstance(message, Started) else message
+
+    board = sweep.run(play, slots=1, n_trials=4)
+    (warning,) = board.warnings
+    assert warning.startswith("trial 2 is trained by other code than the study's first trials: net.py 2 ")
+    tags = {trial: run.data.tags.get("besom.code_differs") for trial, run in sweep.runs().items()}
+    assert tags == {0: None, 1: None, 2: "net.py 2", 3: "net.py 2"}
+    assert len(sweep.run(play, slots=1, n_trials=5).warnings) == 1  # a sweep that goes on

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from besom.config import flatten
 from besom.tracking.code_state import COMMIT, DIFF, DIFF_IS, DIRTY, PACKAGES, RECORDED
 from besom.tracking.runs import RecordedRun
+from besom.tracking.sources import SOURCES_ARE, Listed
 
 CodeFiles = Mapping[str, bytes]
 """What `Runs.code` found of a run."""
@@ -62,11 +64,36 @@ def _code(before: RecordedRun, now: RecordedRun, files_before: CodeFiles, files_
     if not all(whole):
         which = "are" if whole[0] else "were"
         yield Change(kind=Kind.CODE, what=f"there {which} uncommitted changes that are not recorded, and may differ")
-        return
     patches = [_patches(files.get(DIFF, b"")) for files in (files_before, files_now)]
     paths = sorted(path for path in {*patches[0], *patches[1]} if patches[0].get(path) != patches[1].get(path))
-    if paths:
+    if paths and all(whole):
         yield Change(kind=Kind.CODE, what=f"uncommitted changes differ, in {_counted(paths)}")
+    if all(run.tags.get(SOURCES_ARE, "").startswith(RECORDED) for run in (before, now)):
+        listed = [{one.name: one for one in Listed.read(files)} for files in (files_before, files_now)]
+        names = [name for name in sorted({*listed[0], *listed[1]}) if _differ(name, *listed)]
+        told = [name for name in names if all(one.get(name) is None or one[name].place not in paths for one in listed)]
+        if told:
+            yield Change(kind=Kind.CODE, what=f"imported source files differ, in {_counted(told)}")
+
+
+def _differ(name: str, before: Mapping[str, Listed], now: Mapping[str, Listed]) -> bool:
+    return name not in before or name not in now or before[name].digest != now[name].digest
+
+
+def unrecorded(before: RecordedRun, files_before: CodeFiles) -> list[str]:
+    """Return what a result may depend on and the record of a run does not tell, so that no change of it is seen."""
+    lacking = []
+    if not before.tags.get(SOURCES_ARE, "").startswith(RECORDED):
+        lacking.append("the source files that were imported")
+    if PACKAGES not in files_before:
+        lacking.append("all packages")
+    if before.digest is None:
+        lacking.append("the data")
+    # Where to record decides nothing, and of the data the digest tells.
+    decisive = ((key, value) for key, value in flatten(before.config) if not key.startswith(("tracking.", "data.")))
+    if any("${oc.env:" in str(value) for _, value in decisive):
+        lacking.append("the environment variables of its config")
+    return lacking
 
 
 def _patches(diff: bytes) -> dict[str, str]:

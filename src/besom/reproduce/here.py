@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from besom.errors import RunNotFound
-from besom.reproduce.changes import Change, Kind, changes
+from besom.reproduce.changes import Change, Kind, changes, unrecorded
 from besom.reproduce.comparison import ONCE, TOLERANCE, Difference, History, Verdict, compare, judge
 from besom.single import run_single
 from besom.tracking.code_state import COMMIT
@@ -47,7 +47,8 @@ def reproduce(
         )
     _tell(console, f"run {run_id} ({recorded.name}), {recorded.status}")
     again = runs.run(_train(recorded, location, console, trust, launcher))
-    found = changes(recorded, again, runs.code(recorded), runs.code(again))
+    code = runs.code(recorded)
+    found = changes(recorded, again, code, runs.code(again))
     for change in found:
         _tell(console, f"changed: {change.kind}: {change.what}", style="yellow")
     compared = _compared(recorded, again)
@@ -64,7 +65,7 @@ def reproduce(
             console.print(_table(differences))
             _tell(console, _differs(differences, tolerance), style="bold red")
     if differences:
-        _tell(console, _why(recorded, found))
+        _tell(console, _why(recorded, found, unrecorded(recorded, code)))
     _tell(console, f"run {again.run_id}")
     return verdict
 
@@ -119,12 +120,14 @@ def _worst(differences: Sequence[Difference]) -> str:
     return f"the largest difference is {worst.largest:.3g}, of {worst.metric} at epoch {worst.at_epoch}"
 
 
-def _why(recorded: RecordedRun, found: Sequence[Change]) -> str:
+def _why(recorded: RecordedRun, found: Sequence[Change], lacking: Sequence[str]) -> str:
     """The likely cause of a difference, and the remedy if there is one."""
     bundled = int(recorded.tags.get("besom.bundle", 1))
     if bundled > 1:
         return f"it was trained in a bundle of {bundled}, and is now trained alone: rounding differs"
     kinds = list(dict.fromkeys(change.kind for change in found))
+    if not kinds and lacking:
+        return f"nothing that is recorded has changed, but this is not recorded, and may have: {', '.join(lacking)}"
     if not kinds:
         return "nothing that is recorded of code, data, packages and device has changed: this training varies by itself"
     remedy = ""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
-import site
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,11 @@ from pathlib import Path
 
 from besom.errors import BesomError
 from besom.locks import holder, locked
+from besom.paths import installed_folders
 from besom.tracking.code_state import COMMIT, DIFF, DIFF_IS, DIRTY, RECORDED
 from besom.tracking.git import GitFailed, git
 from besom.tracking.runs import RecordedRun
+from besom.tracking.sources import Listed
 
 _PATIENCE_S = 600  # for a repository of many gigabytes
 _AS_IT_IS = ("-c", "core.hooksPath=/dev/null")  # a hook may do anything, such as building the project
@@ -26,11 +27,14 @@ _AS_IT_IS = ("-c", "core.hooksPath=/dev/null")  # a hook may do anything, such a
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """A commit and the changes that were made to it."""
+    """A commit, the changes that were made to it, and the source files that were imported, with their contents where
+    those are kept.
+    """
 
     run_id: str
     commit: str
     diff: bytes
+    sources: tuple[tuple[Listed, bytes | None], ...] = ()
 
     @classmethod
     def of(cls, run: RecordedRun, files: Mapping[str, bytes]) -> Code:
@@ -47,7 +51,30 @@ class Code:
             raise BesomError(f"run '{run.run_id}' was trained with uncommitted changes that were {how}; {here}")
         if not files:
             raise BesomError(f"run '{run.run_id}' has no list of its packages among its artifacts; {here}")
-        return cls(run_id=run.run_id, commit=run.tags[COMMIT], diff=files.get(DIFF, b""))
+        sources = tuple((one, files.get(one.kept)) for one in Listed.read(files) if one.place)
+        return cls(run_id=run.run_id, commit=run.tags[COMMIT], diff=files.get(DIFF, b""), sources=sources)
+
+    def complete(self, tree: Path) -> None:
+        """Write into a tree what was imported otherwise than it is there: it was edited while a sweep ran.
+
+        Raises BesomError where that was not kept as it was.
+        """
+        for one, content in self.sources:
+            file = tree / one.place
+            if file.is_file() and _is(one, file.read_bytes()):
+                continue
+            inside = file.resolve().is_relative_to(tree.resolve())
+            if content is None or not inside or not _is(one, content):
+                raise BesomError(
+                    f"run '{self.run_id}' was trained by another {one.place} than its commit and changes have, and it "
+                    "was not recorded as it was; compare with the code of today by --here"
+                )
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+
+def _is(one: Listed, content: bytes) -> bool:
+    return hashlib.sha256(content).hexdigest() == one.digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +97,7 @@ class WorkingTree:
 
     def _import_path(self) -> list[str]:
         """Where this process finds modules, Python's own and installed ones apart; in the tree, where that has them."""
-        theirs = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")]
-        installed = [Path(one).resolve() for one in (*theirs, *site.getsitepackages(), site.getusersitepackages())]
+        installed = installed_folders()
         found = []
         for entry in [*map(Path, sys.path), self.root / "src", Path.cwd()]:
             folder = entry.resolve()
@@ -105,6 +131,7 @@ def working_tree(code: Code, folder: Path) -> Iterator[WorkingTree]:
                 raise BesomError(
                     f"the code of run '{code.run_id}' cannot be had again ({error}); see that git worktree works here"
                 ) from error
+            code.complete(tree)
             yield WorkingTree(folder=tree, root=root)
         finally:
             _remove(tree)

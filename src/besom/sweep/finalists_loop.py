@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from besom.conversation import SourceFile
 from besom.errors import BesomError, ConfigError, Interrupted
 from besom.reports.finalists import FinalistRun
 from besom.sweep.boards import told_kept
@@ -18,7 +19,9 @@ from besom.sweep.finalists import Entry, FinalistJobs
 from besom.sweep.finalists_board import FinalistsBoard
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import StudyBook
+from besom.sweep.study_code import StudyCode
 from besom.tracking.recorder import Recorder, RunCard
+from besom.tracking.sources import CODE_DIFFERS
 from besom.tracking.study_runs import Status
 from besom.trial import Stop, best_metrics, disk_is_full, interrupts, not_finite, tags_of
 from besom.workers.devices import Slot
@@ -60,6 +63,7 @@ class FinalistsLoop:
         self._recorder = recorder
         self._board = board
         self._scratch = scratch
+        self._code = StudyCode(book)
         self._running: dict[int, _Running] = {}
         self._unwritten: dict[int, FinalistRun] = {}
 
@@ -112,10 +116,10 @@ class FinalistsLoop:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Started(trial=number, about=about, began_s=began_s):
+            case Started(trial=number, about=about, began_s=began_s, sources=sources):
                 running = self._running[number]
                 running.card = replace(running.card, began_s=began_s)
-                self._record(running, about)
+                self._record(running, about, sources)
             case Reported(trial=number, epoch=epoch, metrics=metrics, time_s=time_s):
                 self._recorder.report(number, epoch, metrics, time_s)
             case Finished(outcome=None, failure=failure) as finished:
@@ -128,9 +132,13 @@ class FinalistsLoop:
                 for number in numbers:
                     self._failed(self._running[number], Failure(reason=reason), 0.0)
 
-    def _record(self, running: _Running, about: Mapping[str, Any]) -> None:
+    def _record(self, running: _Running, about: Mapping[str, Any], sources: Sequence[SourceFile] | None = None) -> None:
         running.recorded = True
-        self._recorder.start(running.entry.number, running.card, about)
+        if differs := self._code.differs(sources or ()):
+            running.card = replace(running.card, tags={**running.card.tags, CODE_DIFFERS: differs})
+            if warning := self._code.warning(running.entry.trial, differs):
+                self._board.warned(warning)
+        self._recorder.start(running.entry.number, running.card, about, sources)
 
     def _complete(self, running: _Running, finished: Finished) -> None:
         outcome, running.ended_s = finished.outcome, finished.ended_s

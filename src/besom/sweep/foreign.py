@@ -119,6 +119,7 @@ class ForeignApp:
         """
         overrides = (*self.composer.overrides({}), *self._extra)
         with self.recorder() as recorder:
+            recorder.keep_code()
             name = self._spec.study_name
             return [[run_single_job(pool, recorder, name=name, overrides=overrides, directory=scratch / "0")]]
 

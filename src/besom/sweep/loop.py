@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from besom.conversation import Outcome
+from besom.conversation import Outcome, SourceFile
 from besom.errors import BesomError, ConfigError, DataError, Interrupted
 from besom.sweep.agenda import UNWRITTEN, Agenda
 from besom.sweep.attempt import Attempt, Verdict
@@ -25,11 +25,23 @@ from besom.sweep.constraints import Constraint
 from besom.sweep.jobs import Jobs
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import Ending, StudyBook
+from besom.sweep.study_code import StudyCode
 from besom.tracking.recorder import Recorder
+from besom.tracking.sources import CODE_DIFFERS
 from besom.tracking.study_runs import Status
 from besom.trial import Stop, best_metrics, disk_is_full, interrupts, not_finite, tags_of
 from besom.workers.devices import Slot
-from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Sized, Started, State
+from besom.workers.messages import (
+    Assignment,
+    Blame,
+    Bundle,
+    Failure,
+    Finished,
+    Reported,
+    Sized,
+    Started,
+    State,
+)
 from besom.workers.pool import Died, Event, Pool
 
 
@@ -60,6 +72,7 @@ class SweepLoop:
         self._constraints = constraints
         self._agenda = Agenda(spec=spec, book=book, jobs=jobs, lanes=lanes, unwritten=unwritten)
         self._running = self._agenda.running
+        self._code = StudyCode(book)
         self._put_back = False
         self._asked_to_stop = False
 
@@ -141,9 +154,9 @@ class SweepLoop:
             case Sized(trial=trial, lanes=lanes, of=of):
                 self._agenda.sized(self._running[trial], lanes, of)
                 self._board.sized(trial, lanes, of)
-            case Started(trial=trial, about=about, began_s=began_s):
+            case Started(trial=trial, about=about, began_s=began_s, sources=sources):
                 self._running[trial].began_s = began_s
-                self._record(self._running[trial], about)
+                self._record(self._running[trial], about, sources)
             case Reported() as reported:
                 self._report(self._running[reported.trial], reported)
             case Finished() as finished:
@@ -156,15 +169,19 @@ class SweepLoop:
                     )  # fmt: skip
                     self._finished(self._running[trial], failed)
 
-    def _record(self, attempt: Attempt, about: Mapping[str, Any]) -> None:
+    def _record(self, attempt: Attempt, about: Mapping[str, Any], sources: Sequence[SourceFile] | None = None) -> None:
         assert attempt.card is not None
         attempt.recorded = True
+        if differs := self._code.differs(sources or ()):
+            attempt.card = replace(attempt.card, tags={**attempt.card.tags, CODE_DIFFERS: differs})
+            if warning := self._code.warning(attempt.trial, differs):
+                self._board.warned(warning)
         about = dict(about)
         if attempt.began_s is not None:
             attempt.card = replace(attempt.card, began_s=attempt.began_s)
         if "config" in about:  # another app's job is composed by its worker
             attempt.card = replace(attempt.card, config=about.pop("config"))
-        self._recorder.start(attempt.trial, attempt.card, about)
+        self._recorder.start(attempt.trial, attempt.card, about, sources)
 
     def _record_unless_started(self, attempt: Attempt) -> None:
         if not attempt.recorded:

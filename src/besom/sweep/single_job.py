@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn
 
+from besom.conversation import SourceFile
 from besom.errors import BesomError, Interrupted, TrialFailed
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.study_runs import Status
@@ -50,8 +51,8 @@ def _follow(pool: Pool, recorder: Recorder, card: RunCard) -> Finished:
         while finished is None and not stop.asked:
             for event in pool.events(timeout_s=0.1):
                 match event:
-                    case Started(about=about, began_s=began_s):
-                        _start(recorder, replace(card, began_s=began_s), about)
+                    case Started(about=about, began_s=began_s, sources=sources):
+                        _start(recorder, replace(card, began_s=began_s), about, sources)
                         recorded = True
                     case Reported(epoch=epoch, metrics=metrics, time_s=time_s):
                         recorder.report(_TRIAL, epoch, metrics, time_s)
@@ -69,9 +70,9 @@ def _follow(pool: Pool, recorder: Recorder, card: RunCard) -> Finished:
     return finished
 
 
-def _start(recorder: Recorder, card: RunCard, about: Mapping[str, Any]) -> None:
+def _start(recorder: Recorder, card: RunCard, about: Mapping[str, Any], sources: Sequence[SourceFile] | None) -> None:
     told = dict(about)
-    recorder.start(_TRIAL, replace(card, config=told.pop("config", {})), told)
+    recorder.start(_TRIAL, replace(card, config=told.pop("config", {})), told, sources)
 
 
 def _end(recorder: Recorder, finished: Finished | None) -> None:

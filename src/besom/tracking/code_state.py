@@ -57,7 +57,9 @@ class CodeState:
         """Make the files artifacts of a run."""
         with tempfile.TemporaryDirectory() as scratch:
             for name, text in self.files.items():
-                (Path(scratch) / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+                place = Path(scratch) / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(text.encode("utf-8", "surrogateescape"))
             client.log_artifacts(run_id, scratch, self.folder)
 
 
@@ -90,12 +92,21 @@ def packages() -> str:
 def _requirement(one: metadata.Distribution, name: str, version: str) -> str:
     origin = json.loads(one.read_text("direct_url.json") or "{}")
     if origin.get("dir_info", {}).get("editable"):
-        return f"# {name}=={version} from a working tree"
+        return f"# {name}=={version}{_own_state() if name == 'besom' else ''} from a working tree"
     if vcs := origin.get("vcs_info"):
         return f"{name} @ {vcs['vcs']}+{origin['url']}@{vcs['commit_id']}"
     if origin.get("url", "").startswith("https://"):
         return f"{name} @ {origin['url']}"
     return f"{name}=={version}"
+
+
+def _own_state() -> str:
+    """What tells two states of Besom's own working tree apart, as part of its version."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return f"+{digest.hexdigest()[:8]}"
 
 
 class _NotRecorded(Exception):

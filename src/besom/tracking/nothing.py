@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from besom.conversation import SourceFile
 from besom.tracking.patience import Wish
 from besom.tracking.recorder import Kept, Recorder, RunCard
 from besom.tracking.store import Location
@@ -48,7 +49,9 @@ class NoRecorder(Recorder):
     def view(self, key: str, state: Mapping[str, Any], *smaller: Mapping[str, Any]) -> None:
         """Do nothing."""
 
-    def start(self, trial: int, card: RunCard, about: Mapping[str, Any]) -> None:
+    def start(
+        self, trial: int, card: RunCard, about: Mapping[str, Any], sources: Sequence[SourceFile] | None = None
+    ) -> None:
         """Remember the trial's folder, to remove it."""
         self._folders[trial] = card.directory
 

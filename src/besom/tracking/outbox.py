@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from besom.config import mask
+from besom.conversation import SourceFile
 
 _RUN, _FILES = "run.json", "files"
 
@@ -32,13 +33,16 @@ class RunCard:
 class Told:
     """A run from its start to its end: `reports` are an epoch, its metrics and when; `end` is how it ended, if it has.
 
-    `run_id` is the store's, as soon as it has the run, and `code` are the tags of the code that the run was trained by.
+    `run_id` is the store's, as soon as it has the run. `code` are the tags of the code that the run was trained by, and
+    `code_files` its files; they follow from what was found of it, and the `sources` that its worker told.
     """
 
     trial: int
     card: RunCard
     about: Mapping[str, Any]
+    sources: Sequence[SourceFile] | None = None
     code: Mapping[str, str] = field(default_factory=dict)
+    code_files: Mapping[str, str] = field(default_factory=dict)
     reports: list[tuple[int, Mapping[str, float], float]] = field(default_factory=list)
     end: Mapping[str, Any] = field(default_factory=dict)
     run_id: str | None = None
@@ -64,7 +68,8 @@ class Outbox:
         being_made.mkdir(parents=True)
         card = {**asdict(replace(told.card, directory=Path())), "directory": ""}
         plain = {
-            "trial": told.trial, "card": card, "about": told.about, "code": told.code, "reports": told.reports,
+            "trial": told.trial, "card": card, "about": told.about, "code": told.code,
+            "code_files": told.code_files, "reports": told.reports,
             "end": told.end, "run_id": told.run_id,
         }  # fmt: skip
         text = json.dumps(_masked(plain), default=str)

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from besom.config import flatten, mask
+from besom.conversation import SourceFile
 from besom.errors import StoreError
 from besom.sqlite_files import complete
 from besom.store_errors import Trouble, is_absent
@@ -29,6 +30,7 @@ from besom.tracking.figures import draw
 from besom.tracking.outbox import Outbox, Told
 from besom.tracking.outbox import RunCard as RunCard
 from besom.tracking.patience import WAIT_S, Patience, Wish, patient
+from besom.tracking.sources import SourceKeeper
 from besom.tracking.store import Location, check_reachable, connect, experiment_id, translated
 from besom.tracking.study_runs import RecordedEnd, Status, StudyRuns
 from besom.tracking.views import view_tag
@@ -100,7 +102,7 @@ class Recorder:
         self._done = 0  # jobs
         self._busy_since: float | None = None
         self._study: StudyRuns | None = None
-        self._code = CodeState()
+        self._sources = SourceKeeper(CodeState())
         self._client: MlflowClient
         self._experiment_id: str
         self._writer: Writer
@@ -156,7 +158,7 @@ class Recorder:
         """
 
         def look() -> None:
-            self._code = code_state(besides=[self._location.directory])
+            self._sources = SourceKeeper(code_state(besides=[self._location.directory]))
 
         self._submit(look)
 
@@ -193,9 +195,11 @@ class Recorder:
         if self._views:
             self._submit(publish)
 
-    def start(self, trial: int, card: RunCard, about: Mapping[str, Any]) -> None:
-        """Create the run of a trial; `about` is what the worker said of it."""
-        told = self._telling[trial] = Told(trial=trial, card=card, about=about)
+    def start(
+        self, trial: int, card: RunCard, about: Mapping[str, Any], sources: Sequence[SourceFile] | None = None
+    ) -> None:
+        """Create the run of a trial; `about` and `sources` are what the worker said of it, as in `Started`."""
+        told = self._telling[trial] = Told(trial=trial, card=card, about=about, sources=sources)
         self._unrecorded[told] = None
         self._submit(lambda: self._start(told))
 
@@ -347,7 +351,7 @@ class Recorder:
         self._left = True  # what it still has to do would be done twice
         kept = []
         for told in [told for told in list(self._unrecorded) if told.is_over]:
-            told.code = told.code or self._code.tags
+            self._know_code(told)
             self._outbox.keep(told)
             del self._unrecorded[told]
             if told.end["last"]:
@@ -423,7 +427,7 @@ class Recorder:
 
     def _start(self, told: Told) -> None:
         trial, card, about = told.trial, told.card, told.about
-        told.code = told.code or self._code.tags
+        self._know_code(told)
         run = NewRun(
             name=f"{card.name}-retry-{card.attempt}" if card.attempt else card.name,
             began_ms=int(card.began_s * 1000),
@@ -441,8 +445,13 @@ class Recorder:
             self._run_ids[trial] = told.run_id = run_id
 
         self._writer.create(run, card.directory, made)
-        if self._code.files:
-            self._keep(self._code, self._run_ids[trial])
+        if told.code_files:
+            self._keep(CodeState(tags=told.code, files=told.code_files), self._run_ids[trial])
+
+    def _know_code(self, told: Told) -> None:
+        if not told.code:  # else an earlier process wrote it down
+            code = self._sources.state(told.sources)
+            told.code, told.code_files = code.tags, code.files
 
     def _keep(self, code: CodeState, run_id: str) -> None:
         if self._study is not None:

@@ -117,7 +117,7 @@ class Runs:
         return config
 
     def code(self, run: RecordedRun) -> Mapping[str, bytes]:
-        """Return the files of the code that a run was trained by, by name; none where they were not kept.
+        """Return the files of the code that a run was trained by, by their paths; none where they were not kept.
 
         They lie with the run, or with one that it is a child of.
         """
@@ -127,7 +127,8 @@ class Runs:
         while holder is not None:
             with tempfile.TemporaryDirectory() as scratch, contextlib.suppress(MlflowException, OSError):
                 folder = self._client.download_artifacts(holder, f"{FOLDER}/{run.tags[CODE]}", scratch)
-                if found := {path.name: path.read_bytes() for path in Path(folder).iterdir()}:
+                paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+                if found := {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}:
                     return found
             with translated(self._location):
                 holder = self._client.get_run(holder).data.tags.get("mlflow.parentRunId")

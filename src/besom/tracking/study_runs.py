@@ -67,7 +67,7 @@ class StudyRuns:
         self._client = client
         self._experiment_id = experiment_id
         self._notice = notice
-        self._code: CodeState | None = None
+        self._kept: set[str] = set()
         wanted = f"tags.`besom.token` = '{token}'"
         known = client.search_runs([experiment_id], wanted, max_results=1)
         known = known or client.search_runs([experiment_id], wanted, ViewType.DELETED_ONLY, max_results=1)
@@ -105,12 +105,12 @@ class StudyRuns:
         return {point.step: point.value for point in self._client.get_metric_history(run_id, to_key(metric))}
 
     def keep(self, code: CodeState) -> None:
-        """Keep the code that a run is trained by, if it is not the same as before; later sweeps may have another."""
-        if code is not self._code:
+        """Keep the code that a run is trained by, once; later sweeps and workers may have another."""
+        if code.folder not in self._kept:
             self._restore()
             code.log(self._client, self.run_id)
             self._client.log_batch(self.run_id, tags=run_tags(code.tags))
-            self._code = code
+            self._kept.add(code.folder)
 
     def close(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """End the parent run."""

@@ -10,7 +10,7 @@ import os
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from besom.explain import explain
 from besom.reporting import UNNAMED, reporting
 from besom.workers.job_report import about_job, keep_hydra_files, pack_job, read_values
 from besom.workers.messages import Assignment
+from besom.workers.sources import SOURCES
 from besom.workers.tasks import Run
 
 
@@ -148,6 +149,7 @@ class _MainScript:
     """What an app's main script defines: `_target_: __main__.Model` finds it in the worker too."""
 
     file: str | None
+    source: bytes | None
     names: Mapping[str, Any]
 
     @classmethod
@@ -163,7 +165,12 @@ class _MainScript:
             for name, value in vars(main).items()
             if isinstance(value, type | types.FunctionType) and value.__module__ == "__main__" and _travels(value)
         }
-        return cls(file=getattr(main, "__file__", None), names=defined)
+        file = getattr(main, "__file__", None)
+        source = None
+        if file is not None:
+            with suppress(OSError):
+                source = Path(file).read_bytes()  # as it runs here: a worker that starts later does not read it anew
+        return cls(file=file, source=source, names=defined)
 
     def install(self) -> None:
         """Stand in for the main script. A process that the app spawns reads the file itself, as it would at home."""
@@ -171,6 +178,8 @@ class _MainScript:
         vars(main).update(self.names)
         if self.file is not None:
             main.__file__ = str(Path(self.file).absolute())
+            if self.source is not None:
+                SOURCES.note(main.__file__, self.source)
         sys.modules["__main__"] = main
 
 

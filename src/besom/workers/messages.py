@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from besom.conversation import Outcome
+from besom.conversation import Outcome, SourceFile
 
 
 class State(StrEnum):
@@ -81,11 +81,13 @@ class Started:
     """A trial's data and model are built; its first step is next.
 
     It began at `began_s`, in seconds since the epoch: when its worker took it up, or at its turn in its bundle.
+    `sources` are all that its worker had imported by then; None where nobody knows, as of another launcher's job.
     """
 
     trial: int
     about: Mapping[str, Any]
     began_s: float = field(default_factory=time.time)
+    sources: tuple[SourceFile, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

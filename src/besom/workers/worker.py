@@ -40,12 +40,14 @@ from besom.workers.messages import (
     Stop,
 )
 from besom.workers.processes import adopt, end_with_children
+from besom.workers.sources import SOURCES
 from besom.workers.tasks import Bundling, Run, Task
 
 
 def main(descriptor: int) -> None:
     """Serve the pipe at a file descriptor that was inherited from the parent."""
     sys.path.append(str(Path.cwd()))  # a user's own modules are found, as by `besom`: after all others
+    SOURCES.watch()
     # ctrl-C reaches the whole process group; what becomes of the trials is the parent's decision alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = Parent(adopt(descriptor))
@@ -124,7 +126,8 @@ class Trial:
         """Everything is built; the first step is next."""
         if self._waits:
             self._begin()
-        self._parent.send(Started(trial=self._number, about=about, began_s=self._began_at_s))
+        told = Started(trial=self._number, about=about, began_s=self._began_at_s, sources=SOURCES.told())
+        self._parent.send(told)
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Say the metrics after an epoch."""
