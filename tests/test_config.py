@@ -143,3 +143,11 @@ def test_flattening_keeps_every_leaf_under_its_dotted_key(config: dict[str, Any]
             node = node.setdefault(parent, {})
         node[last] = value
     assert rebuilt == config
+
+
+def test_a_test_without_a_test_part_is_refused_before_the_data_is_read(compose: Compose):
+    with pytest.raises(ConfigError, match=r"^test: the data has no test part; set data\.test_fraction, or test=false$"):
+        check(compose("test=true", "data.test_fraction=0"))
+    check(compose("test=true"))
+    check(compose("data.test_fraction=0"))
+    check(compose("test=true", "data=mnist", "data.test_fraction=0"))

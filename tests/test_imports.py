@@ -30,6 +30,7 @@ ROOMS = (
     ("bundle",),
     ("folds",),
     ("train",),
+    ("hooks",),
     ("models",),
     ("data",),
     ("callbacks", "course"),

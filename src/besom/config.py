@@ -77,6 +77,8 @@ def check(config: Config) -> None:
         raise ConfigError(f"trainer.max_time: '{max_time}' is no time; write DD:HH:MM:SS, such as 00:00:10:00")
     _check_objective(config)
     _check_table(config)
+    if select(config, "test") is True and not has_test_part(config):
+        raise ConfigError("test: the data has no test part; set data.test_fraction, or test=false")
     validated = [one.name for one in read_objectives(config) if one.name.startswith("val/")]
     if folds_of(config) is not None:
         _check_refit(config)
@@ -85,6 +87,14 @@ def check(config: Config) -> None:
             f"objective: '{validated[0]}' needs a validation part, but data.val_fraction is 0; "
             "use a train/ metric, or hold some data out"
         )
+
+
+def has_test_part(config: Config) -> bool:
+    """Whether there will be data to test on, as far as that is known before it is read: Besom's own sources alone."""
+    source = str(select(config, "data.source._target_"))
+    if not source.startswith("besom.data.") or source.endswith("mnist"):  # which have an official test part
+        return True
+    return select(config, "data.test_fraction") != 0 or select(config, "data.source.test_path") is not None
 
 
 def folds_of(config: Config) -> int | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import sys
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
@@ -31,10 +34,12 @@ def check_targets(node: Any, path: str = "") -> None:
 
 def find_target(target: str, key: str) -> Any:
     """Return what a `_target_` at `key` names, having imported it. Raises ConfigError when it cannot be imported."""
+    if not isinstance(target, str):
+        raise ConfigError(f"{key}: {target} names no class; write such as besom.models.MLPClassifier")
     try:
         return get_object(target)
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"{key}: {target} cannot be imported; check the name and the installation") from error
+        raise ConfigError(f"{key}: {target} cannot be imported{_why(error, target)}") from error
 
 
 def signature_of(target: str, path: str) -> inspect.Signature | None:
@@ -47,3 +52,24 @@ def signature_of(target: str, path: str) -> inspect.Signature | None:
         return inspect.signature(found)
     except (TypeError, ValueError):  # something built in, or nothing that can be called
         return None
+
+
+def _why(error: BaseException, target: str) -> str:
+    """Return the rest of the line: what broke in whose file, or what there is no trace of."""
+    cause = error.__cause__
+    module = target.rpartition(".")[0]
+    if isinstance(cause, ModuleNotFoundError) and cause.name and f"{target}.".startswith(f"{cause.name}."):
+        found = sys.modules.get(module)  # it is the last name that is wrong
+        if found is not None and not hasattr(found, "__path__"):
+            names = [name for name in vars(found) if not name.startswith("_")]
+            return f": {module} has no {target.rpartition('.')[2]}; {one_of(target.rpartition('.')[2], names)}"
+        return f"; check the name and the installation, and look for it in {Path.cwd()}"
+    if cause is None or (isinstance(cause, AttributeError) and module in sys.modules):
+        return "; check the name and the installation"
+    if isinstance(cause, SyntaxError):
+        return f": {cause.msg} ({cause.filename}, line {cause.lineno}); mend it"
+    told = f"{type(cause).__name__}: {(str(cause).strip() or 'no message').splitlines()[0]}"
+    # The last place in a file that is read from a folder, not in what imports it.
+    places = [one for one in traceback.extract_tb(cause.__traceback__) if not one.filename.startswith("<frozen")]
+    own = [one for one in places[1:] if "site-packages" not in one.filename] or places
+    return f": {told} ({own[-1].filename}, line {own[-1].lineno}); mend it"

@@ -32,6 +32,7 @@ from besom.course import Course
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError
 from besom.hardware import nvidia_driver, processor_name
+from besom.hooks import check_hooks
 from besom.models import SupervisedModule
 from besom.models.evidence import Judged, write_evidence
 from besom.models.ranks import OneVoice, mean_over_ranks, meet, rank_count
@@ -102,6 +103,7 @@ def set_up(config: Mapping[str, Any]) -> None:
     configure_torch(config)
     seed(config)
     check_targets(config)
+    check_hooks(config)
 
 
 def seed(config: Mapping[str, Any]) -> None:

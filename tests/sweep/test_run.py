@@ -101,9 +101,11 @@ def test_a_study_that_goes_on_with_another_config_says_what_changed(
     command: Command, capsys: pytest.CaptureFixture[str]
 ):
     command(finishing, "hydra.sweeper.n_trials=2")
-    assert "warning" not in capsys.readouterr().out
+    before = capsys.readouterr().out
+    assert "warning: hydra.sweeper.n_trials: TPESampler chooses none of the 2 trials: " in before
+    assert "since the study began" not in before
     command(finishing, "hydra.sweeper.n_trials=3", "trainer.max_epochs=5")
-    (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if "since the study began" in line]
     assert warning.startswith("warning: since the study began, trainer.max_epochs was 10, is 5;")
 
 

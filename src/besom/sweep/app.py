@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from besom.config import check, flatten, folds_of, recordable, require_groups
+from besom.config import check, flatten, folds_of, recordable, require_groups, resolved
 from besom.console import plain_console
-from besom.errors import ConfigError
+from besom.errors import ConfigError, DeviceError
 from besom.sweep.compose import Composer
 from besom.sweep.finalists import check_finalists
+from besom.sweep.inspection import inspect_modules, names_others
 from besom.sweep.jobs import Jobs, TrainingJobs
 from besom.sweep.overrides import Line
 from besom.sweep.space import SearchSpace
@@ -22,7 +24,7 @@ from besom.tracking.nothing import NoRecorder
 from besom.tracking.recorder import Recorder
 from besom.tracking.store import Location
 from besom.tracking.views import wanted
-from besom.workers.devices import find_slots
+from besom.workers.devices import Slot, find_slots
 from besom.workers.pool import Launcher, Pool, WorkerPool
 from besom.workers.tasks import Task, Training
 
@@ -62,6 +64,9 @@ class App(Protocol):
 
     def check(self) -> None:
         """Refuse, with ConfigError, a sweep whose trials would fail by their configs alone."""
+
+    def inspect(self) -> list[str]:
+        """Return what is wrong with the code that the configs name, as far as that can be known."""
 
     def shared(self) -> dict[str, Any]:
         """What all trials have in common: the flattened config that they start from, less what is sampled."""
@@ -136,13 +141,34 @@ class TrainingApp:
         check(config)
 
     def check(self) -> None:
-        """Compose every parameter and every choice once, so that a wrong key fails before anything is recorded."""
+        """Compose every parameter and every choice once, so that a wrong key fails before anything is recorded.
+
+        What is a user's own is imported once, by a worker.
+        """
         for params in self._space.examples():
             try:
                 check(self.composer.compose(params))
             except ConfigError as error:
                 raise ConfigError(f"{self._spec.source}: {error}") from error
         check_finalists(self._spec, self._space, self.composer)
+        for wrong in self.inspect():
+            raise ConfigError(f"{self._spec.source}: {wrong}")
+
+    def inspect(self) -> list[str]:
+        """Return what is wrong with a user's own modules, in one line each: a worker imports them."""
+        configs = []
+        for params in self._space.examples() if self._space.parameters else [{}]:
+            with suppress(ConfigError):  # it is told of elsewhere
+                config = self.composer.compose(params)
+                if names_others(config):
+                    configs.append({**resolved(config), "test": self._spec.finalists is not None})
+        return inspect_modules(configs, self._a_slot(), self._launcher) if configs else []
+
+    def _a_slot(self) -> Slot:
+        try:
+            return find_slots(self._spec.devices, limit=1)[0]
+        except DeviceError:  # a dry run may be made where the devices are not
+            return find_slots("cpu", limit=1)[0]
 
     def shared(self) -> dict[str, Any]:
         """The flattened config without what is sampled and what says where to record."""

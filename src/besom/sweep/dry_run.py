@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import optuna
@@ -30,10 +30,19 @@ from besom.sweep.spec import FinalistsSpec, SweepSpec
 _SHOWN = 3
 
 
-def dry_run(console: Console, *, spec: SweepSpec, space: SearchSpace, composer: Composer, check: Check) -> list[str]:
+def dry_run(
+    console: Console,
+    *,
+    spec: SweepSpec,
+    space: SearchSpace,
+    composer: Composer,
+    check: Check,
+    inspect_code: Callable[[], Sequence[str]] = tuple,
+) -> list[str]:
     """Show the space, what the first trials would be, and what looks wrong; return what is an error of that.
 
-    `check` refuses a composed config that cannot be trained, with ConfigError.
+    `check` refuses a composed config that cannot be trained, with ConfigError; `inspect_code` says what is wrong with
+    the code that the configs name.
     """
     objectives = ", ".join(map(str, spec.objectives))
     _print(console, f"study {spec.study_name}: {objectives}   (a dry run: nothing is trained)")
@@ -47,7 +56,7 @@ def dry_run(console: Console, *, spec: SweepSpec, space: SearchSpace, composer: 
         chosen = "  ".join(composer.overrides(params))
         console.print(Text.assemble((f"trial {number}", "bold"), f"  {chosen}"), soft_wrap=True)
         _print(console, _yaml(composer, params))
-    found = lint(spec, space, composer, check)
+    found = [*(Lint(text=text, is_error=True) for text in inspect_code()), *lint(spec, space, composer, check)]
     console.print()
     _tell(console, found)
     return [one.text for one in found if one.is_error]

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from besom.config import check, recordable, resolved
+from besom.config import check, has_test_part, recordable, resolved
 from besom.errors import ConfigError
 from besom.explain import explain
 from besom.reports.finalists import BASELINES, CHOSEN, finalist_runs
@@ -167,6 +167,12 @@ def check_finalists(spec: SweepSpec, space: SearchSpace, composer: Composer) -> 
             f"{spec.source}: hydra.sweeper.finalists.register: with tracking=none there is no run to register; "
             "record the runs, or leave it out"
         )
+    for params in space.examples() if space.parameters else [{}]:
+        if not has_test_part(composer.compose(params)):
+            raise ConfigError(
+                f"{spec.source}: hydra.sweeper.finalists: they are tested, and the data has no test part; "
+                "set data.test_fraction, or leave them out"
+            )
     if not spec.finalists.overrides:
         return
     where = f"{spec.source}: hydra.sweeper.finalists.overrides"

@@ -98,6 +98,10 @@ class ForeignApp:
             )
         return worker_pool(self._spec, self.task, logs, self._launcher)
 
+    def inspect(self) -> list[str]:
+        """Nothing is known of what another app's config names."""
+        return []
+
     def check_config(self, config: DictConfig) -> None:
         """Nothing is known of what another app can run."""
 

@@ -76,7 +76,10 @@ def run_sweep(
         app = ForeignApp(config, context, task, spec, space, line, launcher)
     console = plain_console()
     if spec.dry_run:
-        if errors := dry_run(console, spec=spec, space=space, composer=app.composer, check=app.check_config):
+        errors = dry_run(
+            console, spec=spec, space=space, composer=app.composer, check=app.check_config, inspect_code=app.inspect
+        )
+        if errors:
             others = f" ({len(errors) - 1} more, marked above)" if len(errors) > 1 else ""
             raise ConfigError(f"{spec.source}: {errors[0]}{others}")
         return []

@@ -21,7 +21,7 @@ from besom.workers import forked
 from besom.workers.devices import Slot
 from besom.workers.messages import Bundle, Finished, Message, Ready, Stop
 from besom.workers.processes import how_it_ended, start
-from besom.workers.tasks import Task, Training
+from besom.workers.tasks import Inspection, Task, Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def launch(slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
         if len(slot.devices) > 1:
             return start("besom.workers.ranks", str(len(slot.devices)), environment=environment, output=output)
         # Another app may have to do something before it imports torch. On a GPU, no fork was tried.
-        if isinstance(task, Training) and slot.device.kind == "cpu":
+        if isinstance(task, Training | Inspection) and slot.device.kind == "cpu":
             return forked.start_worker(environment, output)
         return start("besom.workers.worker", environment=environment, output=output)
 

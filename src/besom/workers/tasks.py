@@ -43,6 +43,23 @@ class Bundling(Task, Protocol):
 
 
 @dataclass(frozen=True)
+class Inspection:
+    """Import what a config names, and refuse what lacks a hook that will be called; nothing is built."""
+
+    def load(self) -> Run:
+        """Import Lightning, which takes seconds."""
+        from besom.hooks import check_hooks
+        from besom.targets import check_targets
+
+        def run(assignment: Assignment, conversation: Conversation) -> Outcome:
+            check_targets(assignment.config)
+            check_hooks(assignment.config)
+            return Outcome(values=())
+
+        return run
+
+
+@dataclass(frozen=True)
 class Training:
     """Train Besom's own configs: such as the user composed, or, given whom he trusts, recorded ones."""
 
