@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 
 from besom.paths import conf_dir, search_path, sweeps_dir
 from besom.schema import register_schemas
+from besom.tracking.places import settle
 from besom.tracking.store import Location, connect
 
 App = tuple[ConfigLoader, DictConfig]
@@ -160,4 +161,5 @@ def location(tmp_path: Path, _empty_store: Path) -> Location:
     found = Location.of({"uri": None, "directory": tmp_path / "mlruns"})
     found.directory.mkdir()
     shutil.copy(_empty_store, found.database)
+    settle(found.database)
     return found

@@ -34,6 +34,7 @@ from besom.config import recordable, resolved
 from besom.errors import ConfigError, DataError
 from besom.serving import _load_pyfunc
 from besom.tracking.models import register, signature_of
+from besom.tracking.places import settle
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.store import Location
 from besom.tracking.study_runs import Status
@@ -93,6 +94,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, _empty_store: Path, compose: C
     location = Location.of({"uri": None, "directory": folder / "mlruns"})
     location.directory.mkdir()
     shutil.copy(_empty_store, location.database)
+    settle(location.database)
     table = houses(120)
     table.to_csv(folder / "houses.csv", index=False)
     kinds = table.assign(kind=np.where(table.price > 50, *KINDS)).drop(columns="price")

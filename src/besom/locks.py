@@ -18,15 +18,15 @@ class Held(Exception):
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock file at `path`, with this process's id in it.
+def locked(path: Path, *, wait: bool, share: bool = False) -> Iterator[None]:
+    """Hold the lock file at `path`, with this process's id in it; who shares it holds it together with others who do.
 
     Without `wait`, raises Held if another process has it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, (fcntl.LOCK_SH if share else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             file.seek(0)
             raise Held(file.read().strip() or "unknown") from error

@@ -16,6 +16,7 @@ from mlflow.entities import Run
 
 from besom.cli import main
 from besom.tracking.code_state import DIFF
+from besom.tracking.places import settle
 from besom.tracking.runs import Runs
 from besom.tracking.store import Location
 from tests.repositories import git
@@ -108,6 +109,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, _empty_store: Path) -> Pro
     (folder / "conf/model/own.yaml").write_text('_target_: net.Own\nnote: ""\n')
     (folder / "sweeps/own.yaml").write_text(SWEEP)
     shutil.copy(_empty_store, folder / "mlruns/mlflow.db")
+    settle(folder / "mlruns/mlflow.db")
     project = Project(folder)
     project.write(1.0)
     git("init", "-q", folder=folder)

@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from besom.errors import StoreError
+from besom.tracking.places import settle
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.rows import RowWriter, move_files
 from besom.tracking.store import Location
@@ -109,6 +110,7 @@ def far(tmp_path: Path, _empty_store: Path) -> Location:
     folder = tmp_path / "far"
     folder.mkdir()
     (folder / "far.db").write_bytes(_empty_store.read_bytes())
+    settle(folder / "far.db")
     location = Location(uri=f"sqlite:///{folder}/far.db", directory=tmp_path / "elsewhere")
     artifacts = (folder / "artifacts" / "digits").as_uri()
     MlflowClient(location.uri).create_experiment("digits", artifact_location=artifacts)

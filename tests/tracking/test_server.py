@@ -20,6 +20,7 @@ import pytest
 from besom.cli import main
 from besom.errors import BesomError, StoreError
 from besom.tracking.models import fetch, register
+from besom.tracking.places import settle
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.runs import Runs
 from besom.tracking.server import landing, run, run_command, warning
@@ -49,6 +50,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, _empty_store: Path) -> Pa
     location = Location.of({"uri": None, "directory": folder / "mlruns"})
     location.directory.mkdir()
     shutil.copy(_empty_store, location.database)
+    settle(location.database)
     record_study(location)
     return folder
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from besom.errors import ConfigError, RunNotFound
 from besom.inputs import MODEL_FILES, Inputs, Kind, answer_names, read_description
 from besom.store_errors import is_absent
-from besom.tracking.runs import Runs, find_run
+from besom.tracking.places import file_of
+from besom.tracking.runs import Runs, check_there, find_run
 from besom.tracking.store import Location, connect, translated
 from besom.trust import Trust, needed_to_serve
 
@@ -124,6 +125,7 @@ def _download(client: MlflowClient, location: Location, run: Run, directory: Pat
     with translated(location):
         there = {file.path for file in client.list_artifacts(run_id)}
     if missing := [name for name in MODEL_FILES if name not in there]:
+        check_there(run)
         raise RunNotFound(f"run '{run_id}' left no model ({missing[0]} is missing): {_why(run)}")
     with translated(location):
         for name in MODEL_FILES:
@@ -152,9 +154,14 @@ def _logged(client: MlflowClient, run: Run) -> LoggedModel | None:
     for output in run.outputs.model_outputs if run.outputs else []:
         with suppress(MlflowException):  # deleted since
             model = client.get_logged_model(output.model_id)
-            if model.tags.get("besom.loader") == LOADER and str(model.status) == "READY":
+            if model.tags.get("besom.loader") == LOADER and str(model.status) == "READY" and _is_there(model):
                 return model
     return None
+
+
+def _is_there(model: LoggedModel) -> bool:
+    folder = file_of(model.artifact_location)
+    return folder is None or folder.exists()
 
 
 def _log(client: MlflowClient, location: Location, run: Run, folder: Path) -> LoggedModel:

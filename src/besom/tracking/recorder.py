@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from besom.config import flatten, mask
 from besom.conversation import SourceFile
 from besom.errors import StoreError
+from besom.locks import locked
 from besom.sqlite_files import complete
 from besom.store_errors import Trouble, is_absent
 from besom.tracking.code_state import CodeState, code_state
@@ -30,6 +31,7 @@ from besom.tracking.figures import draw
 from besom.tracking.outbox import Outbox, Told
 from besom.tracking.outbox import RunCard as RunCard
 from besom.tracking.patience import WAIT_S, Patience, Wish, patient
+from besom.tracking.places import recording_lock
 from besom.tracking.sources import SourceKeeper
 from besom.tracking.store import Location, check_reachable, connect, experiment_id, translated
 from besom.tracking.study_runs import RecordedEnd, Status, StudyRuns
@@ -101,6 +103,7 @@ class Recorder:
         self._unrecorded: dict[Told, None] = {}  # in the order in which they began
         self._done = 0  # jobs
         self._busy_since: float | None = None
+        self._held = contextlib.ExitStack()
         self._study: StudyRuns | None = None
         self._sources = SourceKeeper(CodeState())
         self._client: MlflowClient
@@ -121,6 +124,7 @@ class Recorder:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._patience.end()
         self._thread.join(_GRACE_S if self._patience.is_over else None)
+        self._held.close()
         if self._location.is_local:
             complete(self._location.database)
         if kind is None:
@@ -390,6 +394,8 @@ class Recorder:
 
     def _connect(self) -> None:
         self._client = patient(connect(self._location), self._location, self._patience)
+        if self._location.is_local:
+            self._held.enter_context(locked(recording_lock(self._location.directory), wait=True, share=True))
         self._experiment_id = experiment_id(self._client, self._location, self._experiment)
         self._writer = writer_of(self._client, self._location, self._experiment_id)
         self.cpu_s = -time.thread_time()  # opening the store is not recording a trial

@@ -15,6 +15,7 @@ from besom.errors import RunNotFound
 from besom.store_errors import is_absent
 from besom.tracking.code_state import CODE, FOLDER
 from besom.tracking.entries import CONFIG
+from besom.tracking.places import file_of
 from besom.tracking.store import Location, connect, translated
 from besom.tracking.views import view_key, view_tag
 
@@ -65,6 +66,14 @@ def find_run(client: MlflowClient, location: Location, run_id: str) -> Run:
     return run
 
 
+def check_there(run: Run) -> None:
+    """Raise RunNotFound where the files that Besom recorded of a run were on this machine, and are gone."""
+    folder = file_of(run.info.artifact_uri)
+    ours = any(tag.startswith("besom.") for tag in run.data.tags)
+    if ours and folder is not None and not folder.exists():
+        raise RunNotFound(f"run '{run.info.run_id}' has lost its files: {folder} is not there; bring that folder back")
+
+
 class Runs:
     """Reads one store."""
 
@@ -104,6 +113,7 @@ class Runs:
             except (MlflowException, OSError) as error:
                 if not is_absent(error):
                     raise self._location.store.error(error) from error
+                check_there(find_run(self._client, self._location, run_id))
                 raise RunNotFound(
                     f"run '{run_id}' has no artifact {CONFIG}; only runs that Besom recorded can be used"
                 ) from error

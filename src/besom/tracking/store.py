@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -20,6 +21,7 @@ from besom.errors import StoreError
 from besom.locks import locked
 from besom.sqlite_files import made_whole
 from besom.store_errors import Store, Trouble, trouble_of
+from besom.tracking.places import settle
 from besom.tracking.revisions import told_of_revision
 from besom.urls import sqlite_file, sqlite_url
 
@@ -174,14 +176,24 @@ def connect(location: Location, *, create: bool = True) -> MlflowClient:
 def _creating(location: Location) -> Iterator[None]:
     """Hold a local store while it may have to be created: two processes that create it at once tear it."""
     if not location.is_local:
+        file = sqlite_file(location.uri)
+        if file is not None and file.name == location.database.name and file.is_file():
+            _settle(file)
         yield
         return
     with locked(location.directory / "locks" / "creating-mlflow", wait=True):
         if not location.database.exists() or _is_half_made(location.database):
             _create(location)
+        _settle(location.database)
         yield
         with closing(sqlite3.connect(location.database)) as database:
             database.execute("PRAGMA journal_mode=WAL")
+
+
+def _settle(database: Path) -> None:
+    """Let the places of artifacts lie beside a database that was moved or copied, and say so."""
+    if told := settle(database):
+        sys.stderr.write(f"besom: note: {told}\n")
 
 
 def _create(location: Location) -> None:
