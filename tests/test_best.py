@@ -187,7 +187,7 @@ def test_a_failed_trial_can_be_named_to_look_into_it(besom: Besom) -> None:
 def test_a_trial_that_breaks_a_constraint_is_not_the_best(besom: Besom) -> None:
     study = record(["seed=1"])
     better = optuna.create_trial(value=1.0, user_attrs={"besom.overrides": ["seed=5"]})
-    better.set_constraint("cost/params <= 100", 1.0)
+    better.system_attrs = {"constraints:cost/params <= 100": 1.0}
     study.add_trial(better)
     assert "trial 0 of study own" in besom("best own")[0]
 

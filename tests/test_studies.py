@@ -32,7 +32,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def trial(*values: float, state: TrialState = TrialState.COMPLETE, constraint: float | None = None) -> FrozenTrial:
     made = optuna.create_trial(state=state, values=values or None)
     if constraint is not None:
-        made.set_constraint("cost/params <= 100", constraint)
+        made.system_attrs = {"constraints:cost/params <= 100": constraint}
     return made
 
 

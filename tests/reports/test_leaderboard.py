@@ -49,7 +49,7 @@ def trial(*values: float, state: TrialState = TrialState.COMPLETE, lr: float = 0
         state=state, values=values or None, params=params, distributions=distributions, user_attrs={"besom": about}
     )
     if constraint is not None:
-        made.set_constraint("cost/params <= 100", constraint)
+        made.system_attrs = {"constraints:cost/params <= 100": constraint}
     return made
 
 

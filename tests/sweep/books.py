@@ -13,6 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
+from besom.reports.trials import constraints_of
 from besom.sweep.ledger import Ledger, open_storage
 from besom.sweep.space import Params, SearchSpace
 from besom.sweep.spec import SweepSpec
@@ -130,7 +131,7 @@ def told(trial: FrozenTrial) -> dict[str, Any]:
         "steps": trial.intermediate_values,
         "user": trial.user_attrs,
         "system": trial.system_attrs,
-        "constraints": trial.constraints,
+        "constraints": constraints_of(trial),
     }
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import optuna
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 
 from besom.errors import ConfigError
 from besom.sweep.constraints import Constraint, parse_constraints
+from besom.sweep.samplers import build_sampler
+from besom.sweep.spec import SweepSpec
+from besom.sweep.study import set_constraints
 
 METRICS = {
     "cost/params": 40000.0,
@@ -69,9 +73,21 @@ def test_optuna_takes_it_for_what_it_is():
     for loss in (2.0, 0.5, 0.7):
         trial = study.ask()
         constraint = only("val/loss >= 0.6")
-        trial.set_constraint(constraint.key, constraint.value({"val/loss": loss}))
+        set_constraints(trial, {constraint.key: constraint.value({"val/loss": loss})})
         study.tell(trial, loss)
     assert study.best_trial.value == 0.7
+
+
+def test_the_sampler_keeps_away_from_what_breaks_a_constraint(make_spec: Callable[..., SweepSpec]):
+    spec, study = make_spec(constraints=("size <= 0.4",)), optuna.create_study(direction="maximize")
+    asked = []
+    for number in range(40):
+        study.sampler = build_sampler(spec, number)
+        trial = study.ask()
+        asked.append(trial.suggest_float("size", 0, 1))
+        set_constraints(trial, {"size <= 0.4": asked[-1] - 0.4})
+        study.tell(trial, asked[-1])
+    assert sum(size <= 0.4 for size in asked[20:]) > 4  # else none, or one
 
 
 def test_its_key_is_its_text_and_it_names_its_metrics():

@@ -10,9 +10,16 @@ from optuna.trial import FrozenTrial, TrialState
 from besom.objectives import Objective
 
 
+def constraints_of(trial: FrozenTrial) -> list[float]:
+    """A trial's constraints, zero or less where they hold: those that Optuna 5 keeps by name, and 4 in a row."""
+    kept = trial.system_attrs
+    named = [value for key, value in kept.items() if key.startswith("constraints:")]
+    return named or list(kept.get("constraints") or ())
+
+
 def is_feasible(trial: FrozenTrial) -> bool:
     """Whether a trial keeps every constraint; one that was never held to any does."""
-    return all(value <= 0 for value in trial.constraints.values())
+    return all(value <= 0 for value in constraints_of(trial))
 
 
 def plain_params(trial: FrozenTrial) -> dict[str, Any]:

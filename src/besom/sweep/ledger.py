@@ -178,7 +178,7 @@ def forget_attempt(trial: FrozenTrial) -> None:
     A pruner would take it for further than it is, and neither its steps nor its constraints could be set once more.
     """
     trial.intermediate_values = {}
-    of_the_attempt = ("completed_rung_", "constraints:")
+    of_the_attempt = ("completed_rung_", "constraints")
     kept = {key: value for key, value in trial.system_attrs.items() if not key.startswith(of_the_attempt)}
     trial.system_attrs = kept
 

@@ -20,8 +20,10 @@ from hydra.utils import get_class, instantiate
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, PartialFixedSampler, QMCSampler, TPESampler
+from optuna.trial import FrozenTrial
 
 from besom.errors import ConfigError, one_of
+from besom.reports.trials import constraints_of
 from besom.sweep.space import SearchSpace
 from besom.sweep.spec import SweepSpec
 
@@ -30,6 +32,7 @@ _DEFAULT_SAMPLER: Mapping[str, Any] = {
     # Conditional parameters are modelled together with those they appear with, not one by one.
     "group": True,
     "multivariate": True,
+    "constant_liar": True,  # as Optuna has it from 5 on
 }
 # What Optuna imports only when it is first needed: in the middle of a sweep.
 _NEEDS: Mapping[str, str] = {
@@ -51,7 +54,9 @@ def build_sampler(spec: SweepSpec, number: int, space: SearchSpace | None = None
     config = with_target(spec.sampler)
     found = target(config, "sampler", where)
     seed = config.get("seed")
-    seeds = _Seeds(spec.seed if seed is None else int(seed), number, len(spec.objectives))
+    seeds = _Seeds(
+        spec.seed if seed is None else int(seed), number, len(spec.objectives), constrained=bool(spec.constraints)
+    )
     if issubclass(found, GridSampler):
         return optuna.samplers.RandomSampler(seed=seeds.derived)
     if issubclass(found, PartialFixedSampler):
@@ -69,8 +74,9 @@ def build_pruner(spec: SweepSpec) -> BasePruner:
     if not spec.pruner:
         return NopPruner()
     where = f"{spec.source}: hydra.sweeper.pruner"
-    _check_keys(spec.pruner, target(spec.pruner, "pruner", where), where)
-    built = _built(spec.pruner, where)
+    found = target(spec.pruner, "pruner", where)
+    _check_keys(spec.pruner, found, where)
+    built = _built(_said(spec.pruner, found), where)
     assert isinstance(built, BasePruner)
     return built
 
@@ -107,10 +113,11 @@ def target(config: Mapping[str, Any], kind: str, where: str) -> type[Any]:
 
 
 class _Seeds:
-    """Seeds for one trial, and for how many objectives."""
+    """Seeds for one trial, for how many objectives, and whether under constraints."""
 
-    def __init__(self, seed: int, number: int, objectives: int) -> None:
+    def __init__(self, seed: int, number: int, objectives: int, *, constrained: bool) -> None:
         self.objectives = objectives
+        self.constrained = constrained
         self.root = seed
         self.number = number
         self.derived = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
@@ -120,7 +127,7 @@ def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, A
     """Return the keys of a sampler, and of those within it, each with its seed for this trial."""
     found = target(config, "sampler", where)
     _check_keys(config, found, where)
-    keys = {key: value for key, value in config.items() if key != "_partial_"}
+    keys = {key: value for key, value in _said(config, found).items() if key != "_partial_"}
     for key, value in keys.items():
         if isinstance(value, Mapping) and key.endswith("_sampler"):
             keys[key] = _seeded(value, seeds, f"{where}.{key}")
@@ -135,6 +142,8 @@ def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, A
         keys["seed"] = seeds.derived
     if "warn_independent_sampling" in taken and found is not TPESampler:  # deprecated there
         keys["warn_independent_sampling"] = False  # else with each trial; the dry run says it once
+    if "constraints_func" in taken and seeds.constrained and not hasattr(FrozenTrial, "constraints"):
+        keys.setdefault("constraints_func", constraints_of)  # before Optuna 5, which finds them by itself
     if keys.get("reference_points") is not None:
         keys["reference_points"] = {
             "_target_": "numpy.asarray", "_args_": [keys["reference_points"]], "_convert_": "all"
@@ -142,13 +151,20 @@ def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, A
     return keys
 
 
+def _said(config: Mapping[str, Any], found: type[Any]) -> dict[str, Any]:
+    """Return the keys that say something: null for a key that is null anyway, or that this Optuna has not, does not."""
+    taken = inspect.signature(found).parameters
+    mute = {key for key, value in config.items() if value is None and (key not in taken or taken[key].default is None)}
+    return {key: value for key, value in config.items() if key not in mute}
+
+
 def _check_keys(config: Mapping[str, Any], found: type[Any], where: str) -> None:
     parameters = inspect.signature(found).parameters
     takes = [name for name, one in parameters.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
     if len(takes) < len(parameters) and takes:
         return  # whatever it takes besides, it says itself
-    for key in config:
-        if not key.startswith("_") and key not in takes:
+    for key, value in config.items():
+        if not key.startswith("_") and key not in takes and value is not None:
             raise ConfigError(f"{where}.{key}: {found.__name__} takes no '{key}'; {one_of(key, takes)}")
 
 
@@ -192,7 +208,7 @@ class NumberedSequence(QMCSampler):
         super().__init__(**keys)
         self._number = number
 
-    def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
+    def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution], *_: object) -> int:
         return max(0, self._number - 1)  # the first trial is drawn at random: it shows what the space is
 
 

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from besom.config import mask
 from besom.errors import ConfigError
 from besom.reports.pareto import Front
+from besom.reports.trials import is_feasible
 from besom.sweep.alone import held_alone
 from besom.sweep.grid import Grid
 from besom.sweep.ledger import Ledger, forget_attempt, open_storage
@@ -137,8 +138,7 @@ class StudyBook:
         """Tell how a trial ended. It is not written before `settle`."""
         self._done += 1
         trial.set_user_attr(ABOUT, dict(ending.about))
-        for key, value in ending.constraints.items():
-            trial.set_constraint(key, value)
+        set_constraints(trial, ending.constraints)
         try:
             if ending.state is State.COMPLETE:
                 self.study.tell(trial, list(ending.values))
@@ -189,6 +189,15 @@ class StudyBook:
         self._ledger.set_user_attr(key, value)
 
 
+def set_constraints(trial: Trial, constraints: Mapping[str, float]) -> None:
+    """Let a trial that is not told yet have constraints, by name, where Optuna's samplers look for them."""
+    if hasattr(Trial, "set_constraint"):
+        for key, value in constraints.items():
+            trial.set_constraint(key, value)
+    elif constraints:  # before Optuna 5: in a row, if they are given a function; see besom.sweep.samplers
+        trial.storage.set_trial_system_attr(trial._trial_id, "constraints", list(constraints.values()))
+
+
 class _Record:
     """For how many trials, in the order in which they ended, there was no better one."""
 
@@ -199,7 +208,7 @@ class _Record:
 
     def add(self, trial: FrozenTrial) -> None:
         """A trial is over."""
-        good = trial.state is TrialState.COMPLETE and all(value <= 0 for value in trial.constraints.values())
+        good = trial.state is TrialState.COMPLETE and is_feasible(trial)
         values = tuple(trial.values) if good else ()
         better = good and values not in self._seen and self._front.add(trial.number, values)
         self._seen.add(values)
