@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from besom import cli
 from besom.locks import locked
+from besom.paths import file_name
 from tests.reports.swept import grid, trial
 
 HERE = "sqlite:///mlruns/optuna.db"
@@ -43,7 +44,7 @@ def test_a_report_is_shown_and_its_page_named_last(capsys: pytest.CaptureFixture
     kept("a study", *grid(12))
     lines = said("report 'a study'", capsys).splitlines()
     assert lines[:2] == ["a study complete", "Best val/acc is 0.8667: trial 11 (MLPClassifier), of 12 complete."]
-    assert lines[-1] == "mlruns/reports/a_study.html"
+    assert lines[-1] == f"mlruns/reports/{file_name('a study')}.html"
     assert "what val/acc depended on" in lines
     text = Path(lines[-1]).read_text()
     assert "MLflow has no runs of this study here" in text

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 
 from besom.cli import main
 from besom.errors import ConfigError, StoreError
-from besom.paths import search_path
+from besom.paths import file_name, search_path
 from besom.sweep.ledger import open_storage
 from besom.sweep.spec import storage_url
 from besom.tracking.store import Location, connect, experiment_id, local_uri
@@ -138,3 +138,17 @@ def test_a_name_that_is_not_utf_8_is_refused_in_one_line(tmp_path: Path):
 def test_braces_of_a_storage_that_was_named_are_told_how_to_be_written(tmp_path: Path):
     with pytest.raises(StoreError, match="write a brace of its own as %7B or %7D"):
         open_storage(f"sqlite:///{tmp_path}/{{y}}.db")
+
+
+def test_names_that_differ_make_files_that_differ_and_plain_ones_stay(tmp_path: Path):
+    names = ["a.b", "a_b", "a/b", "a b", "a-b", "..", "x" * 300, "x" * 301, "日" * 120, "größe"]
+    files = [file_name(name) for name in names]
+    assert len(set(files)) == len(names)
+    assert [file_name(name) for name in ("a_b", "a-b", "größe")] == ["a_b", "a-b", "größe"]
+    for name in files:
+        (tmp_path / f"{name}.lock").touch()
+
+
+def test_a_studys_name_that_is_too_long_for_mlflow_is_refused_at_once(capsys: pytest.CaptureFixture[str]):
+    assert main(["sweep", "digits", "--dry-run", f"hydra.sweeper.study_name={'x' * 211}"]) == 2
+    assert "hydra.sweeper.study_name: it has 211 characters; MLflow takes 210" in capsys.readouterr().err

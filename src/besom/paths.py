@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import site
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -29,6 +31,8 @@ class SearchPath:
 
 
 _CURRENT: ContextVar[SearchPath | None] = ContextVar("search_path", default=None)
+
+_LONGEST = 180  # bytes; a file system takes 255, with what is added
 
 
 def conf_dir() -> Path:
@@ -106,6 +110,15 @@ def _check_no_interpolation(folder: Path) -> None:
         OmegaConf.create({"folder": str(folder)})
     except OmegaConfBaseException as error:
         raise ConfigError(f"{folder}: Hydra takes ${{ in a folder's name for an interpolation; rename it") from error
+
+
+def file_name(name: str) -> str:
+    """Return a name, such as a study's, as that of a file or a folder: short enough, and no other name's.
+
+    A name of letters, digits, _ and - is its own; what else is cut or replaced is told apart by a digest.
+    """
+    shown = re.sub(r"[^\w-]", "_", name).encode()[:_LONGEST].decode(errors="ignore")
+    return name if shown == name else f"{shown}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def current_search_path() -> SearchPath | None:

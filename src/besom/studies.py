@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from besom.config import mask
 from besom.errors import RunNotFound, StoreError, one_of
 from besom.locks import holder
 from besom.objectives import Objective
+from besom.paths import file_name
 from besom.reports.cells import number
 from besom.reports.finalists import CHOSEN, winning_trial
 from besom.reports.pareto import Front
@@ -176,7 +176,7 @@ def _card(storage: BaseStorage, study: Any, directory: Path) -> StudyCard:
         names = (
             ["value"] if len(study.directions) == 1 else [f"value_{index}" for index in range(len(study.directions))]
         )
-    folder = re.sub(r"[^\w-]", "_", study.study_name)  # as SweepSpec.folder
+    folder = file_name(study.study_name)  # as SweepSpec.folder
     objectives = tuple(
         Objective(name=name, direction=direction.name.lower())
         for name, direction in zip(names, study.directions, strict=True)

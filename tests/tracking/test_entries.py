@@ -8,9 +8,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.utils.validation import _validate_metric_name
 from omegaconf import OmegaConf
 
-from besom.tracking.entries import as_markdown, config_text, tags_about
+from besom.tracking.entries import as_markdown, config_text, tags_about, to_key
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -49,3 +50,26 @@ def test_a_description_shows_what_a_failure_says_and_fetches_nothing():
 def test_what_was_decided_of_a_tables_columns_is_a_tag():
     about = {"columns": ["columns: numbers a; left out b; target y (regression)", "left out: 1 of 9 rows"]}
     assert tags_about(about) == {"besom.columns": "\n".join(about["columns"])}
+
+
+@given(st.text() | st.text("./a +:@") | st.text("./a", min_size=245, max_size=260))
+def test_any_name_becomes_a_key_that_mlflow_takes(name: str):
+    key = to_key(name)
+    _validate_metric_name(key)
+    assert len(key) <= 250
+    assert to_key(key) == key
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("val//acc", "val/acc"),
+        ("loss/", "loss"),
+        ("", "_"),
+        ("../x", "__/x"),
+        ("acc@5", "acc_5"),
+        ("val/acc", "val/acc"),
+    ],
+)
+def test_a_key_stays_as_near_to_its_name_as_mlflow_allows(name: str, key: str):
+    assert to_key(name) == key

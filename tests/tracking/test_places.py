@@ -13,7 +13,7 @@ from mlflow.artifacts import download_artifacts
 
 from besom.errors import RunNotFound, StoreError
 from besom.locks import locked
-from besom.tracking.places import recording_lock
+from besom.tracking.places import folder_of, recording_lock
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.runs import Runs
 from besom.tracking.store import Location, connect
@@ -153,6 +153,33 @@ def test_artifacts_that_were_put_elsewhere_on_purpose_stay_there(location: Locat
     run_id = record(location)
     assert (elsewhere / run_id / "artifacts" / "config.yaml").is_file()
     assert client.get_experiment_by_name("bucket").artifact_location == "s3://bucket/artifacts/bucket"
+
+
+def test_metrics_that_mlflow_has_by_another_name_are_told_of_once(location: Location):
+    scratch = location.directory / "scratch" / "0"
+    scratch.mkdir(parents=True)
+    with Recorder(location, "digits") as recorder:
+        recorder.start(0, RunCard(name="one", config=CONFIG, tags={}, directory=scratch, began_s=1.0), ABOUT)
+        for epoch in range(2):
+            recorder.report(0, epoch, {"val//acc": 1.0, "loss/": 1.0, "": 1.0, "a@5": 1.0, "a#5": 1.0, "b": 1.0}, 1.0)
+        recorder.finish(0, Status.FINISHED)
+        recorder.flush()
+        assert recorder.notices() == [
+            "metric 'val//acc' is recorded as 'val/acc', for MLflow takes no such name",
+            "metric 'loss/' is recorded as 'loss', for MLflow takes no such name",
+            "metric '' is recorded as '_', for MLflow takes no such name",
+            "metric 'a@5' is recorded as 'a_5', for MLflow takes no such name",
+            "metrics 'a@5' and 'a#5' are both recorded as 'a_5'; rename one",
+        ]
+        metrics = connect(location).get_run(recorder.run_id(0)).data.metrics
+    assert {"val/acc", "loss", "_", "a_5", "b"} <= metrics.keys()
+
+
+@pytest.mark.parametrize("name", ["..", ".", "x" * 400, "日" * 150])
+def test_an_experiment_of_any_name_keeps_its_artifacts_below_the_store(location: Location, name: str):
+    folder = (location.artifacts / folder_of(name)).resolve()
+    assert folder.parent == location.artifacts.resolve()
+    folder.mkdir(parents=True)
 
 
 def test_a_store_that_is_reached_by_a_link_is_where_it_was(project: Project, capsys: pytest.CaptureFixture[str]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -154,7 +155,7 @@ def next_steps(console: Console, best: Row, *, study: str | None = None) -> None
     steps = [(ui, "browse, compare the runs")] if best.run_id else []
     steps += [(again, "train the best once more")] if best.run_id and best.family not in UNKNOWN else []
     if study is not None and not by_make:
-        steps.append((f"besom best {study}", "its config, to keep"))
+        steps.append((f"besom best {shlex.quote(study)}", "its config, to keep"))
     width = max((len(command) for command, _ in steps), default=0)
     for command, purpose in steps:
         text = Text.assemble("  ", (command.ljust(width), "bold cyan"), f"   {purpose}")

@@ -10,11 +10,11 @@ import base64
 import hashlib
 import json
 import os
-import re
 import shlex
 from functools import cache
 from pathlib import Path
 
+from besom.paths import file_name
 from besom.reports.answer import answer, facts
 from besom.reports.cells import number, short
 from besom.reports.failures import numbered
@@ -53,8 +53,7 @@ def page(report: Report) -> str:
 
 def page_path(study: str, directory: Path) -> Path:
     """Where the page of a study belongs, in the folder of what is recorded."""
-    as_file = re.sub(r"[^\w-]", "_", study)
-    return directory / "reports" / f"{as_file}.html"
+    return directory / "reports" / f"{file_name(study)}.html"
 
 
 def write(text: str, path: Path) -> None:

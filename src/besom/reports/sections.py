@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from besom.paths import file_name
 from besom.reports.answer import chosen
 from besom.reports.cells import number
 from besom.reports.failures import FailureGroup
@@ -173,7 +173,7 @@ def commands(report: Report, row: Row) -> tuple[tuple[str, str], ...]:
     study = shlex.quote(report.study)
     if row.family in UNKNOWN:  # another app's: its overrides are all there is
         return ((f"besom best {study} --trial {row.trial}", "its overrides"),)
-    name = re.sub(r"[^\w-]", "_", report.study)
+    name = file_name(report.study)
     found = [(f"besom best {study} --trial {row.trial} --save {name}_{row.trial}", "its config, as an experiment")]
     if row.run_id:
         found.insert(0, (f"besom reproduce {row.run_id}", "train it again and compare every metric"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from besom.config import resolved
 from besom.errors import ConfigError
 from besom.objectives import Objective, read_objectives
+from besom.paths import file_name
 from besom.tracking.models import check_names
 from besom.urls import sqlite_url
 from besom.workers.devices import Slot
@@ -21,6 +21,7 @@ from besom.workers.devices import Slot
 # where they cost nothing or save more. See docs/performance.md.
 _FEW_LANES, _MANY_LANES = 8, 64
 _SHARE_AT_ONCE = 0.25
+_LONGEST_NAME = 210  # characters of a study: of MLflow's 250 the tag of its view takes the others
 _LEARN_NOTHING = ("RandomSampler", "GridSampler", "BruteForceSampler", "QMCSampler")
 
 
@@ -147,6 +148,11 @@ class SweepSpec:
         return spec
 
     def _check(self) -> None:
+        if len(self.study_name) > _LONGEST_NAME:
+            raise ConfigError(
+                f"{self.source}: hydra.sweeper.study_name: it has {len(self.study_name)} characters; "
+                f"MLflow takes {_LONGEST_NAME} of a study"
+            )
         for key, value, low in (
             ("n_trials", self.n_trials, 1),
             ("timeout", self.timeout_s, 0),
@@ -196,7 +202,7 @@ class SweepSpec:
     @property
     def folder(self) -> str:
         """The study's name as a name of a folder or a file."""
-        return re.sub(r"[^\w-]", "_", self.study_name)
+        return file_name(self.study_name)
 
 
 def _objectives(config: DictConfig, direction: Any, source: str, *, foreign: bool) -> tuple[Objective, ...]:

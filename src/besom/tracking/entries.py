@@ -24,8 +24,13 @@ _TOLD_TOGETHER = ("cuda", "determinism")  # a tag of JSON each: twenty tags that
 
 @cache
 def to_key(name: str) -> str:
-    """Return a name as MLflow takes it for a param or a metric: `+trainer.limit` loses its plus, `acc@5` is `acc_5`."""
-    return re.sub(r"[^\w/. :-]", "_", name.lstrip("+"))[:_MAX_KEY]
+    """Return a name as MLflow takes it for a param or a metric: `+trainer.limit` loses its plus, `acc@5` is `acc_5`.
+
+    As a path it leads somewhere, and by one way: `val//acc` is `val/acc`, `loss/` is `loss`, nothing at all is `_`.
+    """
+    parts = re.sub(r"[^\w/. :-]", "_", name.lstrip("+"))[:_MAX_KEY].split("/")
+    key = "/".join("_" * len(part) if part in (".", "..") else part for part in parts if part)
+    return re.sub(r"^\.\.", "__", key) or "_"
 
 
 def as_markdown(words: str) -> str:

@@ -15,7 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 from besom.errors import StoreError
 from besom.locks import Held, locked
+from besom.paths import file_name
 
+_LONGEST = 200  # bytes of a folder's name
 _LOCKED_S = 20.0  # as long as MLflow waits for a database that another program writes to
 _EXPERIMENTS = ("experiments", "artifact_location")
 _KEPT = (("runs", "artifact_uri"), ("logged_models", "artifact_location"))  # what has files of its own
@@ -63,13 +65,19 @@ def file_of(place: str) -> Path | None:
     return Path(place) if place.startswith("/") else None
 
 
+def folder_of(experiment: str) -> str:
+    """Return the name of an experiment's folder."""
+    plain = experiment.replace("/", "_")
+    return file_name(experiment) if plain in (".", "..") or len(plain.encode()) > _LONGEST else plain
+
+
 def _former(connection: sqlite3.Connection, home: Path) -> Iterator[Path]:
     """Yield the folders of other stores under which this one's experiments have their artifacts."""
     for number, name, place in connection.execute("SELECT experiment_id, name, artifact_location FROM experiments"):
         path = file_of(place or "")
         if path is None:
             continue
-        if path.parent.name == "artifacts" and path.name in (str(number), name.replace("/", "_")):
+        if path.parent.name == "artifacts" and path.name in (str(number), folder_of(name)):
             root = path.parent.parent
         elif number == 0 and path.name == "0":  # MLflow's own choice: under a folder beside the one that it ran in
             root = path.parent

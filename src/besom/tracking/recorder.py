@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
-import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -23,10 +22,11 @@ from besom.config import flatten, mask
 from besom.conversation import SourceFile
 from besom.errors import StoreError
 from besom.locks import locked
+from besom.paths import file_name
 from besom.sqlite_files import complete
 from besom.store_errors import Trouble, is_absent
 from besom.tracking.code_state import CodeState, code_state
-from besom.tracking.entries import as_markdown, config_text, dataset, masked, metrics_at, params_of, tags_about
+from besom.tracking.entries import as_markdown, config_text, dataset, masked, metrics_at, params_of, tags_about, to_key
 from besom.tracking.figures import draw
 from besom.tracking.outbox import Outbox, Told
 from besom.tracking.outbox import RunCard as RunCard
@@ -98,12 +98,13 @@ class Recorder:
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._notices: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._patience = Patience(location, self._notices.put, wait_s)
-        self._outbox = Outbox(location.directory / _UNRECORDED / re.sub(r"[^\w-]", "_", experiment or "runs"))
+        self._outbox = Outbox(location.directory / _UNRECORDED / file_name(experiment or "runs"))
         self._telling: dict[int, Told] = {}
         self._unrecorded: dict[Told, None] = {}  # in the order in which they began
         self._done = 0  # jobs
         self._busy_since: float | None = None
         self._held = contextlib.ExitStack()
+        self._keys: dict[str, dict[str, None]] = {}  # the metrics' names by MLflow's
         self._study: StudyRuns | None = None
         self._sources = SourceKeeper(CodeState())
         self._client: MlflowClient
@@ -475,10 +476,24 @@ class Recorder:
 
     def _report(self, trial: int, epoch: int, metrics: Mapping[str, float], time_s: float) -> None:
         run = self._open[trial]
+        self._tell_of_keys(metrics)
         run.history.append((epoch, metrics))
         run.metrics += metrics_at(metrics, step=epoch, time_s=time_s)
         if time.monotonic() - run.flushed > self._flush_every_s:
             self._flush(run)
+
+    def _tell_of_keys(self, names: Iterable[str]) -> None:
+        """Tell once of each metric that MLflow has by another name, and of two that it has by the same."""
+        for name in names:
+            key = to_key(name)
+            known = self._keys.setdefault(key, {})
+            if name not in known:
+                known[name] = None
+                others = ", ".join(f"'{other}'" for other in known if other != name)
+                if others:
+                    self._notices.put(f"metrics {others} and '{name}' are both recorded as '{key}'; rename one")
+                elif name != key:
+                    self._notices.put(f"metric '{name}' is recorded as '{key}', for MLflow takes no such name")
 
     def _flush(self, run: _Open) -> None:
         self._writer.measure(run.run_id, run.metrics)

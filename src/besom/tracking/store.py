@@ -21,7 +21,7 @@ from besom.errors import StoreError
 from besom.locks import locked
 from besom.sqlite_files import made_whole
 from besom.store_errors import Store, Trouble, trouble_of
-from besom.tracking.places import settle
+from besom.tracking.places import folder_of, settle
 from besom.tracking.revisions import told_of_revision
 from besom.urls import sqlite_file, sqlite_url
 
@@ -245,7 +245,7 @@ def experiment_id(client: MlflowClient, location: Location, name: str) -> str:
     with translated(location):
         found = client.get_experiment_by_name(name)
         if found is None:
-            artifacts = (location.artifacts / name.replace("/", "_")).as_uri() if location.is_local else None
+            artifacts = (location.artifacts / folder_of(name)).as_uri() if location.is_local else None
             return str(client.create_experiment(name, artifact_location=artifacts))
     if found.lifecycle_stage != "active":
         raise StoreError(

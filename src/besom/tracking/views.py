@@ -6,6 +6,7 @@ test holds it. Everything that knows its shape is here and in landing.js; `track
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -23,7 +24,8 @@ _SECTION = "study"
 
 def view_key(study: str) -> str:
     """The key under which a study's view is kept, fit for a tag and a URL."""
-    return "besom-" + re.sub(r"[^A-Za-z0-9_-]+", "-", study)
+    key = re.sub(r"[^A-Za-z0-9_-]+", "-", study)
+    return f"besom-{key}" if key == study else f"besom-{key}-{hashlib.sha256(study.encode()).hexdigest()[:8]}"
 
 
 def view_tag(key: str) -> str:
