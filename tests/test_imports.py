@@ -39,6 +39,7 @@ ROOMS = (
     (
         "config",
         "config_files",
+        "config_snapshot",
         "console",
         "locks",
         "sqlite_files",

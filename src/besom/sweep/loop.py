@@ -10,7 +10,7 @@ import json
 import math
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +61,7 @@ class SweepLoop:
         constraints: Sequence[Constraint] = (),
         lanes: int = 1,
         unwritten: int = UNWRITTEN,
+        changed: Callable[[], Sequence[Path]] = list,
     ) -> None:
         self._spec = spec
         self._book = book
@@ -73,6 +74,7 @@ class SweepLoop:
         self._agenda = Agenda(spec=spec, book=book, jobs=jobs, lanes=lanes, unwritten=unwritten)
         self._running = self._agenda.running
         self._code = StudyCode(book)
+        self._changed = changed
         self._put_back = False
         self._asked_to_stop = False
 
@@ -121,6 +123,11 @@ class SweepLoop:
                 self._handle(event)
             self._replace_what_hangs()
             self._settle()
+            for file in self._changed():
+                self._board.warned(
+                    f"{file} was changed on disk: this sweep goes on with what it held when it began, and the next "
+                    "start takes it as it is then"
+                )
             self._board.refresh()
 
     def _dispatch(self) -> None:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from besom.config import mask
+from besom.config_snapshot import Snapshot, snapshot
 from besom.console import plain_console
 from besom.errors import BesomError, ConfigError, Interrupted
 from besom.output import whoever_reads
@@ -89,6 +90,9 @@ def run_sweep(
     scratch = app.location.directory / "scratch" / spec.folder
     logs = app.location.directory / "logs" / spec.folder
     with ExitStack() as stack:
+        configs = Snapshot(scratch)
+        if not uses_launcher(config):  # whose jobs may run where no copy lies
+            configs = stack.enter_context(snapshot(context.config_loader, scratch.parent))
         # First of all, since torch takes a worker seconds to import, while the rest takes us seconds as well.
         pool = stack.enter_context(app.pool(logs))
         app.check()
@@ -105,7 +109,8 @@ def run_sweep(
         if book.done < (book.total or 1):
             warn_of_chance(console, spec, app.max_epochs)
         sweep = _Sweep(
-            spec=spec, space=space, app=app, console=console, book=book, pool=pool, recorder=recorder, scratch=scratch,
+            spec=spec, space=space, app=app, configs=configs, console=console, book=book, pool=pool,
+            recorder=recorder, scratch=scratch,
             log=logs / "sweep.log", tags={"besom.study": spec.study_name, **command_tags()},
         )  # fmt: skip
         with _closed_if_it_breaks(recorder):
@@ -141,6 +146,7 @@ class _Sweep:
     spec: SweepSpec
     space: SearchSpace
     app: App
+    configs: Snapshot
     console: Console
     book: StudyBook
     pool: Pool
@@ -164,7 +170,7 @@ def _search(sweep: _Sweep) -> Exception | None:
             recorder.keep_code()
             loop = SweepLoop(
                 spec=spec, book=book, jobs=sweep.app.jobs(sweep.tags), pool=sweep.pool, recorder=recorder, board=board,
-                scratch=sweep.scratch, lanes=spec.lanes(slots),
+                scratch=sweep.scratch, lanes=spec.lanes(slots), changed=sweep.configs.changed,
                 constraints=parse_constraints(spec.constraints, spec.source),
             )  # fmt: skip
             loop.run()
