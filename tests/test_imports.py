@@ -46,6 +46,7 @@ ROOMS = (
         "output",
         "paths",
         "schema",
+        "secrets",
         "shipped",
         "targets",
         "trust",

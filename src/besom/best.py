@@ -30,6 +30,7 @@ from besom.paths import conf_dir, find_sweep, search_path, sweep_search_path
 from besom.reports.cells import number
 from besom.reports.trials import plain_params
 from besom.schema import register_schemas
+from besom.secrets import hidden
 from besom.studies import StudyCard
 from besom.sweep.overrides import to_overrides
 
@@ -272,7 +273,7 @@ def _changes(card: StudyCard, trial: FrozenTrial, target: Plain, overrides: Sequ
     keys = [key.lstrip("+~").partition("@")[0] for key in chosen]
     if "experiment" in keys:
         return []
-    now = {key: str(value) for key, value in flatten(target)}
+    now = {key: str(hidden(key, value)) for key, value in flatten(target)}
     return [
         f"its sweep file has changed since the study began: {key} was {before}, is {now[key]}"
         for key, before in card.began_with.items()

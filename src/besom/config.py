@@ -5,6 +5,7 @@ Nothing here imports torch: the parent process composes and checks while its wor
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from besom.errors import ConfigError, one_of
 from besom.explain import explain
 from besom.models.metrics import metric_names
 from besom.objectives import COSTS, leading, read_objectives
+from besom.secrets import hidden_in, remember
 
 Config: TypeAlias = DictConfig | Mapping[str, Any]
 
@@ -198,11 +200,11 @@ def recordable(config: DictConfig) -> dict[str, Any]:
     """Return the config as it may be recorded: resolved, but for what came from the environment.
 
     `${oc.env:…}`, and whatever refers to it, stays as it is written, so that no value of an environment variable
-    reaches a run, and the same config works on another machine. Passwords in URIs are masked.
+    reaches a run, and the same config works on another machine. So do secrets, by `besom.secrets`.
     """
 
     written = OmegaConf.to_container(config, resolve=False)
-    secrets = [str(value) for value in _from_environment(config, written) if value not in (None, "")]
+    taken = [str(value) for value in _from_environment(config, written) if value not in (None, "")]
 
     def plain(node: Any, text: Any) -> Any:
         if isinstance(node, DictConfig) and isinstance(text, dict):
@@ -210,20 +212,21 @@ def recordable(config: DictConfig) -> dict[str, Any]:
         if isinstance(node, ListConfig) and isinstance(text, list):
             return [plain(node[index], value) for index, value in enumerate(text)]
         value = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
-        if isinstance(text, str) and "${" in text and (_ENV in text or any(one in str(value) for one in secrets)):
+        if isinstance(text, str) and "${" in text and (_ENV in text or any(one in str(value) for one in taken)):
             return text
         return value
 
-    masked = _masked(plain(config, written))
-    assert isinstance(masked, dict)
-    return masked
+    hidden = hidden_in(plain(config, written))
+    assert isinstance(hidden, dict)
+    return hidden
 
 
 _ENV = "${oc.env:"
+_VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)")
 
 
 def _from_environment(node: Any, text: Any) -> Iterator[Any]:
-    """Yield the values of environment variables in a config; `text` is the config as it is written."""
+    """Yield the values of environment variables in a config, and remember those: `text` is the config as written."""
     if isinstance(node, DictConfig) and isinstance(text, dict):
         for key, value in text.items():
             yield from _from_environment(_get(node, key), value)
@@ -231,24 +234,13 @@ def _from_environment(node: Any, text: Any) -> Iterator[Any]:
         for index, value in enumerate(text):
             yield from _from_environment(node[index], value)
     elif isinstance(text, str) and _ENV in text:
+        for name in _VARIABLE.findall(text):
+            remember(os.environ.get(name, ""), f"${{oc.env:{name}}}")
         yield node
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _masked(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_masked(item) for item in value]
-    return mask(value) if isinstance(value, str) else value
 
 
 def _get(node: DictConfig, key: Any) -> Any:
     return None if node._is_none() else node[key]
-
-
-def mask(text: str) -> str:
-    """Return the text with the password of every URI in it replaced by `***`."""
-    return re.sub(r"(://[^/\s:@]*):[^/\s@]*@", r"\1:***@", text)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

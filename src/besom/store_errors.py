@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from besom.config import mask
 from besom.errors import StoreError
+from besom.secrets import mask
 
 _LONGEST = 300  # characters of a cause
 

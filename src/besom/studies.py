@@ -17,7 +17,6 @@ from rich.text import Text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from besom.config import mask
 from besom.errors import RunNotFound, StoreError, one_of
 from besom.locks import holder
 from besom.objectives import Objective
@@ -27,6 +26,7 @@ from besom.reports.finalists import CHOSEN, winning_trial
 from besom.reports.pareto import Front
 from besom.reports.times import moment
 from besom.reports.trials import best_of, is_feasible
+from besom.secrets import mask
 from besom.sweep.alone import holder_on_server
 from besom.sweep.ledger import open_storage, translated
 from besom.sweep.spec import storage_url

@@ -382,6 +382,44 @@ def test_runs_go_where_tracking_says(tmp_path: Path, store: Callable[[Path], Non
     assert len(trials(tmp_path / "elsewhere" / "optuna.db", "theirs")) == 2
 
 
+def test_no_secret_is_in_anything_that_is_recorded(tmp_path: Path, store: Callable[[Path], None]) -> None:
+    store(tmp_path / "mlruns")
+    code = """\
+    import os
+
+    def main(config):
+        told = [os.environ["THEIR_TOKEN"], config.other, config.db, config.url, config.service.api_key, config.password]
+        print("printed", *told)
+        if config.x:
+            raise ValueError(f"refused: {told}")
+        return 1.0
+    """
+    config = """\
+    x: 0
+    db: postgresql://me:zQ7pa/ss@in9Kz@db/x
+    url: https://host/x?password=zQ7query9Kz&n=1
+    other: ${oc.env:OTHER_THING}
+    service: {api_key: zQ7config9Kz, token_length: 3}
+    password: none
+    hydra:
+      job: {env_set: {OTHER_KEY: zQ7set9Kz}}
+      sweep: {subdir: "${hydra.job.num}-${hydra.job.override_dirname}"}
+    """
+    done = run(
+        app(tmp_path, code, config), "hydra/sweeper=besom", "x=0,1", "hydra.sweeper.n_trials=2", "password=zQ7line9Kz",
+        "hydra.sweeper.tracking=true", THEIR_TOKEN="zQ7token9Kz", OTHER_THING="zQ7other9Kz",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "refused: " in done.stdout
+    assert "zQ7" not in done.stdout + done.stderr
+    files = [path for path in (tmp_path / "mlruns").rglob("*") if path.is_file()]
+    assert {"mlflow.db", "optuna.db", "sweep.log", "worker-0.log", "report.html", "traceback.txt", "config.yaml",
+            "hydra.yaml", "overrides.yaml"} <= {path.name for path in files}  # fmt: skip
+    assert [path for path in files if b"zQ7" in path.read_bytes() or b"9Kz" in path.read_bytes()] == []
+    (kept, *_) = [path for path in files if path.match("artifacts/config.yaml")]
+    assert "api_key: ${oc.env:BESOM_SECRET_SERVICE_API_KEY}\n  token_length: 3\n" in kept.read_text()
+
+
 def test_other_code_gets_an_exception_of_hydras(
     hydra_restore_singletons: None, hydra_sweep_runner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

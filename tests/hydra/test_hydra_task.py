@@ -85,7 +85,12 @@ def test_config_that_cannot_be_resolved_is_told_as_it_is_written(hydra_app: Make
     (job,) = hydra_app(config).run(task, [])
 
     told = job.started.about["config"]
-    assert told == {"lr": 0.1, "unread": "???", "broken": "${nowhere}", "server": "https://me:***@host/"}
+    assert told == {
+        "lr": 0.1,
+        "unread": "???",
+        "broken": "${nowhere}",
+        "server": "https://me:${oc.env:BESOM_SECRET_SERVER}@host/",
+    }
     assert job.finished.outcome.values == (0.1,)
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from besom.config import recordable
 from besom.conversation import SourceFile
-from besom.errors import RunNotFound
+from besom.errors import BesomError, RunNotFound
 from besom.reproduce.comparison import Verdict
 from besom.reproduce.here import reproduce
 from besom.tracking.recorder import Recorder, RunCard
@@ -133,3 +133,23 @@ def test_a_run_without_an_epoch_is_refused(runs: Runs):
 def test_an_unknown_run_is_refused(runs: Runs):
     with pytest.raises(RunNotFound, match="run 'nonsense' is not in"):
         runs.again("nonsense", playing(1.0))
+
+
+def test_a_secret_of_its_config_must_be_given_again_and_is_used(
+    location: Location, compose: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+):
+    runs = Runs(location, compose("threads=1", "+service={api_key: hunter2-x, token_length: 3}"))
+    run_id = runs.record(Status.FINISHED, 0.5)
+    used = []
+
+    def play(assignment: Assignment) -> Iterator[Message]:
+        used.append(assignment.config["service"])
+        yield from playing(0.5)(assignment)
+
+    with pytest.raises(
+        BesomError, match=r"service\.api_key: secrets are not recorded; set BESOM_SECRET_SERVICE_API_KEY"
+    ):
+        runs.again(run_id, play)
+    monkeypatch.setenv("BESOM_SECRET_SERVICE_API_KEY", "hunter2-x")
+    assert runs.again(run_id, play)[0] is Verdict.REPRODUCED
+    assert used == [{"api_key": "hunter2-x", "token_length": 3}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from besom.config import mask
+from besom.secrets import mask
 
 
 def short(value: Any) -> str:

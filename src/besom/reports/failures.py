@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import comb
 from typing import Any
 
-from besom.config import mask
+from besom.secrets import mask
 
 Params = Mapping[str, Any]
 

@@ -13,9 +13,10 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from besom.errors import RunNotFound
+from besom.errors import BesomError, RunNotFound
 from besom.reproduce.changes import Change, Kind, changes, unrecorded
 from besom.reproduce.comparison import ONCE, TOLERANCE, Difference, History, Verdict, compare, judge
+from besom.secrets import lacking
 from besom.single import run_single
 from besom.tracking.code_state import COMMIT
 from besom.tracking.provenance import TRAINED_IN
@@ -71,8 +72,14 @@ def reproduce(
 
 
 def _train(recorded: RecordedRun, location: Location, console: Console, trust: Trust, launcher: Launcher) -> str:
-    """Train it again, record that, and return the new run's id."""
+    """Train it again, record that, and return the new run's id.
+
+    Raises BesomError naming the secrets that its config had, and how to give them.
+    """
     written = {**recorded.config, "tracking": {"enabled": True, "experiment": "reproduce"}}  # where, `location` says
+    if missing := lacking(written):
+        keys, names = ", ".join(dict.fromkeys(missing.values())), " and ".join(missing)
+        raise BesomError(f"run '{recorded.run_id}': {keys}: secrets are not recorded; set {names} and run it again")
     trust = replace(trust, folder=recorded.tags.get(TRAINED_IN))
     trust.resolve(written)
     return run_single(

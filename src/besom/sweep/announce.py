@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from besom.config import mask
 from besom.errors import BesomError, Interrupted
 from besom.reports.finalists import Finalists, to_come
 from besom.reports.finalists_table import render_finalists, verdict
 from besom.reports.leaderboard import Summary, next_steps, places, render, render_short
 from besom.reports.report import Report
 from besom.reports.terminal import compared
+from besom.secrets import mask
 from besom.sweep.finalists import describe
 from besom.sweep.learning import Learning
 from besom.sweep.space import SearchSpace

@@ -15,9 +15,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from besom.config import mask, recordable, resolved
+from besom.config import recordable, resolved
 from besom.errors import ConfigError
 from besom.explain import explain
+from besom.secrets import hidden
 from besom.sweep.compose import Composer
 from besom.sweep.space import Params
 from besom.trial import WRITTEN_BY_SLOT, for_slot
@@ -67,8 +68,8 @@ class Draft:
     def written_for(self, slot: Slot) -> tuple[Plain, Plain]:
         """Return what a worker trains from in a slot, and what is recorded; raises ConfigError as `config` does."""
         config, recorded = self._model.written_for(slot)
-        masked = {key: mask(value) if isinstance(value, str) else value for key, value in self._values.items()}
-        return _with(config, self._values), _with(recorded, masked)
+        recordable = {key: hidden(key, value) for key, value in self._values.items()}
+        return _with(config, self._values), _with(recorded, recordable)
 
 
 class _Model:

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from besom.config import mask, recordable
+from besom.config import recordable
 from besom.errors import ConfigError
+from besom.secrets import mask
 from besom.sweep.compose import Composer
 from besom.sweep.finalists import describe
 from besom.sweep.grid import Grid

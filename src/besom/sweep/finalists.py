@@ -20,6 +20,7 @@ from besom.errors import ConfigError
 from besom.explain import explain
 from besom.reports.finalists import BASELINES, CHOSEN, finalist_runs
 from besom.reports.summary import Row, Summary
+from besom.secrets import hidden_override
 from besom.sweep.compose import Composer
 from besom.sweep.overrides import to_overrides
 from besom.sweep.space import Params, SearchSpace
@@ -153,7 +154,7 @@ class FinalistJobs:
                 "besom.finalist": str(entry.trial),
                 "besom.seed": str(entry.seed),
                 "besom.family": family(config),
-                "besom.overrides": " ".join([*self._composer.overrides(entry.params), *ours]),
+                "besom.overrides": " ".join(map(hidden_override, [*self._composer.overrides(entry.params), *ours])),
             },
         )
 

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from besom.config import mask
 from besom.reports.cells import number
 from besom.reports.failures import one_line
 from besom.reports.finalists import FinalistRun, test_metric
+from besom.secrets import mask
 from besom.sweep.finalists import Entry
 from besom.sweep.spec import SweepSpec
 from besom.sweep.sweep_log import LogFile

@@ -155,6 +155,7 @@ class FinalistsLoop:
     def _failed(self, running: _Running, failure: Failure, duration_s: float) -> None:
         if failure.blame is Blame.DISK:
             raise disk_is_full(f"trial {running.entry.trial} with seed {running.entry.seed}", failure)
+        failure = failure.without_secrets()
         if not running.recorded:
             self._record(running, {})
         tags = {"besom.state": State.FAIL, "besom.reason": failure.reason}

@@ -16,8 +16,9 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from besom.config import check_views, flatten, mask
+from besom.config import check_views, flatten
 from besom.errors import BesomError, ConfigError, Interrupted, one_of
+from besom.secrets import hidden_in
 from besom.sweep.app import worker_pool
 from besom.sweep.compose import Composer
 from besom.sweep.hydra_jobs import HydraJobs
@@ -138,8 +139,7 @@ class ForeignApp:
     def shared(self) -> dict[str, Any]:
         """The flattened config without what is sampled, as it is written: only a job can resolve all of it."""
         config = self.composer.compose(next(iter(self._space.examples()), {}))
-        written = OmegaConf.create(mask(OmegaConf.to_yaml(config)))
-        plain = OmegaConf.to_container(written, resolve=False)
+        plain = hidden_in(OmegaConf.to_container(config, resolve=False, enum_to_str=True))
         assert isinstance(plain, dict)
         start = {str(key): value for key, value in plain.items()}
         keys = {key.lstrip("+") for key in self._space.keys}

@@ -11,6 +11,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from besom.conversation import Outcome
 from besom.errors import TrialFailed, TrialPruned
+from besom.secrets import hidden_override
 from besom.sweep.compose import Composer
 from besom.sweep.space import Params
 from besom.sweep.study import Asked
@@ -88,7 +89,7 @@ class HydraJobs:
             tags={
                 **self._tags,
                 "besom.trial": str(asked.number),
-                "besom.overrides": " ".join(self.overrides(asked.params)),
+                "besom.overrides": " ".join(map(hidden_override, self.overrides(asked.params))),
             },
         )
 

@@ -10,6 +10,7 @@ from besom.bundle.sharing import company
 from besom.config import check
 from besom.conversation import Outcome
 from besom.errors import ConfigError
+from besom.secrets import hidden_override
 from besom.sweep.compose import Composer
 from besom.sweep.drafts import Draft, Drafts
 from besom.sweep.space import Params
@@ -109,7 +110,7 @@ class TrainingJobs:
                 **self._tags,
                 "besom.trial": str(asked.number),
                 "besom.family": family(config),
-                "besom.overrides": " ".join(self.overrides(asked.params)),
+                "besom.overrides": " ".join(map(hidden_override, self.overrides(asked.params))),
             },
         )
 

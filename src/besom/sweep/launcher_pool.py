@@ -20,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from besom.conversation import Conversation, Outcome
+from besom.secrets import masked_override
 from besom.workers.devices import Device, Slot
 from besom.workers.job_report import keep_hydra_files, pack_job, plain_config, read_values
 from besom.workers.messages import Assignment, Bundle, Failure, Finished, Started, State
@@ -120,7 +121,7 @@ class LauncherPool:
             jobs = self._launcher.launch([one.overrides for one in batch], initial_job_idx=batch[0].trial)
         except Exception as error:  # of the launcher, or of a job that could not be composed: nothing came back
             reason = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
-            failure = Failure(reason=reason, traceback=traceback.format_exc())
+            failure = Failure(reason=reason, traceback=traceback.format_exc()).without_secrets()
             duration_s = time.perf_counter() - began
             for one in batch:
                 yield Finished(trial=one.trial, state=State.FAIL, duration_s=duration_s, failure=failure)
@@ -132,7 +133,7 @@ class LauncherPool:
     def _tell(self, assignment: Assignment, job: JobReturn, duration_s: float) -> Iterator[Event]:
         if job.cfg is not None and job.hydra_cfg is not None:
             keep_hydra_files(job.hydra_cfg, assignment.directory)
-            about = {"config": _config(job), "output": job.hydra_cfg.hydra.runtime.output_dir}
+            about = {"config": _config(job), "output": masked_override(job.hydra_cfg.hydra.runtime.output_dir)}
             yield Started(trial=assignment.trial, about=about, began_s=time.time() - duration_s)
 
         def run(_: Assignment, __: Conversation) -> Outcome:

@@ -22,8 +22,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from besom.config import mask
 from besom.errors import StoreError
+from besom.secrets import mask
 from besom.sqlite_files import complete
 from besom.store_errors import Store, Trouble, cause_of, trouble_of
 from besom.sweep.trial_rows import TrialRows

@@ -250,6 +250,7 @@ class SweepLoop:
         self._end(attempt, ending, Status.KILLED, tags={"besom.state": State.PRUNED})
 
     def _failed_attempt(self, attempt: Attempt, failure: Failure, duration_s: float | None) -> None:
+        failure = failure.without_secrets()  # the worker masks what it knows, and here more is known
         if failure.blame is Blame.DATA and attempt.has_everybodys_data:
             raise DataError(f"study {self._spec.study_name}: {failure.reason}")
         if failure.blame is Blame.DISK:

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from besom.config import mask
 from besom.reports.failures import cause, one_line
 from besom.reports.trials import is_feasible, plain_params
+from besom.secrets import mask
 from besom.sweep.boards import STOPPING, Board, Boards, QuietBoard, outcome, told_trials
 from besom.sweep.live_view import draw
 from besom.sweep.spec import SweepSpec

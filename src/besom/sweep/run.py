@@ -15,13 +15,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from besom.config import mask
 from besom.config_snapshot import Snapshot, snapshot
 from besom.console import plain_console
 from besom.errors import BesomError, ConfigError, Interrupted
 from besom.output import whoever_reads
 from besom.reports.finalists import Finalists, read_finalists, test_metric
 from besom.reports.leaderboard import Summary, summarize
+from besom.secrets import hidden_override, is_secret
 from besom.sweep.announce import announce, tell_end, warn_of_chance, warn_of_changes
 from besom.sweep.app import App, TrainingApp
 from besom.sweep.closing import keep_report, register_winner
@@ -70,6 +70,7 @@ def run_sweep(
     keys = OmegaConf.to_container(config.hydra.sweeper)
     assert isinstance(keys, dict)
     space, line = parser.space(keys["params"], keys["when"], custom=spec.custom_search_space, config=config)
+    _refuse_secrets(spec, space)
     app: App
     if getattr(task, "trains_besom_config", False) and not uses_launcher(config):
         app = TrainingApp(config, context, spec, space, line, launcher)
@@ -137,6 +138,17 @@ def run_sweep(
         recorded=recorder.keeps,
     )  # fmt: skip
     return app.results()
+
+
+def _refuse_secrets(spec: SweepSpec, space: SearchSpace) -> None:
+    """Refuse to sample what may not be recorded: a study holds the choices and values of its parameters as they are."""
+    for params in space.examples():
+        for key, value in params.items():
+            if is_secret(key.rpartition(".")[2], value):
+                raise ConfigError(
+                    f"{spec.source}: hydra.sweeper.params: {key}: a study would record these secrets; sample a config "
+                    "group's choices, and have the secret there as ${oc.env:NAME}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +224,12 @@ def _closed_if_it_breaks(recorder: Recorder) -> Iterator[None]:
 def _describe(book: StudyBook, spec: SweepSpec, fixed: Sequence[str], *, app: str) -> None:
     """Write with the study what `besom studies` and `besom best` tell of it."""
     objectives = [[one.name, one.direction] for one in spec.objectives]
-    described = {"objectives": objectives, "fixed": [mask(one) for one in fixed], "source": spec.source, "app": app}
+    described = {
+        "objectives": objectives,
+        "fixed": [hidden_override(one) for one in fixed],
+        "source": spec.source,
+        "app": app,
+    }
     for key, value in (("besom.spec", described), ("besom.n_trials", book.total)):
         if book.study.user_attrs.get(key) != value:
             book.set_user_attr(key, value)

@@ -13,6 +13,7 @@ from hydra.core.utils import JobReturn
 
 from besom.conversation import SourceFile
 from besom.errors import BesomError, Interrupted, TrialFailed
+from besom.secrets import hidden_override
 from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.study_runs import Status
 from besom.trial import interrupts
@@ -35,7 +36,7 @@ def run_single_job(
     try:
         assignment = Assignment(trial=_TRIAL, overrides=overrides, directory=directory)
         pool.submit(pool.slots[0], Bundle(assignments=(assignment,)))
-        tags = {"besom.overrides": " ".join(overrides), "besom.device": str(pool.slots[0])}
+        tags = {"besom.overrides": " ".join(map(hidden_override, overrides)), "besom.device": str(pool.slots[0])}
         finished = _follow(pool, recorder, RunCard(name=name, config={}, tags=tags, directory=directory))
         recorder.flush()
     finally:

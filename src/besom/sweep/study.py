@@ -18,10 +18,10 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from besom.config import mask
 from besom.errors import ConfigError
 from besom.reports.pareto import Front
 from besom.reports.trials import is_feasible
+from besom.secrets import hidden_override
 from besom.sweep.alone import held_alone
 from besom.sweep.grid import Grid
 from besom.sweep.ledger import Ledger, forget_attempt, open_storage
@@ -119,7 +119,7 @@ class StudyBook:
         trial = self.study.ask()
         params = self._space.sample(trial)
         if overrides is not None:
-            trial.set_user_attr(OVERRIDES, [mask(one) for one in overrides(params)])
+            trial.set_user_attr(OVERRIDES, [hidden_override(one) for one in overrides(params)])
         self._ledger.write_asked(trial.number)
         self._asked.add(trial.number)
         return Asked(trial=trial, params=params)

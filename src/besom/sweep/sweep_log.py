@@ -9,10 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from besom.config import mask
 from besom.errors import StoreError
 from besom.objectives import Objective
 from besom.reports.failures import one_line
+from besom.secrets import without_secrets
 from besom.store_errors import Trouble, trouble_of
 from besom.sweep.boards import Board, outcome, told_trials
 from besom.workers.devices import Slot
@@ -20,7 +20,7 @@ from besom.workers.messages import State
 
 
 class LogFile:
-    """A file that grows by lines, each with its time and written at once; passwords in URIs are masked."""
+    """A file that grows by lines, each with its time and written at once; secrets are masked."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -49,7 +49,7 @@ class LogFile:
             return
         now = datetime.now().astimezone().isoformat(sep=" ", timespec="milliseconds")
         try:
-            self._file.write(f"{now}  {mask(one_line(line))}\n")
+            self._file.write(f"{now}  {without_secrets(one_line(line))}\n")
             self._file.flush()
         except OSError:  # a full disk ends what matters more than this, and with a better word
             self._file = None

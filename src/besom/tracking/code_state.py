@@ -19,9 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from besom.config import mask
+from besom.secrets import mask, without_secrets
 from besom.tracking.git import GitFailed, git
-from besom.tracking.secrets import without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from besom.config import mask
 from besom.inputs import CONFIG as CONFIG
+from besom.secrets import all_without_secrets, without_secrets
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Param, RunTag
@@ -39,11 +39,6 @@ def as_markdown(words: str) -> str:
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(words.split()))
 
 
-def masked(values: Mapping[str, str]) -> dict[str, str]:
-    """Return tags or params without the passwords in them."""
-    return {name: mask(value) for name, value in values.items()}
-
-
 def metrics_at(metrics: Mapping[str, float], *, step: int, time_s: float) -> list[Metric]:
     """Return metrics of one step, measured at a time in seconds since 1970."""
     from mlflow.entities import Metric
@@ -56,14 +51,14 @@ def params_of(values: Iterable[tuple[str, Any]]) -> list[Param]:
     from mlflow.entities import Param
 
     flat = {to_key(name): str(value) for name, value in values}
-    return [Param(name, value[:_MAX_VALUE]) for name, value in masked(flat).items()]
+    return [Param(name, value[:_MAX_VALUE]) for name, value in all_without_secrets(flat).items()]
 
 
 def run_tags(tags: Mapping[str, str]) -> list[RunTag]:
     """Return tags."""
     from mlflow.entities import RunTag
 
-    return [RunTag(name, value) for name, value in masked(tags).items()]
+    return [RunTag(name, value) for name, value in all_without_secrets(tags).items()]
 
 
 def tags_about(about: Mapping[str, Any]) -> dict[str, str]:
@@ -104,11 +99,12 @@ def dataset(about: Mapping[str, Any]) -> DatasetInput:
     """Return the data that a worker said a trial was trained on."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
+    name = without_secrets(about["data"])
     data = Dataset(
-        name=about["data"],
+        name=name,
         digest=about["digest"][:32],  # MLflow's column holds 36 characters
         source_type="local",
-        source=json.dumps({"besom": about["data"]}),
+        source=json.dumps({"besom": name}),
         profile=json.dumps(about["sizes"]),
     )
     return DatasetInput(dataset=data, tags=[InputTag(key="mlflow.data.context", value="training")])

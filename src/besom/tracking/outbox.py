@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from besom.config import mask
 from besom.conversation import SourceFile
+from besom.secrets import without_secrets
 
 _RUN, _FILES = "run.json", "files"
 
@@ -107,4 +107,4 @@ def _masked(value: Any) -> Any:
         return {str(key): _masked(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_masked(item) for item in value]
-    return mask(value) if isinstance(value, str) else value
+    return without_secrets(value) if isinstance(value, str) else value

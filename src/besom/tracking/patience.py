@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from besom.config import mask
 from besom.errors import StoreError
+from besom.secrets import mask
 from besom.store_errors import Trouble, trouble_of
 from besom.tracking.store import Location, check_reachable
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import besom
-from besom.tracking.secrets import without_secrets
+from besom.secrets import masked_override, without_secrets
 
 TRAINED_IN = "besom.folder"
 
@@ -27,7 +27,7 @@ def command_tags() -> dict[str, str]:
 def command_line() -> str:
     """The command as it was typed, secrets masked; sys.argv holds what was made of it for Hydra."""
     program, *arguments = sys.orig_argv[1:] or sys.argv
-    return without_secrets(shlex.join([Path(program).name, *arguments]))
+    return without_secrets(shlex.join([Path(program).name, *map(masked_override, arguments)]))
 
 
 def _user() -> str:

@@ -18,15 +18,16 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from besom.config import flatten, mask
+from besom.config import flatten
 from besom.conversation import SourceFile
 from besom.errors import StoreError
 from besom.locks import locked
 from besom.paths import file_name
+from besom.secrets import all_without_secrets, hidden, without_secrets
 from besom.sqlite_files import complete
 from besom.store_errors import Trouble, is_absent
 from besom.tracking.code_state import CodeState, code_state
-from besom.tracking.entries import as_markdown, config_text, dataset, masked, metrics_at, params_of, tags_about, to_key
+from besom.tracking.entries import as_markdown, config_text, dataset, metrics_at, params_of, tags_about, to_key
 from besom.tracking.figures import draw
 from besom.tracking.outbox import Outbox, Told
 from besom.tracking.outbox import RunCard as RunCard
@@ -435,11 +436,13 @@ class Recorder:
     def _start(self, told: Told) -> None:
         trial, card, about = told.trial, told.card, told.about
         self._know_code(told)
+        tags = {**told.code, **card.tags, **self._lineage(trial, card), **tags_about(about)}
+        sampled = ((key, hidden(key, value)) for key, value in card.params.items())
         run = NewRun(
             name=f"{card.name}-retry-{card.attempt}" if card.attempt else card.name,
             began_ms=int(card.began_s * 1000),
-            tags=masked({**told.code, **card.tags, **self._lineage(trial, card), **tags_about(about)}),
-            params=params_of((*flatten(card.config), *card.params.items())),
+            tags=all_without_secrets(tags),
+            params=params_of((*flatten(card.config), *sampled)),
             data=dataset(about) if "digest" in about else None,
             config=config_text(card.config),  # at once: a run that is killed keeps its config
             run_id=told.run_id,
@@ -507,7 +510,7 @@ class Recorder:
         if "besom.reason" in tags:  # the UI cuts a tag, and shows this whole
             tags = {**tags, "mlflow.note.content": as_markdown(tags["besom.reason"])}
         if told.end["traceback"] is not None:
-            (directory / "traceback.txt").write_text(mask(told.end["traceback"]), encoding="utf-8")
+            (directory / "traceback.txt").write_text(without_secrets(told.end["traceback"]), encoding="utf-8")
         if status is not Status.KILLED and run.card.config.get("figures") != "none":  # who stops does not want to wait
             draw(run.history, directory)
         last = run.history[-1][0] if run.history else 0

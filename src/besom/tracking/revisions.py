@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from besom.config import mask
 from besom.errors import StoreError
+from besom.secrets import mask
 from besom.store_errors import Trouble
 
 

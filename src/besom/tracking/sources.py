@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from besom.conversation import SourceFile
+from besom.secrets import without_secrets
 from besom.tracking.code_state import CODE, COMMIT, LARGEST_DIFF, RECORDED, CodeState
 from besom.tracking.git import GitFailed, git
-from besom.tracking.secrets import without_secrets
 
 LISTED, KEPT = "sources.txt", "sources"
 SOURCES_ARE, CODE_DIFFERS = "besom.sources", "besom.code_differs"

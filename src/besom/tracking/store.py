@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from besom.config import mask
 from besom.errors import StoreError
 from besom.locks import locked
+from besom.secrets import mask
 from besom.sqlite_files import made_whole
 from besom.store_errors import Store, Trouble, trouble_of
 from besom.tracking.places import folder_of, settle

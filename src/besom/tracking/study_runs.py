@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from besom.secrets import all_without_secrets
 from besom.tracking.code_state import CodeState
-from besom.tracking.entries import masked, metrics_at, run_tags, to_key
+from besom.tracking.entries import metrics_at, run_tags, to_key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -77,7 +78,7 @@ class StudyRuns:
             client.update_run(self.run_id, status="RUNNING")
             self._close_orphans(kept)
         else:
-            all_tags = masked({**tags, "besom.token": token, "mlflow.note.content": note})
+            all_tags = all_without_secrets({**tags, "besom.token": token, "mlflow.note.content": note})
             self.run_id = client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id
 
     def run_ids(self) -> dict[int, str]:

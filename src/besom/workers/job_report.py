@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from besom.config import mask, recordable
+from besom.config import recordable
 from besom.errors import ConfigError, TrialFailed
+from besom.secrets import hidden_in, hidden_override, masked_override, without_secrets
 
 _PACKAGES = {
     "torch": "torch",
@@ -41,7 +42,7 @@ def about_job(config: DictConfig) -> dict[str, Any]:
     """Return what a recorder wants of the job that begins, in plain values; `config` is without `hydra`."""
     return {
         "config": plain_config(config),
-        "output": HydraConfig.get().runtime.output_dir,
+        "output": masked_override(HydraConfig.get().runtime.output_dir),  # its name may be of overrides
         "threads": threads(),
         "versions": versions(),
     }
@@ -55,8 +56,7 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
     try:
         found: Any = recordable(config)
     except (ConfigError, OmegaConfBaseException):
-        written = OmegaConf.create(mask(OmegaConf.to_yaml(config)))
-        found = OmegaConf.to_container(written, resolve=False)
+        found = hidden_in(OmegaConf.to_container(config, resolve=False, enum_to_str=True))
     plain = _plain(found)
     assert isinstance(plain, dict)
     return plain
@@ -105,7 +105,29 @@ def keep_hydra_files(config: DictConfig, directory: Path) -> None:
     for file in sorted((Path(output) / subdir).glob("*.yaml")):
         target = directory / subdir / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+        target.write_text(_hydra_file(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _hydra_file(text: str) -> str:
+    """What Hydra wrote, without secrets: as it is where there are none."""
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return without_secrets(text)
+    recordable = _as_overrides(hidden_in(found))
+    return text if recordable == found else yaml.safe_dump(recordable, sort_keys=False, allow_unicode=True)
+
+
+def _as_overrides(found: Any) -> Any:
+    """The same, where the items of lists may be overrides, and other texts, such as folders, be made of some."""
+    match found:
+        case dict():
+            return {key: _as_overrides(value) for key, value in found.items()}
+        case list():
+            return [hidden_override(one) if isinstance(one, str) else _as_overrides(one) for one in found]
+        case str() if "=" in found:
+            return masked_override(found)
+    return found
 
 
 def pack_job(job: JobReturn) -> bytes:
@@ -145,6 +167,6 @@ def _number(value: Any) -> float | None:
 
 
 def _shown(returned: Any) -> str:
-    text = " ".join(repr(returned).split())
+    text = " ".join(without_secrets(repr(returned)).split())  # before it is cut
     cut = text if len(text) <= 60 else f"{text[:57]}..."
     return cut if returned is None else f"{cut} ({type(returned).__name__})"

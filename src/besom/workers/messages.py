@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from besom.conversation import Outcome, SourceFile
+from besom.secrets import without_secrets
 
 
 class State(StrEnum):
@@ -117,6 +118,11 @@ class Failure:
     reason: str
     traceback: str | None = None
     blame: Blame = Blame.CODE
+
+    def without_secrets(self) -> Failure:
+        """The same with secrets masked, as far as this process knows them."""
+        traceback = None if self.traceback is None else without_secrets(self.traceback)
+        return replace(self, reason=without_secrets(self.reason), traceback=traceback)
 
 
 @dataclass(frozen=True, kw_only=True)

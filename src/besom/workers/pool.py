@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from besom.errors import BesomError
+from besom.secrets import without_secrets
 from besom.workers import forked
 from besom.workers.devices import Slot
 from besom.workers.messages import Bundle, Finished, Message, Ready, Stop
@@ -268,4 +269,4 @@ class WorkerPool:
 def _last_words(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f"its last words: {last}; more in {log}" if last else f"its log is in {log}"
+    return f"its last words: {without_secrets(last)}; more in {log}" if last else f"its log is in {log}"

@@ -25,6 +25,7 @@ from typing import Any
 
 from besom.conversation import Conversation, Outcome
 from besom.errors import BesomError, DataError, TrialPruned
+from besom.secrets import hidden_in, hide_in_output
 from besom.workers.memory import Memory
 from besom.workers.messages import (
     Assignment,
@@ -50,6 +51,8 @@ def main(descriptor: int) -> None:
     SOURCES.watch()
     # ctrl-C reaches the whole process group; what becomes of the trials is the parent's decision alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        hide_in_output(stream)
     parent = Parent(adopt(descriptor))
     threading.Thread(target=parent.listen, daemon=True).start()
     task = parent.tasks.get()
@@ -142,6 +145,7 @@ class Trial:
 def finish(run: Run, assignment: Assignment, conversation: Conversation) -> Finished:
     """Run a trial and return how it ended, whatever it raised."""
     began = time.perf_counter()
+    hidden_in(assignment.config)  # so that it is known what must not be told
     try:
         return _ended(assignment.trial, run(assignment, conversation), began)
     except Exception as error:
@@ -155,6 +159,8 @@ def finish_together(
 ) -> None:
     """Run the trials of a bundle, and send how each ended as soon as it has."""
     left = dict(zip(bundle.trials, trials, strict=True))
+    for assignment in bundle.assignments:
+        hidden_in(assignment.config)
 
     def over(trial: int, came_to: Outcome | Exception) -> None:
         send(_ended(trial, came_to, left.pop(trial).began_s))
@@ -181,7 +187,7 @@ def _ended(trial: int, came_to: Outcome | Exception, began: float) -> Finished:
     else:
         state = State.FAIL
         told = "".join(traceback.format_exception(came_to))
-        failure = Failure(reason=_reason(came_to), traceback=told, blame=_blame(came_to))
+        failure = Failure(reason=_reason(came_to), traceback=told, blame=_blame(came_to)).without_secrets()
     duration_s = time.perf_counter() - began
     return Finished(
         trial=trial, state=state, duration_s=duration_s, outcome=outcome, failure=failure,
