@@ -223,7 +223,7 @@ def riddle(code: int, told: str) -> str | None:
     """Return what is unclear about how a command ended, given its stderr; None where file and place are plain."""
     lines = told.splitlines()
     if code == 0:
-        return "something on stderr" if lines else None
+        return None
     if code != 2:
         return f"exit code {code}"
     if not 1 <= len(lines) <= 3:
