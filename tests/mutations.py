@@ -214,8 +214,8 @@ _RIDDLES = (
 
 # A line, an entry of a defaults list, a dotted key, or one of the keys that a sweep or a config has at its top.
 _PLACE = re.compile(
-    r"line \d+|defaults|\w+\.\w+|"
-    r"\b(seed|objective|direction|data|model|optimizer|scheduler|trainer|tracking|hydra|params|when)\b"
+    r"line \d+|defaults|a key is a word|\w+\.\w+|"
+    r"\b(seed|objective|direction|data|model|optimizer|scheduler|trainer|tracking|hydra|params|when|early_stopping|evaluation)\b"
 )
 
 

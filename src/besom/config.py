@@ -186,7 +186,8 @@ def _located(node: DictConfig | ListConfig) -> OmegaConfBaseException | None:
     """Return the error of the first value that cannot be resolved: what the whole raises does not name the key."""
     if node._is_none() or node._is_missing():
         return None
-    for key in node if isinstance(node, DictConfig) else range(len(node)):
+    keys: Sequence[Any] = list(node) if isinstance(node, DictConfig) else range(len(node))
+    for key in keys:
         try:
             value = node[key]
         except OmegaConfBaseException as error:
