@@ -308,13 +308,19 @@ def test_a_recorded_config_reads_nothing_of_the_environment_unasked_and_runs_no_
 def test_what_it_may_read_is_read(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("BESOM_DATA_DIR", "/data")
     monkeypatch.setenv("THREADS", "3")
+    monkeypatch.setenv("BESOM_SECRET_KEY", "hunter2")
     config = {
         "seed": 7,
-        "model": {"seed": "${seed}", "root": "${oc.env:BESOM_DATA_DIR,data}/x", "own": "${.seed}"},
+        "model": {
+            "seed": "${seed}",
+            "root": "${oc.env:BESOM_DATA_DIR,data}/x",
+            "own": "${.seed}",
+            "key": "${oc.env:BESOM_SECRET_KEY}",
+        },
         "data": {"threads": "${oc.decode:${oc.env:THREADS,1}}"},
     }
     found = trusting("env:THREADS").resolve(config)
-    assert found["model"] == {"seed": 7, "root": "/data/x", "own": 7}
+    assert found["model"] == {"seed": 7, "root": "/data/x", "own": 7, "key": "hunter2"}
     assert found["data"] == {"threads": 3}
     # What another group reads is of no concern to who needs the model alone.
     assert trusting().resolve({**config, "model": {"seed": 7}}, "model") == {"seed": 7}

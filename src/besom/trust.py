@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 from besom.config import resolved
 from besom.errors import ConfigError, one_of
 from besom.explain import explain
+from besom.secrets import PREFIX
 from besom.shipped import home_of, is_named_like_shipped, is_shipped
 from besom.targets import find_target
 
@@ -141,7 +142,8 @@ class Trust:
     def _without_interpolations(self, text: str, where: str) -> str:
         for found in _READS.finditer(text):
             name = found[1]
-            if name not in _OPEN_VARIABLES and f"env:{name}" not in self.names:
+            # One that stands for a secret has no other use than to be set for a run that is trained again.
+            if not (name in _OPEN_VARIABLES or name.startswith(PREFIX) or f"env:{name}" in self.names):
                 raise ConfigError(
                     f"{where}: the recorded config reads the environment variable {name}; "
                     f"if it may: {self.told(f'env:{name}')}"
