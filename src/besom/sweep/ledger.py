@@ -7,6 +7,7 @@ what was running, and that is in the storage with its parameters.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -30,6 +31,7 @@ from besom.sweep.trial_rows import TrialRows
 from besom.urls import sqlite_file
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # Besom tells of its trials itself
+logging.getLogger("alembic").setLevel(logging.WARNING)  # which Optuna 4 imports in mid-sweep: it lists its plugins
 
 PATIENCE_S = 10.0  # for a database that another program is writing to
 
