@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from besom.data import Source, Task
+from besom.data.images import read_idx
 from besom.data.sources import breast_cancer, diabetes, digits, fashion_mnist, line, mnist, random
 from besom.errors import ConfigError, DataError
 
@@ -120,6 +127,31 @@ def test_no_data_and_no_network_is_one_line_that_names_folder_and_remedy(tmp_pat
 def test_no_data_where_downloading_is_off_names_the_switch(tmp_path):
     with pytest.raises(DataError, match=r"is missing; set data\.source\.download=true, or point BESOM_DATA_DIR"):
         mnist(root=str(tmp_path), download=False)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_only_a_download_needs_torchvision(tmp_path, monkeypatch, there):
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # as if it were not installed
+    if there:
+        small_mnist(tmp_path)
+        assert len(mnist(root=str(tmp_path)).y) == 30
+        return
+    with pytest.raises(DataError, match=r"is missing, and torchvision, .*; install torchvision, or point BESOM_DATA"):
+        mnist(root=str(tmp_path))
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.data())
+def test_what_was_written_as_idx_is_read_whole_or_refused(shape, data):
+    values = data.draw(st.binary(min_size=math.prod(shape), max_size=math.prod(shape)))
+    content = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + values
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "some-idx-ubyte"
+        path.write_bytes(content)
+        read = read_idx(path)
+        assert (read.dtype, list(read.shape), bytes(read.flatten().tolist())) == (torch.uint8, shape, values)
+        path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+        with pytest.raises(ValueError, match=r"^some-idx-ubyte: "):
+            read_idx(path)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 2000])

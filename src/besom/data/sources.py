@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
 
+from besom.data.images import FASHION_MNIST, MNIST, read_images
 from besom.data.source import Source, Task
-from besom.errors import ConfigError, DataError
+from besom.errors import ConfigError
 
-# scikit-learn and torchvision take seconds to import: each function imports what it needs.
-if TYPE_CHECKING:
-    from torchvision.datasets import MNIST
+# scikit-learn takes seconds to import: each function imports what it needs.
 
 
 @lru_cache
@@ -74,21 +70,17 @@ def random(rows: int = 100, features: int = 2, seed: int = 0) -> Source:
 def mnist(root: str | None = None, download: bool = True, mirrors: Sequence[str] = ()) -> Source:
     """Return MNIST: 60,000 images of 28 x 28 bytes, flattened to 784, ten digits, and 10,000 to test.
 
-    Reads root/MNIST/raw through torchvision; `root` is the environment's BESOM_DATA_DIR unless given, else
+    Reads root/MNIST/raw; `root` is the environment's BESOM_DATA_DIR unless given, else
     `data`. Files that are there are read without the network, from a read-only folder too. Missing ones are
-    downloaded, by one process at a time, from `mirrors` (URLs that end in /) or else torchvision's own.
+    downloaded by torchvision, by one process at a time, from `mirrors` (URLs that end in /) or else its own.
     Raises DataError if files are missing and cannot be downloaded, or are torn.
     """
-    from torchvision.datasets import MNIST
-
-    return _images(MNIST, "mnist", _root(root), download, tuple(mirrors))
+    return read_images(MNIST, _root(root), download, tuple(mirrors))
 
 
 def fashion_mnist(root: str | None = None, download: bool = True, mirrors: Sequence[str] = ()) -> Source:
     """Return Fashion-MNIST from root/FashionMNIST/raw: shaped, found and refused as `mnist` is."""
-    from torchvision.datasets import FashionMNIST
-
-    return _images(FashionMNIST, "fashion_mnist", _root(root), download, tuple(mirrors))
+    return read_images(FASHION_MNIST, _root(root), download, tuple(mirrors))
 
 
 def _root(root: str | None) -> Path:
@@ -106,60 +98,3 @@ def _embedded(name: str, task: Task, bunch: Any, **more: Any) -> Source:
         class_names=() if regression else tuple(map(str, bunch.target_names)),
         **more,
     )
-
-
-@lru_cache
-def _images(dataset: type[MNIST], name: str, root: Path, download: bool, mirrors: tuple[str, ...]) -> Source:
-    raw = root / dataset.__name__ / "raw"
-    elsewhere = f"or point BESOM_DATA_DIR at a folder that holds {dataset.__name__}/raw/train-images-idx3-ubyte"
-    missing = [file for url, _ in dataset.resources if not (raw / (file := Path(url).stem)).is_file()]
-    if missing and not download:
-        raise DataError(f"{raw}: {missing[0]} is missing; set data.source.download=true, {elsewhere}")
-    if missing:
-        try:
-            _download(dataset, root, mirrors)
-        except (OSError, RuntimeError, HTTPException) as error:
-            raise DataError(
-                f"{raw}: {missing[0]} is missing and could not be downloaded ({_one_line(error)}); "
-                f"connect to the network once, {elsewhere}"
-            ) from None
-    try:
-        (x, y), (test_x, test_y) = (_read(dataset(root, train=train)) for train in (True, False))
-    except Exception as error:  # torchvision meets torn files with anything from AssertionError to TypeError
-        raise DataError(
-            f"{raw}: a file is torn ({_one_line(error)}); delete the folder and connect to the network once, "
-            f"{elsewhere}"
-        ) from None
-    return Source(
-        name=name,
-        task=Task.MULTICLASS,
-        x=x,
-        y=y,
-        test_x=test_x,
-        test_y=test_y,
-        feature_names=tuple(f"pixel_{row}_{column}" for row in range(28) for column in range(28)),
-        class_names=tuple(label.partition(" - ")[0] for label in dataset.classes),
-        max_value=255.0,
-        picture=(28, 28),
-    )
-
-
-def _download(dataset: type[MNIST], root: Path, mirrors: tuple[str, ...]) -> None:
-    folder = root / dataset.__name__
-    folder.mkdir(parents=True, exist_ok=True)
-    if mirrors:
-        # torchvision names the folder after the class.
-        dataset = type(dataset.__name__, (dataset,), {"mirrors": mirrors})
-    with (folder / ".download.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # workers start together, and two would write one file
-        dataset(root, download=True)  # does nothing if another process was first
-
-
-def _read(dataset: MNIST) -> tuple[Tensor, Tensor]:
-    if len(dataset.data) != len(dataset.targets):
-        raise ValueError(f"{len(dataset.data)} images, {len(dataset.targets)} labels")
-    return dataset.data.reshape(-1, 28 * 28), dataset.targets
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
