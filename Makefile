@@ -37,10 +37,10 @@ if [ -z "$$python" ]; then \
 fi
 endef
 
-.PHONY: help setup sweep train reproduce ui test check bench tables docs build lock clean which-run
+.PHONY: help setup sweep train reproduce ui test test-floors test-newest check bench tables docs build lock clean which-run
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## install Besom and its locked dependencies into .venv; PIP_ARGS="…" goes to every pip call
 
@@ -58,6 +58,27 @@ ui: $(STAMP) ## browse and compare what is recorded, in the MLflow UI: PORT=5000
 
 test: $(STAMP) ## run all tests; ARGS="-k devices" picks some
 	@exec env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS $(IN_VENV) pytest $(ARGS)
+
+test-floors: build/floors.txt ## run the tests with the lowest versions that pyproject.toml allows, in build/test-floors
+	@$(call TEST_APART,--constraint build/floors.txt)
+
+test-newest: ## run the tests with the newest versions that it allows, in build/test-newest: PYTHON=python3.13
+	@$(call TEST_APART,--upgrade)
+
+# $1 goes to pip, beside PIP_ARGS. The environment is made anew: what was installed into it before would count.
+define TEST_APART
+$(FIND_PYTHON); "$$python" -m venv --clear build/$@ && \
+echo "installing into build/$@ with $$("$$python" --version) …" && \
+build/$@/bin/python -m pip install --quiet --disable-pip-version-check $1 $(PIP_ARGS) '.[dev,browser]' && \
+build/$@/bin/python -m pip uninstall --quiet --yes besom && \
+build/$@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . && \
+build/$@/bin/python -m pip freeze | grep -iE '^(hydra-core|omegaconf|optuna|mlflow|torch|torchvision|pytorch-lightning|pandas)==' && \
+env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS build/$@/bin/pytest $(ARGS)
+endef
+
+build/floors.txt: pyproject.toml .ci/floors.py
+	@mkdir -p build
+	@$(FIND_PYTHON); "$$python" .ci/floors.py > $@
 
 check: $(STAMP) ## lint, check the format, check the types
 	@$(IN_VENV) ruff check $(SOURCES)
