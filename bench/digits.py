@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from besom.hydra_versions import VERSION_BASE
 from besom.objectives import Objective
 from besom.paths import conf_dir, search_path, sweeps_dir
 from besom.schema import register_schemas
@@ -36,7 +37,7 @@ class Digits:
 def sweep_of_digits(folder: Path, n_trials: int, **keys: Any) -> Iterator[Digits]:
     """Open the study of digits in a folder; `keys` go into its spec."""
     register_schemas()
-    with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(sweeps_dir())):
+    with search_path([conf_dir()]), initialize_config_dir(config_dir=str(sweeps_dir()), **VERSION_BASE):
         loader = GlobalHydra.instance().config_loader()
         config = loader.load_configuration("digits", ["trainer=cpu"], run_mode=RunMode.MULTIRUN)
     sweeper: Any = OmegaConf.to_container(config.hydra.sweeper)

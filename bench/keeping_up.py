@@ -27,6 +27,7 @@ from hydra import compose, initialize_config_dir
 from bench.bundles import Task, besom
 from bench.stack import Config, bundled
 from besom.config import resolved
+from besom.hydra_versions import VERSION_BASE
 from besom.paths import conf_dir, search_path
 from besom.schema import register_schemas
 from besom.train import build_data
@@ -50,7 +51,7 @@ def composed(overrides: Sequence[str]) -> Config:
     """The resolved config of a trial."""
     shared = ["trainer=cpu", "threads=1", f"trainer.max_epochs={EPOCHS}", "data.split_seed=0"]
     register_schemas()
-    with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+    with search_path([conf_dir()]), initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
         return resolved(compose("train", [*shared, "objective=val/acc", "direction=maximize", *overrides]))
 
 

@@ -24,6 +24,7 @@ from hydra import compose, initialize_config_dir
 from bench.stack import Silent, alone
 from besom.bundle.training import Entry, train_bundle
 from besom.config import resolved
+from besom.hydra_versions import VERSION_BASE
 from besom.paths import conf_dir, search_path
 from besom.schema import register_schemas
 
@@ -45,7 +46,7 @@ def draw(data: str, epochs: int, model: Mapping[str, Any]) -> list[Config]:
     register_schemas()
     usual = [f"data={data}", "data.limit=1500", f"trainer.max_epochs={epochs}", "trainer=cpu", "threads=1"]
     configs = []
-    with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+    with search_path([conf_dir()]), initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
         for seed in range(max(SIZES)):
             own = [
                 f"seed={seed}",

@@ -25,6 +25,7 @@ from besom.bundle.probe import Probe
 from besom.bundle.sizing import Found, Sizing
 from besom.config import resolved
 from besom.data import InMemoryDataModule
+from besom.hydra_versions import VERSION_BASE
 from besom.paths import conf_dir, search_path
 from besom.schema import register_schemas
 from besom.train import build_data
@@ -42,7 +43,7 @@ class Shape:
     """Lanes of one shape that differ in their seeds, and their data."""
 
     def __init__(self, overrides: Sequence[str], count: int) -> None:
-        with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        with search_path([conf_dir()]), initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
             self.config: Mapping[str, Any] = resolved(compose("train", ["trainer=cpu", "threads=1", *overrides]))
         data = build_data(self.config)
         assert isinstance(data, InMemoryDataModule)

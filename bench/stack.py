@@ -24,6 +24,7 @@ from torch import nn
 
 from besom.bundle.training import Entry, train_bundle
 from besom.config import resolved
+from besom.hydra_versions import VERSION_BASE
 from besom.paths import conf_dir, search_path
 from besom.schema import register_schemas
 from besom.train import build_data, build_model, train
@@ -50,7 +51,7 @@ def draw(count: int) -> list[Config]:
     chance = random.Random(0)
     register_schemas()
     configs = []
-    with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+    with search_path([conf_dir()]), initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
         for _ in range(count):
             rate = 10 ** chance.uniform(-3, -1)
             chosen = [f"optimizer={chance.choice(['sgd', 'adam', 'rmsprop'])}", f"optimizer.lr={rate}"]

@@ -25,6 +25,7 @@ import besom
 from besom.config import recordable, resolved
 from besom.conversation import Outcome
 from besom.hardware import processor_name
+from besom.hydra_versions import VERSION_BASE
 from besom.objectives import read_objectives
 from besom.paths import conf_dir
 from besom.reports.estimates import Estimate
@@ -172,7 +173,7 @@ def published() -> Iterator[Row]:
 
 def composed(overrides: Sequence[str], seed: int) -> DictConfig:
     register_schemas()
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+    with initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
         return compose("train", overrides=[*overrides, f"seed={seed}", "tracking.experiment=tables"])
 
 

@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
 
+from besom.hydra_versions import VERSION_BASE
 from besom.paths import conf_dir, search_path, sweeps_dir
 from besom.schema import register_schemas
 from besom.tracking.places import settle
@@ -98,7 +99,7 @@ def load_app() -> Callable[..., App]:
 
     def load(folder: Path, name: str, *overrides: str) -> App:
         register_schemas()
-        with search_path([conf_dir()]), initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+        with search_path([conf_dir()]), initialize_config_dir(config_dir=str(folder), **VERSION_BASE):
             loader = GlobalHydra.instance().config_loader()
             return loader, loader.load_configuration(name, list(overrides), run_mode=RunMode.MULTIRUN)
 
@@ -117,7 +118,7 @@ def compose() -> Callable[..., DictConfig]:
 
     def run(*overrides: str) -> DictConfig:
         register_schemas()
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        with initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
             return hydra.compose("train", overrides=["trainer=cpu", *overrides])
 
     return run

@@ -18,6 +18,7 @@ from hydra import compose, initialize_config_dir
 
 from besom import app, cli
 from besom.completion import COMMANDS
+from besom.hydra_versions import VERSION_BASE
 from besom.paths import conf_dir, sweeps_dir
 from besom.sweep_flags import SweepFlags
 
@@ -203,7 +204,7 @@ def test_a_sweeps_own_flags_are_keys_of_the_sweeper(line: str, keys: dict[str, o
     flags.check(words)
     assert [word for word in words.overrides if "=" not in word] == ["digits"]
     app.register_schemas()
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+    with initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
         config = compose("train", overrides=["hydra/sweeper=besom", *flags.overrides], return_hydra_config=True)
     assert {key: config.hydra.sweeper[key] for key in keys} == keys
 
@@ -393,3 +394,12 @@ def run_bash(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
         cwd=folder, env={**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
+
+
+def test_flags_are_told_from_overrides_as_hydra_tells_them() -> None:
+    hydras = pytest.importorskip("hydra._internal.utils").get_args_parser()  # private, and may move
+    theirs, ours = (
+        {action.dest: (action.option_strings, action.nargs, action.const) for action in parser._actions}
+        for parser in (hydras, app.flags_parser())
+    )
+    assert ours == theirs

@@ -53,11 +53,12 @@ ROOMS = (
         "hardware",
         "urls",
     ),
+    ("hydra_versions",),
     ("conversation", "objectives", "inputs"),
     ("explain",),
     ("errors",),
 )
-GROUND = set().union(*ROOMS[-5:])
+GROUND = set().union(*ROOMS[-6:])
 
 # Upward imports that stand, each for a reason.
 EXCEPTIONS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
@@ -24,9 +23,36 @@ from yaml import YAMLError
 from besom.config import folds_of, require_groups
 from besom.errors import BesomError, ConfigError
 from besom.explain import explain, unforeseen
+from besom.hydra_versions import VERSION_BASE
 from besom.objectives import COSTS, read_objectives
 from besom.paths import SearchPath, search_path
 from besom.schema import register_schemas
+
+
+def flags_parser() -> ArgumentParser:
+    """Return a parser of Hydra's flags, as they are documented: Hydra's own parser is private."""
+    parser = ArgumentParser(add_help=False)
+    for flags in (
+        ("--help", "-h"), ("--hydra-help",), ("--resolve",), ("--run", "-r"), ("--multirun", "-m"),
+        ("--shell-completion", "-sc"),
+    ):  # fmt: skip
+        parser.add_argument(*flags, action="store_true")
+    for flags in (
+        ("--package", "-p"), ("--config-path", "-cp"), ("--config-name", "-cn"), ("--config-dir", "-cd"),
+        ("--experimental-rerun",),
+    ):  # fmt: skip
+        parser.add_argument(*flags)
+    parser.add_argument("--version", action="version", version=f"Hydra {hydra.__version__}")
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    parser.add_argument(
+        "--info", "-i", const="all", nargs="?",
+        choices=["all", "config", "defaults", "defaults-tree", "plugins", "searchpath", *_LATER_INFO],
+    )  # fmt: skip
+    parser.add_argument("overrides", nargs="*")
+    return parser
+
+
+_LATER_INFO = [] if hydra.__version__.startswith("1.3.") else ["aliases"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +69,7 @@ class Words:
 
         Raises ConfigError for a flag that Hydra does not have, or that does not go with another one.
         """
-        parser = get_args_parser()
+        parser = flags_parser()
         parser.error = _refuse  # type: ignore[method-assign]
         # Overrides first: `--info` would take the one behind it for its value.
         ahead = [word for word in arguments if "=" in word and not word.startswith("-")]
@@ -87,7 +113,7 @@ def run(folders: Sequence[Path], config_name: str, arguments: Sequence[str]) -> 
     """Run the app with these folders as its search path, first one first."""
     register_schemas()
     first, *others = dict.fromkeys(folder.resolve() for folder in folders)
-    app: Callable[[], Any] = hydra.main(version_base="1.3", config_path=str(first), config_name=config_name)(train_task)
+    app: Callable[[], Any] = hydra.main(config_path=str(first), config_name=config_name, **VERSION_BASE)(train_task)
     try:
         with _command_line(arguments), search_path(others) as searched:
             app()

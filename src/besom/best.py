@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from besom.config import flatten
 from besom.errors import ConfigError, RunNotFound
 from besom.explain import composing, explain
+from besom.hydra_versions import VERSION_BASE
 from besom.paths import conf_dir, find_sweep, search_path, sweep_search_path
 from besom.reports.cells import number
 from besom.reports.trials import plain_params
@@ -161,7 +162,7 @@ def _compose(folders: Sequence[Path], name: str, overrides: Sequence[str]) -> tu
         with (
             composing(f"{name}.yaml"),
             search_path(others),
-            initialize_config_dir(version_base="1.3", config_dir=str(first)),
+            initialize_config_dir(config_dir=str(first), **VERSION_BASE),
         ):
             config = hydra.compose(name, overrides=list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:

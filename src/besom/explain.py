@@ -30,11 +30,16 @@ _WORDINGS = (
     (r"Value '(.*)' of type '\w+' could not be converted to Float", r"'\1' is not a number"),
     (r"Value '(.*)' is not a valid bool.*", r"'\1' is neither true nor false"),
     (r"field '.*' is not Optional", "it cannot be null; give it a value"),
-    (r"Invalid value assigned: \w+ is not a ListConfig, list or tuple", "a list is needed; write it as [1,2]"),
+    (r"Invalid value assigned: \w+ is not a ListConfig,.* list,? or tuple", "a list is needed; write it as [1,2]"),
+    (r"Cannot set '.*' because '(.*)' is None", r"\1 is null, and has no such part; set it whole"),
     (r"Invalid type assigned: \w+ is not a subclass of \w+.*", "it holds keys, not a value; set one of them"),
     (r"Merge error: \w+ is not a subclass of \w+\. value: ?(.*)", r"'\1' stands where KEY: VALUE lines belong"),
     (
-        r"Cannot assign \w+ to Dict.*|Cannot merge DictConfig with \w+",
+        r"Could not override '(\S+)'\. No match in the defaults list|Invalid Defaults List override '(\S+): .*'",
+        r"defaults: there is no group \1\2 to override; mend its name, or take the line out",
+    ),
+    (
+        r"Cannot assign \w+ to Dict.*|Cannot merge DictConfig with \w+|Cannot merge incompatible container types",
         "it holds KEY: VALUE lines, not a value or a list",
     ),
     (r"\w+ \(DictConfig\) does not support deletion", "it cannot be deleted; give it a value"),
@@ -82,7 +87,7 @@ def explain(error: BaseException) -> str | None:
         case yaml.YAMLError():
             return _yaml(error)
         case OverrideParseException():
-            problem = str(error).replace(f"Error parsing override '{error.override}'\n", "").splitlines()[0]
+            problem = _problem(error)
             told = _reworded(problem)
             unread = told == problem or "can read" in told
             return f"{error.override}: {told}" + (f"; {_GRAMMAR}" if unread else "")
@@ -96,6 +101,13 @@ def explain(error: BaseException) -> str | None:
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return f"{error.filename or 'what is printed'}: cannot be written ({error.strerror}); make room on the disk"
     return None
+
+
+def _problem(error: OverrideParseException) -> str:
+    """Return the line that says what is wrong with an override; those before it say only which one it is."""
+    lines = str(error).splitlines()
+    ahead = (f"Error parsing override '{error.override}'", "Error when parsing index: ")  # the latter from 1.4 on
+    return next((line for line in lines if not line.startswith(ahead)), lines[0])
 
 
 @contextmanager
@@ -181,11 +193,14 @@ _AT_WORK = {"_map_merge": "dest", "_dereference_node_impl": "self"}
 
 def _place(error: BaseException) -> str:
     """Return the key at which a merge or an interpolation broke off, for those of OmegaConf's errors that have none."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name in _AT_WORK]
-    for frame in reversed(frames):
-        node = frame.f_locals.get(_AT_WORK[frame.f_code.co_name])
-        if isinstance(node, Node):
-            return str(node._get_full_key(frame.f_locals.get("key")))
+    behind: BaseException | None = error
+    while behind is not None:  # from 2.4 on, OmegaConf raises its error anew, from the one that it met at work
+        frames = [frame for frame, _ in traceback.walk_tb(behind.__traceback__) if frame.f_code.co_name in _AT_WORK]
+        for frame in reversed(frames):
+            node = frame.f_locals.get(_AT_WORK[frame.f_code.co_name])
+            if isinstance(node, Node):
+                return str(node._get_full_key(frame.f_locals.get("key")))
+        behind = behind.__cause__ or behind.__context__
     return ""
 
 

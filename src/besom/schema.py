@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
+
+from besom.hydra_versions import store
 
 
 @dataclass
@@ -237,7 +238,6 @@ class Tracking:
 
 def register_schemas() -> None:
     """Make the schemas known to Hydra, as `/schema/…` configs that the files under conf/ start from."""
-    store = ConfigStore.instance()
     nodes: Mapping[str, Any] = {
         "train": Train,
         "data": Data,
@@ -256,4 +256,4 @@ def register_schemas() -> None:
         "tracking": Tracking,
     }
     for name, node in nodes.items():
-        store.store(group="schema", name=name, node=node, provider="besom")
+        store("schema", name, node)

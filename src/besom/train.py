@@ -12,6 +12,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -20,11 +21,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from pytorch_lightning.strategies import DDPStrategy, Strategy
-from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from torch import Tensor
 
 from besom.conversation import Conversation, Outcome
@@ -33,6 +32,7 @@ from besom.data import InMemoryDataModule
 from besom.errors import ConfigError
 from besom.hardware import nvidia_driver, processor_name
 from besom.hooks import check_hooks
+from besom.hydra_versions import build
 from besom.models import SupervisedModule
 from besom.models.evidence import Judged, write_evidence
 from besom.models.ranks import OneVoice, mean_over_ranks, meet, rank_count
@@ -140,7 +140,7 @@ def configure_torch(config: Mapping[str, Any]) -> None:
 
 def build_data(config: Mapping[str, Any]) -> pl.LightningDataModule:
     """Build the data module; each source is read once per process."""
-    data = instantiate(config["data"], _convert_="all")
+    data = build(config["data"])
     if not isinstance(data, pl.LightningDataModule):
         raise ConfigError(f"data._target_: {config['data']['_target_']} is not a LightningDataModule; name one that is")
     return data
@@ -151,14 +151,14 @@ def build_model(config: Mapping[str, Any], data: pl.LightningDataModule) -> pl.L
     target = config["model"]["_target_"]
     offered = {
         "spec": getattr(data, "spec", None),
-        "optimizer": instantiate(config["optimizer"], _convert_="all"),
-        "scheduler": instantiate(config["scheduler"], _convert_="all") or None,
+        "optimizer": build(config["optimizer"]),
+        "scheduler": build(config["scheduler"]) or None,
     }
     signature = signature_of(target, "model")
     accepted = set(signature.parameters) if signature else set()
     # A partial, called here: what Hydra is handed as a keyword argument, it would take for config and convert.
-    build = instantiate({**config["model"], "_partial_": True}, _convert_="all")
-    model = build(**{name: value for name, value in offered.items() if name in accepted})
+    make = build({**config["model"], "_partial_": True})
+    model = make(**{name: value for name, value in offered.items() if name in accepted})
     if not isinstance(model, pl.LightningModule):
         raise ConfigError(f"model._target_: {target} is not a LightningModule; name one that is")
     if isinstance(data, InMemoryDataModule) and not isinstance(model, SupervisedModule):
@@ -187,9 +187,8 @@ def build_trainer(config: Mapping[str, Any], course: Course[dict[str, Tensor]]) 
             f"trainer.devices: {devices} device(s) asked for in a slot of {rank_count()}; "
             f"for a sweep, set hydra.sweeper.devices_per_trial={devices}"
         )
-    trainer = instantiate(
+    trainer = build(
         config["trainer"],
-        _convert_="all",
         callbacks=callbacks,
         logger=False,
         enable_progress_bar=False,
@@ -207,8 +206,9 @@ def build_trainer(config: Mapping[str, Any], course: Course[dict[str, Tensor]]) 
 
 
 def _shares_out(strategy: Strategy) -> bool:
-    # ddp_spawn and its like would start ranks of their own.
-    return isinstance(strategy, DDPStrategy) and not isinstance(strategy.launcher, _MultiProcessingLauncher)
+    # ddp_spawn and its like would start ranks of their own; the launcher that does is private to Lightning.
+    kinds = [kind.__name__ for kind in type(strategy.launcher).__mro__]
+    return isinstance(strategy, DDPStrategy) and "_MultiProcessingLauncher" not in kinds
 
 
 class BestEpoch(Checkpoint):
@@ -326,4 +326,8 @@ def cuda_versions() -> dict[str, str]:
 @lru_cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
-    return {"python": platform.python_version()} | {package: metadata.version(package) for package in PACKAGES}
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):  # torchvision need not be there
+            found[package] = metadata.version(package)
+    return found

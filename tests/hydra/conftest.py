@@ -17,6 +17,7 @@ from hydra.core.singleton import Singleton
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
+from besom.hydra_versions import VERSION_BASE
 from besom.workers.hydra_task import HydraTask
 from besom.workers.messages import Assignment, Bundle, Finished, Message, Reported, Started
 from besom.workers.pool import WorkerPool
@@ -104,7 +105,7 @@ def hydra_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
         conf.mkdir(exist_ok=True)
         (conf / "config.yaml").write_text(textwrap.dedent(config), encoding="utf-8")
         where = f"hydra.sweep.dir={tmp_path / 'sweep'}"
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf), job_name="theirs"):
+        with initialize_config_dir(config_dir=str(conf), job_name="theirs", **VERSION_BASE):
             loader = GlobalHydra.instance().config_loader()
             loaded = loader.load_configuration("config", [where, *overrides], run_mode=RunMode.MULTIRUN)
         return App(HydraContext(config_loader=loader, callbacks=Callbacks()), loaded, tmp_path)

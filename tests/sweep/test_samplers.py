@@ -19,6 +19,7 @@ from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
 from besom.errors import ConfigError
+from besom.hydra_versions import VERSION_BASE
 from besom.sweep.ledger import Ledger
 from besom.sweep.samplers import build_pruner, build_sampler
 from besom.sweep.space import SearchSpace, SpaceParser
@@ -257,7 +258,7 @@ def compose_app(tmp_path: Path) -> Compose:
     def compose(text: str, *overrides: str) -> DictConfig:
         Plugins.instance()
         (tmp_path / "config.yaml").write_text(text)
-        with initialize_config_dir(version_base="1.3", config_dir=str(tmp_path)):
+        with initialize_config_dir(config_dir=str(tmp_path), **VERSION_BASE):
             loader = GlobalHydra.instance().config_loader()
             return loader.load_configuration("config", list(overrides), run_mode=RunMode.MULTIRUN)
 

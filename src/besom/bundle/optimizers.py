@@ -58,6 +58,11 @@ class OptimizedLane:
         return group
 
 
+def has_kernels() -> bool:
+    """Whether this torch has the fused kernels that steps are taken by: they are private to it, and may go."""
+    return all(hasattr(torch, f"_fused_{name}_") for name in ("sgd", "adam", "adamw", "adagrad"))
+
+
 def is_covered(optimizer: Optimizer, parameters: Sequence[Tensor]) -> bool:
     """Whether an optimizer is one of those that are known here, for just these parameters, in one group."""
     groups = optimizer.param_groups

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from besom.bundle.lane import Lane
 from besom.bundle.losses import STACKED_LOSSES, mean_losses, stacked_scores
-from besom.bundle.optimizers import OptimizedLane, stepper
+from besom.bundle.optimizers import OptimizedLane, has_kernels, stepper
 from besom.bundle.own_models import Measure, groups_of, keeps_the_loop, measured, random_state
 from besom.bundle.room import EVALUATED_ROWS
 from besom.bundle.sharing import is_ours
@@ -30,6 +29,7 @@ from besom.data import InMemoryDataModule
 from besom.data.batches import Batches
 from besom.errors import TrialPruned
 from besom.folds import train_trial
+from besom.hydra_versions import build
 from besom.models.scoring import check_finite
 from besom.train import build_data, configure_torch, describe
 
@@ -58,6 +58,11 @@ def train_bundle(
     """
     _, config, *_ = entries[0]
     configure_torch(config)
+    if not has_kernels():
+        for entry in entries:
+            if not _called_off(entry, over):
+                train_alone(entry, over)
+        return
     if not is_ours(config["model"]):
         _train_own_models(entries, over, measure)
         return
@@ -131,8 +136,8 @@ def _train_stack(
     lanes: Sequence[Lane], data: InMemoryDataModule, config: Mapping[str, Any], over: Over, stacking: Stacking
 ) -> None:
     module = StackedModule(lanes, data, over, stacking)
-    trainer = instantiate(
-        config["trainer"], _convert_="all", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+    trainer = build(
+        config["trainer"], logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=-1,
     )  # fmt: skip
     for lane in lanes:

@@ -15,7 +15,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
-from hydra.utils import instantiate
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,6 +22,7 @@ from torch import Tensor
 from besom.data import DataSpec, InMemoryDataModule, Task
 from besom.data.scaling import Scaler
 from besom.errors import ConfigError
+from besom.hydra_versions import build
 from besom.inputs import CONFIG, DESCRIPTION, WEIGHTS, Inputs, damaged, read_description
 from besom.models import SupervisedModule
 from besom.targets import check_targets
@@ -85,8 +85,8 @@ def load(directory: Path, config: Mapping[str, Any]) -> SavedModel:
     raw = description["spec"]
     spec = DataSpec(**{**raw, "task": Task(raw["task"]), "classes": tuple(raw["classes"])})
     tensors = _tensors(directory, spec)
-    build = instantiate({**config, "_partial_": True}, _convert_="all")
-    module = build(spec=spec, optimizer=torch.optim.SGD)
+    make = build({**config, "_partial_": True})
+    module = make(spec=spec, optimizer=torch.optim.SGD)
     if not isinstance(module, SupervisedModule):
         raise ConfigError(
             f"model._target_: {config.get('_target_')} is no SupervisedModule, which this run's model was"

@@ -11,13 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.utils import run_and_report
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from besom.config import check_views, flatten
 from besom.errors import BesomError, ConfigError, Interrupted, one_of
+from besom.hydra_versions import is_hydras_main
 from besom.secrets import hidden_in
 from besom.sweep.app import worker_pool
 from besom.sweep.compose import Composer
@@ -218,4 +218,4 @@ def told_by_hydra() -> Iterator[None]:
 
 def _is_command_line() -> bool:
     """Whether Hydra's main function is behind this, which would print an error over several lines and exit with 1."""
-    return any(frame.f_code is run_and_report.__code__ for frame, _ in traceback.walk_stack(None))
+    return any(is_hydras_main(frame) for frame, _ in traceback.walk_stack(None))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from decimal import Decimal
 from typing import Any
 
@@ -32,6 +33,7 @@ def distribution(override: Override) -> tuple[BaseDistribution, Mapping[Any, Any
         assert value.end is not None
         return _numeric(value.start, value.end, None, log=log), {}
     if isinstance(value, RangeSweep):
+        value = _cast(value)
         points = range_points(value)
         if value.shuffle:
             return _categorical(points)
@@ -44,11 +46,24 @@ def distribution(override: Override) -> tuple[BaseDistribution, Mapping[Any, Any
     return _categorical(list(override.sweep_iterator()) if override.is_sweep_override() else [value])
 
 
+def _cast(sweep: RangeSweep) -> RangeSweep:
+    """Return a range with the bounds that `float(…)` or `int(…)` around it makes of them.
+
+    Hydra 1.3 casts the bounds itself; 1.4 leaves them, and casts each number of the range.
+    """
+    cast = copy(sweep)
+    for transform in getattr(sweep, "transformers", ()):
+        cast.start, cast.stop, cast.step = transform(cast.start), transform(cast.stop), transform(cast.step)
+        cast.transformers = ()  # type: ignore[attr-defined]
+    return cast
+
+
 def range_points(sweep: RangeSweep) -> Sequence[float]:
     """Return the numbers of a range, its stop not among them.
 
     They are counted in decimals, so that range(0.1, 0.4, 0.1) is 0.1, 0.2, 0.3. Raises ValueError when there are none.
     """
+    sweep = _cast(sweep)
     assert sweep.start is not None
     assert sweep.stop is not None
     bounds = (sweep.start, sweep.stop, sweep.step or 1)
@@ -72,9 +87,10 @@ def skipped_stop(override: Override) -> float | None:
 
     None for a stop that is written just behind the last number, as in range(32, 257, 32).
     """
-    sweep = override.value()
-    if not isinstance(sweep, RangeSweep) or sweep.start is None or sweep.stop is None:
+    value = override.value()
+    if not isinstance(value, RangeSweep) or value.start is None or value.stop is None:
         return None
+    sweep = _cast(value)
     step = abs(Decimal(str(sweep.step or 1)))
     beyond = abs(Decimal(str(sweep.stop)) - Decimal(str(sweep.start))) % step  # how far behind the last number
     just = beyond == 1 if isinstance(sweep.stop, int) else beyond < step / 2

@@ -7,7 +7,6 @@ what was running, and that is in the storage with its parameters.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -31,7 +30,6 @@ from besom.sweep.trial_rows import TrialRows
 from besom.urls import sqlite_file
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # Besom tells of its trials itself
-logging.getLogger("alembic").setLevel(logging.WARNING)  # which Optuna 4 imports in mid-sweep: it lists its plugins
 
 PATIENCE_S = 10.0  # for a database that another program is writing to
 
@@ -247,10 +245,11 @@ def _store(url: str, patience_s: float) -> Store:
 
 def _instantiated(node: Mapping[str, Any]) -> BaseStorage:
     from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
+
+    from besom.hydra_versions import build
 
     try:
-        storage = instantiate(dict(node), _convert_="all")
+        storage = build(dict(node))
     except InstantiationException as error:
         raise StoreError(f"hydra.sweeper.storage: {cause_of(error)}; see Optuna's page on storages") from error
     if not isinstance(storage, BaseStorage):

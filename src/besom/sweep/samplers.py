@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import optuna
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, PartialFixedSampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial
 
 from besom.errors import ConfigError, one_of
+from besom.hydra_versions import build
 from besom.reports.trials import constraints_of
 from besom.sweep.space import SearchSpace
 from besom.sweep.spec import SweepSpec
@@ -192,7 +193,7 @@ def _built(config: Mapping[str, Any], where: str) -> Any:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             keys = {key: value for key, value in config.items() if key != "_target_"}
             if any(key.startswith("_") or isinstance(value, Mapping | list) for key, value in keys.items()):
-                return instantiate(dict(config), _convert_="all")
+                return build(dict(config))
             return get_class(str(config["_target_"]))(**keys)  # the same, in no time: it is done for every trial
     except (InstantiationException, ValueError, TypeError) as error:
         raise ConfigError(f"{where}: {_cause(error)}; see Optuna's page on {config['_target_']}") from error

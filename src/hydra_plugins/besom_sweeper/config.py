@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-
+from besom.hydra_versions import store
 from hydra_plugins.besom_sweeper import pruners, samplers  # noqa: F401  (registers hydra/sweeper/sampler and pruner)
 
 
@@ -73,4 +72,4 @@ class BesomSweeperConf:
     dry_run: bool = False  # show what would be done, and what looks wrong
 
 
-ConfigStore.instance().store(group="hydra/sweeper", name="besom", node=BesomSweeperConf, provider="besom")
+store("hydra/sweeper", "besom", BesomSweeperConf)

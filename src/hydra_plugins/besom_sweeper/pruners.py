@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
+from besom.hydra_versions import store
 
 
 @dataclass
@@ -98,4 +98,4 @@ NODES: dict[str, Any] = {
 }
 
 for _name, _node in NODES.items():
-    ConfigStore.instance().store(group="hydra/sweeper/pruner", name=_name, node=_node, provider="besom")
+    store("hydra/sweeper/pruner", _name, _node)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
+from besom.hydra_versions import store
 
 
 @dataclass
@@ -156,4 +156,4 @@ NODES = {
 }
 
 for _name, _node in NODES.items():
-    ConfigStore.instance().store(group="hydra/sweeper/sampler", name=_name, node=_node, provider="besom")
+    store("hydra/sweeper/sampler", _name, _node)
