@@ -69,9 +69,7 @@ test-newest: ## run the tests with the newest versions that it allows, in build/
 define TEST_APART
 $(FIND_PYTHON); "$$python" -m venv --clear build/$@ && \
 echo "installing into build/$@ with $$("$$python" --version) …" && \
-build/$@/bin/python -m pip install --quiet --disable-pip-version-check $1 $(PIP_ARGS) '.[dev,browser]' && \
-build/$@/bin/python -m pip uninstall --quiet --yes besom && \
-build/$@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . && \
+build/$@/bin/python -m pip install --quiet --disable-pip-version-check $1 $(PIP_ARGS) --editable '.[dev,browser]' && \
 build/$@/bin/python -m pip freeze | grep -iE '^(hydra-core|omegaconf|optuna|mlflow|torch|torchvision|pytorch-lightning|pandas)==' && \
 env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS build/$@/bin/pytest $(ARGS)
 endef
