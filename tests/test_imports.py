@@ -56,7 +56,7 @@ ROOMS = (
     ("hydra_versions",),
     ("conversation", "objectives", "inputs"),
     ("explain",),
-    ("errors",),
+    ("errors", "lazy"),
 )
 GROUND = set().union(*ROOMS[-6:])
 

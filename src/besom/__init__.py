@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from besom.lazy import lazy_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,20 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["PruningCallback", "TrialPruned", "__version__", "load_model", "report"]
 __version__ = "0.1.0"
 
-_HOMES = {
-    "PruningCallback": "besom.callbacks",
-    "TrialPruned": "besom.errors",
-    "report": "besom.reporting",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for, and no more: an app that reports values need not wait for torch."""
-    from importlib import import_module
-
-    if name not in _HOMES:
-        raise AttributeError(f"module 'besom' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+# No more than is asked for: an app that reports values need not wait for torch.
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "PruningCallback": "besom.callbacks",
+        "TrialPruned": "besom.errors",
+        "report": "besom.reporting",
+    },
+)
 
 
 def load_model(run_id: str, *, tracking_uri: str | None = None, trust: Iterable[str] = ()) -> SavedModel:

@@ -6,8 +6,9 @@ lazily (PEP 562), because a dry run looks into a table in the parent process, wh
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from besom.lazy import lazy_names
 
 if TYPE_CHECKING:
     from besom.data.batches import Batches
@@ -17,20 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Batches", "DataSpec", "InMemoryDataModule", "Source", "Task"]
 
-_HOMES = {
-    "Batches": "batches",
-    "DataSpec": "source",
-    "InMemoryDataModule": "module",
-    "Source": "source",
-    "Task": "task",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Batches": "besom.data.batches",
+        "DataSpec": "besom.data.source",
+        "InMemoryDataModule": "besom.data.module",
+        "Source": "besom.data.source",
+        "Task": "besom.data.task",
+    },
+)

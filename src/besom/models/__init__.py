@@ -6,8 +6,9 @@ metrics exist, and importing torch to answer that would cost it two seconds.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from besom.lazy import lazy_names
 
 if TYPE_CHECKING:
     from besom.models.linear import LinearRegression, LogisticRegression
@@ -24,21 +25,14 @@ __all__ = [
     "SupervisedModule",
 ]
 
-_HOMES = {
-    "MLP": "network",
-    "LinearRegression": "linear",
-    "LogisticRegression": "linear",
-    "MLPClassifier": "mlp",
-    "MLPRegressor": "mlp",
-    "SupervisedModule": "module",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "MLP": "besom.models.network",
+        "LinearRegression": "besom.models.linear",
+        "LogisticRegression": "besom.models.linear",
+        "MLPClassifier": "besom.models.mlp",
+        "MLPRegressor": "besom.models.mlp",
+        "SupervisedModule": "besom.models.module",
+    },
+)
