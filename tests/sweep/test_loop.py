@@ -199,8 +199,7 @@ def test_a_recorder_that_fails_while_trials_wait_for_it_ends_the_sweep(sweep: Sw
     class Failing(NoRecorder):
         def ended(self) -> list[int]:
             if len(sweep.board.states) >= 2:
-                self._error = StoreError("the disk is full")
-                self._raise()
+                raise StoreError("the disk is full")
             return []
 
     sweep.recorder = Failing()

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from besom.errors import Interrupted, StoreError
 from besom.tracking.nothing import NoRecorder
-from besom.tracking.recorder import Kept
+from besom.tracking.outbox import Kept
 from besom.trial import Stop
 from besom.workers.messages import Assignment, Message
 from tests.fakes import (

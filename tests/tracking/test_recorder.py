@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 import shutil
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -389,14 +388,12 @@ def test_an_error_of_the_store_is_raised_once_and_later_work_is_still_tried(
 def test_what_is_submitted_by_the_call_that_hears_of_an_error_is_tried_as_well(
     location: Location, client: MlflowClient, card: Callable[..., RunCard]
 ):
-    written = threading.Event()
     with Recorder(location, "digits") as recorder:
         recorder.start(0, card(name="a"), ABOUT)
         run_id = recorder.run_id(0)
         refuse_params(location)
         recorder.start(1, card(name="b"), ABOUT)
-        recorder._jobs.put(written.set)
-        assert written.wait(20)
+        assert recorder._background.mark().wait(20)
         with pytest.raises(StoreError, match="disk is full"):
             recorder.finish(0, Status.KILLED)
     assert client.get_run(run_id).info.status == "KILLED"

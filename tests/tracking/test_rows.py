@@ -29,7 +29,7 @@ def told(location: Location, writer: type) -> Iterator[Recorder]:
     """A recorder that flushes at every epoch and writes in that way."""
     with Recorder(location, "digits", flush_every_s=0) as recorder:
         recorder.flush()
-        assert isinstance(recorder._writer, writer)
+        assert isinstance(recorder._runs.writer, writer)
         yield recorder
 
 

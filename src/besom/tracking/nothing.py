@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from besom.conversation import SourceFile
+from besom.tracking.outbox import Kept
 from besom.tracking.patience import Wish
-from besom.tracking.recorder import Kept, Recorder, RunCard
+from besom.tracking.recorder import Recorder, RunCard
 from besom.tracking.store import Location
 from besom.tracking.study_runs import RecordedEnd, Status
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from besom.errors import StoreError
 from besom.secrets import mask
 from besom.store_errors import Trouble, trouble_of
-from besom.tracking.store import Location, check_reachable
+from besom.tracking.store import REACHABLE_S, Location, check_reachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,10 +69,16 @@ class Patience:
 
     def look(self) -> None:
         """Say that the server is away if it is: for who sees that a call, which MLflow repeats, does not come back."""
-        try:
-            check_reachable(self._location, within_s=_LOOK_EVERY_S)
-        except StoreError:
+        if not self.is_there(within_s=_LOOK_EVERY_S):
             self._tell()
+
+    def is_there(self, *, within_s: float = REACHABLE_S) -> bool:
+        """Whether the server answers now."""
+        try:
+            check_reachable(self._location, within_s=within_s)
+        except StoreError:
+            return False
+        return True
 
     def _tell(self) -> None:
         if not self._told and not self.is_over:

@@ -34,7 +34,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run, on a server
 
 
-_REACHABLE_S = 10.0
+REACHABLE_S = 10.0
 _LOCKED_S = 20.0  # how long MLflow waits for a SQLite database that another program writes to
 _SETTLED_S = 5.0  # after which nobody is at work on a database that is half made
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -130,7 +130,7 @@ def _check_sqlite(location: Location) -> None:
         raise location.store.error(error) from error
 
 
-def check_reachable(location: Location, *, within_s: float = _REACHABLE_S) -> None:
+def check_reachable(location: Location, *, within_s: float = REACHABLE_S) -> None:
     """Ask whether anybody answers where a server is to be. Raises StoreError, at once in most cases, if not."""
     # MLflow by itself tries a server that is not there for minutes, and so it does with a database.
     parts = urlsplit(location.uri)

@@ -13,8 +13,11 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _TAKEN = 5000  # characters of an experiment's tag, before MLflow 3.15
 _SHOWN_MAX = 30  # parameters; more columns than that are chosen in the UI
@@ -159,6 +162,19 @@ def saved_views(study: str, **about: Any) -> list[dict[str, Any]]:
     if len(json.dumps(whole)) <= _TAKEN:
         return [whole]
     return [whole, next((one for one in smaller if len(json.dumps(one)) <= _TAKEN), smaller[-1])]
+
+
+def publish(client: MlflowClient, experiment_id: str, key: str, views: Sequence[Mapping[str, Any]]) -> None:
+    """Keep the first of some saved views that is not too large for the store, as a tag of its experiment."""
+    from mlflow.exceptions import MlflowException
+
+    for view in views:
+        try:
+            client.set_experiment_tag(experiment_id, view_tag(key), json.dumps(view))
+            return
+        except MlflowException:
+            if view is views[-1]:
+                raise
 
 
 def study_link(base: str, experiment_id: str, study: str, *, charts: bool = False) -> str:
