@@ -160,9 +160,10 @@ def test_the_end_of_a_run_is_written_whole_or_not_at_all(location: Location, tmp
 
 
 @pytest.mark.parametrize("name", ["a//b", "../up", "."])
-def test_a_name_that_mlflow_refuses_is_refused(name: str, location: Location, tmp_path: Path):
+def test_a_name_of_a_tag_that_mlflow_refuses_is_refused(name: str, location: Location, tmp_path: Path):
     with told(location, RowWriter) as recorder:
-        recorder.start(0, card(tmp_path, "a", params={name: 1}), ABOUT)
+        recorder.start(0, card(tmp_path, "a"), ABOUT)
+        recorder.finish(0, Status.FINISHED, tags={name: "1"})
         with pytest.raises(StoreError, match="Invalid value"):
             recorder.flush()
 
