@@ -75,6 +75,21 @@ class Interrupted(Exception):
     """The user stopped the run or the sweep; everything is in order, and the same command goes on from there."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says; of one that says nothing, its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return all that an error says, its lines joined; of one that says nothing, its kind."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def kind_and_line(error: BaseException) -> str:
+    """Return the kind of an error and the first line of what it says: `ValueError: no luck`."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
 def one_of(wrong: str, known: Iterable[str]) -> str:
     """Return the remedy for a name that does not exist: what was probably meant, and what else there is."""
     names = list(known)

@@ -20,7 +20,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from besom.errors import BesomError, ConfigError, closest, one_of
+from besom.errors import BesomError, ConfigError, closest, first_line, one_of
 
 _GRAMMAR = "quote it for the shell; the grammar: https://hydra.cc/docs/advanced/override_grammar/basic"
 # Hydra and OmegaConf name Python's types and their own; what a user can do about it is said here.
@@ -128,7 +128,7 @@ def unforeseen(error: Exception) -> str:
             return "its defaults lead back to itself, or it is nested too deeply; take that line out"
         case UnicodeDecodeError():
             return "it, or a file in its defaults, is not UTF-8; save it as UTF-8"
-    told = _reworded(_first_line(error))
+    told = _reworded(first_line(error))
     if (override := _written(error)) is not None:
         told = f"{override}: {told}"
     return told if ";" in told else f"{told}; mend the config or the override"
@@ -145,14 +145,14 @@ def _yaml(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
         where = f"{mark.name}: line {mark.line + 1}, column {mark.column + 1}"
         return f"{where}: {_reworded(error.problem or str(error.context))}; mend the YAML"
-    return f"{getattr(error, 'name', 'a config')}: {_first_line(error)}; mend the YAML"
+    return f"{getattr(error, 'name', 'a config')}: {first_line(error)}; mend the YAML"
 
 
 def _hydra(error: HydraException) -> str:
     cause = error.__cause__
     if not str(error).strip() and isinstance(cause, OmegaConfBaseException):
         return _omegaconf(cause)
-    first = _first_line(error)
+    first = first_line(error)
     # An override that does not fit, OmegaConf's own error behind it.
     override = re.match(r"(?:Could not override|Error merging override) '?(.*?)'?\.?$", first)
     if override and isinstance(cause, OmegaConfBaseException):
@@ -174,7 +174,7 @@ def _omegaconf(error: OmegaConfBaseException, written: str | None = None) -> str
     if isinstance(error, MissingMandatoryValue):
         return f"{key}: it has no value yet; add {key}=VALUE"
     if isinstance(error, InterpolationResolutionError):
-        return f"{key}: {_reworded(_first_line(error))}; mend the ${{…}}"
+        return f"{key}: {_reworded(first_line(error))}; mend the ${{…}}"
     siblings = error.parent_node
     if isinstance(error, (ConfigKeyError, AttributeError)) and isinstance(siblings, DictConfig):
         parent, _, wrong = key.rpartition(".")
@@ -184,7 +184,7 @@ def _omegaconf(error: OmegaConfBaseException, written: str | None = None) -> str
         remedy = f"did you mean {prefix}{close}?" if close else one_of(wrong, names)
         line = f"there is no key {key}; {remedy}"
         return f"{written}: {line} (+{written} adds it)" if written else line
-    return f"{written or key}: {_reworded(_first_line(error))}"
+    return f"{written or key}: {_reworded(first_line(error))}"
 
 
 # What OmegaConf was at, by the names of its functions and of what they call the node.
@@ -210,7 +210,3 @@ def _reworded(text: str) -> str:
         if match := re.fullmatch(pattern, text):
             return match.expand(wording)
     return text
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

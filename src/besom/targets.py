@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.utils import get_object
 
-from besom.errors import ConfigError, one_of
+from besom.errors import ConfigError, kind_and_line, one_of
 
 
 def check_targets(node: Any, path: str = "") -> None:
@@ -68,8 +68,7 @@ def _why(error: BaseException, target: str) -> str:
         return "; check the name and the installation"
     if isinstance(cause, SyntaxError):
         return f": {cause.msg} ({cause.filename}, line {cause.lineno}); mend it"
-    told = f"{type(cause).__name__}: {(str(cause).strip() or 'no message').splitlines()[0]}"
     # The last place in a file that is read from a folder, not in what imports it.
     places = [one for one in traceback.extract_tb(cause.__traceback__) if not one.filename.startswith("<frozen")]
     own = [one for one in places[1:] if "site-packages" not in one.filename] or places
-    return f": {told} ({own[-1].filename}, line {own[-1].lineno}); mend it"
+    return f": {kind_and_line(cause)} ({own[-1].filename}, line {own[-1].lineno}); mend it"

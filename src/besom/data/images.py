@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from besom.data.source import Source, Task
-from besom.errors import DataError
+from besom.errors import DataError, in_one_line
 
 _SIDE = 28  # pixels
 _UNSIGNED_BYTES = 8  # IDX's code for their type
@@ -58,7 +58,7 @@ def read_images(published: Published, root: Path, download: bool, mirrors: tuple
         (x, y), (test_x, test_y) = (_read_part(raw, part) for part in ("train", "t10k"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{raw}: a file is torn ({_one_line(error)}); delete the folder and connect to the network once, "
+            f"{raw}: a file is torn ({in_one_line(error)}); delete the folder and connect to the network once, "
             f"{elsewhere}"
         ) from None
     return Source(
@@ -85,7 +85,7 @@ def _download(published: Published, root: Path, mirrors: Sequence[str], missing:
         from torchvision import datasets
     except (ImportError, RuntimeError) as error:  # the latter where it was built for another torch
         raise DataError(
-            f"{missing}, and torchvision, which downloads it, cannot be imported ({_one_line(error)}); "
+            f"{missing}, and torchvision, which downloads it, cannot be imported ({in_one_line(error)}); "
             f"install torchvision, {elsewhere}"
         ) from None
     dataset = getattr(datasets, published.folder)
@@ -99,7 +99,7 @@ def _download(published: Published, root: Path, mirrors: Sequence[str], missing:
             dataset(root, download=True)  # does nothing if another process was first
     except (OSError, RuntimeError, HTTPException) as error:
         raise DataError(
-            f"{missing} and could not be downloaded ({_one_line(error)}); connect to the network once, {elsewhere}"
+            f"{missing} and could not be downloaded ({in_one_line(error)}); connect to the network once, {elsewhere}"
         ) from None
 
 
@@ -126,7 +126,3 @@ def read_idx(path: Path) -> Tensor:
     if not prod(shape) or len(content) != begin + prod(shape):
         raise ValueError(f"{path.name}: {len(content)} bytes do not hold what its head says, {list(shape)}")
     return torch.frombuffer(bytearray(content[begin:]), dtype=torch.uint8).reshape(shape)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -16,7 +16,7 @@ from besom.data.examination import text_columns
 from besom.data.pictures import SUFFIXES, read_picture
 from besom.data.source import DataSpec, Task
 from besom.data.table_files import Table, opening, read_pieces
-from besom.errors import DataError
+from besom.errors import DataError, in_one_line
 from besom.inputs import Inputs, Reading
 
 Warn = Callable[[str], None]
@@ -126,7 +126,7 @@ def _load(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read as an array ({_one_line(error)}); give one of numbers") from None
+        raise DataError(f"{path}: cannot be read as an array ({in_one_line(error)}); give one of numbers") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise DataError(f"{path}: it is no array of numbers; give one [n, features]")
     return array
@@ -171,7 +171,3 @@ def picture_pieces(path: Path, inputs: Inputs, *, rows: int, invert: bool) -> It
 
 def _pictures_in(folder: Path) -> Iterable[Path]:
     return (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from besom.errors import DataError
+from besom.errors import DataError, in_one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -27,8 +27,9 @@ def read_picture(path: Path, size: tuple[int, int], *, max_value: float, invert:
             with Image.open(path, formats=("PNG", "JPEG")) as image:
                 grey = _grey(image, white_is_background=invert)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        what = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read as a PNG or JPEG ({what}); correct it, or take it away") from None
+        raise DataError(
+            f"{path}: cannot be read as a PNG or JPEG ({in_one_line(error)}); correct it, or take it away"
+        ) from None
     height, width = size
     shrinks = grey.height >= height and grey.width >= width
     how = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR  # the mean of what becomes one pixel

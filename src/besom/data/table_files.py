@@ -17,7 +17,7 @@ import pandas as pd
 from besom.data.numerals import with_numbers
 from besom.data.parquet_files import parquet_frame, parquet_pieces
 from besom.data.text_files import UNREADABLE, not_decoded, opened, records, without_compression
-from besom.errors import ConfigError, DataError
+from besom.errors import ConfigError, DataError, in_one_line
 from besom.inputs import Reading
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -253,7 +253,7 @@ def _refusing(path: Path, reading: Reading, shown: Path | None = None) -> Iterat
     except UnicodeDecodeError:
         raise DataError(f"{shown}: {not_decoded(path, reading)}") from None
     except UNREADABLE as error:
-        raise DataError(f"{shown}: cannot be read ({' '.join(str(error).split())}); correct it") from None
+        raise DataError(f"{shown}: cannot be read ({in_one_line(error)}); correct it") from None
 
 
 def _no_rows(path: Path) -> DataError:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from besom.data import DataSpec, InMemoryDataModule, Task
 from besom.data.scaling import Scaler
-from besom.errors import ConfigError
+from besom.errors import ConfigError, in_one_line
 from besom.hydra_versions import build
 from besom.inputs import CONFIG, DESCRIPTION, WEIGHTS, Inputs, damaged, read_description
 from besom.models import SupervisedModule
@@ -96,7 +96,7 @@ def load(directory: Path, config: Mapping[str, Any]) -> SavedModel:
             {name.removeprefix("module."): t for name, t in tensors.items() if name.startswith("module.")}
         )
     except RuntimeError as error:
-        raise damaged(WEIGHTS, f"its tensors are not those of this model: {_one_line(error)}") from error
+        raise damaged(WEIGHTS, f"its tensors are not those of this model: {in_one_line(error)}") from error
     return SavedModel(
         module=module.eval(),
         scaler=Scaler(shift=tensors["scaler.shift"], scale=tensors["scaler.scale"]),
@@ -109,15 +109,11 @@ def _tensors(directory: Path, spec: DataSpec) -> dict[str, Tensor]:
     try:
         tensors = load_file(directory / WEIGHTS)
     except (SafetensorError, OSError, ValueError) as error:
-        raise damaged(WEIGHTS, _one_line(error)) from error
+        raise damaged(WEIGHTS, in_one_line(error)) from error
     for name in ("scaler.shift", "scaler.scale"):
         if name not in tensors or tensors[name].shape != (spec.in_features,):
             raise damaged(WEIGHTS, f"no {name} of {spec.in_features} values")
     return tensors
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def load_recorded(directory: Path, trust: Trust) -> SavedModel:
@@ -128,7 +124,7 @@ def load_recorded(directory: Path, trust: Trust) -> SavedModel:
     try:
         written = yaml.safe_load((directory / CONFIG).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise damaged(CONFIG, _one_line(error)) from error
+        raise damaged(CONFIG, in_one_line(error)) from error
     if not isinstance(written, dict):
         raise damaged(CONFIG, "it holds no keys")
     config = trust.resolve(written, "model")  # what other groups take from the environment need not be there

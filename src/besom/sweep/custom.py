@@ -12,7 +12,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, Trial
 
-from besom.errors import ConfigError
+from besom.errors import ConfigError, first_line, kind_and_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class CustomSpace:
             with _one_line():
                 function = get_method(name)
         except Exception as error:  # whatever importing the user's module raises
-            reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error.__cause__ or error)
             raise ConfigError(
                 f"{source}: hydra.sweeper.custom_search_space: {name} cannot be imported ({reason}); name a function "
                 "(config, trial) as MODULE.FUNCTION, in a module that Python finds"
@@ -57,8 +57,7 @@ class CustomSpace:
         try:
             self.function(self.config, _ByKey(trial, keys))
         except Exception as error:
-            told = (str(error).strip() or "no message").splitlines()[0]
-            raise ConfigError(f"{where}: raised {type(error).__name__}: {told}; mend the function") from error
+            raise ConfigError(f"{where}: raised {kind_and_line(error)}; mend the function") from error
         if taken := sorted(trial.params.keys() & self.fixed.keys()):
             raise ConfigError(
                 f"{where}: suggests {taken[0]}, which is fixed as {self.fixed[taken[0]]}; leave out one of the two"

@@ -20,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from besom.conversation import Conversation, Outcome
+from besom.errors import kind_and_line
 from besom.secrets import masked_override
 from besom.workers.devices import Device, Slot
 from besom.workers.job_report import keep_hydra_files, pack_job, plain_config, read_values
@@ -120,8 +121,7 @@ class LauncherPool:
         try:
             jobs = self._launcher.launch([one.overrides for one in batch], initial_job_idx=batch[0].trial)
         except Exception as error:  # of the launcher, or of a job that could not be composed: nothing came back
-            reason = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
-            failure = Failure(reason=reason, traceback=traceback.format_exc()).without_secrets()
+            failure = Failure(reason=kind_and_line(error), traceback=traceback.format_exc()).without_secrets()
             duration_s = time.perf_counter() - began
             for one in batch:
                 yield Finished(trial=one.trial, state=State.FAIL, duration_s=duration_s, failure=failure)

@@ -22,7 +22,7 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, PartialFixedSampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from besom.errors import ConfigError, one_of
+from besom.errors import ConfigError, first_line, one_of
 from besom.hydra_versions import build
 from besom.reports.trials import constraints_of
 from besom.sweep.space import SearchSpace
@@ -216,4 +216,4 @@ class NumberedSequence(QMCSampler):
 def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return first_line(error)

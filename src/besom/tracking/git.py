@@ -6,6 +6,8 @@ import os
 import subprocess
 from collections.abc import Mapping
 
+from besom.errors import first_line
+
 
 class GitFailed(Exception):
     """Git is not there, or cannot do it; the message is one line, what it said itself."""
@@ -22,7 +24,7 @@ def git(*arguments: str, given: str = "", settings: Mapping[str, str] | None = N
             timeout=patience_s, env={**os.environ, **(settings or {})},
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
-        raise GitFailed(str(error).splitlines()[0]) from error
+        raise GitFailed(first_line(error)) from error
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.returncode}"]
         raise GitFailed(said[-1])

@@ -105,9 +105,7 @@ class TrialRuns:
             tags = {**tags, "mlflow.note.content": as_markdown(tags["besom.reason"])}
         if run.end["traceback"] is not None:
             (directory / "traceback.txt").write_text(without_secrets(run.end["traceback"]), encoding="utf-8")
-        if (
-            status is not Status.KILLED and run.card.config.get("figures") != "none"
-        ):  # who stops does not want to wait
+        if status is not Status.KILLED and run.card.config.get("figures") != "none":  # who stops does not want to wait
             draw(written.history, directory)
         last = written.history[-1][0] if written.history else 0
         once = metrics_at(run.end["metrics"], step=last, time_s=ended_s)

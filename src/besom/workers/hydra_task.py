@@ -22,7 +22,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from besom.conversation import Conversation, Outcome
-from besom.errors import ConfigError, TrialFailed
+from besom.errors import ConfigError, TrialFailed, first_line
 from besom.explain import explain
 from besom.reporting import UNNAMED, reporting
 from besom.workers.job_report import about_job, keep_hydra_files, pack_job, read_values
@@ -58,9 +58,8 @@ class HydraTask:
                 (context, config, task_function, Singleton.get_state(), _MainScript.of(task_function))
             )
         except Exception as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ConfigError(
-                f"{config.hydra.job.name}: the task function cannot be sent to a worker ({first}); "
+                f"{config.hydra.job.name}: the task function cannot be sent to a worker ({first_line(error)}); "
                 "make what it uses inside of it, or import it from a module"
             ) from error
         # The script's own folder is on it, which a worker would not look into.

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from besom.conversation import Conversation, Outcome
-from besom.errors import BesomError, DataError, TrialPruned
+from besom.errors import BesomError, DataError, TrialPruned, kind_and_line
 from besom.secrets import hidden_in, hide_in_output
 from besom.workers.memory import Memory
 from besom.workers.messages import (
@@ -246,8 +246,7 @@ def _reason(error: Exception) -> str:
     told = next((cause for cause in chain if isinstance(cause, BesomError)), None)
     if told is not None:
         return str(told)
-    first = str(chain[-1]).strip().splitlines()
-    return f"{type(chain[-1]).__name__}: {first[0] if first else 'no message'}"
+    return kind_and_line(chain[-1])
 
 
 def _clean() -> None:
