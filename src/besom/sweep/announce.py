@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from besom.console import warn
 from besom.errors import BesomError, Interrupted
 from besom.reports.finalists import Finalists, to_come
 from besom.reports.finalists_table import render_finalists, verdict
@@ -49,18 +50,18 @@ def warn_of_changes(console: Console, shared: Mapping[str, Any], book: StudyBook
     """Say what the trials to come do not share with those that are done: the leaderboard will not tell them apart."""
     changes = config_changes(book, shared)
     if changes and book.done:
-        console.print(
-            f"warning: since the study began, {', '.join(changes)}; trials that are done keep what they had "
+        warn(
+            console,
+            f"since the study began, {', '.join(changes)}; trials that are done keep what they had "
             "(a study of its own: hydra.sweeper.study_name=NAME)",
-            style="yellow", highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+        )
 
 
 def warn_of_chance(console: Console, spec: SweepSpec, epochs: int | None) -> None:
     """Say that most trials are drawn at random, where the budget leaves the sampler's model fewer than half."""
     learning = Learning.of(spec, epochs)
     if learning is not None and learning.warning is not None and not spec.quiet:
-        console.print(f"warning: {learning.warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        warn(console, learning.warning)
 
 
 def tell_end(

@@ -9,6 +9,7 @@ from typing import Self
 
 from rich.console import Console
 
+from besom.console import warn
 from besom.objectives import Objective
 from besom.reports.cells import number
 from besom.reports.failures import numbered
@@ -134,7 +135,7 @@ class QuietBoard(Board):
 
     def warned(self, text: str) -> None:
         """Say it."""
-        self._console.print(f"warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        warn(self._console, text)
 
     def stopping(self) -> None:
         """Say that it was heard."""

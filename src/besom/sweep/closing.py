@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from besom.console import warn
 from besom.errors import StoreError
 from besom.reports.finalists import Finalists
 from besom.reports.note import note
@@ -41,7 +42,7 @@ def keep_report(
         text = page(report)
         write(text, path)
     except (StoreError, OSError) as error:
-        console.print(f"warning: no report was made: {error}", style="yellow", highlight=False, markup=False)
+        warn(console, f"no report was made: {error}")
         return None
     recorder.tell_of_study(note(report), {"report.html": text})
     return report, path

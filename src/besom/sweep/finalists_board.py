@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from besom.console import warn
 from besom.reports.cells import number
 from besom.reports.failures import one_line
 from besom.reports.finalists import FinalistRun, test_metric
@@ -53,7 +54,7 @@ class FinalistsBoard:
     def warned(self, text: str) -> None:
         """Something is not as it was when the finalists began."""
         self._log.write(f"warning: {text}")
-        self._bar.console.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+        warn(self._bar.console, text)
 
     def finished(self, run: FinalistRun) -> None:
         """A run is over."""

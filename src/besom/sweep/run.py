@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from besom.config_snapshot import Snapshot, snapshot
-from besom.console import plain_console
+from besom.console import plain_console, warn
 from besom.errors import BesomError, ConfigError, Interrupted
 from besom.output import whoever_reads
 from besom.reports.finalists import Finalists, read_finalists, test_metric
@@ -129,7 +129,7 @@ def run_sweep(
         except BesomError as error:
             failure = BesomError(f"{spec.source}: hydra.sweeper.finalists.register: {error}")
         for notice in recorder.notices():
-            console.print(f"warning: {notice}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+            warn(console, notice)
         with suppress(OSError):
             scratch.rmdir()
     tell_end(
