@@ -21,7 +21,6 @@ from besom.sweep.spec import SweepSpec
 from besom.sweep.study import StudyBook
 from besom.sweep.study_code import StudyCode
 from besom.tracking.recorder import Recorder, RunCard
-from besom.tracking.sources import CODE_DIFFERS
 from besom.tracking.study_runs import Status
 from besom.trial import Stop, best_metrics, disk_is_full, interrupts, not_finite, tags_of
 from besom.workers.devices import Slot
@@ -63,7 +62,7 @@ class FinalistsLoop:
         self._recorder = recorder
         self._board = board
         self._scratch = scratch
-        self._code = StudyCode(book)
+        self._code = StudyCode(book, board.warned)
         self._running: dict[int, _Running] = {}
         self._unwritten: dict[int, FinalistRun] = {}
 
@@ -134,10 +133,8 @@ class FinalistsLoop:
 
     def _record(self, running: _Running, about: Mapping[str, Any], sources: Sequence[SourceFile] | None = None) -> None:
         running.recorded = True
-        if differs := self._code.differs(sources or ()):
-            running.card = replace(running.card, tags={**running.card.tags, CODE_DIFFERS: differs})
-            if warning := self._code.warning(running.entry.trial, differs):
-                self._board.warned(warning)
+        code = self._code.tags(running.entry.trial, sources or ())
+        running.card = replace(running.card, tags={**running.card.tags, **code})
         self._recorder.start(running.entry.number, running.card, about, sources)
 
     def _complete(self, running: _Running, finished: Finished) -> None:

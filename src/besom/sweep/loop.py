@@ -27,7 +27,6 @@ from besom.sweep.spec import SweepSpec
 from besom.sweep.study import Ending, StudyBook
 from besom.sweep.study_code import StudyCode
 from besom.tracking.recorder import Recorder
-from besom.tracking.sources import CODE_DIFFERS
 from besom.tracking.study_runs import Status
 from besom.trial import Stop, best_metrics, disk_is_full, interrupts, not_finite, tags_of
 from besom.workers.devices import Slot
@@ -73,7 +72,7 @@ class SweepLoop:
         self._constraints = constraints
         self._agenda = Agenda(spec=spec, book=book, jobs=jobs, lanes=lanes, unwritten=unwritten)
         self._running = self._agenda.running
-        self._code = StudyCode(book)
+        self._code = StudyCode(book, board.warned)
         self._changed = changed
         self._put_back = False
         self._asked_to_stop = False
@@ -179,10 +178,8 @@ class SweepLoop:
     def _record(self, attempt: Attempt, about: Mapping[str, Any], sources: Sequence[SourceFile] | None = None) -> None:
         assert attempt.card is not None
         attempt.recorded = True
-        if differs := self._code.differs(sources or ()):
-            attempt.card = replace(attempt.card, tags={**attempt.card.tags, CODE_DIFFERS: differs})
-            if warning := self._code.warning(attempt.trial, differs):
-                self._board.warned(warning)
+        code = self._code.tags(attempt.trial, sources or ())
+        attempt.card = replace(attempt.card, tags={**attempt.card.tags, **code})
         about = dict(about)
         if attempt.began_s is not None:
             attempt.card = replace(attempt.card, began_s=attempt.began_s)
