@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from besom.config import recordable
 from besom.errors import ConfigError
 from besom.schema import register_schemas
-from besom.trust import RECORDED_CODE, Trust, needed_to_serve, targets
+from besom.targets import targets_in
+from besom.trust import RECORDED_CODE, Trust, needed_to_serve
 
 PLANTED = [
     "os.system",
@@ -141,7 +142,7 @@ def test_every_shipped_config_is_free(compose: Callable[..., DictConfig]):
         needed = ["data.source.path=x.csv", "data.source.target=y"] if name == "csv" else []
         config = trusting().resolve({**recordable(compose(f"{group}={name}", "threads=1", *needed)), "tracking": {}})
         trusting().check(config)
-        found += targets(config)
+        found += targets_in(config)
     assert len({target for _, target in found}) > 15
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,18 @@ def check_targets(node: Any, path: str = "") -> None:
     for key in node:
         if not key.startswith("_") and key not in signature.parameters:
             raise ConfigError(f"{path}.{key}: {target} takes no '{key}'; {one_of(key, signature.parameters)}")
+
+
+def targets_in(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the key and the value of each `_target_` in a config, at any depth: in lists and in `_args_` as well."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield f"{key}._target_" if key else "_target_", node["_target_"]
+        for name, value in node.items():
+            yield from targets_in(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, Sequence) and not isinstance(node, str | bytes):
+        for index, value in enumerate(node):
+            yield from targets_in(value, f"{key}[{index}]")
 
 
 def find_target(target: str, key: str) -> Any:

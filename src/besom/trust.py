@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from besom.errors import ConfigError, one_of
 from besom.explain import explain
 from besom.secrets import PREFIX
 from besom.shipped import home_of, is_named_like_shipped, is_shipped
-from besom.targets import find_target
+from besom.targets import find_target, targets_in
 
 FILE, VARIABLE = "besom.yaml", "BESOM_TRUST"
 """Where else a user says whom he trusts: a file in the current folder, and an environment variable."""
@@ -100,7 +100,7 @@ class Trust:
         ConfigError as `resolve` does, and for what cannot be imported.
         """
         self._check_names(config, key)
-        for where, target in targets(config, key):
+        for where, target in targets_in(config, key):
             found = self._find(target, where)
             home = home_of(found)
             if target in self.names:
@@ -109,7 +109,7 @@ class Trust:
                 raise self._refusal(where, target, f"is {home or 'no class and no function'}", home)
 
     def _check_names(self, config: Any, key: str) -> None:
-        for where, target in targets(config, key):
+        for where, target in targets_in(config, key):
             if not isinstance(target, str) or not (is_named_like_shipped(target) or self._names(target)):
                 raise self._refusal(where, target, "is none of what Besom, torch and Lightning ship to be built")
 
@@ -169,21 +169,9 @@ SHIPPED = Trust()
 """Trust in nothing but what is shipped."""
 
 
-def targets(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the key and the value of each `_target_` in a config, at any depth: in lists and in `_args_` as well."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield f"{key}._target_" if key else "_target_", node["_target_"]
-        for name, value in node.items():
-            yield from targets(value, f"{key}.{name}" if key else str(name))
-    elif isinstance(node, Sequence) and not isinstance(node, str | bytes):
-        for index, value in enumerate(node):
-            yield from targets(value, f"{key}[{index}]")
-
-
 def brought_along(config: Any) -> list[str]:
     """Return the targets in a config that neither Besom nor torch nor Lightning ships, by their names."""
-    return list(dict.fromkeys(str(one) for _, one in targets(config) if not is_named_like_shipped(str(one))))
+    return list(dict.fromkeys(str(one) for _, one in targets_in(config) if not is_named_like_shipped(str(one))))
 
 
 def needed_to_serve(config: Any) -> str | None:

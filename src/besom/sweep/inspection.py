@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from besom.targets import targets_in
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, Bundle, Finished
 from besom.workers.pool import Died, Launcher, WorkerPool
@@ -26,7 +27,7 @@ Plain = Mapping[str, Any]
 def names_others(config: DictConfig) -> bool:
     """Whether a config names classes or functions that are neither Besom's own nor torch's or Lightning's."""
     written = OmegaConf.to_container(config, resolve=False)
-    return not all(target.partition(".")[0] in _OURS for target in _targets(written))
+    return not all(str(target).partition(".")[0] in _OURS for _, target in targets_in(written))
 
 
 def inspect_modules(configs: Iterable[Plain], slot: Slot, launcher: Launcher) -> list[str]:
@@ -34,7 +35,7 @@ def inspect_modules(configs: Iterable[Plain], slot: Slot, launcher: Launcher) ->
 
     Of configs with the same classes, one is looked at.
     """
-    by_targets = {frozenset(_targets(config)): config for config in configs}
+    by_targets = {frozenset(str(target) for _, target in targets_in(config)): config for config in configs}
     return list(dict.fromkeys(_inspect(list(by_targets.values()), slot, launcher)))
 
 
@@ -55,14 +56,3 @@ def _inspect(configs: Sequence[Plain], slot: Slot, launcher: Launcher) -> Iterat
                             left.clear()
                             told = re.sub(r" \(pid \d+\)", "", reason.partition(";")[0])
                             yield f"importing what the config names ends the process: {told}"
-
-
-def _targets(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        for value in node.values():
-            yield from _targets(value)
-    elif isinstance(node, list):
-        for item in node:
-            yield from _targets(item)
