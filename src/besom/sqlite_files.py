@@ -10,6 +10,7 @@ from pathlib import Path
 
 _BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database that is open, or was left open
 _WAIT_S = 1.0
+_READ_WITHIN_S = 10.0
 
 
 def complete(path: Path) -> None:
@@ -21,6 +22,13 @@ def complete(path: Path) -> None:
         return
     with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=_WAIT_S)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database that nothing is written to, also where its folder cannot be."""
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_READ_WITHIN_S)) as database:
+        yield database
 
 
 @contextmanager

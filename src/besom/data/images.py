@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from besom.data.source import Source, Task
 from besom.errors import DataError, in_one_line
+from besom.locks import locked
 
 _SIDE = 28  # pixels
 _UNSIGNED_BYTES = 8  # IDX's code for their type
@@ -89,13 +89,11 @@ def _download(published: Published, root: Path, mirrors: Sequence[str], missing:
             f"install torchvision, {elsewhere}"
         ) from None
     dataset = getattr(datasets, published.folder)
-    folder = root / published.folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if mirrors:  # torchvision names the folder after the class
             dataset = type(published.folder, (dataset,), {"mirrors": mirrors})
-        with (folder / ".download.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # workers start together, and two would write one file
+        # Workers start together, and two would write one file.
+        with locked(root / published.folder / ".download.lock", wait=True):
             dataset(root, download=True)  # does nothing if another process was first
     except (OSError, RuntimeError, HTTPException) as error:
         raise DataError(

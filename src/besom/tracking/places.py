@@ -17,8 +17,10 @@ from besom.errors import StoreError
 from besom.locks import Held, locked
 from besom.paths import file_name
 
+LOCKED_S = 20.0
+"""How long MLflow waits for a SQLite database that another program writes to."""
+
 _LONGEST = 200  # bytes of a folder's name
-_LOCKED_S = 20.0  # as long as MLflow waits for a database that another program writes to
 _EXPERIMENTS = ("experiments", "artifact_location")
 _KEPT = (("runs", "artifact_uri"), ("logged_models", "artifact_location"))  # what has files of its own
 _COLUMNS = (_EXPERIMENTS, *_KEPT, ("model_versions", "source"), ("model_versions", "storage_location"))
@@ -38,7 +40,7 @@ def settle(database: Path) -> str | None:
     Raises StoreError when the store is being recorded into, OSError and sqlite3.Error when it cannot be written.
     """
     home = database.parent
-    with closing(sqlite3.connect(database, timeout=_LOCKED_S)) as connection:
+    with closing(sqlite3.connect(database, timeout=LOCKED_S)) as connection:
         if not any(_former(connection, home)):
             return None
         with locked(home / "locks" / "moving-mlflow", wait=True):

@@ -21,7 +21,7 @@ from besom.locks import locked
 from besom.secrets import mask
 from besom.sqlite_files import made_whole
 from besom.store_errors import Store, Trouble, trouble_of
-from besom.tracking.places import folder_of, settle
+from besom.tracking.places import LOCKED_S, folder_of, settle
 from besom.tracking.revisions import told_of_revision
 from besom.urls import sqlite_file, sqlite_url
 
@@ -35,7 +35,6 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two l
 
 
 REACHABLE_S = 10.0
-_LOCKED_S = 20.0  # how long MLflow waits for a SQLite database that another program writes to
 _SETTLED_S = 5.0  # after which nobody is at work on a database that is half made
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -80,7 +79,7 @@ class Location:
         """The store as its errors name it."""
         return Store(
             where=self.uri, role="the tracking store", choose="tracking.uri, MLFLOW_TRACKING_URI or tracking.directory",
-            locked_s=_LOCKED_S,
+            locked_s=LOCKED_S,
         )  # fmt: skip
 
     @property
@@ -219,7 +218,7 @@ def _is_half_made(path: Path) -> bool:
 
 
 def _has_experiment(path: Path) -> bool:
-    with closing(sqlite3.connect(path, timeout=_LOCKED_S)) as database:
+    with closing(sqlite3.connect(path, timeout=LOCKED_S)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         made = {"experiments", "alembic_version"} <= tables
         return made and database.execute("SELECT 1 FROM experiments").fetchone() is not None

@@ -10,10 +10,11 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from besom.sqlite_files import read_only
 from besom.tracking.entries import to_key
 from besom.tracking.store import Location, connect, translated
 from besom.tracking.tables import columns_of, unknown
@@ -79,11 +80,11 @@ def _record(
     run_id: str,
     runs: Sequence[tuple[str, Mapping[str, str]]],
     data: tuple[str, str] | None,
-    tags: Iterable[str],
+    experiment_tags: Iterable[str],
 ) -> StudyRecord:
     """Put a record together from the tags of the trials' runs, in the order in which those began.
 
-    `tags` are the names of the experiment's own.
+    Of the experiment's own tags, the names alone are needed.
     """
     trials = [(found, tags) for found, tags in runs if tags.get(_TRIAL, "").isdecimal()]
     return StudyRecord(
@@ -93,7 +94,7 @@ def _record(
         devices=tuple(dict.fromkeys(tags["besom.device"] for _, tags in trials if "besom.device" in tags)),
         provenance=trials[-1][1] if trials else {},
         data=data,
-        views=frozenset(tag for tag in tags if tag.startswith(view_tag(""))),
+        views=frozenset(tag for tag in experiment_tags if tag.startswith(view_tag(""))),
     )
 
 
@@ -146,7 +147,7 @@ class _FileReader:
     def _asking(self) -> Iterator[Any]:
         path = self._location.database
         try:
-            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as database:
+            with read_only(path) as database:
                 yield lambda text, *values: database.execute(text, values).fetchall()
         except sqlite3.Error as error:
             raise self._location.store.error(error) from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
+
+from besom.sqlite_files import read_only
 
 _RUN = "run_uuid name source_type source_name entry_point_name user_id status start_time end_time deleted_time"
 _METRIC = "key value timestamp step is_nan run_uuid"
@@ -32,7 +32,7 @@ COLUMNS: Mapping[str, frozenset[str]] = {
 def columns_of(database: Path) -> Mapping[str, frozenset[str]]:
     """The columns of each table of a SQLite file, which is only read. Raises sqlite3.Error."""
     found: dict[str, set[str]] = defaultdict(set)
-    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+    with read_only(database) as connection:
         for table, column in connection.execute(
             "SELECT m.name, p.name FROM sqlite_master m JOIN pragma_table_info(m.name) p WHERE m.type = 'table'"
         ):
