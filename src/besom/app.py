@@ -23,7 +23,7 @@ from yaml import YAMLError
 from besom.config import folds_of, require_groups
 from besom.errors import BesomError, ConfigError
 from besom.explain import explain, unforeseen
-from besom.hydra_versions import VERSION_BASE
+from besom.hydra_versions import INFO, VERSION_BASE
 from besom.objectives import COSTS, read_objectives
 from besom.paths import SearchPath, search_path
 from besom.schema import register_schemas
@@ -46,13 +46,10 @@ def flags_parser() -> ArgumentParser:
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
     parser.add_argument(
         "--info", "-i", const="all", nargs="?",
-        choices=["all", "config", "defaults", "defaults-tree", "plugins", "searchpath", *_LATER_INFO],
+        choices=INFO,
     )  # fmt: skip
     parser.add_argument("overrides", nargs="*")
     return parser
-
-
-_LATER_INFO = [] if hydra.__version__.startswith("1.3.") else ["aliases"]
 
 
 @dataclass(frozen=True, kw_only=True)

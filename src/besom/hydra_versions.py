@@ -15,6 +15,9 @@ _OLD = hydra.__version__.startswith("1.3.")
 VERSION_BASE: Mapping[str, Any] = {"version_base": "1.3"} if _OLD else {}
 """The keyword of `hydra.main` and `initialize_config_dir` that 1.3 wants, and 1.4 warns of."""
 
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath", *(() if _OLD else ("aliases",)))
+"""What `--info` can show."""
+
 # What may be built is for `besom.targets` to say; 1.4 warns where nobody does.
 _ANY = "UNSAFE_DISABLE_EXECUTION_CHECKS"
 _UNCHECKED: Mapping[str, Any] = {} if _OLD else {"_execution_whitelist_": getattr(hydra.utils, _ANY)}
