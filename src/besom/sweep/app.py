@@ -157,7 +157,7 @@ class TrainingApp:
     def inspect(self) -> list[str]:
         """Return what is wrong with a user's own modules, in one line each: a worker imports them."""
         configs = []
-        for params in self._space.examples() if self._space.parameters else [{}]:
+        for params in self._space.examples(at_least_one=True):
             with suppress(ConfigError):  # it is told of elsewhere
                 config = self.composer.compose(params)
                 if names_others(config):

@@ -115,7 +115,7 @@ def _facts(spec: SweepSpec, space: SearchSpace) -> Iterator[tuple[str, str]]:
 
 def _data(space: SearchSpace, composer: Composer) -> Iterator[tuple[str, str]]:
     configs = []
-    for params in space.examples() if space.parameters else [{}]:
+    for params in space.examples(at_least_one=True):
         with suppress(ConfigError):  # the lints tell of it
             configs.append(composer.compose(params))
     for line in dict.fromkeys(told_of_tables(configs)):

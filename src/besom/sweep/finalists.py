@@ -168,7 +168,7 @@ def check_finalists(spec: SweepSpec, space: SearchSpace, composer: Composer) -> 
             f"{spec.source}: hydra.sweeper.finalists.register: with tracking=none there is no run to register; "
             "record the runs, or leave it out"
         )
-    for params in space.examples() if space.parameters else [{}]:
+    for params in space.examples(at_least_one=True):
         if not has_test_part(composer.compose(params)):
             raise ConfigError(
                 f"{spec.source}: hydra.sweeper.finalists: they are tested, and the data has no test part; "
@@ -183,7 +183,7 @@ def check_finalists(spec: SweepSpec, space: SearchSpace, composer: Composer) -> 
         if key[:1] in ("", "+", "~") or "@" in key or composer.chooses(key):
             raise ConfigError(f"{where}: '{key}' is no plain key; write such as trainer.max_epochs: 60")
     jobs = FinalistJobs(composer, spec, {})
-    for params in space.examples() if space.parameters else [{}]:
+    for params in space.examples(at_least_one=True):
         try:
             check(jobs.config(params, spec.seed))
         except ConfigError as error:

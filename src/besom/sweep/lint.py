@@ -61,7 +61,7 @@ def lint(spec: SweepSpec, space: SearchSpace, composer: Composer, check: Check) 
 
 def _compose(space: SearchSpace, composer: Composer, check: Check) -> Iterator[tuple[DictConfig | None, str | None]]:
     """Yield the config of each example, or why there is none."""
-    for params in space.examples() if space.parameters else [{}]:
+    for params in space.examples(at_least_one=True):
         try:
             config = composer.compose(params)
             check(config)

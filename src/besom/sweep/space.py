@@ -126,8 +126,13 @@ class SearchSpace:
             raise ConfigError(f"{key}: it is not sampled; {one_of(key, self.keys)}")
         return value
 
-    def examples(self) -> Iterator[Params]:
-        """Yield parameters that together show every parameter, and every choice, at least once."""
+    def examples(self, *, at_least_one: bool = False) -> Iterator[Params]:
+        """Yield parameters that together show every parameter, and every choice, at least once.
+
+        With `at_least_one`, a space that has none yields what is composed without any.
+        """
+        if at_least_one and not self.parameters:
+            yield {}
         for shown in self.parameters:
             for value in shown.examples():
                 wanted = self._towards(shown)
