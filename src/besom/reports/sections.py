@@ -25,7 +25,7 @@ from besom.reports.plots.slices import contour, slices
 from besom.reports.report import Report
 from besom.reports.summary import Row
 from besom.reports.tables import Table, finalists_table, trials_table
-from besom.tracking.views import compare_link, runs_link, study_link, view_key, view_tag
+from besom.tracking.views import compare_link, has_view, runs_link, study_link
 
 _ROWS = 20
 
@@ -89,10 +89,9 @@ def _links(report: Report) -> list[tuple[str, str]]:
     if record is None:
         return []
     compared = [row.run_id for row in report.leaders if row.run_id]
-    viewed = view_tag(view_key(report.study)) in record.views
     every = (
         study_link(report.base, record.experiment_id, report.study)
-        if viewed
+        if has_view(report.study, record.views)
         else runs_link(report.base, record.experiment_id)
     )
     links = [("all runs in MLflow", every)]

@@ -17,7 +17,7 @@ from besom.tracking.code_state import CODE, FOLDER
 from besom.tracking.entries import CONFIG
 from besom.tracking.places import file_of
 from besom.tracking.store import Location, connect, translated
-from besom.tracking.views import view_key, view_tag
+from besom.tracking.views import has_view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -170,5 +170,5 @@ class Runs:
         (run,) = runs
         name, experiment = run.data.tags["besom.study"], run.info.experiment_id
         with translated(self._location):
-            viewed = view_tag(view_key(name)) in self._client.get_experiment(experiment).tags
+            viewed = has_view(name, self._client.get_experiment(experiment).tags)
         return RecordedStudy(name=name, run_id=run.info.run_id, experiment_id=experiment, viewed=viewed)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,11 @@ def view_key(study: str) -> str:
 def view_tag(key: str) -> str:
     """The tag of an experiment that holds the view of that key."""
     return f"mlflow.sharedViewState.{key}"
+
+
+def has_view(study: str, tags: Container[str]) -> bool:
+    """Whether the tags of its experiment hold the view of a study."""
+    return view_tag(view_key(study)) in tags
 
 
 def wanted(views: Any) -> bool:
