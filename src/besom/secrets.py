@@ -168,6 +168,11 @@ def hidden_in(config: Any) -> Any:
     return _hidden_in(config, "", _Known.of_process(), secret=False)
 
 
+def remember_secrets_of(config: Any) -> None:
+    """Let `without_secrets` find in texts, from now on, what is secret in a plain config."""
+    hidden_in(config)
+
+
 def _hidden_in(config: Any, path: str, known: _Known, *, secret: bool) -> Any:
     if isinstance(config, Mapping):
         inner = ((str(key), f"{path}.{key}" if path else str(key), value) for key, value in config.items())

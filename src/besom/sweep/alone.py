@@ -78,9 +78,9 @@ def holder_on_server(storage: BaseStorage, study: str) -> str | None:
 
 
 class _Server:
-    """A connection to a PostgreSQL server, for as long as which what it has locked stays so.
+    """A connection to a PostgreSQL server, which keeps locked what is locked by it for as long as it is open.
 
-    The server lets go of it however the process ends, and within minutes of the end of its machine.
+    The server closes it however the process ends, and within minutes of the end of its machine.
     """
 
     def __init__(self, url: URL, connection: Connection) -> None:

@@ -77,7 +77,7 @@ def build_pruner(spec: SweepSpec) -> BasePruner:
     where = f"{spec.source}: hydra.sweeper.pruner"
     found = target(spec.pruner, "pruner", where)
     _check_keys(spec.pruner, found, where)
-    built = _built(_said(spec.pruner, found), where)
+    built = _built(_without_idle_nulls(spec.pruner, found), where)
     assert isinstance(built, BasePruner)
     return built
 
@@ -128,7 +128,7 @@ def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, A
     """Return the keys of a sampler, and of those within it, each with its seed for this trial."""
     found = target(config, "sampler", where)
     _check_keys(config, found, where)
-    keys = {key: value for key, value in _said(config, found).items() if key != "_partial_"}
+    keys = {key: value for key, value in _without_idle_nulls(config, found).items() if key != "_partial_"}
     for key, value in keys.items():
         if isinstance(value, Mapping) and key.endswith("_sampler"):
             keys[key] = _seeded(value, seeds, f"{where}.{key}")
@@ -152,11 +152,11 @@ def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, A
     return keys
 
 
-def _said(config: Mapping[str, Any], found: type[Any]) -> dict[str, Any]:
-    """Return the keys that say something: null for a key that is null anyway, or that this Optuna has not, does not."""
+def _without_idle_nulls(config: Mapping[str, Any], found: type[Any]) -> dict[str, Any]:
+    """Return the keys but those that null says nothing of: it is their default, or this Optuna does not have them."""
     taken = inspect.signature(found).parameters
-    mute = {key for key, value in config.items() if value is None and (key not in taken or taken[key].default is None)}
-    return {key: value for key, value in config.items() if key not in mute}
+    idle = {key for key, value in config.items() if value is None and (key not in taken or taken[key].default is None)}
+    return {key: value for key, value in config.items() if key not in idle}
 
 
 def _check_keys(config: Mapping[str, Any], found: type[Any], where: str) -> None:

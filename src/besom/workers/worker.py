@@ -25,7 +25,7 @@ from typing import Any
 
 from besom.conversation import Conversation, Outcome
 from besom.errors import BesomError, DataError, TrialPruned, kind_and_line
-from besom.secrets import hidden_in, hide_in_output
+from besom.secrets import hide_in_output, remember_secrets_of
 from besom.workers.memory import Memory
 from besom.workers.messages import (
     Assignment,
@@ -145,7 +145,7 @@ class Trial:
 def finish(run: Run, assignment: Assignment, conversation: Conversation) -> Finished:
     """Run a trial and return how it ended, whatever it raised."""
     began = time.perf_counter()
-    hidden_in(assignment.config)  # so that it is known what must not be told
+    remember_secrets_of(assignment.config)
     try:
         return _ended(assignment.trial, run(assignment, conversation), began)
     except Exception as error:
@@ -160,7 +160,7 @@ def finish_together(
     """Run the trials of a bundle, and send how each ended as soon as it has."""
     left = dict(zip(bundle.trials, trials, strict=True))
     for assignment in bundle.assignments:
-        hidden_in(assignment.config)
+        remember_secrets_of(assignment.config)
 
     def over(trial: int, came_to: Outcome | Exception) -> None:
         send(_ended(trial, came_to, left.pop(trial).began_s))
