@@ -81,7 +81,7 @@ def test_a_torn_file_is_told_of_in_one_line(location: Location):
     location.database.write_bytes(b"not a database" * 100)
     reader = study_reader(location)
     assert reader is not None
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="damaged"):
         reader.study("one")
 
 
