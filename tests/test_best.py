@@ -277,9 +277,18 @@ def test_a_sweep_file_that_has_changed_since_is_told(besom: Besom) -> None:
     assert besom("best own")[1] == ""
     text = Path("sweeps/mine.yaml").read_text(encoding="utf-8")
     Path("sweeps/mine.yaml").write_text(text.replace("max_epochs: 20", "max_epochs: 30"), encoding="utf-8")
-    assert besom("best own")[1] == (
-        "besom: warning: its sweep file has changed since the study began: trainer.max_epochs was 20, is 30\n"
-    )
+    changed = "besom: warning: its sweep file has changed since"
+    assert besom("best own")[1] == f"{changed} the study began: trainer.max_epochs was 20, is 30\n"
+    later = ["optimizer.lr=0.1"]
+    study = record(
+        later, later, name="second", source="mine.yaml", config=began,
+        configs=[{"trainer.max_epochs": "30"}, {"trainer.max_epochs": "5"}],
+    )  # fmt: skip
+    for config in (2, 3):
+        made = optuna.create_trial(value=config, user_attrs={"besom.overrides": later, "besom": {"config": config}})
+        study.add_trial(made)
+    assert besom("best second --trial 2")[1] == ""
+    assert besom("best second")[1] == f"{changed} the trial was trained: trainer.max_epochs was 5, is 30\n"
 
 
 def test_for_another_hydra_app_the_overrides_are_printed(besom: Besom) -> None:

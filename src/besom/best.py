@@ -29,6 +29,7 @@ from besom.explain import composing, explain
 from besom.hydra_versions import VERSION_BASE
 from besom.paths import conf_dir, find_sweep, search_path, sweep_search_path
 from besom.reports.cells import number
+from besom.reports.summary import about
 from besom.reports.trials import plain_params
 from besom.schema import register_schemas
 from besom.secrets import hidden
@@ -269,15 +270,17 @@ def _with(tree: Plain, values: Plain) -> Plain:
 
 
 def _changes(card: StudyCard, trial: FrozenTrial, target: Plain, overrides: Sequence[str]) -> list[str]:
-    """What the sweep file says otherwise than when the study began, as far as no choice of the trial's decides it."""
+    """What the sweep file says otherwise than the trial's config, as far as no choice of the trial's decides it."""
     chosen = [name.partition(" ")[0] for name in trial.params] + [one.partition("=")[0] for one in overrides]
     keys = [key.lstrip("+~").partition("@")[0] for key in chosen]
     if "experiment" in keys:
         return []
     now = {key: str(hidden(key, value)) for key, value in flatten(target)}
+    config = about(trial).get("config") or 1
+    when = "the study began" if config == 1 else "the trial was trained"
     return [
-        f"its sweep file has changed since the study began: {key} was {before}, is {now[key]}"
-        for key, before in card.began_with.items()
+        f"its sweep file has changed since {when}: {key} was {before}, is {now[key]}"
+        for key, before in card.configs.get(config, {}).items()
         if key in now and "${" not in now[key] and now[key] != before
         if not any(f"{key}.".startswith(f"{one}.") for one in keys)
     ]

@@ -22,6 +22,7 @@ from besom.locks import holder
 from besom.objectives import Objective
 from besom.paths import file_name
 from besom.reports.cells import number
+from besom.reports.configs import configs_of
 from besom.reports.finalists import CHOSEN, winning_trial
 from besom.reports.pareto import Front
 from besom.reports.times import moment
@@ -31,7 +32,7 @@ from besom.sweep.alone import holder_on_server
 from besom.sweep.ledger import open_storage, translated
 from besom.sweep.spec import storage_url
 
-_SPEC, _TOTAL, _CONFIG = "besom.spec", "besom.n_trials", "besom.config"
+_SPEC, _TOTAL = "besom.spec", "besom.n_trials"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -50,15 +51,16 @@ class StudyCard:
     """One study of a storage. `pid` is the process that sweeps it now, and on which other machine; `total` how many
     trials it is to have.
 
-    `described` is what the sweep wrote of itself, `began_with` the flattened config that its first trial started from,
-    `winner` the trial that won among its finalists, `on_top` what the configs of these got besides, by config key.
+    `described` is what the sweep wrote of itself, `configs` the flattened configs that its trials started from, by
+    number, `winner` the trial that won among its finalists, `on_top` what the configs of these got besides, by config
+    key.
     """
 
     name: str
     objectives: tuple[Objective, ...]
     trials: tuple[FrozenTrial, ...] = field(repr=False)
     described: Mapping[str, Any] = field(repr=False)
-    began_with: Mapping[str, str] = field(repr=False)
+    configs: Mapping[int, Mapping[str, str]] = field(repr=False)
     total: int | None
     pid: str | None
     winner: int | None = None
@@ -186,7 +188,7 @@ def _card(storage: BaseStorage, study: Any, directory: Path) -> StudyCard:
         objectives=objectives,
         trials=tuple(storage.get_all_trials(study._study_id, deepcopy=False)),
         described=described,
-        began_with=attrs.get(_CONFIG) or {},
+        configs=configs_of(attrs),
         total=attrs.get(_TOTAL),
         pid=holder(directory / "locks" / f"{folder}.lock") or holder_on_server(storage, study.study_name),
         winner=winning_trial(attrs, objectives[0]),

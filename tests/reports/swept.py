@@ -40,6 +40,8 @@ def trial(
     slot: int | None = 0,
     host: str | None = None,
     reason: str | None = None,
+    config: int | None = None,
+    code: str | None = None,
     **params: Any,
 ) -> FrozenTrial:
     """A trial that is over; in the names of params, `_` stands for a dot."""
@@ -47,7 +49,8 @@ def trial(
     about: dict[str, Any] = {"family": family, "duration_s": duration_s, "epochs": 3}
     about |= {} if slot is None else {"slot": slot}
     about |= {} if host is None else {"host": host}
-    about |= {} if reason is None else {"reason": reason}
+    told = {"reason": reason, "config": config, "code": code}
+    about |= {key: value for key, value in told.items() if value is not None}
     made = optuna.create_trial(
         state=state, values=list(values) or None, params=chosen, user_attrs={"besom": about},
         distributions={name: space[name] for name in chosen},

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from besom.reports.answer import answer, facts
 from besom.reports.dimensions import differing, dimensions, objective_axis
 from besom.reports.finalists import FinalistRun
+from besom.reports.page import page
 from besom.reports.report import read_report, thinned
 from besom.reports.sections import commands, sections
 from besom.reports.tables import trials_table
@@ -50,6 +51,8 @@ def test_a_study_without_a_complete_trial_says_what_became_of_them() -> None:
     [
         ({"slot": 1}, "all 5 with slot=1; none of the 8 others"),
         ({"host": "b"}, "all 5 with host=b; none of the 8 others"),
+        ({"config": 2}, "all 5 with config=2; none of the 8 others"),
+        ({"code": "net.py 2"}, "all 5 with code=net.py 2; none of the 8 others"),
     ],
 )
 def test_failures_may_have_in_common_where_they_ran(place: dict[str, Any], told: str) -> None:
@@ -92,6 +95,33 @@ def test_a_table_has_the_parameters_alone_in_which_its_trials_differ() -> None:
     table = trials_table(found, found.summary.rows)
     assert [column.name for column in table.columns] == ["trial", "val/acc", "model", "depth", "time"]
     assert differing([{"a": 1}, {"a": 1, "b": 2}]) == ["b"]
+
+
+def test_of_several_configs_and_states_of_the_code_a_table_says_which_trial_has_which() -> None:
+    trials = [
+        trial(0.1, config=1, optimizer_lr=0.01), trial(0.2, config=3, code="net.py 2", optimizer_lr=0.02),
+        trial(0.3, optimizer_lr=0.03),
+    ]  # fmt: skip
+    made = study(trials, ACCURACY)
+    made.set_user_attr("besom.config", {"trainer.max_epochs": "10"})
+    made.set_user_attr("besom.configs", [{"trainer.max_epochs": "5"}, {"trainer.max_epochs": "7"}])
+    found = read_report(made, made.get_trials(), (ACCURACY,), base="http://127.0.0.1:5000")
+    table = trials_table(found, found.summary.rows)
+    names = [column.name for column in table.columns]
+    assert names == ["trial", "val/acc", "model", "config", "code", "lr", "time"]
+    assert [[cell.words for cell in row.cells[3:5]] for row in table.rows] == [
+        ["?", "·"],
+        ["3", "net.py 2"],
+        ["1", "·"],
+    ]
+    (leaderboard,) = [section for section in sections(found) if section.id == "leaderboard"]
+    assert leaderboard.note.startswith(
+        "config 3: trainer.max_epochs was 10, is 7; code net.py 2: state 2 of net.py that"
+    )
+    assert "config 3\\ncode net.py 2" in page(found)
+    told = plain(found)
+    assert told["configs"] == {"2": ["trainer.max_epochs was 10, is 5"], "3": ["trainer.max_epochs was 10, is 7"]}
+    assert [(row["config"], row["code"]) for row in told["leaders"]] == [(None, None), (3, "net.py 2"), (1, None)]
 
 
 def test_slots_are_busy_while_a_trial_of_theirs_trains_and_pauses_do_not_count() -> None:

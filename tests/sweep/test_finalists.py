@@ -239,6 +239,29 @@ def test_finalists_are_chosen_anew_as_trials_are_added_and_the_former_ones_stay_
     assert [line.split()[:1] for line in table.splitlines()[2:4]] == [["1"], []]
 
 
+def test_a_trial_of_another_config_is_no_finalist_unless_its_runs_are_complete(
+    command: Command, capsys: pytest.CaptureFixture[str]
+):
+    finalists = "hydra.sweeper.finalists={top:2,seeds:1}"
+    fixed = ("model=mlp_classifier", ONE_SLOT, UNTRACKED)
+    best = "hydra.sweeper.enqueue=[{optimizer.lr: 0.1}]"
+    command(scored, "hydra.sweeper.n_trials=1", finalists.replace("top:2", "top:1"), best, *fixed)
+    command(scored, "hydra.sweeper.n_trials=2", "hydra.sweeper.enqueue=[{optimizer.lr: 0.09}]", *fixed)
+    play = Recording()
+    capsys.readouterr()
+    worse = "hydra.sweeper.enqueue=[{optimizer.lr: 0.05}]"
+    command(play, finalists, "hydra.sweeper.n_trials=3", worse, "trainer.max_epochs=5", *fixed)
+    assert [config["optimizer"]["lr"] for config in play.finalists] == [0.05]
+    assert command.study("own").user_attrs[CHOSEN]["trials"] == [0, 2]
+    assert (
+        "warning: hydra.sweeper.finalists: trial 1 is left out: it has config 1 of its study, this is config 2; start "
+        "the sweep with that config to train it again"
+    ) in capsys.readouterr().out
+    command(play, finalists, "hydra.sweeper.n_trials=3", *fixed)
+    assert [config["optimizer"]["lr"] for config in play.finalists[1:]] == [0.09]
+    assert "is left out" not in capsys.readouterr().out
+
+
 def test_a_run_that_fails_is_recorded_with_its_reason_and_tried_again_by_the_same_command(
     command: Command, capsys: pytest.CaptureFixture[str]
 ):

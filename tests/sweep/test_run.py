@@ -105,8 +105,52 @@ def test_a_study_that_goes_on_with_another_config_says_what_changed(
     assert "warning: hydra.sweeper.n_trials: TPESampler chooses none of the 2 trials: " in before
     assert "since the study began" not in before
     command(finishing, "hydra.sweeper.n_trials=3", "trainer.max_epochs=5")
-    (warning,) = [line for line in capsys.readouterr().out.splitlines() if "since the study began" in line]
+    out = capsys.readouterr().out
+    (warning,) = [line for line in out.splitlines() if "since the study began" in line]
     assert warning.startswith("warning: since the study began, trainer.max_epochs was 10, is 5;")
+    trials = command.study("own").trials
+    assert [trial.user_attrs["besom"]["config"] for trial in trials] == [1, 1, 2]
+    assert {int(run.data.tags["besom.trial"]): run.data.tags["besom.config"] for run in command.runs()[1]} == {
+        0: "1", 1: "1", 2: "2",
+    }  # fmt: skip
+    (heading,) = [line.split() for line in out.splitlines() if line.split()[:2] == ["trial", "val/acc"]]
+    assert "config" in heading
+    assert "config 2: trainer.max_epochs was 10, is 5" in out.splitlines()
+
+
+def test_a_config_that_is_edited_while_a_sweep_runs_is_told_once_and_its_trials_keep_the_old_one(
+    command: Command, tmp_path: Path
+):
+    mine = tmp_path / "optimizer" / "mine.yaml"
+    mine.parent.mkdir()
+    mine.write_text("defaults: [adam, _self_]\nweight_decay: 0.1\n")
+    text = SWEEP.replace("    when:\n", '      optimizer: "choice(adam, mine, sgd)"\n    when:\n')
+    (tmp_path / "own.yaml").write_text(text)
+    told = "optimizer/mine.yaml was changed on disk"
+    log = command.location.directory / "logs" / "own" / "sweep.log"
+    trained: dict[int, float] = {}
+
+    def play(assignment: Assignment) -> Iterator[Message]:
+        if not trained:
+            mine.write_text("defaults: [adam, _self_]\nweight_decay: 0.2\n")
+        elif edited and assignment.trial == 3:
+            give_up_s = time.monotonic() + 20
+            while told not in log.read_text() and time.monotonic() < give_up_s:
+                time.sleep(0.05)
+        trained[assignment.trial] = assignment.config["optimizer"].get("weight_decay")
+        return finishing(assignment)
+
+    # The second of these pairs is composed while trials run.
+    points = [f"model:{model},optimizer:mine,optimizer.lr:" for model in ("logistic_regression", "mlp_classifier")]
+    queue = ",".join(f"{{{point}0.0{place}}}" for place, point in enumerate(2 * points, start=1))
+    edited = True
+    command(play, f"hydra.sweeper.enqueue=[{queue}]", "hydra.sweeper.n_jobs=1")
+    assert trained == dict.fromkeys(range(4), 0.1)
+    assert log.read_text().count(told) == 1
+    edited = False
+    command(play, "hydra.sweeper.n_trials=5", f"hydra.sweeper.enqueue=[{{{points[1]}0.05}}]")
+    assert trained[4] == 0.2
+    assert [trial.user_attrs["besom"]["config"] for trial in command.study("own").trials] == [1, 1, 1, 1, 2]
 
 
 def test_more_trials_are_added_to_the_same_study(command: Command):

@@ -29,7 +29,8 @@ def render(summary: Summary, console: Console) -> RenderableType:
     if summary.rows:
         leaders = _leaders(summary, spread=True)
         fits = Measurement.get(console, console.options.update(max_width=1000), leaders).maximum <= console.width
-        parts += [_heading(_title(summary)), leaders if fits else _leaders(summary, spread=False), Text()]
+        parts += [_heading(_title(summary)), leaders if fits else _leaders(summary, spread=False)]
+        parts += [*(Text(line, style="dim") for line in summary.origins), Text()]
     families = summary.best_by_family()
     if len(families) > 1 and len(summary.objectives) == 1:
         parts += [_heading("best of each model"), _families(summary.objectives[0].name, families), Text()]
@@ -88,6 +89,9 @@ def _leaders(summary: Summary, *, spread: bool) -> Table:
     has_models = any(row.family not in UNKNOWN for row in shown)
     if has_models:
         table.add_column("model", no_wrap=True)
+    origins = [name for name, there in (("config", summary.has_configs), ("code", summary.has_codes)) if there]
+    for name in origins:
+        table.add_column(name, overflow="fold")
     for heading in headings(keys) if spread else ["params"]:
         table.add_column(heading, overflow="fold")  # a value that was cut is worth nothing
     table.add_column("time", justify="right", no_wrap=True)
@@ -101,11 +105,17 @@ def _leaders(summary: Summary, *, spread: bool) -> Table:
         if not spread:
             cells = [in_short({key: row.params[key] for key in keys if key in row.params})]
         table.add_row(
-            str(row.trial), *map(number, row.values), *[row.family] * has_models, *cells,
+            str(row.trial), *map(number, row.values), *[row.family] * has_models,
+            *(origin(row, name) for name in origins), *cells,
             f"{row.duration_s:.1f} s", *[row.run_id[:8]] * has_runs, *([] if row.feasible else ["infeasible"]),
             style="bold" if row is summary.best else "" if row.feasible else "dim",
         )  # fmt: skip
     return table
+
+
+def origin(row: Row, column: str) -> str:
+    """A cell of the column `config` or `code`."""
+    return str(row.config or "?") if column == "config" else row.code or "·"
 
 
 def _families(objective: str, families: Sequence[Row]) -> Table:

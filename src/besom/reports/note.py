@@ -20,6 +20,7 @@ def note(report: Report) -> str:
     parts = [first, " ".join(map(as_markdown, answer(report)))]
     if leaders:
         parts.append(_table(trials_table(report, leaders), report))
+        parts += map(as_markdown, report.summary.origins)
     if report.families:
         parts += ["Best of each model:", _table(trials_table(report, report.families), report)]
     for group in report.summary.failures:

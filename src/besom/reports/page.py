@@ -85,6 +85,8 @@ def _told(report: Report, point: TrialPoint) -> str:
     named = zip(report.objectives, point.values, strict=False)
     lines += [f"{objective.name} {number(value)}" for objective, value in named]
     lines += [f"{key} {short(value)}" for key, value in point.params.items()]
+    lines += [f"config {point.config or '?'}"] if report.summary.has_configs else []
+    lines += [f"code {point.code}"] if point.code else []
     return "\n".join(lines)
 
 

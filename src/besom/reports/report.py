@@ -36,6 +36,8 @@ class TrialPoint:
     family: str
     feasible: bool
     epochs: int | None = None
+    config: int | None = None
+    code: str = ""
 
     @property
     def complete(self) -> bool:
@@ -178,4 +180,6 @@ def _point(trial: FrozenTrial) -> TrialPoint:
         family=about(trial).get("family") or "?",
         feasible=is_feasible(trial),
         epochs=about(trial).get("epochs"),
+        config=about(trial).get("config"),
+        code=about(trial).get("code") or "",
     )

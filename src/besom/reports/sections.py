@@ -81,6 +81,7 @@ def _leaderboard(report: Report) -> Section | None:
     return Section(
         id="leaderboard", title="Leaderboard", tables=tuple(tables), links=tuple(_links(report)),
         lead=f"{told}, with the parameters in which they differ. A click on a heading sorts.",
+        note="; ".join(report.summary.origins),
     )  # fmt: skip
 
 

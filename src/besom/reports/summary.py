@@ -10,18 +10,23 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.objectives import Objective
+from besom.reports.configs import configs_of, differences, in_short
 from besom.reports.failures import FailureGroup, group_failures
 from besom.reports.importance import importances
 from besom.reports.pareto import Front
 from besom.reports.trials import is_feasible, plain_params
 
-_PLACES = ("slot", "worker", "host")
-"""Where a trial ran, as far as trials can have that in common: the slot, the process, the machine."""
+_PLACES = ("slot", "worker", "host", "config", "code")
+"""What trials can have in common beside parameters: slot, process and machine, the study's config, the code."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One complete trial: a value for each objective."""
+    """One complete trial: a value for each objective.
+
+    `config` is the number of its config in the study, where that is known; `code` says which source files are not as
+    the study first met them, such as `net.py 2`.
+    """
 
     trial: int
     values: tuple[float, ...]
@@ -30,6 +35,8 @@ class Row:
     duration_s: float
     run_id: str
     feasible: bool = True
+    config: int | None = None
+    code: str = ""
 
     @property
     def value(self) -> float:
@@ -54,7 +61,10 @@ class Pruned:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a study came to. `rows` are its complete trials: the best first, those that break a constraint last."""
+    """What a study came to. `rows` are its complete trials: the best first, those that break a constraint last.
+
+    `configs` says what its later configs changed, by number.
+    """
 
     study: str
     objectives: tuple[Objective, ...]
@@ -63,6 +73,7 @@ class Summary:
     pruned: Pruned = Pruned()
     failures: tuple[FailureGroup, ...] = ()
     importances: Mapping[str, float] = field(default_factory=dict)
+    configs: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     @property
     def best(self) -> Row | None:
@@ -78,6 +89,27 @@ class Summary:
     def over(self) -> int:
         """How many trials are over, whatever came of them."""
         return len(self.rows) + self.pruned.count + self.failed
+
+    @property
+    def has_configs(self) -> bool:
+        """Whether its complete trials do not all have one config of the study."""
+        return len({row.config or 1 for row in self.rows}) > 1
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether its complete trials were not all trained by the same code."""
+        return len({row.code for row in self.rows}) > 1
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """What is to be known of the configs and the code, in a line each, where there are several."""
+        met = {row.config for row in self.rows} if self.has_configs else set()
+        lines = [f"config {number}: {in_short(changes)}" for number, changes in self.configs.items() if number in met]
+        if self.has_codes:
+            example = next(row.code for row in self.rows if row.code).partition(", ")[0]
+            file, _, state = example.rpartition(" ")
+            lines.append(f"code {example}: state {state} of {file} that the study met; · is the first of all files")
+        return tuple(lines)
 
     def best_by_family(self) -> tuple[Row, ...]:
         """The best feasible trial of each model family, best first."""
@@ -111,6 +143,7 @@ def summarize(
         pruned=_pruned(trials),
         failures=failures_of(trials),
         importances=importances(study),
+        configs=_changes(study),
     )
 
 
@@ -142,7 +175,15 @@ def _row(trial: FrozenTrial, run_ids: Mapping[int, str]) -> Row:
         duration_s=found.get("duration_s") or 0.0,
         run_id=run_ids.get(trial.number, ""),
         feasible=is_feasible(trial),
+        config=found.get("config"),
+        code=found.get("code") or "",
     )
+
+
+def _changes(study: optuna.Study) -> dict[int, list[str]]:
+    """What the later configs of a study changed, by number."""
+    configs = configs_of(study.user_attrs)
+    return {number: differences(configs[1], config) for number, config in configs.items() if number > 1}
 
 
 def _pruned(trials: Sequence[FrozenTrial]) -> Pruned:

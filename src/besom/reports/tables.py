@@ -9,7 +9,7 @@ from besom.reports.answer import interval
 from besom.reports.cells import apart, headings, number, short, signed
 from besom.reports.dimensions import differing
 from besom.reports.finalists import Finalist, Finalists, test_metric
-from besom.reports.leaderboard import UNKNOWN
+from besom.reports.leaderboard import UNKNOWN, origin
 from besom.reports.report import Report
 from besom.reports.summary import Row
 
@@ -58,6 +58,9 @@ def trials_table(report: Report, rows: Sequence[Row]) -> Table:
     columns = [Column(name="trial")]
     columns += [Column(name=objective.name) for objective in report.objectives]
     columns += [Column(name="model", numeric=False)] if has_models else []
+    summary = report.summary
+    origins = [name for name, there in (("config", summary.has_configs), ("code", summary.has_codes)) if there]
+    columns += [Column(name=name, numeric=name == "config") for name in origins]
     for name, key in zip(headings(keys), keys, strict=True):
         columns.append(
             Column(name=name, title=key, numeric=all(_number(row.params.get(key, 0)) is not None for row in rows))
@@ -69,7 +72,7 @@ def trials_table(report: Report, rows: Sequence[Row]) -> Table:
         rows=tuple(
             TableRow(
                 trial=row.trial,
-                cells=_cells(row, keys, has_models=has_models),
+                cells=_cells(row, keys, origins, has_models=has_models),
                 kind="infeasible"
                 if not row.feasible
                 else "best"
@@ -81,10 +84,11 @@ def trials_table(report: Report, rows: Sequence[Row]) -> Table:
     )
 
 
-def _cells(row: Row, keys: Sequence[str], *, has_models: bool) -> tuple[Cell, ...]:
+def _cells(row: Row, keys: Sequence[str], origins: Sequence[str], *, has_models: bool) -> tuple[Cell, ...]:
     cells = [Cell(words=str(row.trial), sort=row.trial, run_id=row.run_id)]
     cells += [Cell(words=number(value), sort=value) for value in row.values]
     cells += [Cell(words=row.family)] if has_models else []
+    cells += [Cell(words=origin(row, name), sort=row.config if name == "config" else None) for name in origins]
     for key in keys:
         value = row.params.get(key)
         cells.append(Cell(words=short(value) if key in row.params else "·", sort=_number(value)))

@@ -13,7 +13,7 @@ from besom.console import warn
 from besom.errors import BesomError, Interrupted
 from besom.reports.finalists import Finalists, to_come
 from besom.reports.finalists_table import render_finalists, verdict
-from besom.reports.leaderboard import Summary, next_steps, places, render, render_short
+from besom.reports.leaderboard import Row, Summary, next_steps, places, render, render_short
 from besom.reports.report import Report
 from besom.reports.terminal import compared
 from besom.secrets import mask
@@ -21,7 +21,8 @@ from besom.sweep.finalists import describe
 from besom.sweep.learning import Learning
 from besom.sweep.space import SearchSpace
 from besom.sweep.spec import SweepSpec, storage_url
-from besom.sweep.study import StudyBook, config_changes
+from besom.sweep.study import StudyBook
+from besom.sweep.study_config import changes_since_it_began, number_of
 from besom.tracking.store import Location
 from besom.workers.devices import Slot
 
@@ -46,15 +47,18 @@ def announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Seque
         console.print(f"finalists: {describe(spec.finalists)}", highlight=False, markup=False)
 
 
-def warn_of_changes(console: Console, shared: Mapping[str, Any], book: StudyBook) -> None:
-    """Say what the trials to come do not share with those that are done: the leaderboard will not tell them apart."""
-    changes = config_changes(book, shared)
+def warn_of_changes(console: Console, shared: Mapping[str, Any], book: StudyBook) -> int:
+    """Say what the trials to come do not share with those that are done; return their config's number in the study."""
+    number = number_of(book, shared, keep=book.total is None or book.done < book.total)
+    changes = changes_since_it_began(book, shared, number)
     if changes and book.done:
         warn(
             console,
-            f"since the study began, {', '.join(changes)}; trials that are done keep what they had "
-            "(a study of its own: hydra.sweeper.study_name=NAME)",
+            f"since the study began, {', '.join(changes)}; trials that are done keep what they had, "
+            f"and leaders and report show which have config {number} (a study of its own: "
+            "hydra.sweeper.study_name=NAME)",
         )
+    return number
 
 
 def warn_of_chance(console: Console, spec: SweepSpec, epochs: int | None) -> None:
@@ -62,6 +66,15 @@ def warn_of_chance(console: Console, spec: SweepSpec, epochs: int | None) -> Non
     learning = Learning.of(spec, epochs)
     if learning is not None and learning.warning is not None and not spec.quiet:
         warn(console, learning.warning)
+
+
+def tell_left_out(console: Console, row: Row, *, now: int) -> None:
+    """Say that a trial is none of the finalists, since its config is not the one that they would be trained by."""
+    warn(
+        console,
+        f"hydra.sweeper.finalists: trial {row.trial} is left out: it has config {row.config or 1} of its study, this "
+        f"is config {now}; start the sweep with that config to train it again",
+    )
 
 
 def tell_end(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from besom.config import check, flatten, folds_of, recordable, require_groups, resolved
+from besom.config import check, folds_of, recordable, require_groups, resolved
 from besom.console import plain_console
 from besom.errors import ConfigError, DeviceError
 from besom.sweep.compose import Composer
@@ -20,6 +20,7 @@ from besom.sweep.jobs import Jobs, TrainingJobs
 from besom.sweep.overrides import Line
 from besom.sweep.space import SearchSpace
 from besom.sweep.spec import SweepSpec
+from besom.sweep.study_config import shared_by
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.recorder import Recorder
 from besom.tracking.store import Location
@@ -172,10 +173,7 @@ class TrainingApp:
 
     def shared(self) -> dict[str, Any]:
         """The flattened config without what is sampled and what says where to record."""
-        config = self.composer.compose(next(iter(self._space.examples()), {}))
-        keys = self._space.keys
-        start = flatten(recordable(config))
-        return {key: value for key, value in start if key not in keys and not key.startswith("tracking.")}
+        return shared_by(self._space, self.composer, recordable, without="tracking")
 
     def run_once(self, pool: Pool, scratch: Path) -> Sequence[Sequence[Any]]:
         """Never asked for: there is always something to choose from."""

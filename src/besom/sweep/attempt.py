@@ -12,6 +12,7 @@ from typing import Any
 
 from besom.config import folds_of
 from besom.sweep.study import Asked
+from besom.sweep.study_config import origin
 from besom.tracking.recorder import RunCard
 from besom.trial import family
 from besom.workers.devices import Slot
@@ -90,6 +91,7 @@ class Attempt:
         about |= {} if self.slot is None else {"slot": self.slot.index}
         about |= {} if self.worker is None else {"worker": self.worker}
         about |= {} if self.host is None else {"host": self.host}
+        about |= {} if self.card is None else origin(self.card.tags)
         return about | ({"attempts": self.number + 1} if self.number else {})
 
     def again(self, *, alone: bool = False, solo: bool = False) -> Attempt:

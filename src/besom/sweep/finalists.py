@@ -47,12 +47,12 @@ class Entry:
     seed: int
 
 
-def choose(summary: Summary, top: int) -> tuple[Row, ...]:
+def choose(summary: Summary, top: int, *, left_out: Collection[Row] = ()) -> tuple[Row, ...]:
     """Return the finalists: the `top` best configs, and the best baseline, wherever it is; no config twice.
 
     All of them keep the constraints. Of several objectives, the best are those of the Pareto front.
     """
-    feasible = [row for row in summary.rows if row.feasible]
+    feasible = [row for row in summary.rows if row.feasible and row not in left_out]
     several = len(summary.objectives) > 1
     chosen: list[Row] = []
     for row in feasible:
@@ -73,8 +73,8 @@ def describe(finalists: FinalistsSpec) -> str:
     return f"the best {finalists.top} and the best baseline again, {seeds} each{changed}, and tested"
 
 
-def _config_of(row: Row) -> Mapping[str, Any]:
-    return {key: value for key, value in row.params.items() if key != "seed"}
+def _config_of(row: Row) -> tuple[int, Mapping[str, Any]]:
+    return row.config or 1, {key: value for key, value in row.params.items() if key != "seed"}
 
 
 def fresh_seeds(seed: int, finalists: FinalistsSpec, *, taken: Collection[int] = ()) -> tuple[int, ...]:
@@ -91,26 +91,39 @@ def fresh_seeds(seed: int, finalists: FinalistsSpec, *, taken: Collection[int] =
     return tuple(seeds)
 
 
-def missing(spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summary) -> list[Entry]:
+def missing(
+    spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summary, *, config: int
+) -> tuple[list[Entry], tuple[Row, ...]]:
     """Choose the finalists, note in the study who they are, and return their runs that are not recorded as complete.
+
+    Beside them come the trials that are left out, and the next best chosen: they have another of the study's configs
+    than the sweep's, `config`, by which they would be trained. One whose runs are complete needs none.
 
     A seed goes to every finalist before the next one is taken: what is stopped half-way can be compared.
     """
     assert spec.finalists is not None
-    rows = choose(summary, spec.finalists.top)
     trials = book.study.get_trials(deepcopy=False)
-    params = {row.trial: space.params_of(trials[row.trial]) for row in rows}
-    taken = [spec.seed, *(found for one in params.values() if isinstance(found := one.get("seed"), int))]
-    seeds = fresh_seeds(spec.seed, spec.finalists, taken=taken)
+    complete = {(run.trial, run.seed) for run in finalist_runs(book.study.user_attrs) if run.reason is None}
+    left_out: list[Row] = []
+    while True:
+        rows = choose(summary, spec.finalists.top, left_out=left_out)
+        params = {row.trial: space.params_of(trials[row.trial]) for row in rows}
+        taken = [spec.seed, *(found for one in params.values() if isinstance(found := one.get("seed"), int))]
+        seeds = fresh_seeds(spec.seed, spec.finalists, taken=taken)
+        wanted = [(row.trial, seed) for seed in seeds for row in rows if (row.trial, seed) not in complete]
+        to_train = {trial for trial, _ in wanted}
+        others = [row for row in rows if row.trial in to_train and (row.config or 1) != config]
+        if not others:
+            break
+        left_out += others
     chosen = {"trials": [row.trial for row in rows], "seeds": list(seeds), "overrides": dict(spec.finalists.overrides)}
     if book.study.user_attrs.get(CHOSEN) != chosen:
         book.set_user_attr(CHOSEN, chosen)
-    complete = {(run.trial, run.seed) for run in finalist_runs(book.study.user_attrs) if run.reason is None}
-    wanted = [(row.trial, seed) for seed in seeds for row in rows if (row.trial, seed) not in complete]
-    return [
+    entries = [
         Entry(number=len(trials) + index, trial=trial, params=params[trial], seed=seed)
         for index, (trial, seed) in enumerate(wanted)
     ]
+    return entries, tuple(left_out)
 
 
 class FinalistJobs:

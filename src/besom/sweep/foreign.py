@@ -15,7 +15,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from besom.config import check_views, flatten
+from besom.config import check_views
 from besom.errors import BesomError, ConfigError, Interrupted, one_of
 from besom.hydra_versions import is_hydras_main
 from besom.secrets import hidden_in
@@ -27,6 +27,7 @@ from besom.sweep.overrides import Line
 from besom.sweep.single_job import run_single_job
 from besom.sweep.space import SearchSpace
 from besom.sweep.spec import SweepSpec
+from besom.sweep.study_config import shared_by
 from besom.tracking.nothing import NoRecorder
 from besom.tracking.recorder import Recorder
 from besom.tracking.store import Location, local_uri
@@ -138,16 +139,17 @@ class ForeignApp:
 
     def shared(self) -> dict[str, Any]:
         """The flattened config without what is sampled, as it is written: only a job can resolve all of it."""
-        config = self.composer.compose(next(iter(self._space.examples()), {}))
-        plain = hidden_in(OmegaConf.to_container(config, resolve=False, enum_to_str=True))
-        assert isinstance(plain, dict)
-        start = {str(key): value for key, value in plain.items()}
-        keys = {key.lstrip("+") for key in self._space.keys}
-        return {key: value for key, value in flatten(start) if key not in keys}
+        return shared_by(self._space, self.composer, _as_written)
 
     def results(self) -> Sequence[Sequence[Any]]:
         """Hydra's JobReturns of the jobs that ran now, in batches."""
         return self._jobs.returns() if self._jobs is not None else []
+
+
+def _as_written(config: DictConfig) -> dict[str, Any]:
+    plain = hidden_in(OmegaConf.to_container(config, resolve=False, enum_to_str=True))
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 class Tracking:

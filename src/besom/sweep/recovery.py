@@ -8,6 +8,7 @@ from besom.objectives import Objective
 from besom.reports.finalists import FinalistRun, finalist_runs, test_metric
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import Ending, StudyBook
+from besom.sweep.study_config import origin
 from besom.tracking.entries import to_key
 from besom.tracking.recorder import Recorder
 from besom.tracking.study_runs import RecordedEnd
@@ -50,7 +51,7 @@ def adopt_finalists(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> Non
 def _ending(end: RecordedEnd, objectives: tuple[Objective, ...]) -> Ending:
     state = State(end.tags["besom.state"])
     values = tuple(end.metrics[to_key(f"best/{one.name}")] for one in objectives) if state is State.COMPLETE else ()
-    about = {"family": end.tags.get("besom.family", "unknown"), "duration_s": end.duration_s}
+    about = {"family": end.tags.get("besom.family", "unknown"), "duration_s": end.duration_s, **origin(end.tags)}
     if "besom.reason" in end.tags:
         about["reason"] = end.tags["besom.reason"]
     if "besom.best_epoch" in end.tags:

@@ -22,7 +22,7 @@ from besom.output import whoever_reads
 from besom.reports.finalists import Finalists, read_finalists, test_metric
 from besom.reports.leaderboard import Summary, summarize
 from besom.secrets import hidden_override, is_secret
-from besom.sweep.announce import announce, tell_end, warn_of_chance, warn_of_changes
+from besom.sweep.announce import announce, tell_end, tell_left_out, warn_of_chance, warn_of_changes
 from besom.sweep.app import App, TrainingApp
 from besom.sweep.closing import keep_report, register_winner
 from besom.sweep.constraints import parse_constraints
@@ -40,6 +40,7 @@ from besom.sweep.samplers import build_pruner, build_sampler
 from besom.sweep.space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import StudyBook, finished_trials, open_study
+from besom.sweep.study_config import CONFIG
 from besom.sweep.sweep_log import LogFile
 from besom.tracking.entries import as_markdown
 from besom.tracking.provenance import command_tags
@@ -106,13 +107,14 @@ def run_sweep(
         _describe(book, spec, line.fixed, app=app.kind)
         book.enqueue(known)
         announce(console, spec, space, pool.slots, book)
-        warn_of_changes(console, app.shared(), book)
+        config_number = warn_of_changes(console, app.shared(), book)
         if book.done < (book.total or 1):
             warn_of_chance(console, spec, app.max_epochs)
         sweep = _Sweep(
             spec=spec, space=space, app=app, configs=configs, console=console, book=book, pool=pool,
             recorder=recorder, scratch=scratch,
-            log=logs / "sweep.log", tags={"besom.study": spec.study_name, **command_tags()},
+            log=logs / "sweep.log", config=config_number,
+            tags={"besom.study": spec.study_name, CONFIG: str(config_number), **command_tags()},
         )  # fmt: skip
         with _closed_if_it_breaks(recorder):
             failure = _search(sweep)
@@ -165,6 +167,7 @@ class _Sweep:
     recorder: Recorder
     scratch: Path
     log: Path
+    config: int
     tags: Mapping[str, str]
 
 
@@ -197,7 +200,9 @@ def _retrain(sweep: _Sweep, summary: Summary) -> Exception | None:
     """Run what is missing of the finalists; return Interrupted if the user stopped it."""
     spec, book, recorder = sweep.spec, sweep.book, sweep.recorder
     adopt_finalists(recorder, book, spec)
-    entries = missing(spec, sweep.space, book, summary)
+    entries, left_out = missing(spec, sweep.space, book, summary, config=sweep.config)
+    for row in left_out:
+        tell_left_out(sweep.console, row, now=sweep.config)
     if not entries:
         return None
     jobs = FinalistJobs(sweep.app.composer, spec, sweep.tags)

@@ -32,7 +32,7 @@ from besom.workers.messages import State
 
 ABOUT = "besom"  # the attribute of a trial that holds what the report tells of it
 OVERRIDES = "besom.overrides"
-_SPACE, _OBJECTIVE, _CONFIG = "besom.space", "besom.objective", "besom.config"
+_SPACE, _OBJECTIVE = "besom.space", "besom.objective"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,24 +237,6 @@ def open_study(spec: SweepSpec, space: SearchSpace, directory: Path) -> Iterator
                 book.release()
         finally:
             ledger.close()
-
-
-def config_changes(book: StudyBook, config: Mapping[str, Any]) -> list[str]:
-    """Return what is not as it was when the study began, in the flattened config that its trials start from.
-
-    The first call for a study remembers the config.
-    """
-    now = {key: str(value) for key, value in config.items()}
-    before = book.study.user_attrs.get(_CONFIG)
-    if before is None:
-        book.set_user_attr(_CONFIG, now)
-        return []
-    keys = sorted({*before, *now})
-    return [
-        f"{key} was {before.get(key, 'not there')}, is {now.get(key, 'not there')}"
-        for key in keys
-        if before.get(key) != now.get(key)
-    ]
 
 
 def _ended_s(trial: FrozenTrial) -> float:

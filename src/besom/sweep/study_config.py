@@ -1,0 +1,80 @@
+"""Which of its study's configs a trial has: the number under which the study keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from omegaconf import DictConfig
+
+from besom.config import flatten
+from besom.reports.configs import FIRST, LATER, OF_A_CHOICE, configs_of, differences
+from besom.sweep.compose import Composer
+from besom.sweep.space import SearchSpace
+from besom.sweep.study import StudyBook
+from besom.tracking.sources import CODE_DIFFERS
+
+CONFIG = "besom.config"
+"""The tag of a trial's run that says which of its study's configs it has."""
+
+
+def shared_by(
+    space: SearchSpace, composer: Composer, plain: Callable[[DictConfig], Mapping[str, Any]], *, without: str = ""
+) -> dict[str, Any]:
+    """Return what trials start from: the flattened config less what is sampled, and less a group that does not count.
+
+    What another choice of a config group gives than the first one stands under that choice, as in
+    `model=mlp_classifier: model.width`. `plain` makes a mapping of a config.
+    """
+    sampled = {key.lstrip("+") for key in space.keys}
+    first: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
+    known: set[str] = set()
+    for params in space.examples(at_least_one=True):
+        choice = " ".join(f"{key}={value}" for key, value in params.items() if composer.chooses(key))
+        if choice in known:
+            continue
+        known.add(choice)
+        found = {
+            key: value
+            for key, value in flatten(plain(composer.compose(params)))
+            if key not in sampled and not (without and key.startswith(f"{without}."))
+        }
+        if not first:
+            first, shared = found, dict(found)
+        different = {key: value for key, value in found.items() if key not in first or first[key] != value}
+        shared |= {f"{choice}{OF_A_CHOICE}{key}": value for key, value in different.items()}
+    return shared
+
+
+def number_of(book: StudyBook, shared: Mapping[str, Any], *, keep: bool) -> int:
+    """Return the number of a config in its study, from 1; one that is new is kept if `keep` says so."""
+    now = {key: str(value) for key, value in shared.items()}
+    known = configs_of(book.study.user_attrs)
+    if not known:
+        book.set_user_attr(FIRST, now)
+        return 1
+    first = known[1]
+    if not any(OF_A_CHOICE in key for key in first):  # an earlier Besom kept the first choices alone
+        now = {key: value for key, value in now.items() if OF_A_CHOICE not in key}
+    for number, config in known.items():
+        if not differences(config, now):
+            return number
+    if keep:
+        changed = {key: now.get(key) for key in sorted({*first, *now}) if first.get(key) != now.get(key)}
+        book.set_user_attr(LATER, [*book.study.user_attrs.get(LATER, []), changed])
+    return len(known) + 1
+
+
+def changes_since_it_began(book: StudyBook, shared: Mapping[str, Any], number: int) -> list[str]:
+    """Return what differs between a config of that number and the one that its study began with."""
+    if number == 1:
+        return []
+    known = configs_of(book.study.user_attrs)
+    return differences(known[1], known.get(number) or {key: str(value) for key, value in shared.items()})
+
+
+def origin(tags: Mapping[str, str]) -> dict[str, Any]:
+    """Which of its study's configs, and which state of the code, a trial has by its run's tags, for the report."""
+    found: dict[str, Any] = {"config": int(tags[CONFIG])} if CONFIG in tags else {}
+    return found | ({"code": tags[CODE_DIFFERS]} if CODE_DIFFERS in tags else {})
