@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from besom import cli
 from besom.locks import locked
+from besom.paths import file_name
 from besom.studies import age
 
 HERE = "sqlite:///mlruns/optuna.db"
@@ -72,7 +73,7 @@ def test_each_study_is_listed_with_its_state_trials_best_and_last_activity(capsy
 
 def test_a_study_that_is_swept_now_is_running_and_its_process_named(capsys: pytest.CaptureFixture[str]) -> None:
     study("a study", trial(0.5), trial(0.5), trial(0.5))
-    lock = Path("mlruns/locks/a_study.lock")
+    lock = Path("mlruns/locks") / f"{file_name('a study')}.lock"
     hold = (
         f"import sys; from pathlib import Path; from besom.locks import locked\n"
         f"with locked(Path('{lock}'), wait=False): print('ready', flush=True); sys.stdin.read()"
