@@ -47,12 +47,12 @@ class Entry:
     seed: int
 
 
-def choose(summary: Summary, top: int, *, left_out: Collection[Row] = ()) -> tuple[Row, ...]:
+def choose(summary: Summary, top: int, *, left_out: Collection[int] = ()) -> tuple[Row, ...]:
     """Return the finalists: the `top` best configs, and the best baseline, wherever it is; no config twice.
 
     All of them keep the constraints. Of several objectives, the best are those of the Pareto front.
     """
-    feasible = [row for row in summary.rows if row.feasible and row not in left_out]
+    feasible = [row for row in summary.rows if row.feasible and row.trial not in left_out]
     several = len(summary.objectives) > 1
     chosen: list[Row] = []
     for row in feasible:
@@ -104,9 +104,11 @@ def missing(
     assert spec.finalists is not None
     trials = book.study.get_trials(deepcopy=False)
     complete = {(run.trial, run.seed) for run in finalist_runs(book.study.user_attrs) if run.reason is None}
+    trained = {trial for trial, _ in complete}
     left_out: list[Row] = []
+    passed: set[int] = set()
     while True:
-        rows = choose(summary, spec.finalists.top, left_out=left_out)
+        rows = choose(summary, spec.finalists.top, left_out=passed)
         params = {row.trial: space.params_of(trials[row.trial]) for row in rows}
         taken = [spec.seed, *(found for one in params.values() if isinstance(found := one.get("seed"), int))]
         seeds = fresh_seeds(spec.seed, spec.finalists, taken=taken)
@@ -116,6 +118,8 @@ def missing(
         if not others:
             break
         left_out += others
+        passed |= {row.trial for row in others}
+        passed |= {row.trial for row in summary.rows if (row.config or 1) != config and row.trial not in trained}
     chosen = {"trials": [row.trial for row in rows], "seeds": list(seeds), "overrides": dict(spec.finalists.overrides)}
     if book.study.user_attrs.get(CHOSEN) != chosen:
         book.set_user_attr(CHOSEN, chosen)
