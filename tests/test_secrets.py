@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 
 from besom import secrets
 from besom.errors import TrialFailed
+from besom.secret_forms import is_secret
 from besom.secrets import (
     hidden,
     hidden_in,
     hidden_override,
     hide_in_output,
-    is_secret,
     lacking,
     mask,
     masked_override,

@@ -21,7 +21,8 @@ from besom.errors import BesomError, ConfigError, Interrupted
 from besom.output import whoever_reads
 from besom.reports.finalists import Finalists, read_finalists, test_metric
 from besom.reports.leaderboard import Summary, summarize
-from besom.secrets import hidden_override, is_secret
+from besom.secret_forms import is_secret
+from besom.secrets import hidden_override
 from besom.sweep.announce import announce, tell_end, tell_left_out, warn_of_chance, warn_of_changes
 from besom.sweep.app import App, TrainingApp
 from besom.sweep.closing import keep_report, register_winner
