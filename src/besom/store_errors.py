@@ -135,6 +135,17 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     yield from reversed(chain)
 
 
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_FULL_DISK_WORDS = r"No space left on device|os error 28\b|Disk quota exceeded"
+
+
+def says_disk_is_full(error: BaseException) -> bool:
+    """Whether an error itself, whatever is behind it, says that a disk is full: by its code, or in words alone, as what
+    writes weights does.
+    """
+    return getattr(error, "errno", None) in _FULL_DISK or bool(re.search(_FULL_DISK_WORDS, str(error)))
+
+
 _SQLITE = {
     "SQLITE_FULL": Trouble.FULL,
     "SQLITE_BUSY": Trouble.LOCKED,
@@ -147,8 +158,7 @@ _SQLITE = {
     "SQLITE_FORMAT": Trouble.DAMAGED,
 }
 _ERRNO = {
-    errno.ENOSPC: Trouble.FULL,
-    errno.EDQUOT: Trouble.FULL,
+    **dict.fromkeys(_FULL_DISK, Trouble.FULL),
     errno.EROFS: Trouble.READ_ONLY,
     errno.EACCES: Trouble.READ_ONLY,
     errno.EPERM: Trouble.READ_ONLY,
@@ -160,7 +170,7 @@ _ERRNO = {
 }
 # In this order: a driver that cannot connect says so beside much else.
 _WORDS = (
-    (Trouble.FULL, r"disk is full|No space left on device|os error 28\b|Disk quota exceeded|disk full"),
+    (Trouble.FULL, rf"disk is full|disk full|{_FULL_DISK_WORDS}"),
     (Trouble.LOCKED, r"database( table| schema)? is locked"),
     (Trouble.READ_ONLY, r"readonly database|read-only (file system|transaction)|unable to open database file"),
     (Trouble.DAMAGED, r"malformed|file is not a database"),

@@ -7,7 +7,6 @@ end of the pipe closes with it, whatever ended the parent.
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import os
 import platform
@@ -26,6 +25,7 @@ from typing import Any
 from besom.conversation import Conversation, Outcome
 from besom.errors import BesomError, DataError, TrialPruned, kind_and_line
 from besom.secrets import hide_in_output, remember_secrets_of
+from besom.store_errors import says_disk_is_full
 from besom.workers.memory import Memory
 from besom.workers.messages import (
     Assignment,
@@ -225,20 +225,12 @@ def _blame(error: Exception) -> Blame:
             return Blame.DATA
         if isinstance(cause, BesomError):
             return Blame.USER
-        if _is_full(cause):
+        if says_disk_is_full(cause):
             return Blame.DISK
         # torch.OutOfMemoryError, or what the libraries under it raise.
         if type(cause).__name__ == "OutOfMemoryError" or _NO_MEMORY.search(str(cause)):
             return Blame.MEMORY
     return Blame.CODE
-
-
-_FULL = re.compile(r"No space left on device|os error 28\b|Disk quota exceeded")
-
-
-def _is_full(error: BaseException) -> bool:
-    # What writes weights tells of it in words alone.
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or bool(_FULL.search(str(error)))
 
 
 def _reason(error: Exception) -> str:
