@@ -80,12 +80,7 @@ def run_sweep(
         app = ForeignApp(config, context, task, spec, space, line, launcher)
     console = plain_console()
     if spec.dry_run:
-        errors = dry_run(
-            console, spec=spec, space=space, composer=app.composer, check=app.check_config, inspect_code=app.inspect
-        )
-        if errors:
-            others = f" ({len(errors) - 1} more, marked above)" if len(errors) > 1 else ""
-            raise ConfigError(f"{spec.source}: {errors[0]}{others}")
+        _run_dry(console, spec, space, app)
         return []
     build_sampler(spec, 0, space)  # before anything is made: it may not exist
     build_pruner(spec)
@@ -141,6 +136,16 @@ def run_sweep(
         recorded=recorder.keeps,
     )  # fmt: skip
     return app.results()
+
+
+def _run_dry(console: Console, spec: SweepSpec, space: SearchSpace, app: App) -> None:
+    """Show what the sweep would be. Raises ConfigError for what would fail, after all of it was shown."""
+    errors = dry_run(
+        console, spec=spec, space=space, composer=app.composer, check=app.check_config, inspect_code=app.inspect
+    )
+    if errors:
+        others = f" ({len(errors) - 1} more, marked above)" if len(errors) > 1 else ""
+        raise ConfigError(f"{spec.source}: {errors[0]}{others}")
 
 
 def _refuse_secrets(spec: SweepSpec, space: SearchSpace) -> None:
