@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from inspect import signature
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +25,7 @@ ROWS, BATCH = 22, 8  # the last batch of an epoch is short
 
 SGD, ADAM, ADAMW = torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW
 RMSPROP, ADAGRAD = torch.optim.RMSprop, torch.optim.Adagrad
+HAS_DECOUPLED_ADAM = "decoupled_weight_decay" in signature(ADAM).parameters  # from torch 2.7 on
 
 OPTIMIZERS: Sequence[partial[Any]] = (
     partial(SGD, lr=0.05),
@@ -32,7 +34,7 @@ OPTIMIZERS: Sequence[partial[Any]] = (
     partial(SGD, lr=0.05, momentum=0.5, dampening=0.3, weight_decay=0.1),
     partial(ADAM, lr=0.01),
     partial(ADAM, lr=0.005, betas=(0.8, 0.99), eps=1e-4, weight_decay=0.1),
-    partial(ADAM, lr=0.01, weight_decay=0.1, decoupled_weight_decay=True),
+    partial(ADAM, lr=0.01, weight_decay=0.1, **({"decoupled_weight_decay": True} if HAS_DECOUPLED_ADAM else {})),
     partial(ADAM, lr=0.01, amsgrad=True),
     partial(ADAMW, lr=0.01, weight_decay=0.1),
     partial(RMSPROP, lr=0.002),

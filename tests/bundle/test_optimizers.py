@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from besom.bundle.optimizers import OptimizedLane, stepper
-from tests.bundle.lanes import ADAGRAD, ADAM, ADAMW, OPTIMIZERS, RMSPROP, SGD, distance
+from tests.bundle.lanes import ADAGRAD, ADAM, ADAMW, HAS_DECOUPLED_ADAM, OPTIMIZERS, RMSPROP, SGD, distance
 
 decays = st.sampled_from([0.0, 1e-3, 0.1])
 rates = st.floats(1e-4, 0.1)
@@ -20,11 +20,12 @@ def some(make, **options):
     return st.builds(partial, st.just(make), lr=rates, weight_decay=decays, **options)
 
 
+decoupled = {"decoupled_weight_decay": st.booleans()} if HAS_DECOUPLED_ADAM else {}
 betas = st.tuples(st.floats(0, 0.99), st.floats(0.5, 0.9999))
 optimizers = st.one_of(
     some(SGD, momentum=st.floats(0, 0.99), dampening=st.floats(0, 0.9)),
     some(SGD, momentum=st.floats(0.1, 0.99), nesterov=st.just(True)),
-    some(ADAM, betas=betas, eps=epsilons, amsgrad=st.booleans(), decoupled_weight_decay=st.booleans()),
+    some(ADAM, betas=betas, eps=epsilons, amsgrad=st.booleans(), **decoupled),
     some(ADAMW, betas=betas, eps=epsilons, amsgrad=st.booleans()),
     some(
         RMSPROP,
