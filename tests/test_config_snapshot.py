@@ -36,3 +36,18 @@ def test_configs_are_composed_from_the_files_as_they_were_and_an_edit_is_told_on
             composer.compose({"experiment": "none"})
     assert list((tmp_path / "scratch").iterdir()) == []
     assert Composer(loader, config, []).compose({"experiment": "two"}).experiment.b == "changed"
+
+
+def test_what_a_process_that_was_killed_left_is_removed_and_what_another_one_uses_is_not(
+    folder: Path, tmp_path: Path, load_app: Callable[..., App]
+):
+    loader, _ = load_app(folder, "config")
+    scratch = tmp_path / "scratch"
+    (scratch / "configs-killed/0").mkdir(parents=True)
+    (scratch / "configs-killed.lock").touch()
+    with snapshot(loader, scratch):
+        before = sorted(scratch.iterdir())
+        assert len(before) == 2
+        with snapshot(loader, scratch):
+            assert set(before) < set(scratch.iterdir())
+    assert list(scratch.iterdir()) == []

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,14 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 
+from besom.locks import Held, locked
+
 _MOST = 20_000
 """Entries that a folder of configs may have; one with more holds other things, and is left as it is."""
 
 _FOLDERS = ("file", "besom")  # schemes of Hydra's own source of folders, and of ours
+
+_PREFIX, _LOCK = "configs-", ".lock"
 
 _EVERY_S = 2.0  # how often the user's files are looked at
 
@@ -31,16 +35,28 @@ _EVERY_S = 2.0  # how often the user's files are looked at
 @contextmanager
 def snapshot(loader: ConfigLoader, folder: Path) -> Iterator[Snapshot]:
     """Let a loader read its folders as they are now for the time of a `with` block; `folder` takes copies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="configs-", dir=folder))
-    taken = Snapshot(place)
-    before = loader.repository  # type: ignore[attr-defined]
-    loader.repository = _Repository(loader.config_search_path, taken)  # type: ignore[attr-defined]
-    try:
-        yield taken
-    finally:
-        loader.repository = before  # type: ignore[attr-defined]
-        shutil.rmtree(place, ignore_errors=True)
+    _remove_left_behind(folder)
+    place = folder / f"{_PREFIX}{uuid.uuid4().hex[:12]}"
+    lock = place.with_suffix(_LOCK)
+    with locked(lock, wait=True):
+        place.mkdir()
+        taken = Snapshot(place)
+        before = loader.repository  # type: ignore[attr-defined]
+        loader.repository = _Repository(loader.config_search_path, taken)  # type: ignore[attr-defined]
+        try:
+            yield taken
+        finally:
+            loader.repository = before  # type: ignore[attr-defined]
+            shutil.rmtree(place, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Remove the copies of processes that were killed: nobody holds their locks."""
+    for lock in folder.glob(f"{_PREFIX}*{_LOCK}"):
+        with suppress(Held), locked(lock, wait=False):
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 class Snapshot:
