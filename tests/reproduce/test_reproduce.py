@@ -85,10 +85,12 @@ class Project:
         return done.stdout
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        # What a config held of secrets is not recorded: a run needs it again.
+        secrets = {"BESOM_SECRET_MODEL_NOTE": ADDRESS} if arguments[0] == "reproduce" else {}
         return subprocess.run(
             [sys.executable, "-m", "besom.cli", *arguments], cwd=self.folder,
-            env=environment(FOO_TOKEN=TOKEN, DATABASE_URL=ADDRESS), capture_output=True, text=True, timeout=300,
-            check=False,
+            env=environment(FOO_TOKEN=TOKEN, DATABASE_URL=ADDRESS, **secrets), capture_output=True, text=True,
+            timeout=300, check=False,
         )  # fmt: skip
 
     def runs(self, experiment: str) -> list[Run]:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from besom.errors import BesomError, ConfigError, Interrupted
 from besom.reproduce.environment import Make, make_environment, python_with
+from besom.reproduce.here import require_secrets
 from besom.reproduce.working_tree import Code, WorkingTree, working_tree
 from besom.tracking.code_state import DIFF, PACKAGES
 from besom.tracking.code_state import FOLDER as FOLDER_OF_CODE
@@ -43,9 +44,10 @@ def reproduce_exactly(
     """
     runs = Runs(location)
     recorded = runs.run(run_id)
-    trust.resolve({**recorded.config, "tracking": {}})
     files = runs.code(recorded)
     code = Code.of(recorded, files)
+    require_secrets(recorded)
+    trust.resolve({**recorded.config, "tracking": {}})
     if code.diff:
         _require_trust(trust, f"the uncommitted changes of run '{run_id}' ({FOLDER_OF_CODE}/…/{DIFF}) are to be run")
 

@@ -71,15 +71,17 @@ def reproduce(
     return verdict
 
 
-def _train(recorded: RecordedRun, location: Location, console: Console, trust: Trust, launcher: Launcher) -> str:
-    """Train it again, record that, and return the new run's id.
-
-    Raises BesomError naming the secrets that its config had, and how to give them.
-    """
-    written = {**recorded.config, "tracking": {"enabled": True, "experiment": "reproduce"}}  # where, `location` says
-    if missing := lacking(written):
+def require_secrets(recorded: RecordedRun) -> None:
+    """Refuse a run whose config had secrets that are not given. Raises BesomError naming them, and how to give them."""
+    if missing := lacking({**recorded.config, "tracking": {}}):
         keys, names = ", ".join(dict.fromkeys(missing.values())), " and ".join(missing)
         raise BesomError(f"run '{recorded.run_id}': {keys}: secrets are not recorded; set {names} and run it again")
+
+
+def _train(recorded: RecordedRun, location: Location, console: Console, trust: Trust, launcher: Launcher) -> str:
+    """Train it again, record that, and return the new run's id. Raises what `require_secrets` does."""
+    written = {**recorded.config, "tracking": {"enabled": True, "experiment": "reproduce"}}  # where, `location` says
+    require_secrets(recorded)
     trust = replace(trust, folder=recorded.tags.get(TRAINED_IN))
     trust.resolve(written)
     return run_single(
