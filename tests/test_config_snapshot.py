@@ -51,3 +51,11 @@ def test_what_a_process_that_was_killed_left_is_removed_and_what_another_one_use
         with snapshot(loader, scratch):
             assert set(before) < set(scratch.iterdir())
     assert list(scratch.iterdir()) == []
+
+
+def test_what_is_recorded_among_the_configs_is_not_copied(folder: Path, load_app: Callable[..., App]):
+    loader, config = load_app(folder, "config")
+    with snapshot(loader, folder / "elsewhere/scratch") as taken:
+        (folder / "elsewhere/one.yaml").write_text("b: 1\n")
+        assert Composer(loader, config, []).compose({"experiment": "two"}).experiment.b == "old"
+        assert not [path for path in taken._place.rglob("*") if "elsewhere" in path.relative_to(taken._place).parts]

@@ -78,7 +78,9 @@ class Snapshot:
         if source.scheme() not in _FOLDERS or not Path(source.path).is_dir():
             return source
         if source.path not in self._copies:
-            self._copies[source.path] = _copied(Path(source.path), self._place / str(len(self._copies)))
+            place = self._place / str(len(self._copies))
+            # What is recorded may lie among the configs, and these copies with it.
+            self._copies[source.path] = _copied(Path(source.path), place, besides=self._place.parents[1])
         copy = self._copies[source.path]
         return source if copy is None else _Frozen(source, copy, self)
 
@@ -147,15 +149,22 @@ class _Frozen(ConfigSource):
         return self._inner.list(config_path, results_filter)
 
 
-def _copied(folder: Path, copy: Path) -> Path | None:
-    """Copy the configs of a folder, with their times; None if there is too much else in it."""
+def _copied(folder: Path, copy: Path, *, besides: Path) -> Path | None:
+    """Copy the configs of a folder, with their times; None if there is too much else in it, `besides` apart."""
+    besides = besides.resolve()
     left = _MOST
     for place, folders, files in os.walk(folder, followlinks=True):
         left -= len(folders) + len(files)
         if left < 0:
             shutil.rmtree(copy, ignore_errors=True)
             return None
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in ("__pycache__", "mlruns")]
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and name not in ("__pycache__", "mlruns")
+            and (Path(place) / name).resolve() != besides
+        ]
         there = copy / Path(place).relative_to(folder)
         there.mkdir(parents=True, exist_ok=True)
         for name in files:

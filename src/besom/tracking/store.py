@@ -7,6 +7,7 @@ import os
 import socket
 import sqlite3
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -102,9 +103,8 @@ class Location:
             raise StoreError(f"{name}: MLflow takes no folder whose name is not UTF-8; rename it")
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            probe = self.directory / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            with tempfile.NamedTemporaryFile(prefix=".probe-", dir=self.directory):
+                pass  # a name of its own: several recorders may look at once
         except OSError as error:
             remedy = "make room there" if trouble_of(error) is Trouble.FULL else "make it writable"
             raise StoreError(
