@@ -187,7 +187,8 @@ def test_what_a_tracking_server_that_is_away_has_missed_is_kept_and_recorded_by_
 
 def test_a_model_is_registered_on_a_tracking_server_and_fetched_back_by_its_alias(served: Ui, tmp_path: Path):
     location = Location.of({"uri": served.base, "directory": tmp_path / "mlruns"})
-    description = {"spec": {"classes": []}, "features": ["a"], "inputs": None}
+    spec = {"name": "one", "task": "regression", "classes": [], "in_features": 1, "out_features": 1}
+    description = {"spec": spec, "features": ["a"], "inputs": None}
     with Recorder(location, "on a server") as recorder:
         card = RunCard(name="one", config={"model": {}}, tags={"besom.version": "0.1.0"}, directory=tmp_path / "run")
         card.directory.mkdir()
@@ -198,7 +199,7 @@ def test_a_model_is_registered_on_a_tracking_server_and_fetched_back_by_its_alia
         run_id = recorder.run_id(0)
     assert [register(location, run_id, "remote") for _ in range(2)] == ["1", "1"]
     (tmp_path / "copy").mkdir()
-    assert fetch(location, "models:/remote@champion", tmp_path / "copy") == run_id
+    assert fetch(location, "models:/remote@champion", tmp_path / "copy").info.run_id == run_id
     assert (tmp_path / "copy" / "model.safetensors").read_bytes() == b"weights"
 
 
