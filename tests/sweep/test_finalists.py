@@ -239,27 +239,102 @@ def test_finalists_are_chosen_anew_as_trials_are_added_and_the_former_ones_stay_
     assert [line.split()[:1] for line in table.splitlines()[2:4]] == [["1"], []]
 
 
-def test_a_trial_of_another_config_is_no_finalist_unless_its_runs_are_complete(
-    command: Command, capsys: pytest.CaptureFixture[str]
+OF_ONE_MODEL = ("model=mlp_classifier", ONE_SLOT)
+BEST = "hydra.sweeper.enqueue=[{optimizer.lr: 0.1}]"
+WORSE = "hydra.sweeper.enqueue=[{optimizer.lr: 0.05}]"
+TOP_1 = "hydra.sweeper.finalists={top:1,seeds:2,overrides:{data.eval_batch_size:64}}"
+
+
+def test_a_trial_of_another_config_is_trained_again_by_its_own(command: Command, capsys: pytest.CaptureFixture[str]):
+    command(scored, "hydra.sweeper.n_trials=1", BEST, "trainer.max_epochs=7", "model.activation=gelu", *OF_ONE_MODEL)
+    capsys.readouterr()
+    given: list[Assignment] = []
+
+    def play(assignment: Assignment) -> Iterator[Message]:
+        given.append(assignment)
+        return scored(assignment)
+
+    command(Recording(play), TOP_1, "hydra.sweeper.n_trials=2", WORSE, "data.batch_size=16", *OF_ONE_MODEL)
+    assert command.study("own").user_attrs[CHOSEN]["trials"] == [0]
+    assert "is left out" not in capsys.readouterr().out
+    assert len(given) == 2
+    for assignment in given:
+        config, data = assignment.config, assignment.config["data"]
+        assert config["seed"] == config["model"]["seed"] == data["shuffle_seed"]
+        assert (config["optimizer"]["lr"], config["trainer"]["max_epochs"]) == (0.1, 7)
+        assert (config["model"]["activation"], data["batch_size"], data["eval_batch_size"]) == ("gelu", 64, 64)
+        assert data["split_seed"] == 0
+        assert assignment.trust is not None  # its config was read back, and any code could stand in it
+    for run in recorded(command):
+        assert run.data.tags["besom.config"] == "1"
+        assert "trainer.max_epochs=7" in run.data.tags["besom.overrides"]
+
+
+def test_what_another_config_pins_does_not_follow_the_seed(command: Command):
+    command(scored, "hydra.sweeper.n_trials=1", BEST, "seed=1", "model.seed=3", *OF_ONE_MODEL)
+    play = Recording()
+    command(play, TOP_1, "hydra.sweeper.n_trials=1", "seed=2", *OF_ONE_MODEL)
+    assert [config["model"]["seed"] for config in play.finalists] == [3, 3]
+    assert all(config["seed"] == config["data"]["shuffle_seed"] > 3 for config in play.finalists)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (UNTRACKED, "its config is kept with its run, and none is read with tracking=none; start the sweep with that"),
+        ("data.split_seed=3", "config 2 judges otherwise (data.split_seed was 0, is 3); start the sweep with"),
+        (
+            "evaluation.folds=3",
+            "config 2 judges otherwise (evaluation.folds was None, is 3); start the sweep with",
+        ),
+    ],
+)
+def test_a_trial_whose_config_cannot_be_had_or_compared_is_left_out_unless_its_runs_are_complete(
+    command: Command, capsys: pytest.CaptureFixture[str], change: str, why: str
 ):
-    finalists = "hydra.sweeper.finalists={top:2,seeds:1}"
-    fixed = ("model=mlp_classifier", ONE_SLOT, UNTRACKED)
-    best = "hydra.sweeper.enqueue=[{optimizer.lr: 0.1}]"
-    command(scored, "hydra.sweeper.n_trials=1", finalists.replace("top:2", "top:1"), best, *fixed)
-    command(scored, "hydra.sweeper.n_trials=2", "hydra.sweeper.enqueue=[{optimizer.lr: 0.09}]", *fixed)
+    command(scored, "hydra.sweeper.n_trials=1", TOP_1.replace("seeds:2", "seeds:1"), BEST, *OF_ONE_MODEL)
+    command(scored, "hydra.sweeper.n_trials=2", BEST.replace("0.1", "0.09"), *OF_ONE_MODEL)
     play = Recording()
     capsys.readouterr()
-    worse = "hydra.sweeper.enqueue=[{optimizer.lr: 0.05}]"
-    command(play, finalists, "hydra.sweeper.n_trials=3", worse, "trainer.max_epochs=5", *fixed)
+    top_2 = "hydra.sweeper.finalists={top:2,seeds:1,overrides:{data.eval_batch_size:64}}"
+    command(play, top_2, "hydra.sweeper.n_trials=3", WORSE, "trainer.max_epochs=5", change, *OF_ONE_MODEL)
     assert [config["optimizer"]["lr"] for config in play.finalists] == [0.05]
     assert command.study("own").user_attrs[CHOSEN]["trials"] == [0, 2]
-    assert (
-        "warning: hydra.sweeper.finalists: trial 1 is left out: it has config 1 of its study, this is config 2; start "
-        "the sweep with that config to train it again"
-    ) in capsys.readouterr().out
-    command(play, finalists, "hydra.sweeper.n_trials=3", *fixed)
-    assert [config["optimizer"]["lr"] for config in play.finalists[1:]] == [0.09]
-    assert "is left out" not in capsys.readouterr().out
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "is left out" in line]
+    assert line.startswith(f"warning: hydra.sweeper.finalists: trial 1, of config 1, is left out: {why}")
+
+
+UNFIT = {
+    "besom.models.MLPClassifier": ("own_net.Net", "model._target_: own_net.Net is none of what Besom, torch and"),
+    "activation: relu": ("activation: ${oc.env:BESOM_SECRET_KEY}", "model.activation: secrets are not recorded; set"),
+    "dropout: 0.0": ("dropout: ${oc.env:HOME}", "model.dropout: the recorded config reads the environment variable"),
+    "eval_batch_size": ("other_batch_size", "there is no key data.eval_batch_size"),
+    "test_fraction: 0.2": ("test_fraction: 0", "test: the data has no test part"),
+}
+"""What stands in the recorded config of a trial, what takes its place, and why no finalist can be trained from that."""
+
+
+def test_trials_whose_recorded_configs_cannot_be_trained_from_are_left_out_each_with_its_reason(
+    command: Command, capsys: pytest.CaptureFixture[str]
+):
+    rates = ", ".join(f"{{optimizer.lr: 0.09{number}}}" for number in range(len(UNFIT)))
+    enqueued = f"hydra.sweeper.enqueue=[{rates}]"
+    command(scored, f"hydra.sweeper.n_trials={len(UNFIT)}", enqueued, *OF_ONE_MODEL)
+    folder = command.location.directory
+    files = {run.data.tags["besom.trial"]: next(folder.rglob(f"{run.info.run_id}/artifacts/config.yaml"))
+             for run in command.runs()[1]}  # fmt: skip
+    for trial, (text, (instead, _)) in enumerate(UNFIT.items()):
+        recorded_text = files[str(trial)].read_text(encoding="utf-8")
+        assert text in recorded_text
+        files[str(trial)].write_text(recorded_text.replace(text, instead), encoding="utf-8")
+    play = Recording()
+    capsys.readouterr()
+    best_5 = TOP_1.replace("top:1,seeds:2", f"top:{len(UNFIT)},seeds:1")
+    command(play, best_5, "hydra.sweeper.n_trials=6", WORSE, "trainer.max_epochs=5", *OF_ONE_MODEL)
+    assert [config["optimizer"]["lr"] for config in play.finalists] == [0.05]
+    out = capsys.readouterr().out
+    for trial, (_, why) in enumerate(UNFIT.values()):
+        assert f"hydra.sweeper.finalists: trial {trial}, of config 1, is left out: {why}" in out
 
 
 def test_a_run_that_fails_is_recorded_with_its_reason_and_tried_again_by_the_same_command(

@@ -68,13 +68,9 @@ def warn_of_chance(console: Console, spec: SweepSpec, epochs: int | None) -> Non
         warn(console, learning.warning)
 
 
-def tell_left_out(console: Console, row: Row, *, now: int) -> None:
-    """Say that a trial is none of the finalists, since its config is not the one that they would be trained by."""
-    warn(
-        console,
-        f"hydra.sweeper.finalists: trial {row.trial} is left out: it has config {row.config or 1} of its study, this "
-        f"is config {now}; start the sweep with that config to train it again",
-    )
+def tell_left_out(console: Console, row: Row, why: str) -> None:
+    """Say that a trial is none of the finalists, since the config that it was trained by cannot be had."""
+    warn(console, f"hydra.sweeper.finalists: trial {row.trial}, of config {row.config or 1}, is left out: {why}")
 
 
 def tell_end(

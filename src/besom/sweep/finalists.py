@@ -10,22 +10,23 @@ import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from besom.config import check, has_test_part, recordable, resolved
-from besom.errors import ConfigError
-from besom.explain import explain
+from besom.errors import BesomError, ConfigError, RunNotFound
 from besom.reports.finalists import BASELINES, CHOSEN, finalist_runs
 from besom.reports.summary import Row, Summary
 from besom.secrets import hidden_override
 from besom.sweep.compose import Composer
+from besom.sweep.other_configs import OtherConfig, OtherConfigs, with_values
 from besom.sweep.overrides import to_overrides
 from besom.sweep.space import Params, SearchSpace
 from besom.sweep.spec import FinalistsSpec, SweepSpec
 from besom.sweep.study import StudyBook
+from besom.sweep.study_config import CONFIG
 from besom.tracking.recorder import RunCard
 from besom.tracking.study_runs import FINALIST
 from besom.trial import family, for_slot
@@ -91,21 +92,31 @@ def fresh_seeds(seed: int, finalists: FinalistsSpec, *, taken: Collection[int] =
     return tuple(seeds)
 
 
-def missing(
-    spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summary, *, config: int
-) -> tuple[list[Entry], tuple[Row, ...]]:
-    """Choose the finalists, note in the study who they are, and return their runs that are not recorded as complete.
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """The finalists' runs that are not recorded as complete, in the order in which they are trained.
 
-    Beside them come the trials that are left out, and the next best chosen: they have another of the study's configs
-    than the sweep's, `config`, by which they would be trained. One whose runs are complete needs none.
+    `others` are the configs of those trials that have another one than the sweep; `left_out` are the trials whose
+    config cannot be had, and why.
+    """
+
+    entries: tuple[Entry, ...]
+    others: Mapping[int, OtherConfig]
+    left_out: tuple[tuple[Row, str], ...]
+
+
+def missing(spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summary, configs: OtherConfigs) -> Missing:
+    """Choose the finalists, note in the study who they are, and return which of their runs are missing.
+
+    Where the config of one cannot be had, the next best trial is chosen; one whose runs are complete needs none.
 
     A seed goes to every finalist before the next one is taken: what is stopped half-way can be compared.
     """
     assert spec.finalists is not None
     trials = book.study.get_trials(deepcopy=False)
     complete = {(run.trial, run.seed) for run in finalist_runs(book.study.user_attrs) if run.reason is None}
-    trained = {trial for trial, _ in complete}
-    left_out: list[Row] = []
+    others: dict[int, OtherConfig] = {}
+    left_out: list[tuple[Row, str]] = []
     passed: set[int] = set()
     while True:
         rows = choose(summary, spec.finalists.top, left_out=passed)
@@ -113,13 +124,16 @@ def missing(
         taken = [spec.seed, *(found for one in params.values() if isinstance(found := one.get("seed"), int))]
         seeds = fresh_seeds(spec.seed, spec.finalists, taken=taken)
         wanted = [(row.trial, seed) for seed in seeds for row in rows if (row.trial, seed) not in complete]
-        to_train = {trial for trial, _ in wanted}
-        others = [row for row in rows if row.trial in to_train and (row.config or 1) != config]
-        if not others:
+        to_train = {trial for trial, _ in wanted} - others.keys()
+        asked = [row for row in rows if row.trial in to_train and configs.concern(row)]
+        for row in asked:
+            try:
+                others[row.trial] = configs.of(row)
+            except BesomError as error:
+                left_out.append((row, str(error)))
+                passed |= {row.trial, *_alike(row, error, summary) - {trial for trial, _ in complete}}
+        if not asked:
             break
-        left_out += others
-        passed |= {row.trial for row in others}
-        passed |= {row.trial for row in summary.rows if (row.config or 1) != config and row.trial not in trained}
     chosen = {"trials": [row.trial for row in rows], "seeds": list(seeds), "overrides": dict(spec.finalists.overrides)}
     if book.study.user_attrs.get(CHOSEN) != chosen:
         book.set_user_attr(CHOSEN, chosen)
@@ -127,38 +141,53 @@ def missing(
         Entry(number=len(trials) + index, trial=trial, params=params[trial], seed=seed)
         for index, (trial, seed) in enumerate(wanted)
     ]
-    return entries, tuple(left_out)
+    return Missing(entries=tuple(entries), others=others, left_out=tuple(left_out))
+
+
+def _alike(row: Row, error: BesomError, summary: Summary) -> set[int]:
+    """The trials that would be left out for the same reason: they need not be told one by one."""
+    same = [other for other in summary.rows if (other.config, other.family) == (row.config, row.family)]
+    return {other.trial for other in same if not (isinstance(error, RunNotFound) and other.run_id)}
 
 
 class FinalistJobs:
     """Makes finalists ready for their workers: the trial's own config, with another seed, the overrides, and a test."""
 
-    def __init__(self, composer: Composer, spec: SweepSpec, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        composer: Composer,
+        spec: SweepSpec,
+        tags: Mapping[str, str],
+        others: Mapping[int, OtherConfig] = MappingProxyType({}),
+    ) -> None:
         assert spec.finalists is not None
         self._composer = composer
+        self._others = others
         self._overrides = spec.finalists.overrides
         self._study_name = spec.study_name
         self._tags = tags
 
     def config(self, params: Params, seed: int) -> DictConfig:
         """Compose a finalist's config. Raises ConfigError naming the key that it does not have."""
-        config = self._composer.compose(params)
-        for key, value in {**self._overrides, "seed": seed}.items():
-            try:
-                OmegaConf.update(config, key, value, merge=True)
-            except OmegaConfBaseException as error:
-                raise ConfigError(explain(error)) from error
-        return config
+        return with_values(self._composer.compose(params), {**self._overrides, "seed": seed})
 
     def prepare(self, entry: Entry, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
         """Return what the worker of a slot gets, and the card of its run. Raises ConfigError as a trial's does."""
-        config = for_slot(self.config(entry.params, entry.seed), slot, test=True)
+        other = self._others.get(entry.trial)
+        if other is None:
+            config = self.config(entry.params, entry.seed)
+        else:
+            config = with_values(other.config, {**self._overrides, "seed": entry.seed})
+        config = for_slot(config, slot, test=True)
         check(config)
-        assignment = Assignment(trial=entry.number, config=resolved(config), directory=directory)
+        trust = other.trust if other else None
+        assignment = Assignment(trial=entry.number, config=resolved(config), directory=directory, trust=trust)
         return assignment, self.card(entry, directory, recordable(config))
 
     def card(self, entry: Entry, directory: Path, config: Mapping[str, Any]) -> RunCard:
         """Return the card of a finalist's run: linked to its trial, and not to be mistaken for one."""
+        other = self._others.get(entry.trial)
+        overrides = self._composer.overrides(entry.params) if other is None else other.overrides
         ours = to_overrides({**self._overrides, "seed": entry.seed, "test": True})
         return RunCard(
             name=f"{self._study_name}-{entry.trial}-seed-{entry.seed}",
@@ -167,11 +196,12 @@ class FinalistJobs:
             directory=directory,
             tags={
                 **self._tags,
+                **({} if other is None else {CONFIG: str(other.number)}),
                 "besom.kind": FINALIST,
                 "besom.finalist": str(entry.trial),
                 "besom.seed": str(entry.seed),
                 "besom.family": family(config),
-                "besom.overrides": " ".join(map(hidden_override, [*self._composer.overrides(entry.params), *ours])),
+                "besom.overrides": " ".join(map(hidden_override, [*overrides, *ours])),
             },
         )
 

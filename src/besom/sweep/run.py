@@ -35,13 +35,14 @@ from besom.sweep.foreign import ForeignApp
 from besom.sweep.known import known_good
 from besom.sweep.launcher_pool import uses_launcher
 from besom.sweep.loop import SweepLoop
+from besom.sweep.other_configs import OtherConfigs
 from besom.sweep.progress import make_boards
 from besom.sweep.recovery import adopt_finalists, adopt_recorded
 from besom.sweep.samplers import build_pruner, build_sampler
 from besom.sweep.space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study import StudyBook, finished_trials, open_study
-from besom.sweep.study_config import CONFIG
+from besom.sweep.study_config import CONFIG, SEEDED, following_the_seed
 from besom.sweep.sweep_log import LogFile
 from besom.tracking.entries import as_markdown
 from besom.tracking.provenance import command_tags
@@ -100,7 +101,7 @@ def run_sweep(
         book = stack.enter_context(open_study(spec, space, app.location.directory))
         recorder = stack.enter_context(app.recorder())
         shutil.rmtree(scratch, ignore_errors=True)  # what a parent that was killed left behind
-        _describe(book, spec, line.fixed, app=app.kind)
+        _describe(book, spec, line.fixed, app, space)
         book.enqueue(known)
         announce(console, spec, space, pool.slots, book)
         config_number = warn_of_changes(console, app.shared(), book)
@@ -206,16 +207,19 @@ def _retrain(sweep: _Sweep, summary: Summary) -> Exception | None:
     """Run what is missing of the finalists; return Interrupted if the user stopped it."""
     spec, book, recorder = sweep.spec, sweep.book, sweep.recorder
     adopt_finalists(recorder, book, spec)
-    entries, left_out = missing(spec, sweep.space, book, summary, config=sweep.config)
-    for row in left_out:
-        tell_left_out(sweep.console, row, now=sweep.config)
-    if not entries:
+    configs = OtherConfigs(
+        recorder, book, spec, sweep.space, sweep.app.composer, number=sweep.config, shared=sweep.app.shared()
+    )
+    found = missing(spec, sweep.space, book, summary, configs)
+    for row, why in found.left_out:
+        tell_left_out(sweep.console, row, why)
+    if not found.entries:
         return None
-    jobs = FinalistJobs(sweep.app.composer, spec, sweep.tags)
+    jobs = FinalistJobs(sweep.app.composer, spec, sweep.tags, found.others)
     try:
-        with FinalistsBoard(sweep.console, LogFile(sweep.log), spec, total=len(entries)) as board:
+        with FinalistsBoard(sweep.console, LogFile(sweep.log), spec, total=len(found.entries)) as board:
             FinalistsLoop(
-                entries, spec=spec, book=book, jobs=jobs, pool=sweep.pool, recorder=recorder, board=board,
+                found.entries, spec=spec, book=book, jobs=jobs, pool=sweep.pool, recorder=recorder, board=board,
                 scratch=sweep.scratch,
             ).run()  # fmt: skip
     except Interrupted as stopped:
@@ -232,16 +236,19 @@ def _closed_if_it_breaks(recorder: Recorder) -> Iterator[None]:
         raise
 
 
-def _describe(book: StudyBook, spec: SweepSpec, fixed: Sequence[str], *, app: str) -> None:
-    """Write with the study what `besom studies` and `besom best` tell of it."""
+def _describe(book: StudyBook, spec: SweepSpec, fixed: Sequence[str], app: App, space: SearchSpace) -> None:
+    """Write with the study what `besom studies` and `besom best` tell of it, and what its finalists will need."""
     objectives = [[one.name, one.direction] for one in spec.objectives]
     described = {
         "objectives": objectives,
         "fixed": [hidden_override(one) for one in fixed],
         "source": spec.source,
-        "app": app,
+        "app": app.kind,
     }
-    for key, value in (("besom.spec", described), ("besom.n_trials", book.total)):
+    attrs = {"besom.spec": described, "besom.n_trials": book.total}
+    if app.kind == "besom":
+        attrs[SEEDED] = {**book.study.user_attrs.get(SEEDED, {}), **following_the_seed(space, app.composer)}
+    for key, value in attrs.items():
         if book.study.user_attrs.get(key) != value:
             book.set_user_attr(key, value)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from besom.config import flatten
+from besom.config import flatten, resolved
 from besom.reports.configs import FIRST, LATER, OF_A_CHOICE, configs_of, differences
 from besom.sweep.compose import Composer
 from besom.sweep.space import SearchSpace
@@ -16,6 +17,11 @@ from besom.tracking.sources import CODE_DIFFERS
 
 CONFIG = "besom.config"
 """The tag of a trial's run that says which of its study's configs it has."""
+
+SEEDED = "besom.seeded"
+"""The attribute of a study that has what `following_the_seed` returned for any of its configs."""
+
+_REFERENCE = re.compile(r"\$\{\.*[\w.\[\]-]+\}")
 
 
 def shared_by(
@@ -29,15 +35,10 @@ def shared_by(
     sampled = {key.lstrip("+") for key in space.keys}
     first: dict[str, Any] = {}
     shared: dict[str, Any] = {}
-    known: set[str] = set()
-    for params in space.examples(at_least_one=True):
-        choice = " ".join(f"{key}={value}" for key, value in params.items() if composer.chooses(key))
-        if choice in known:
-            continue
-        known.add(choice)
+    for choice, config in _of_each_choice(space, composer):
         found = {
             key: value
-            for key, value in flatten(plain(composer.compose(params)))
+            for key, value in flatten(plain(config))
             if key not in sampled and not (without and key.startswith(f"{without}."))
         }
         if not first:
@@ -45,6 +46,35 @@ def shared_by(
         different = {key: value for key, value in found.items() if key not in first or first[key] != value}
         shared |= {f"{choice}{OF_A_CHOICE}{key}": value for key, value in different.items()}
     return shared
+
+
+def following_the_seed(space: SearchSpace, composer: Composer) -> dict[str, str]:
+    """Return what is written where a config has a value that follows its seed, such as `${seed}`, by dotted key."""
+    found: dict[str, str] = {}
+    for _, config in _of_each_choice(space, composer):
+        written = dict(flatten(OmegaConf.to_container(config, resolve=False)))  # type: ignore[arg-type]
+        other = config.copy()
+        other.seed = config.seed + 1
+        now, then = (dict(flatten(resolved(one))) for one in (config, other))
+        for key, text in written.items():
+            if now.get(key) != then.get(key) and isinstance(text, str) and refers_to_keys_alone(text):
+                found[key] = text
+    return found
+
+
+def refers_to_keys_alone(text: str) -> bool:
+    """Whether a text has references to keys of its config and no other interpolation."""
+    return "${" in text and "${" not in _REFERENCE.sub("", text)
+
+
+def _of_each_choice(space: SearchSpace, composer: Composer) -> Iterator[tuple[str, DictConfig]]:
+    """Yield a config for each combination of choices of config groups, and what was chosen."""
+    known: set[str] = set()
+    for params in space.examples(at_least_one=True):
+        choice = " ".join(f"{key}={value}" for key, value in params.items() if composer.chooses(key))
+        if choice not in known:
+            known.add(choice)
+            yield choice, composer.compose(params)
 
 
 def number_of(book: StudyBook, shared: Mapping[str, Any], *, keep: bool) -> int:

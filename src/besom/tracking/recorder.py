@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from besom.conversation import SourceFile
-from besom.errors import StoreError
+from besom.errors import RunNotFound, StoreError
 from besom.locks import locked
 from besom.paths import file_name
 from besom.sqlite_files import complete
@@ -28,6 +28,7 @@ from besom.tracking.code_state import CodeState, code_state
 from besom.tracking.outbox import Kept, Outbox
 from besom.tracking.patience import WAIT_S, Patience, Wish, patient
 from besom.tracking.places import recording_lock
+from besom.tracking.runs import config_of
 from besom.tracking.sources import SourceKeeper
 from besom.tracking.store import Location, connect, experiment_id, translated
 from besom.tracking.study_runs import RecordedEnd, Status, StudyRuns
@@ -215,6 +216,23 @@ class Recorder:
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return a metric's values by epoch."""
         return self._asked(lambda: self._of_study().history(run_id, metric), {})
+
+    def config(self, run_id: str) -> Mapping[str, Any]:
+        """Return the config that a run was recorded with. Raises RunNotFound when it has none."""
+
+        def read() -> Mapping[str, Any] | RunNotFound:
+            try:
+                return config_of(self._client, self._location, run_id)
+            except RunNotFound as error:
+                return error
+
+        away: Mapping[str, Any] | RunNotFound = RunNotFound(
+            f"run '{run_id}' cannot be read: nothing is recorded any more"
+        )
+        found = self._asked(read, away)
+        if isinstance(found, RunNotFound):
+            raise found
+        return found
 
     def run_id(self, trial: int) -> str:
         """Return the MLflow id of a trial's run, waiting for it if need be."""

@@ -74,6 +74,30 @@ def check_there(run: Run) -> None:
         raise RunNotFound(f"run '{run.info.run_id}' has lost its files: {folder} is not there; bring that folder back")
 
 
+def config_of(client: MlflowClient, location: Location, run_id: str) -> Mapping[str, Any]:
+    """Return a run's config as it was recorded; raises RunNotFound when it has none."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as scratch:
+        try:  # by our client: `mlflow.artifacts.load_text` looks into MLflow's default store, not into ours
+            path = client.download_artifacts(run_id, CONFIG, scratch)
+        except (MlflowException, OSError) as error:
+            if not is_absent(error):
+                raise location.store.error(error) from error
+            check_there(find_run(client, location, run_id))
+            raise RunNotFound(
+                f"run '{run_id}' has no artifact {CONFIG}; only runs that Besom recorded can be used"
+            ) from error
+        text = Path(path).read_text(encoding="utf-8")
+    config = yaml.safe_load(text)
+    if not isinstance(config, dict) or "model" not in config:
+        raise RunNotFound(
+            f"run '{run_id}' never had a config of Besom's: it is another Hydra app's, or failed while it was "
+            "composed; see its tag besom.reason"
+        )
+    return config
+
+
 class Runs:
     """Reads one store."""
 
@@ -105,26 +129,7 @@ class Runs:
 
     def config(self, run_id: str) -> Mapping[str, Any]:
         """Return a run's config as it was recorded; raises RunNotFound when it has none."""
-        from mlflow.exceptions import MlflowException
-
-        with tempfile.TemporaryDirectory() as scratch:
-            try:  # by our client: `mlflow.artifacts.load_text` looks into MLflow's default store, not into ours
-                path = self._client.download_artifacts(run_id, CONFIG, scratch)
-            except (MlflowException, OSError) as error:
-                if not is_absent(error):
-                    raise self._location.store.error(error) from error
-                check_there(find_run(self._client, self._location, run_id))
-                raise RunNotFound(
-                    f"run '{run_id}' has no artifact {CONFIG}; only runs that Besom recorded can be used"
-                ) from error
-            text = Path(path).read_text(encoding="utf-8")
-        config = yaml.safe_load(text)
-        if not isinstance(config, dict) or "model" not in config:
-            raise RunNotFound(
-                f"run '{run_id}' never had a config of Besom's: it is another Hydra app's, or failed while it was "
-                "composed; see its tag besom.reason"
-            )
-        return config
+        return config_of(self._client, self._location, run_id)
 
     def code(self, run: RecordedRun) -> Mapping[str, bytes]:
         """Return the files of the code that a run was trained by, by their paths; none where they were not kept.

@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from besom.conversation import Outcome, SourceFile
 from besom.secrets import without_secrets
+
+if TYPE_CHECKING:
+    from besom.trust import Trust
 
 
 class State(StrEnum):
@@ -29,13 +32,15 @@ class State(StrEnum):
 class Assignment:
     """One trial to run: its number, what to run it with, and an empty folder for what it leaves behind.
 
-    Besom's own training takes the resolved `config`, a job of another Hydra app its `overrides`.
+    Besom's own training takes the resolved `config`, a job of another Hydra app its `overrides`. Of a config that was
+    read back from a run, `trust` says what may be built.
     """
 
     trial: int
     directory: Path
     config: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,5 +94,6 @@ class Training:
                 train_alone(entries[0], over)
 
     def _check(self, assignment: Assignment) -> None:
-        if self.trust is not None:
-            self.trust.check(assignment.config)
+        trust = assignment.trust or self.trust
+        if trust is not None:
+            trust.check(assignment.config)
