@@ -13,15 +13,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from besom.hydra_versions import VERSION_BASE
-from besom.objectives import Objective
-from besom.paths import conf_dir, search_path, sweeps_dir
-from besom.schema import register_schemas
+from besom.config.hydra_versions import VERSION_BASE
+from besom.config.objectives import Objective
+from besom.config.paths import conf_dir, search_path, sweeps_dir
+from besom.config.schema import register_schemas
 from besom.sweep.compose import Composer
 from besom.sweep.jobs import TrainingJobs
-from besom.sweep.space import SpaceParser
+from besom.sweep.space.search_space import SpaceParser
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study import StudyBook, open_study
+from besom.sweep.study.study import StudyBook, open_study
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,11 @@ from hydra import compose, initialize_config_dir
 
 from bench.bundles import Task, besom
 from bench.stack import Config, bundled
-from besom.config import resolved
-from besom.hydra_versions import VERSION_BASE
-from besom.paths import conf_dir, search_path
-from besom.schema import register_schemas
-from besom.train import build_data
+from besom.config.checks import resolved
+from besom.config.hydra_versions import VERSION_BASE
+from besom.config.paths import conf_dir, search_path
+from besom.config.schema import register_schemas
+from besom.training.fit import build_data
 
 SLOTS = 2
 EPOCHS = 20

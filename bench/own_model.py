@@ -22,11 +22,11 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from bench.stack import Silent, alone
-from besom.bundle.training import Entry, train_bundle
-from besom.config import resolved
-from besom.hydra_versions import VERSION_BASE
-from besom.paths import conf_dir, search_path
-from besom.schema import register_schemas
+from besom.bundle.train import Entry, train_bundle
+from besom.config.checks import resolved
+from besom.config.hydra_versions import VERSION_BASE
+from besom.config.paths import conf_dir, search_path
+from besom.config.schema import register_schemas
 
 SIZES = (2, 4, 8)
 OWN = "tests.bundle.own_models"

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.digits import sweep_of_digits
-from besom.sweep.boards import Board
 from besom.sweep.loop import SweepLoop
-from besom.tracking.nothing import NoRecorder
+from besom.sweep.progress.observer import Board
+from besom.tracking.recorder.nothing import NoRecorder
 from besom.workers.messages import Assignment, Message
 from besom.workers.pool import WorkerPool
 from besom.workers.tasks import Training

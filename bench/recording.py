@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from besom.tracking.recorder import Recorder, RunCard
+from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.store import Location
-from besom.tracking.study_runs import Status
+from besom.tracking.study_run import Status
 
 EPOCHS = 20
 METRICS = ("train/loss", "train/acc", "train/f1", "train/lr", "val/loss", "val/acc", "val/f1")

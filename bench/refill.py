@@ -41,16 +41,16 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from besom.bundle.lane import Lane
 from besom.bundle.losses import stacked_scores
-from besom.bundle.stack import Pass, Stack
+from besom.bundle.member import Lane
+from besom.bundle.mlp_stack import Pass, Stack
 from besom.bundle.stacking import OURS
-from besom.bundle.training import Entry, StackedModule, _NobodyLeft, train_bundle
+from besom.bundle.train import Entry, StackedModule, _NobodyLeft, train_bundle
 from besom.data import InMemoryDataModule
-from besom.data.batches import STEPS_PER_STRETCH, Batches
+from besom.data.loader import STEPS_PER_STRETCH, Batches
 from besom.errors import TrialPruned
 from besom.models.scoring import check_finite
-from besom.train import build_data
+from besom.training.fit import build_data
 
 LANES = 8
 SIZES = (1, 2, 3, 4, 6, 8, 12, 24)

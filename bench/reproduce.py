@@ -23,7 +23,7 @@ from mlflow.entities import Run
 from rich.console import Console
 
 from besom.reproduce.comparison import Verdict
-from besom.reproduce.here import reproduce
+from besom.reproduce.rerun import reproduce
 from besom.tracking.store import Location
 
 SWEEPS = {

@@ -20,15 +20,15 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from bench.stack import Silent
-from besom.bundle.lane import Lane
-from besom.bundle.probe import Probe
-from besom.bundle.sizing import Found, Sizing
-from besom.config import resolved
+from besom.bundle.member import Lane
+from besom.bundle.size import Found, Sizing
+from besom.bundle.timing import Probe
+from besom.config.checks import resolved
+from besom.config.hydra_versions import VERSION_BASE
+from besom.config.paths import conf_dir, search_path
+from besom.config.schema import register_schemas
 from besom.data import InMemoryDataModule
-from besom.hydra_versions import VERSION_BASE
-from besom.paths import conf_dir, search_path
-from besom.schema import register_schemas
-from besom.train import build_data
+from besom.training.fit import build_data
 
 CPU = torch.device("cpu")
 COUNTS = (2, 4, 8, 16, 32, 64, 128, 256)

@@ -22,12 +22,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from besom.bundle.training import Entry, train_bundle
-from besom.config import resolved
-from besom.hydra_versions import VERSION_BASE
-from besom.paths import conf_dir, search_path
-from besom.schema import register_schemas
-from besom.train import build_data, build_model, train
+from besom.bundle.train import Entry, train_bundle
+from besom.config.checks import resolved
+from besom.config.hydra_versions import VERSION_BASE
+from besom.config.paths import conf_dir, search_path
+from besom.config.schema import register_schemas
+from besom.training.fit import build_data, build_model, train
 
 TRIALS = 32
 SIZES = (2, 4, 8, 16, 32)

@@ -22,19 +22,19 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 import besom
-from besom.config import recordable, resolved
-from besom.conversation import Outcome
-from besom.hardware import processor_name
-from besom.hydra_versions import VERSION_BASE
-from besom.objectives import read_objectives
-from besom.paths import conf_dir
-from besom.reports.estimates import Estimate
-from besom.schema import register_schemas
+from besom.config.checks import recordable, resolved
+from besom.config.hydra_versions import VERSION_BASE
+from besom.config.objectives import read_objectives
+from besom.config.paths import conf_dir
+from besom.config.schema import register_schemas
+from besom.reports.read.statistics import Estimate
+from besom.sweep.trial import best_metrics, family, for_slot, tags_of
+from besom.system.hardware import processor_name
 from besom.tracking.provenance import command_tags
-from besom.tracking.recorder import Recorder, RunCard
+from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.store import Location
-from besom.tracking.study_runs import Status
-from besom.trial import best_metrics, family, for_slot, tags_of
+from besom.tracking.study_run import Status
+from besom.training.progress import Outcome
 from besom.workers.devices import Slot, find_slots
 from besom.workers.messages import Assignment, Bundle, Finished, Reported, Started, State
 from besom.workers.pool import Died, Event, WorkerPool

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from bench.digits import sweep_of_digits
-from besom.conversation import Conversation, Outcome
-from besom.sweep.boards import Board
 from besom.sweep.loop import SweepLoop
-from besom.tracking.recorder import Recorder
+from besom.sweep.progress.observer import Board
+from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location
+from besom.training.progress import Conversation, Outcome
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import Assignment, Ready
 from besom.workers.pool import WorkerPool

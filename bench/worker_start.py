@@ -17,10 +17,10 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from besom.system.processes import start
 from besom.workers.devices import Device, Slot
-from besom.workers.forked import end_nursery
+from besom.workers.fork_server import end_nursery
 from besom.workers.pool import Launcher, Process, WorkerPool, launch
-from besom.workers.processes import start
 from besom.workers.tasks import Task, Training
 
 SLOTS = [Slot(index=index, devices=(Device(kind="cpu", name="a CPU"),)) for index in range(2)]

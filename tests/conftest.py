@@ -22,9 +22,9 @@ from hydra.types import RunMode
 from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
 
-from besom.hydra_versions import VERSION_BASE
-from besom.paths import conf_dir, search_path, sweeps_dir
-from besom.schema import register_schemas
+from besom.config.hydra_versions import VERSION_BASE
+from besom.config.paths import conf_dir, search_path, sweeps_dir
+from besom.config.schema import register_schemas
 from besom.tracking.places import settle
 from besom.tracking.store import Location, connect
 

@@ -11,8 +11,9 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from besom.conversation import Outcome, SourceFile
-from besom.sweep.boards import Board
+from besom.sweep.progress.observer import Board
+from besom.system.source_file import SourceFile
+from besom.training.progress import Outcome
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import (
     Assignment,

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from besom.paths import conf_dir, sweeps_dir
+from besom.config.paths import conf_dir, sweeps_dir
 
 NAME = "torn"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from besom import cli
-from besom.completion import COMMANDS
-from besom.sweep_flags import SweepFlags
+from besom.cli import main
+from besom.cli.completion import COMMANDS
+from besom.cli.sweep_flags import SweepFlags
 from docs.pages import FOLDER, pages
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ def test_every_command_is_one_that_besom_takes(
                 assert takes(words) == 0, f"{said}: {capsys.readouterr().err}"
         elif words[0] != "-sc":
             # In an empty folder there is nothing to be found, but how it was asked for must be right.
-            cli.main(words)
+            main(words)
             assert "--help" not in capsys.readouterr().err, said
 
 
@@ -93,7 +93,7 @@ def takes(words: list[str]) -> int:
         words = ["sweep", "digits", *(word for word in words[1:] if word != "-m")]
     flags = SweepFlags.read(words)[1]
     shows = {"--cfg", "--info", "--help", "--hydra-help"} & set(flags)
-    return cli.main([*flags, *([] if shows else ["--cfg", "job"])])
+    return main([*flags, *([] if shows else ["--cfg", "job"])])
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="the pages are of an older argparse, which lays out otherwise")

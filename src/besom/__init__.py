@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from besom.lazy import lazy_names
+from besom.system.lazy import lazy_names
+from besom.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from besom.callbacks import PruningCallback
     from besom.errors import TrialPruned
+    from besom.hydra_app.callback import PruningCallback
+    from besom.hydra_app.report import report
     from besom.models.saved import SavedModel
-    from besom.reporting import report
 
 __all__ = ["PruningCallback", "TrialPruned", "__version__", "load_model", "report"]
-__version__ = "0.1.0"
 
 # No more than is asked for: an app that reports values need not wait for torch.
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "PruningCallback": "besom.callbacks",
+        "PruningCallback": "besom.hydra_app.callback",
         "TrialPruned": "besom.errors",
-        "report": "besom.reporting",
+        "report": "besom.hydra_app.report",
     },
 )
 
@@ -37,9 +37,9 @@ def load_model(run_id: str, *, tracking_uri: str | None = None, trust: Iterable[
     `trust` names, such as ["net"]: a recorded config is code. Raises RunNotFound when there is no such run, or it left
     no model that can be rebuilt, and ConfigError for what may not be built.
     """
-    from besom.predict import load_model as load
+    from besom.config.trust import IN_PYTHON, Trust
+    from besom.predict.predict import load_model as load
     from besom.tracking.store import Location
-    from besom.trust import IN_PYTHON, Trust
 
     trusted = Trust.given(trust, how=IN_PYTHON)
     location = Location.of({"uri": tracking_uri, "directory": "mlruns"}) if tracking_uri else Location.default()

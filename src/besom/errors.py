@@ -40,7 +40,7 @@ class DeviceError(BesomError):
 class StoreError(BesomError):
     """A database under mlruns/ or a tracking server cannot be used; `trouble` is what kind it is, where that is known.
 
-    The kinds are those of besom.store_errors.
+    The kinds are those of besom.system.store_errors.
     """
 
     def __init__(self, message: str, *, trouble: str = "") -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from besom.config.model_inputs import Inputs, Kind
 from besom.errors import DataError
-from besom.inputs import Inputs, Kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +23,8 @@ def _load_pyfunc(data_path: str) -> ServedModel:
 
     Whom to trust, its environment says: a model's own config is written by who wrote the model.
     """
+    from besom.config.trust import WHERE_IT_IS_SERVED, Trust
     from besom.models.saved import load_recorded
-    from besom.trust import WHERE_IT_IS_SERVED, Trust
 
     return ServedModel(load_recorded(Path(data_path), Trust.given(how=WHERE_IT_IS_SERVED)))
 
@@ -43,7 +43,7 @@ class ServedModel:
         """
         from mlflow.exceptions import MlflowException
 
-        from besom.models.answers import as_frame
+        from besom.predict.frame import as_frame
 
         try:
             x = _features(model_input, self._model.inputs)
@@ -55,8 +55,8 @@ class ServedModel:
 def _features(given: pd.DataFrame | np.ndarray, inputs: Inputs) -> Tensor:
     import pandas as pd
 
-    from besom.data.new_inputs import encode_new, raw_rows
-    from besom.data.table_files import Table
+    from besom.data.tables.files import Table
+    from besom.predict.inputs import encode_new, raw_rows
 
     if not isinstance(given, pd.DataFrame):
         return raw_rows(given, inputs, _SHOWN)

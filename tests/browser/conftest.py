@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from besom.locks import locked
+from besom.system.locks import locked
 from tests.running import BESOM, environment
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import optuna
 import pytest
 
-from besom.reports.cells import number
+from besom.reports.format import number
 from tests.browser.conftest import PICTURES
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from besom.config import resolved
+from besom.config.checks import resolved
 
 
 @pytest.fixture(autouse=True)

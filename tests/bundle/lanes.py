@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from besom.bundle.losses import STACKED_LOSSES
+from besom.bundle.mlp_stack import Pass, Stack, likeness
 from besom.bundle.optimizers import OptimizedLane, stepper
-from besom.bundle.stack import Pass, Stack, likeness
 from besom.data import Task
 from besom.models.network import ACTIVATIONS, INITS, MLP
 from besom.models.scoring import LOSSES

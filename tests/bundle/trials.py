@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from besom.bundle.own_models import Measure, measured
-from besom.bundle.sizing import Sizing
-from besom.bundle.training import Entry, train_bundle
-from besom.conversation import Outcome
-from besom.train import train
+from besom.bundle.size import Sizing
+from besom.bundle.train import Entry, train_bundle
+from besom.bundle.user_models import Measure, measured
+from besom.training.fit import train
+from besom.training.progress import Outcome
 from tests.bundle.lanes import distance
 
 Config = dict[str, Any]

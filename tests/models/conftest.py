@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from besom.data import DataSpec, Task
-from besom.data.batches import InMemoryLoader
+from besom.data.loader import InMemoryLoader
 
 
 @dataclass(frozen=True)

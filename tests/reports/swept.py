@@ -15,8 +15,8 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from besom.objectives import Objective
-from besom.reports.report import Report, read_report
+from besom.config.objectives import Objective
+from besom.reports.read.report import Report, read_report
 
 MODELS = ("logistic_regression", "mlp_classifier")
 SPACE: Mapping[str, BaseDistribution] = {

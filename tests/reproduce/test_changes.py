@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from besom.reproduce.changes import CodeFiles, Kind, changes, unrecorded
-from besom.tracking.code_state import DIFF, PACKAGES
+from besom.tracking.code import DIFF, PACKAGES
 from besom.tracking.runs import RecordedRun
 
 CLEAN = {"mlflow.source.git.commit": "a" * 40, "besom.git.dirty": "false"}

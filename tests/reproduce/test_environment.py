@@ -12,7 +12,7 @@ from rich.console import Console
 
 from besom.errors import BesomError
 from besom.reproduce.environment import make_environment, python_with
-from besom.tracking.code_state import packages
+from besom.tracking.code import packages
 
 MINOR = ".".join(platform.python_version_tuple()[:2])
 LISTED = f"# Python {MINOR}.0\n# besom==0.1.0 from a working tree\ntiny==1.0\n"

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from besom.cli import main
-from besom.tracking.code_state import DIFF
+from besom.tracking.code import DIFF
 from besom.tracking.places import settle
 from besom.tracking.runs import Runs
 from besom.tracking.store import Location

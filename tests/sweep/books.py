@@ -13,11 +13,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
-from besom.reports.trials import constraints_of
-from besom.sweep.ledger import Ledger, open_storage
-from besom.sweep.space import Params, SearchSpace
+from besom.reports.read.trials import constraints_of
+from besom.sweep.space.search_space import Params, SearchSpace
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study import Asked, Ending, StudyBook
+from besom.sweep.study.storage import Ledger, open_storage
+from besom.sweep.study.study import Asked, Ending, StudyBook
 from besom.workers.messages import State
 
 PARAMS = {"rate": "tag(log, interval(1e-3, 1))", "size": "range(1, 20)", "db": "choice(small, large)"}

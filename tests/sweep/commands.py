@@ -11,7 +11,7 @@ from hydra.types import HydraContext
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from besom.app import train_task
+from besom.cli.hydra_main import train_task
 from besom.sweep.run import run_sweep
 from besom.tracking.store import Location
 from tests.conftest import App

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from besom.objectives import Objective
-from besom.sweep.ledger import open_storage
-from besom.sweep.space import SpaceParser
+from besom.config.objectives import Objective
+from besom.sweep.space.search_space import SpaceParser
 from besom.sweep.spec import SweepSpec
+from besom.sweep.study.storage import open_storage
 from besom.tracking.store import Location
 from tests.conftest import App
 from tests.sweep.books import PARAMS, WHEN, Folder

@@ -16,14 +16,14 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from besom.sweep.compose import Composer
-from besom.sweep.constraints import parse_constraints
 from besom.sweep.jobs import TrainingJobs
 from besom.sweep.loop import UNWRITTEN, SweepLoop
-from besom.sweep.recovery import adopt_recorded
-from besom.sweep.space import SpaceParser
-from besom.sweep.study import finished_trials, open_study
-from besom.tracking.nothing import NoRecorder
-from besom.tracking.recorder import Recorder
+from besom.sweep.space.constraints import parse_constraints
+from besom.sweep.space.search_space import SpaceParser
+from besom.sweep.study.recovery import adopt_recorded
+from besom.sweep.study.study import finished_trials, open_study
+from besom.tracking.recorder.nothing import NoRecorder
+from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, Message

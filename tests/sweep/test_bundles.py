@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from besom.sweep.boards import Boards
+from besom.sweep.progress.log import SweepLog
+from besom.sweep.progress.observer import Boards
 from besom.sweep.spec import SweepSpec
-from besom.sweep.sweep_log import SweepLog
 from besom.tracking.store import Location
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import Assignment, Blame, Message, Sized

@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
-from besom.sweep.space import SpaceParser
+from besom.sweep.space.search_space import SpaceParser
 from tests.conftest import App
-from tests.sweep.test_overrides import VALUES
+from tests.sweep.space.test_overrides import VALUES
 
 
 def plain(composer: Composer, params: dict[str, Any]) -> str:

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from besom.config import recordable, resolved
+from besom.config.checks import recordable, resolved
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
 from besom.sweep.drafts import Drafts
-from besom.trial import for_slot
+from besom.sweep.trial import for_slot
 from besom.workers.devices import Slot
 from tests.conftest import App
 from tests.fakes import cpu_slots
-from tests.sweep.test_overrides import VALUES
+from tests.sweep.space.test_overrides import VALUES
 
 CONFIG = """\
 defaults: [db: small, _self_]

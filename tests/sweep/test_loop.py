@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from besom.conversation import Outcome, SourceFile
+from besom.config.objectives import Objective
 from besom.errors import BesomError, DataError, Interrupted, StoreError
-from besom.objectives import Objective
-from besom.sweep.study import StudyBook, finished_trials
-from besom.tracking.nothing import NoRecorder
+from besom.sweep.study.study import StudyBook, finished_trials
+from besom.system.source_file import SourceFile
+from besom.tracking.recorder.nothing import NoRecorder
 from besom.tracking.store import Location
+from besom.training.progress import Outcome
 from besom.workers.messages import Assignment, Blame, Finished, Message, Started, State
 from tests.fakes import (
     ABOUT,

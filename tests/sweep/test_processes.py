@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 
-from besom.sweep.study import finished_trials
+from besom.sweep.study.study import finished_trials
 from besom.tracking.store import Location
 
 T = TypeVar("T")

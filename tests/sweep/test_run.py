@@ -13,8 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 from besom.errors import BesomError, ConfigError, Interrupted, StoreError
-from besom.sweep.space import SearchSpace
-from besom.sweep.study import open_study
+from besom.sweep.space.search_space import SearchSpace
+from besom.sweep.study.study import open_study
 from besom.workers.messages import Assignment, Message
 from tests.fakes import failed, failing, finishing, reported, started
 from tests.sweep.commands import SWEEP, Command

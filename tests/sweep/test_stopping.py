@@ -13,9 +13,9 @@ import pytest
 from optuna.trial import TrialState
 
 from besom.errors import Interrupted, StoreError
-from besom.tracking.nothing import NoRecorder
-from besom.tracking.outbox import Kept
-from besom.trial import Stop
+from besom.system.interrupts import Stop
+from besom.tracking.recorder.nothing import NoRecorder
+from besom.tracking.recorder.outbox import Kept
 from besom.workers.messages import Assignment, Message
 from tests.fakes import (
     ListeningBoard,

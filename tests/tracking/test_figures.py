@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from besom.svg.axis import axis_of, log_axis_of
 from besom.tracking.figures import confusion_matrix, draw, learning_curves, mistakes, predictions, weight_pictures
 from besom.tracking.figures.pixels import png
-from besom.tracking.ticks import axis_of, log_axis_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 CURVES = [

@@ -12,12 +12,12 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 from besom.errors import RunNotFound, StoreError
-from besom.locks import locked
+from besom.system.locks import locked
 from besom.tracking.places import folder_of, recording_lock
-from besom.tracking.recorder import Recorder, RunCard
+from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.runs import Runs
 from besom.tracking.store import Location, connect
-from besom.tracking.study_runs import Status
+from besom.tracking.study_run import Status
 from tests.fakes import ABOUT
 
 CONFIG = {"model": {"width": 3}}

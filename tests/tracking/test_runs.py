@@ -8,12 +8,12 @@ import pytest
 from mlflow import MlflowClient
 from omegaconf import DictConfig
 
-from besom.config import recordable
+from besom.config.checks import recordable
 from besom.errors import RunNotFound, StoreError
-from besom.tracking.recorder import Recorder, RunCard
+from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.runs import Runs
 from besom.tracking.store import Location
-from besom.tracking.study_runs import Status
+from besom.tracking.study_run import Status
 from tests.fakes import ABOUT
 
 Record = Callable[..., str]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from besom.conversation import SourceFile
-from besom.tracking.code_state import CodeState, code_state
+from besom.system.source_file import SourceFile
+from besom.tracking.code import CodeState, code_state
 from besom.tracking.sources import Listed, SourceKeeper
 from tests.repositories import commit
 

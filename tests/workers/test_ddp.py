@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from besom.config import resolved
-from besom.trial import for_slot
+from besom.config.checks import resolved
+from besom.sweep.trial import for_slot
+from besom.system.processes import session_members
 from besom.workers.devices import Slot
 from besom.workers.messages import Blame, Reported, Started, State
 from besom.workers.pool import WorkerPool
-from besom.workers.processes import session_members
 from besom.workers.tasks import Training
 from tests.pairs import ALONE, PAIR, Runs
 from tests.running import OWN_DATA

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from besom.config import resolved
-from besom.trial import for_slot
+from besom.config.checks import resolved
+from besom.hydra_app.task import HydraTask
+from besom.sweep.trial import for_slot
+from besom.system.processes import start
 from besom.workers.devices import Device, Slot
-from besom.workers.forked import end_nursery
-from besom.workers.hydra_task import HydraTask
+from besom.workers.fork_server import end_nursery
 from besom.workers.messages import State
 from besom.workers.pool import Died, Process, WorkerPool, launch
-from besom.workers.processes import start
 from besom.workers.tasks import Task, Training
 from tests.fakes import cpu_slots
 from tests.pairs import Runs

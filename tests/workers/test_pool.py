@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from besom.config import resolved
+from besom.config.checks import resolved
 from besom.errors import BesomError
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, Blame, Bundle, Finished, Message, Ready, Reported, Sized, Started, State

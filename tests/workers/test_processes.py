@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from besom.config import resolved
-from besom.trial import for_slot
+from besom.config.checks import resolved
+from besom.sweep.trial import for_slot
+from besom.system.processes import session_members
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import Assignment, Blame, Bundle, Finished, State
 from besom.workers.pool import Died, Event, WorkerPool
-from besom.workers.processes import session_members
 from besom.workers.tasks import Training
 
 CPU = Device(kind="cpu", name="a CPU")

@@ -11,10 +11,10 @@ import pytest
 from omegaconf import DictConfig
 
 from besom.errors import BesomError
-from besom.trial import for_slot
+from besom.sweep.trial import for_slot
+from besom.workers.ddp import Rank, in_step, patience_s, verdict
 from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, State
 from besom.workers.pool import Died, WorkerPool
-from besom.workers.ranks import Rank, in_step, patience_s, verdict
 from besom.workers.tasks import Training
 from tests.pairs import ALONE, PAIR, Runs
 
@@ -22,7 +22,7 @@ from tests.pairs import ALONE, PAIR, Runs
 FOREIGN = """
 import os
 from dataclasses import dataclass
-from besom.conversation import Outcome
+from besom.training.progress import Outcome
 
 
 @dataclass(frozen=True)

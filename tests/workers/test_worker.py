@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from besom.conversation import Conversation, Outcome
+from besom.training.progress import Conversation, Outcome
 from besom.workers.messages import Assignment, Blame, State
 from besom.workers.worker import Parent, Trial, finish
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from besom.data.source import Task
+from besom.data.dataset import Task
 from besom.models.scoring import LOSSES, scores
 
 _aten = torch.ops.aten

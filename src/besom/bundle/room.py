@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from besom.bundle.activations import ACTIVATIONS
-from besom.hardware import free_memory
 from besom.models.network import MLP
+from besom.system.hardware import free_memory
 
 EVALUATED_ROWS = 1024
 """Rows that are evaluated at a time: more do not make it faster, and all lanes' activations lie in memory."""

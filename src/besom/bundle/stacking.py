@@ -1,4 +1,4 @@
-"""The ways of making several networks one: Besom's own by `besom.bundle.stack`, a user's by `vmap`."""
+"""The ways of making several networks one: Besom's own by `besom.bundle.mlp_stack`, a user's by `vmap`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
-from besom.bundle.functional import FunctionalStack
-from besom.bundle.stack import Stack, likeness
+from besom.bundle.mlp_stack import Stack, likeness
+from besom.bundle.vmap_stack import FunctionalStack
 from besom.data import DataSpec
 from besom.models.network import MLP
 
 
 class Through(Protocol):
-    """A way through a stack for batches of so many rows: see `besom.bundle.stack.Pass`."""
+    """A way through a stack for batches of so many rows: see `besom.bundle.mlp_stack.Pass`."""
 
     x: Tensor
     outputs: Tensor

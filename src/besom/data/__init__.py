@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from besom.lazy import lazy_names
+from besom.system.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from besom.data.batches import Batches
+    from besom.data.dataset import DataSpec, Source
+    from besom.data.loader import Batches
     from besom.data.module import InMemoryDataModule
-    from besom.data.source import DataSpec, Source
     from besom.data.task import Task
 
 __all__ = ["Batches", "DataSpec", "InMemoryDataModule", "Source", "Task"]
@@ -21,10 +21,10 @@ __all__ = ["Batches", "DataSpec", "InMemoryDataModule", "Source", "Task"]
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "Batches": "besom.data.batches",
-        "DataSpec": "besom.data.source",
+        "Batches": "besom.data.loader",
+        "DataSpec": "besom.data.dataset",
         "InMemoryDataModule": "besom.data.module",
-        "Source": "besom.data.source",
+        "Source": "besom.data.dataset",
         "Task": "besom.data.task",
     },
 )

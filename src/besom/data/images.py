@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from besom.data.source import Source, Task
+from besom.data.dataset import Source, Task
 from besom.errors import DataError, in_one_line
-from besom.locks import locked
+from besom.system.locks import locked
 
 _SIDE = 28  # pixels
 _UNSIGNED_BYTES = 8  # IDX's code for their type

@@ -11,10 +11,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from besom.data.batches import STEPS_PER_STRETCH, Batches, InMemoryLoader
-from besom.data.parts import Folds, Part, Plan, Prepared, prepare
+from besom.data.dataset import DataSpec, Source
+from besom.data.loader import STEPS_PER_STRETCH, Batches, InMemoryLoader
+from besom.data.prepared import Folds, Part, Plan, Prepared, prepare
 from besom.data.scaling import Scaler, parse_scaling
-from besom.data.source import DataSpec, Source
 from besom.errors import ConfigError
 
 __all__ = ["Batches", "InMemoryDataModule", "InMemoryLoader"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from besom.data.dataset import Source, Task
 from besom.data.images import FASHION_MNIST, MNIST, read_images
-from besom.data.source import Source, Task
 from besom.errors import ConfigError
 
 # scikit-learn takes seconds to import: each function imports what it needs.

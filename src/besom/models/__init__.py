@@ -1,6 +1,6 @@
 """The models: a network, and the LightningModules that train it.
 
-Imported lazily (PEP 562), because the parent process of a sweep asks `besom.models.metrics` which
+Imported lazily (PEP 562), because the parent process of a sweep asks `besom.config.metrics` which
 metrics exist, and importing torch to answer that would cost it two seconds.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from besom.lazy import lazy_names
+from besom.system.lazy import lazy_names
 
 if TYPE_CHECKING:
     from besom.models.linear import LinearRegression, LogisticRegression

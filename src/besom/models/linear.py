@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from besom.data.source import DataSpec
+from besom.data.dataset import DataSpec
 from besom.models.module import MakeOptimizer, MakeScheduler, SupervisedModule
 from besom.models.network import MLP
 from besom.models.tasks import require_classes, require_number

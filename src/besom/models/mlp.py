@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from omegaconf import ListConfig
 
-from besom.data.source import DataSpec
+from besom.data.dataset import DataSpec
 from besom.errors import ConfigError
 from besom.models.module import MakeOptimizer, MakeScheduler, SupervisedModule
 from besom.models.network import MLP

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from besom.data.batches import Batches
-from besom.data.source import DataSpec
+from besom.data.dataset import DataSpec
+from besom.data.loader import Batches
 from besom.errors import ConfigError
+from besom.models.distributed import agreed, rows_of_all_ranks, sum_over_ranks
+from besom.models.evaluating import Pair, Stretch, batches, concatenate, evaluating
 from besom.models.network import SeededDropout, dropout_seed
-from besom.models.passes import Pair, Stretch, batches, concatenate, evaluating
-from besom.models.ranks import agreed, rows_of_all_ranks, sum_over_ranks
 from besom.models.scoring import LOSSES, finite, probabilities, scores
 
 MakeOptimizer: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -36,7 +36,7 @@ MakeScheduler: TypeAlias = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau
 class SupervisedModule(pl.LightningModule):
     """Trains `network` on the task of `spec`; logs `train/`, `val/` and `test/` metrics once per epoch.
 
-    The metrics are those of `besom.models.metrics.metric_names` over all samples of the part (train: as they
+    The metrics are those of `besom.config.metrics.metric_names` over all samples of the part (train: as they
     were seen, each with the parameters of its step), and `train/lr`, the learning rate used in the epoch. The
     scheduler steps once per epoch; ReduceLROnPlateau by `monitor`, in the epochs that measure it.
     `gradient_clip_norm` bounds the 2-norm of the gradient over all parameters, per step.

@@ -1,7 +1,7 @@
 """A trained model on disk: weights as safetensors, everything else as JSON. Loading unpickles nothing.
 
 model.safetensors   the best weights, and the scaler's two vectors
-model.json          the data's spec and feature names, and what the model reads (besom.inputs)
+model.json          the data's spec and feature names, and what the model reads (besom.config.model_inputs)
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from besom.config.hydra_versions import build
+from besom.config.model_inputs import CONFIG, DESCRIPTION, WEIGHTS, Inputs, damaged, read_description
+from besom.config.targets import check_targets
+from besom.config.trust import Trust
 from besom.data import DataSpec, InMemoryDataModule, Task
 from besom.data.scaling import Scaler
 from besom.errors import ConfigError, in_one_line
-from besom.hydra_versions import build
-from besom.inputs import CONFIG, DESCRIPTION, WEIGHTS, Inputs, damaged, read_description
 from besom.models import SupervisedModule
-from besom.targets import check_targets
-from besom.trust import Trust
 
 
 @dataclass(frozen=True, kw_only=True)

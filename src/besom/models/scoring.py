@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc, multiclass_f1_score
 
-from besom.data.source import Task
+from besom.data.dataset import Task
 from besom.errors import TrialFailed
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from besom.data.source import DataSpec, Task
+from besom.data.dataset import DataSpec, Task
 from besom.errors import ConfigError
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from besom.reports.answer import interval
-from besom.reports.cells import apart, headings, number, short, signed
-from besom.reports.dimensions import differing
-from besom.reports.finalists import Finalist, Finalists, test_metric
-from besom.reports.leaderboard import UNKNOWN, origin
-from besom.reports.report import Report
-from besom.reports.summary import Row
+from besom.reports.format import apart, headings, number, short, signed
+from besom.reports.read.dimensions import differing
+from besom.reports.read.finalists import Finalist, Finalists, test_metric
+from besom.reports.read.report import Report
+from besom.reports.read.summary import Row
+from besom.reports.text.headline import interval
+from besom.reports.text.leaderboard import UNKNOWN, origin
 
 
 @dataclass(frozen=True, kw_only=True)

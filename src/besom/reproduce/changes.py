@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from besom.config import flatten
-from besom.tracking.code_state import COMMIT, DIFF, DIFF_IS, DIRTY, PACKAGES, RECORDED
+from besom.config.checks import flatten
+from besom.tracking.code import COMMIT, DIFF, DIFF_IS, DIRTY, PACKAGES, RECORDED
 from besom.tracking.runs import RecordedRun
 from besom.tracking.sources import SOURCES_ARE, Listed
 

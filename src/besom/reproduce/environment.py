@@ -15,8 +15,8 @@ from pathlib import Path
 from rich.console import Console
 
 from besom.errors import BesomError
-from besom.locks import locked
-from besom.tracking.code_state import PACKAGES, packages
+from besom.system.locks import locked
+from besom.tracking.code import PACKAGES, packages
 
 Make = Callable[[Path, str, Path, Sequence[str]], None]
 """Makes an environment: the Python to take, what pip is to install, an empty or unfinished folder, pip's arguments."""

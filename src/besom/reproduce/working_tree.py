@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from besom.config.paths import installed_folders
 from besom.errors import BesomError
-from besom.locks import holder, locked
-from besom.paths import installed_folders
-from besom.tracking.code_state import COMMIT, DIFF, DIFF_IS, DIRTY, RECORDED
-from besom.tracking.git import GitFailed, git
+from besom.system.git import GitFailed, git
+from besom.system.locks import holder, locked
+from besom.tracking.code import COMMIT, DIFF, DIFF_IS, DIRTY, RECORDED
 from besom.tracking.runs import RecordedRun
 from besom.tracking.sources import Listed
 

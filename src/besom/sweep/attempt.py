@@ -10,11 +10,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from besom.config import folds_of
-from besom.sweep.study import Asked
-from besom.sweep.study_config import origin
-from besom.tracking.recorder import RunCard
-from besom.trial import family
+from besom.config.checks import folds_of
+from besom.sweep.study.config import origin
+from besom.sweep.study.study import Asked
+from besom.sweep.trial import family
+from besom.tracking.recorder.recorder import RunCard
 from besom.workers.devices import Slot
 
 

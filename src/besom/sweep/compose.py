@@ -13,10 +13,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from besom.config.messages import composing, explain
 from besom.errors import ConfigError
-from besom.explain import composing, explain
-from besom.sweep.overrides import Line
-from besom.sweep.space import Params
+from besom.sweep.space.overrides import Line
+from besom.sweep.space.search_space import Params
 
 
 class Composer:

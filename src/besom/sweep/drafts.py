@@ -15,13 +15,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from besom.config import recordable, resolved
+from besom.config.checks import recordable, resolved
+from besom.config.messages import explain
 from besom.errors import ConfigError
-from besom.explain import explain
-from besom.secrets import hidden
+from besom.secrets.masks import hidden
 from besom.sweep.compose import Composer
-from besom.sweep.space import Params
-from besom.trial import WRITTEN_BY_SLOT, for_slot
+from besom.sweep.space.search_space import Params
+from besom.sweep.trial import WRITTEN_BY_SLOT, for_slot
 from besom.workers.devices import Slot
 
 Plain = dict[str, Any]

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from besom.bundle.sharing import company
-from besom.config import check
-from besom.conversation import Outcome
+from besom.bundle.compatibility import company
+from besom.config.checks import check
 from besom.errors import ConfigError
-from besom.secrets import hidden_override
+from besom.secrets.masks import hidden_override
 from besom.sweep.compose import Composer
 from besom.sweep.drafts import Draft, Drafts
-from besom.sweep.space import Params
-from besom.sweep.study import Asked
-from besom.tracking.recorder import RunCard
-from besom.trial import family
+from besom.sweep.space.search_space import Params
+from besom.sweep.study.study import Asked
+from besom.sweep.trial import family
+from besom.tracking.recorder.recorder import RunCard
+from besom.training.progress import Outcome
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, State
 

@@ -16,19 +16,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from besom.conversation import Outcome, SourceFile
 from besom.errors import BesomError, ConfigError, DataError, Interrupted
-from besom.sweep.agenda import UNWRITTEN, Agenda
 from besom.sweep.attempt import Attempt, Verdict
-from besom.sweep.boards import Board, told_kept
-from besom.sweep.constraints import Constraint
 from besom.sweep.jobs import Jobs
+from besom.sweep.progress.observer import Board, told_kept
+from besom.sweep.scheduler import UNWRITTEN, Agenda
+from besom.sweep.space.constraints import Constraint
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study import Ending, StudyBook
-from besom.sweep.study_code import StudyCode
-from besom.tracking.recorder import Recorder
-from besom.tracking.study_runs import Status
-from besom.trial import Stop, best_metrics, disk_is_full, interrupts, not_finite, tags_of
+from besom.sweep.study.code import StudyCode
+from besom.sweep.study.study import Ending, StudyBook
+from besom.sweep.trial import best_metrics, disk_is_full, not_finite, tags_of
+from besom.system.interrupts import Stop, interrupts
+from besom.system.source_file import SourceFile
+from besom.tracking.recorder.recorder import Recorder
+from besom.tracking.study_run import Status
+from besom.training.progress import Outcome
 from besom.workers.devices import Slot
 from besom.workers.messages import (
     Assignment,

@@ -15,40 +15,40 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from besom.config_snapshot import Snapshot, snapshot
-from besom.console import plain_console, warn
+from besom.config.snapshot import Snapshot, snapshot
 from besom.errors import BesomError, ConfigError, Interrupted
-from besom.output import whoever_reads
-from besom.reports.finalists import Finalists, read_finalists, test_metric
-from besom.reports.leaderboard import Summary, summarize
-from besom.secret_forms import is_secret
-from besom.secrets import hidden_override
-from besom.sweep.announce import announce, tell_end, tell_left_out, warn_of_chance, warn_of_changes
-from besom.sweep.app import App, TrainingApp
-from besom.sweep.closing import keep_report, register_winner
-from besom.sweep.constraints import parse_constraints
-from besom.sweep.dry_run import dry_run
-from besom.sweep.finalists import FinalistJobs, missing
-from besom.sweep.finalists_board import FinalistsBoard
-from besom.sweep.finalists_loop import FinalistsLoop
-from besom.sweep.foreign import ForeignApp
-from besom.sweep.known import known_good
-from besom.sweep.launcher_pool import uses_launcher
+from besom.hydra_app.app import ForeignApp
+from besom.hydra_app.launcher_pool import uses_launcher
+from besom.reports.read.finalists import Finalists, read_finalists, test_metric
+from besom.reports.text.leaderboard import Summary, summarize
+from besom.secrets.forms import is_secret
+from besom.secrets.masks import hidden_override
+from besom.sweep.dry_run.show import dry_run
+from besom.sweep.finalists.board import FinalistsBoard
+from besom.sweep.finalists.choose import FinalistJobs, missing
+from besom.sweep.finalists.loop import FinalistsLoop
+from besom.sweep.finalists.other_configs import OtherConfigs
+from besom.sweep.finish import keep_report, register_winner
 from besom.sweep.loop import SweepLoop
-from besom.sweep.other_configs import OtherConfigs
-from besom.sweep.progress import make_boards
-from besom.sweep.recovery import adopt_finalists, adopt_recorded
-from besom.sweep.samplers import build_pruner, build_sampler
-from besom.sweep.space import SearchSpace, SpaceParser
+from besom.sweep.progress.console import announce, tell_end, tell_left_out, warn_of_chance, warn_of_changes
+from besom.sweep.progress.display import make_boards
+from besom.sweep.progress.log import LogFile
+from besom.sweep.space.constraints import parse_constraints
+from besom.sweep.space.search_space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study import StudyBook, finished_trials, open_study
-from besom.sweep.study_config import CONFIG, SEEDED, following_the_seed
-from besom.sweep.sweep_log import LogFile
-from besom.tracking.entries import as_markdown
+from besom.sweep.study.config import CONFIG, SEEDED, following_the_seed
+from besom.sweep.study.enqueue import known_good
+from besom.sweep.study.recovery import adopt_finalists, adopt_recorded
+from besom.sweep.study.samplers import build_pruner, build_sampler
+from besom.sweep.study.study import StudyBook, finished_trials, open_study
+from besom.sweep.training_app import App, TrainingApp
+from besom.system.console import plain_console, warn
+from besom.system.output import whoever_reads
 from besom.tracking.provenance import command_tags
-from besom.tracking.recorder import Recorder
-from besom.tracking.study_runs import Status
-from besom.tracking.views import saved_views, view_key
+from besom.tracking.recorder.recorder import Recorder
+from besom.tracking.study_run import Status
+from besom.tracking.ui.views import saved_views, view_key
+from besom.tracking.writers.entries import as_markdown
 from besom.workers.pool import Launcher, Pool, launch
 
 _TOKEN = "besom.token"

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from besom.config import resolved
+from besom.config.checks import resolved
+from besom.config.objectives import Objective, read_objectives
+from besom.config.paths import file_name
 from besom.errors import ConfigError
-from besom.objectives import Objective, read_objectives
-from besom.paths import file_name
-from besom.tracking.models import check_names
-from besom.urls import sqlite_url
+from besom.system.urls import sqlite_url
+from besom.tracking.registry import check_names
 from besom.workers.devices import Slot
 
 # Under `auto`: where many trials at once cost the sampler some quality and a CPU little more than 8 of them saves, and

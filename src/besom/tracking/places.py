@@ -13,9 +13,9 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from besom.config.paths import file_name
 from besom.errors import StoreError
-from besom.locks import Held, locked
-from besom.paths import file_name
+from besom.system.locks import Held, locked
 
 LOCKED_S = 20.0
 """How long MLflow waits for a SQLite database that another program writes to."""

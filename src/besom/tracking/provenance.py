@@ -7,8 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
-import besom
-from besom.secrets import masked_override, without_secrets
+from besom.secrets.masks import masked_override, without_secrets
+from besom.version import __version__
 
 TRAINED_IN = "besom.folder"
 
@@ -19,7 +19,7 @@ def command_tags() -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": command_line(),
         "mlflow.user": _user(),
-        "besom.version": besom.__version__,
+        "besom.version": __version__,
         TRAINED_IN: str(Path.cwd()),
     }
 

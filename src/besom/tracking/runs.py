@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from besom.errors import RunNotFound
-from besom.store_errors import is_absent
-from besom.tracking.code_state import CODE, FOLDER
-from besom.tracking.entries import CONFIG
+from besom.system.store_errors import is_absent
+from besom.tracking.code import CODE, FOLDER
 from besom.tracking.places import file_of
 from besom.tracking.store import Location, connect, translated
-from besom.tracking.views import has_view
+from besom.tracking.ui.views import has_view
+from besom.tracking.writers.entries import CONFIG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

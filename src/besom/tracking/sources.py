@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from besom.conversation import SourceFile
-from besom.secrets import without_secrets
-from besom.tracking.code_state import CODE, COMMIT, LARGEST_DIFF, RECORDED, CodeState
-from besom.tracking.git import GitFailed, git
+from besom.secrets.masks import without_secrets
+from besom.system.git import GitFailed, git
+from besom.system.source_file import SourceFile
+from besom.tracking.code import CODE, COMMIT, LARGEST_DIFF, RECORDED, CodeState
 
 LISTED, KEPT = "sources.txt", "sources"
 SOURCES_ARE, CODE_DIFFERS = "besom.sources", "besom.code_differs"

@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from besom.errors import StoreError
-from besom.locks import locked
-from besom.secrets import mask
-from besom.sqlite_files import made_whole
-from besom.store_errors import Store, Trouble, trouble_of
+from besom.secrets.masks import mask
+from besom.system.locks import locked
+from besom.system.sqlite_files import made_whole
+from besom.system.store_errors import Store, Trouble, trouble_of
+from besom.system.urls import sqlite_file, sqlite_url
 from besom.tracking.places import LOCKED_S, folder_of, settle
-from besom.tracking.revisions import told_of_revision
-from besom.urls import sqlite_file, sqlite_url
+from besom.tracking.writers.revisions import told_of_revision
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

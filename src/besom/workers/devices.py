@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from besom.errors import DeviceError
-from besom.hardware import free_memory, processor_name
+from besom.system.hardware import free_memory, processor_name
 
 THREADS = 1
 """CPU threads of torch in a CPU slot, unless a config says otherwise: small models gain nothing from more, lose a

@@ -13,11 +13,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from besom.conversation import Outcome, SourceFile
-from besom.secrets import without_secrets
+from besom.secrets.masks import without_secrets
+from besom.system.source_file import SourceFile
+from besom.training.progress import Outcome
 
 if TYPE_CHECKING:
-    from besom.trust import Trust
+    from besom.config.trust import Trust
 
 
 class State(StrEnum):

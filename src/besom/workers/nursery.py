@@ -19,8 +19,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import NoReturn
 
+from besom.system.processes import end_with_children
 from besom.workers import worker
-from besom.workers.processes import end_with_children
 from besom.workers.tasks import Training
 
 
@@ -34,7 +34,7 @@ def main(descriptor: int) -> None:
         import numpy  # noqa: F401
 
         if has_one_thread():  # else OPENBLAS_NUM_THREADS or its like started others
-            import besom.bundle.training  # noqa: F401
+            import besom.bundle.train  # noqa: F401
 
             Training().load()
     gc.freeze()  # or the first collection in a worker would write to all that was imported, and so copy it

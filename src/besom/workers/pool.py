@@ -17,11 +17,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from besom.errors import BesomError
-from besom.secrets import without_secrets
-from besom.workers import forked
+from besom.secrets.masks import without_secrets
+from besom.system.processes import how_it_ended, start
+from besom.workers import fork_server
 from besom.workers.devices import Slot
 from besom.workers.messages import Bundle, Finished, Message, Ready, Stop
-from besom.workers.processes import how_it_ended, start
 from besom.workers.tasks import Inspection, Task, Training
 
 
@@ -69,10 +69,10 @@ def launch(slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
     environment = {**os.environ, **slot.environment}
     with log.open("ab") as output:
         if len(slot.devices) > 1:
-            return start("besom.workers.ranks", str(len(slot.devices)), environment=environment, output=output)
+            return start("besom.workers.ddp", str(len(slot.devices)), environment=environment, output=output)
         # Another app may have to do something before it imports torch. On a GPU, no fork was tried.
         if isinstance(task, Training | Inspection) and slot.device.kind == "cpu":
-            return forked.start_worker(environment, output)
+            return fork_server.start_worker(environment, output)
         return start("besom.workers.worker", environment=environment, output=output)
 
 

@@ -12,8 +12,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from besom.conversation import SourceFile
-from besom.paths import installed_folders
+from besom.config.paths import installed_folders
+from besom.system.source_file import SourceFile
 
 LARGEST = 2**20
 """How many bytes of a file are told, beyond its digest; a larger one was written by no hand."""

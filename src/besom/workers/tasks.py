@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from besom.conversation import Conversation, Outcome
+from besom.training.progress import Conversation, Outcome
 from besom.workers.messages import Assignment, Bundle
 
 if TYPE_CHECKING:
-    from besom.trust import Trust
+    from besom.config.trust import Trust
 
 Run = Callable[[Assignment, Conversation], Outcome]
 """Runs one trial. Raises TrialPruned when it was stopped early, and anything else when it failed."""
@@ -48,8 +48,8 @@ class Inspection:
 
     def load(self) -> Run:
         """Import Lightning, which takes seconds."""
-        from besom.hooks import check_hooks
-        from besom.targets import check_targets
+        from besom.config.targets import check_targets
+        from besom.training.hooks import check_hooks
 
         def run(assignment: Assignment, conversation: Conversation) -> Outcome:
             check_targets(assignment.config)
@@ -67,7 +67,7 @@ class Training:
 
     def load(self) -> Run:
         """Import torch and Lightning, which takes seconds."""
-        from besom.folds import train_trial
+        from besom.training.folds import train_trial
 
         def run(assignment: Assignment, conversation: Conversation) -> Outcome:
             self._check(assignment)
@@ -77,9 +77,9 @@ class Training:
 
     def run_together(self, bundle: Bundle, talks: Sequence[Conversation], over: Over, sized: SizeFound) -> None:
         """Train those that may share a stack in one, or in several where that pays, and the others one by one."""
-        from besom.bundle.sharing import company
-        from besom.bundle.sizing import Sizing, found_here
-        from besom.bundle.training import Entry, train_alone, train_bundle
+        from besom.bundle.compatibility import company
+        from besom.bundle.size import Sizing, found_here
+        from besom.bundle.train import Entry, train_alone, train_bundle
 
         stacks: dict[str, list[Entry]] = {}
         for one, talk in zip(bundle.assignments, talks, strict=True):

@@ -22,10 +22,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from besom.conversation import Conversation, Outcome
 from besom.errors import BesomError, DataError, TrialPruned, kind_and_line
-from besom.secrets import hide_in_output, remember_secrets_of
-from besom.store_errors import says_disk_is_full
+from besom.secrets.masks import hide_in_output, remember_secrets_of
+from besom.system.processes import adopt, end_with_children
+from besom.system.store_errors import says_disk_is_full
+from besom.training.progress import Conversation, Outcome
 from besom.workers.memory import Memory
 from besom.workers.messages import (
     Assignment,
@@ -40,7 +41,6 @@ from besom.workers.messages import (
     State,
     Stop,
 )
-from besom.workers.processes import adopt, end_with_children
 from besom.workers.sources import SOURCES
 from besom.workers.tasks import Bundling, Run, Task
 

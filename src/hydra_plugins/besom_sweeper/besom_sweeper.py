@@ -32,7 +32,7 @@ class BesomSweeper(Sweeper):
 
         Returns Hydra's JobReturns in batches, for an app that is not Besom's own. Such an app's errors are Hydra's.
         """
-        from besom.sweep.foreign import save_multirun, told_by_hydra
+        from besom.hydra_app.app import save_multirun, told_by_hydra
         from besom.sweep.run import run_sweep
 
         assert self._context is not None
@@ -50,7 +50,7 @@ class BesomSearchPath(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append the shipped configs after the user's own, and have the files of all these folders looked at."""
-        from besom.paths import current_search_path
+        from besom.config.paths import current_search_path
 
         found = current_search_path()
         if found is None:

@@ -21,7 +21,7 @@ class BesomConfigSource(FileConfigSource):
 
         Raises ConfigError naming the file and the key.
         """
-        from besom.config_files import checked
+        from besom.config.files import checked
 
         name = self._normalize_file_name(config_path)
         with checked(Path(self.path, name), config_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from besom.hydra_versions import store
+from besom.config.hydra_versions import store
 
 
 @dataclass

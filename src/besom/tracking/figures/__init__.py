@@ -1,4 +1,4 @@
-"""The pictures of a run, as SVG: its learning curves, and what its worker left to be drawn (besom.models.evidence).
+"""The pictures of a run, as SVG: its learning curves, and what its worker left to draw (besom.training.figure_data).
 
 They are put together as text: a plotting library takes fifty times as long for the same few lines and numbers, which
 is more than everything else that is recorded of a trial. SVG reads well at any size, and its text stays text.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from besom.svg.axis import axis_of
+from besom.svg.marks import picture, text
 from besom.tracking.figures.colors import BLUES, mixed
-from besom.tracking.figures.marks import picture, text
-from besom.tracking.ticks import axis_of
 
 _SHORT = 3  # letters of a class name that need not be turned to fit below its column
 _NUMBERED = 20  # classes; a larger matrix has no room for numbers

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from besom.tracking.figures.marks import (
+from besom.svg.axis import axis_of
+from besom.svg.marks import (  # fmt: skip
     BLUE,
     DASHES,
     GREY,
@@ -16,9 +17,8 @@ from besom.tracking.figures.marks import (
     panel_at,
     picture,
     text,
-)  # fmt: skip
-from besom.tracking.svg import Panel
-from besom.tracking.ticks import axis_of
+)
+from besom.svg.panel import Panel
 
 History = Sequence[tuple[int, Mapping[str, float]]]
 

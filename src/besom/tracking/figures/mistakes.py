@@ -6,7 +6,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
-from besom.tracking.figures.marks import picture, text
+from besom.svg.marks import picture, text
 from besom.tracking.figures.pixels import image
 
 _COLUMNS = 5

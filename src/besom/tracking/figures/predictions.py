@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from besom.tracking.figures.marks import (
+from besom.svg.axis import axis_of
+from besom.svg.marks import (  # fmt: skip
     BLUE,
     DASHES,
     GREY,
@@ -17,8 +18,7 @@ from besom.tracking.figures.marks import (
     panel_at,
     picture,
     text,
-)  # fmt: skip
-from besom.tracking.ticks import axis_of
+)
 
 
 def predictions(table: Mapping[str, Any]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from besom.svg.marks import picture, text
 from besom.tracking.figures.colors import RED_TO_BLUE, mixed
-from besom.tracking.figures.marks import picture, text
 from besom.tracking.figures.pixels import image
 
 _COLUMNS = 5

@@ -1,0 +1,66 @@
+"""Which trials may share a stack: a pure function of two configs. The parent asks it, so nothing here needs torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from besom.config.checks import folds_of
+
+_MODELS = ("LinearRegression", "LogisticRegression", "MLPClassifier", "MLPRegressor")
+_OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")
+_UNSAFE = ("capturable", "differentiable")  # their steps may raise, which would end the others too
+_OWN = ("seed", "model", "optimizer", "scheduler", "early_stopping", "tracking")
+_TRAINER = ("_target_", "accelerator", "devices", "max_epochs", "deterministic")
+_IN_PLACE = ("linear", "relu", "leaky_relu", "elu", "tanh", "sigmoid")
+
+
+def company(config: Mapping[str, Any], *, own_models: bool = True) -> str | None:
+    """Return what trials must have in common to share a stack, as text; None of one that trains by itself.
+
+    Free to differ are the model, the optimizer, the scheduler, early stopping and the seeds of all of these; the
+    same must be the data, its batches and their order, the epochs, the objective and the device. Of a user's own
+    model, unless `own_models` is false, the class must be the same, and what its networks are the worker sees: there
+    they may still turn out to train alone.
+    """
+    target = str(config["model"].get("_target_"))
+    own = not is_ours(config["model"])
+    if own and (not own_models or target.startswith("besom.")):
+        return None
+    if not (_known_optimizer(config["optimizer"]) and _plain(config)):
+        return None
+    common = {key: value for key, value in config.items() if key not in _OWN}
+    return json.dumps({**common, "model": target if own else None}, sort_keys=True, default=str)
+
+
+def may_share(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the trials of two resolved configs may train in one stack."""
+    return company(one) is not None and company(one) == company(other)
+
+
+def is_ours(model: Mapping[str, Any]) -> bool:
+    """Whether a model's config names one of Besom's, whose networks share a stack whatever their shapes."""
+    package, _, name = str(model.get("_target_")).rpartition(".")
+    return package == "besom.models" and name in _MODELS and model.get("output_activation", "linear") in _IN_PLACE
+
+
+def _known_optimizer(optimizer: Mapping[str, Any]) -> bool:
+    package, _, name = str(optimizer.get("_target_")).rpartition(".")
+    return package == "torch.optim" and name in _OPTIMIZERS and not any(optimizer.get(flag) for flag in _UNSAFE)
+
+
+def _plain(config: Mapping[str, Any]) -> bool:
+    """Whether data and trainer are what a stack knows: our data in one split, one device, whole epochs, float32."""
+    trainer = config["trainer"]
+    return (
+        config["data"].get("_target_") == "besom.data.InMemoryDataModule"
+        and trainer.get("_target_") == "pytorch_lightning.Trainer"
+        and trainer.get("devices", 1) == 1
+        and trainer.get("precision", "32-true") == "32-true"
+        and trainer.get("max_time") is None
+        and set(trainer) <= {*_TRAINER, "precision", "max_time"}
+        and not config["test"]
+        and folds_of(config) is None
+        and "cost/seconds" not in str(config["objective"])  # in a bundle nobody's time is his own
+    )

@@ -1,0 +1,122 @@
+"""A lane: one trial in a bundle, with the module, the optimizer and the course that it would have alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from besom.bundle.optimizers import LaneState
+from besom.config.objectives import leading, read_objectives
+from besom.config.targets import check_targets
+from besom.data import InMemoryDataModule
+from besom.errors import ConfigError
+from besom.models import SupervisedModule
+from besom.models.network import MLP
+from besom.models.saved import save
+from besom.training.best_epoch import Course
+from besom.training.figure_data import Judged, write_evidence
+from besom.training.fit import build_model, copied, costs_of, objective_values
+from besom.training.progress import Conversation, Outcome
+
+
+class Lane:
+    """A trial in a bundle; `course` is what it came to so far."""
+
+    def __init__(
+        self, trial: int, config: Mapping[str, Any], data: InMemoryDataModule, conversation: Conversation, folder: Path
+    ) -> None:
+        """Build what the trial would train alone. Raises ConfigError as it would."""
+        # As alone: a module of the user's own may draw from the generators that everybody shares.
+        pl.seed_everything(config["seed"], workers=True, verbose=False)
+        check_targets(config)
+        model = build_model(config, data)
+        assert isinstance(model, SupervisedModule)
+        self.trial = trial
+        self.config = config
+        self.module = model
+        self.conversation = conversation
+        self._folder = folder
+        self._objectives = read_objectives(config)
+        self.course: Course[dict[str, Tensor]] = Course(leading(self._objectives), conversation)
+        self._patience = _Patience(config["early_stopping"], self.course)
+        if isinstance(self.network, MLP) and self.network.batch_norm and _has_lone_row(data):
+            raise ConfigError("model.batch_norm: a batch of one sample has no variance; change data.batch_size")
+        made: Any = self.module.configure_optimizers()
+        self.optimizer: Optimizer = made["optimizer"] if isinstance(made, dict) else made
+        self._scheduler = made["lr_scheduler"] if isinstance(made, dict) else None
+        self.optimizer._opt_called = True  # its steps are taken for it: see `stepper`
+        self.state: LaneState | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that is trained."""
+        return self.module.network
+
+    def end_epoch(self, epoch: int, metrics: dict[str, float]) -> bool:
+        """Report an epoch, and step the scheduler; return whether the lane has had enough.
+
+        Raises what the course raises.
+        """
+        metrics["train/lr"] = float(self.optimizer.param_groups[0]["lr"])
+        if isinstance(self._scheduler, ReduceLROnPlateau):
+            monitor = self.module.monitor
+            if monitor not in metrics:
+                raise ConfigError(f"model.monitor: no metric '{monitor}' was logged; use one of {', '.join(metrics)}")
+            self._scheduler.step(metrics[monitor])
+        elif self._scheduler is not None:
+            self._scheduler.step()
+        self.course.go_on(epoch, metrics, lambda: copied(self.module))
+        return self._patience.is_over(metrics)
+
+    def complete(self, data: InMemoryDataModule) -> Outcome:
+        """Leave the best weights in the lane's folder, and return what the trial came to."""
+        self.module.load_state_dict(self.course.best_weights())
+        save(self.module, data, self._folder)
+        judged = Judged.of(self.module, data, self.config)
+        write_evidence(self.module, data, judged, self.config, self._folder)
+        costs = costs_of(self.module)
+        return Outcome(
+            values=objective_values(self._objectives, {**self.course.metrics, **costs}),
+            best_epoch=self.course.epoch,
+            summary=costs,
+        )
+
+
+def device_of(config: Mapping[str, Any]) -> torch.device:
+    """Return the device that a resolved config of one device trains on."""
+    return torch.device("cuda" if config["trainer"]["accelerator"] == "gpu" else "cpu")
+
+
+class _Patience:
+    """Early stopping by the rule of Lightning's EarlyStopping, in single precision as there."""
+
+    def __init__(self, keys: Mapping[str, Any], course: Course[Any]) -> None:
+        self._objective = course.objective
+        self._limit: int | None = keys["patience"]
+        delta = float(keys["min_delta"])
+        self._delta = delta if self._objective.direction == "maximize" else -delta
+        self._best: float | None = None
+        self._waited = 0
+
+    def is_over(self, metrics: Mapping[str, float]) -> bool:
+        if self._limit is None:
+            return False
+        value = torch.tensor(metrics[self._objective.name], dtype=torch.float32)
+        if self._best is None or self._objective.better(float(value - self._delta), self._best):
+            self._best, self._waited = float(value), 0
+        else:
+            self._waited += 1
+        return self._waited >= self._limit
+
+
+def _has_lone_row(data: InMemoryDataModule) -> bool:
+    rows = data.sizes["train"]
+    size = min(data.batch_size or rows, rows)
+    return size == 1 or rows % size == 1

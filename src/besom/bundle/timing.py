@@ -1,0 +1,138 @@
+"""What lanes cost, measured on copies of them before they train."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from besom.bundle.losses import STACKED_LOSSES
+from besom.bundle.member import Lane
+from besom.bundle.optimizers import OptimizedLane, stepper
+from besom.bundle.stacking import OURS, Stacking
+from besom.data import Batches, InMemoryDataModule
+
+_MOST_S, _LEAST_S, _SHARE = 0.3, 0.1, 0.02  # of the time that training is expected to take
+_ROUNDS, _ENOUGH_S = 3, 0.01  # so often each step is timed, or less often a long one
+# What an epoch takes besides its steps, of however many lanes: Lightning's loop, the metrics, the reports.
+_EPOCH_S = 0.01
+
+Step = Callable[[], None]
+
+
+class Probe:
+    """Takes steps of copies of lanes, on a batch of their data; the lanes stay as they are, and the order of the data.
+
+    It is `in_time` for 0.3 s, or 2 % of what training is expected to take if that is less, and for 0.1 s at least.
+    """
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        data: InMemoryDataModule,
+        device: torch.device,
+        *,
+        epochs: int,
+        stacking: Stacking = OURS,
+    ) -> None:
+        self._lanes = lanes
+        self._stacking = stacking
+        self._device = device
+        self._task = data.spec.task
+        self._epochs = epochs if epochs > 0 else math.inf
+        loader = data.train_dataloader()
+        x, y = next(iter(cast(Batches, next(iter(loader)))))
+        self._x, self._y = x.to(device), y.to(device)
+        self._steps = math.ceil(data.sizes["train"] / loader.batch_size)
+        # One thread's own time, where it does all the work: what other processes take meanwhile does not count.
+        one_thread = device.type == "cpu" and torch.get_num_threads() == 1
+        self._clock = time.thread_time if one_thread else time.perf_counter
+        self._began_s = self._clock()
+        self._budget_s: float | None = None
+
+    def epochs_s(self, parts: Sequence[slice]) -> list[float]:
+        """Return what an epoch of some of the lanes takes, in seconds, for each part: of one alone, of more as one."""
+        lanes = [self._lanes[part] for part in parts]
+        steps = [self._alone(*some) if len(some) == 1 else self._together(some) for some in lanes]
+        found = [self._steps * step_s + _EPOCH_S for step_s in self._quickest_s(steps)]
+        if self._budget_s is None:
+            expected_s = self._epochs * found[0] * len(self._lanes) / len(lanes[0])
+            self._budget_s = min(_MOST_S, max(_LEAST_S, _SHARE * expected_s))
+        return found
+
+    def in_time(self) -> bool:
+        """Whether there is time to measure more."""
+        return self._budget_s is None or self._clock() - self._began_s < self._budget_s
+
+    def _quickest_s(self, steps: Sequence[Step]) -> list[float]:
+        rounds: list[list[float]] = []
+        # In turn, since a machine's speed drifts: what is compared is compared under the same conditions.
+        while len(rounds) < _ROUNDS and sum(map(sum, rounds)) < _ENOUGH_S * len(steps):
+            rounds.append([self._taken_s(step) for step in steps])
+        return [min(taken) for taken in zip(*rounds, strict=True)]
+
+    def _taken_s(self, step: Step) -> float:
+        step()  # brings back into the caches what other steps have driven out: in training there are no others
+        return min(self._timed_s(step) for _ in range(2))
+
+    def _timed_s(self, step: Step) -> float:
+        self._wait()
+        began_s = self._clock()
+        step()
+        self._wait()
+        return self._clock() - began_s
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def _alone(self, lane: Lane) -> Step:
+        """A step as `SupervisedModule` takes it."""
+        network, optimizer = self._copied(lane)
+        parameters, norm, loss = list(network.parameters()), lane.module.gradient_clip_norm, lane.module.loss
+
+        def step() -> None:
+            optimizer.zero_grad()
+            loss(network(self._x), self._y).backward()  # type: ignore[no-untyped-call]
+            if norm is not None:
+                nn.utils.clip_grad_norm_(parameters, norm)
+            optimizer.step()
+
+        return step
+
+    def _together(self, lanes: Sequence[Lane]) -> Step:
+        """A step as `StackedModule` takes it."""
+        lanes = sorted(lanes, key=lambda lane: self._stacking.key(lane.network))
+        copies = [self._copied(lane) for lane in lanes]
+        stack = self._stacking.make([network for network, _ in copies])
+        through, loss = stack.through(len(self._y), training=True), STACKED_LOSSES[self._task]
+        take = stepper([OptimizedLane.of(optimizer) for _, optimizer in copies])
+        clipped = [
+            (list(network.parameters()), lane.module.gradient_clip_norm)
+            for (network, _), lane in zip(copies, lanes, strict=True)
+            if lane.module.gradient_clip_norm is not None
+        ]
+
+        @torch.no_grad()
+        def step() -> None:
+            through.x.copy_(self._x)
+            through.forward()
+            loss(through.outputs, loss.targets(self._y), through.output_grads)
+            loss.kept(through.outputs)
+            through.backward()
+            for parameters, norm in clipped:
+                nn.utils.clip_grad_norm_(parameters, norm)
+            take()
+
+        return step
+
+    def _copied(self, lane: Lane) -> tuple[nn.Module, Optimizer]:
+        """A lane's network on the device, and its optimizer, of whose parameters they are copies."""
+        network, optimizer = copy.deepcopy((lane.network, lane.optimizer))
+        return network.to(self._device), optimizer

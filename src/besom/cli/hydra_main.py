@@ -1,0 +1,207 @@
+"""The Hydra app behind `besom train` and `besom sweep`: an ordinary `@hydra.main` around one run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from besom.config.checks import folds_of, require_groups
+from besom.config.hydra_versions import INFO, VERSION_BASE
+from besom.config.messages import explain, unforeseen
+from besom.config.objectives import COSTS, read_objectives
+from besom.config.paths import SearchPath, search_path
+from besom.config.schema import register_schemas
+from besom.errors import BesomError, ConfigError
+
+
+def flags_parser() -> ArgumentParser:
+    """Return a parser of Hydra's flags, as they are documented: Hydra's own parser is private."""
+    parser = ArgumentParser(add_help=False)
+    for flags in (
+        ("--help", "-h"), ("--hydra-help",), ("--resolve",), ("--run", "-r"), ("--multirun", "-m"),
+        ("--shell-completion", "-sc"),
+    ):  # fmt: skip
+        parser.add_argument(*flags, action="store_true")
+    for flags in (
+        ("--package", "-p"), ("--config-path", "-cp"), ("--config-name", "-cn"), ("--config-dir", "-cd"),
+        ("--experimental-rerun",),
+    ):  # fmt: skip
+        parser.add_argument(*flags)
+    parser.add_argument("--version", action="version", version=f"Hydra {hydra.__version__}")
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    parser.add_argument(
+        "--info", "-i", const="all", nargs="?",
+        choices=INFO,
+    )  # fmt: skip
+    parser.add_argument("overrides", nargs="*")
+    return parser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """A command line as Hydra will read it: its overrides, and its flags with their values."""
+
+    overrides: list[str]
+    flags: list[str]
+    options: Namespace
+
+    @classmethod
+    def read(cls, arguments: Sequence[str]) -> Words:
+        """Tell overrides and flags apart, in whatever order they were written.
+
+        Raises ConfigError for a flag that Hydra does not have, or that does not go with another one.
+        """
+        parser = flags_parser()
+        parser.error = _refuse  # type: ignore[method-assign]
+        # Overrides first: `--info` would take the one behind it for its value.
+        ahead = [word for word in arguments if "=" in word and not word.startswith("-")]
+        options = parser.parse_intermixed_args([*ahead, *(word for word in arguments if word not in ahead)])
+        flags = list(arguments)
+        for word in options.overrides:
+            flags.remove(word)
+        words = cls(overrides=options.overrides, flags=flags, options=options)
+        if words.only_shows + options.run + options.multirun > 1:
+            _refuse("--run, --multirun, --cfg and --info exclude each other")
+        if options.resolve and not (options.cfg or options.help):
+            _refuse("--resolve goes with --cfg")
+        if options.config_dir and not Path(options.config_dir).is_dir():
+            raise ConfigError(f"--config-dir: {options.config_dir} is not a folder; name one that holds your configs")
+        return words
+
+    @property
+    def folders(self) -> list[Path]:
+        """The user's own configs. Hydra searches `--config-dir` after the app's; here it comes first."""
+        return [Path(self.options.config_dir)] if self.options.config_dir else []
+
+    @property
+    def only_shows(self) -> int:
+        """How many of the flags ask to be shown something, so that nothing is trained."""
+        options = self.options
+        asked = (options.help, options.hydra_help, options.cfg, options.info, options.shell_completion)
+        return sum(map(bool, asked))
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"{message}; see besom train --hydra-help")
+
+
+def without_ranges(overrides: Sequence[str]) -> list[str]:
+    """Leave out what a sweep chooses: `choice(…)`, `interval(…)` and the like."""
+    parser = OverridesParser.create()
+    return [text for text in overrides if not parser.parse_override(text).is_sweep_override()]
+
+
+def run(folders: Sequence[Path], config_name: str, arguments: Sequence[str]) -> None:
+    """Run the app with these folders as its search path, first one first."""
+    register_schemas()
+    first, *others = dict.fromkeys(folder.resolve() for folder in folders)
+    app: Callable[[], Any] = hydra.main(config_path=str(first), config_name=config_name, **VERSION_BASE)(train_task)
+    try:
+        with _command_line(arguments), search_path(others) as searched:
+            app()
+    except _Ended as ended:
+        raise ended.error from ended
+    except MissingConfigException as error:
+        raise ConfigError(_missing(error, searched)) from error
+    except (BesomError, HydraException, YAMLError, BrokenPipeError):
+        raise
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{config_name}.yaml: {explain(error)}") from error
+    except Exception as error:
+        if not _raised_while_composing(error):
+            raise
+        raise ConfigError(f"{config_name}.yaml: {unforeseen(error)}") from error
+
+
+def _missing(error: MissingConfigException, searched: SearchPath) -> str:
+    """Return the line for a config that is not there: with the file that names it, unless the command line does."""
+    line, file = explain(error), searched.named_in.get(str(error.missing_cfg_file))
+    return line if file is None else f"{file}: defaults: {line.removeprefix(f'{file}: ')}"
+
+
+def train_task(config: DictConfig) -> float | tuple[float, ...]:
+    """The Hydra task function: one run. Returns the objective's best value, or those of several objectives."""
+    # Optuna and SQLAlchemy come with these: half a second that --help, --cfg and completion do without.
+    from besom.sweep.single import run_single
+    from besom.system.console import plain_console
+    from besom.tracking.store import Location
+
+    try:
+        require_groups(config, f"{HydraConfig.get().job.config_name}.yaml")
+        trained = run_single(
+            config,
+            name=_run_name(),
+            tags={"besom.overrides": " ".join(_overrides())},
+            location=Location.of(config.tracking),
+            console=plain_console(),
+        )
+    except Exception as error:
+        if HydraConfig.get().runtime.choices.get("hydra/launcher") != "basic":
+            raise  # in a process of that launcher, which hands it back
+        raise _Ended(error) from error
+    assert trained.finished is not None
+    outcome = trained.finished.outcome
+    assert outcome is not None
+    values = zip(read_objectives(config), outcome.values, strict=True)
+    told = ", ".join(f"{objective.name} {value:.4f}" for objective, value in values)
+    summary = "".join(f"   {name} {value:.4f}" for name, value in outcome.summary.items() if name not in COSTS)
+    folds = folds_of(config)
+    best = f"best {told} at epoch {outcome.best_epoch}" if folds is None else f"mean {told} over {folds} folds"
+    sys.stdout.write(f"{best}{summary}   ({trained.finished.duration_s:.1f} s)\n")
+    sys.stdout.write(f"run {trained.run_id or 'none (tracking=none)'}\n")
+    return outcome.values if len(outcome.values) > 1 else outcome.values[0]
+
+
+train_task.trains_besom_config = True  # type: ignore[attr-defined]  # what hydra/sweeper=besom looks for
+
+
+@dataclass
+class _Ended(BaseException):  # not an Exception: Hydra would print over it
+    error: Exception
+
+
+def _overrides() -> list[str]:
+    # Unresolved: an override may hold an interpolation itself, which means nothing in this place.
+    return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
+
+
+def _run_name() -> str:
+    choices = HydraConfig.get().runtime.choices
+    experiment = choices.get("experiment")
+    return str(experiment) if experiment not in (None, "null") else f"{choices.get('data')}-{choices.get('model')}"
+
+
+@contextmanager
+def _command_line(arguments: Sequence[str]) -> Iterator[None]:
+    """Let Hydra see these arguments, and let it raise its errors: by itself it prints them over many lines."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+def _raised_while_composing(error: BaseException) -> bool:
+    """Whether the error came out of Hydra alone: nothing of ours lies between `run` and where it was raised."""
+    frames = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return not any(name.startswith(("besom.", "hydra_plugins.besom")) for name in frames[1:])

@@ -1,0 +1,106 @@
+"""`besom predict` and `besom register`: what they take, and what they say."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from besom.cli.help import Parser, add_trust
+
+
+def predict(arguments: list[str]) -> int:
+    """`besom predict RUN INPUT`."""
+    parser = Parser(
+        prog="besom predict",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Ask a recorded model about new inputs, behind the preprocessing that it was trained behind.\n"
+        "INPUT is a CSV, TSV or Parquet file with the columns of the training file in any order (if the target is\n"
+        "there, the score is told), a .npy array [n, features] or [n, height, width], a PNG or JPEG picture or a\n"
+        "folder of them, or - for CSV on stdin. Nothing is written unless all of it can be read.",
+        epilog="examples:\n"
+        "  besom predict RUN_ID new.csv\n"
+        "  besom predict RUN_ID new.csv -o out.parquet --probabilities\n"
+        "  besom predict RUN_ID pictures/ --invert -o out.csv             dark on white, for a model of MNIST\n"
+        "  besom predict models:/houses@champion new.csv                  a model that besom register put there\n"
+        "  besom predict RUN_ID new.csv --trust net                       a model of your own, in package net\n",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run's id, models:/NAME@ALIAS or models:/NAME/VERSION")
+    parser.add_argument("source", metavar="INPUT", help="a table, an array, a picture, a folder of pictures, or -")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=".csv, .parquet, or .npy: values [n] or the probabilities of the classes [n, classes]; replaced if it "
+        "exists (default: CSV on stdout)",
+    )
+    parser.add_argument("--probabilities", action="store_true", help="add a column for the probability of each class")
+    parser.add_argument(
+        "--batch-size", type=_count, default=4096, metavar="N", help="rows at a time (default: %(default)s)"
+    )
+    parser.add_argument("--separator", metavar="CHARACTER", help="what divides the cells of a text file")
+    parser.add_argument("--invert", action="store_true", help="the pictures are dark on white")
+    add_trust(parser)
+    options = parser.parse_args(arguments)
+    from besom.config.trust import Trust
+    from besom.predict.predict import Request
+    from besom.predict.predict import predict as ask
+    from besom.tracking.store import Location
+
+    request = Request(
+        model=options.run,
+        trust=Trust.given(options.trust),
+        source=options.source,
+        output=options.output,
+        rows=options.batch_size,
+        probabilities=options.probabilities,
+        invert=options.invert,
+        separator=options.separator,
+    )
+    told = ask(request, Location.default(), warn=_warn)
+    (sys.stdout if options.output else sys.stderr).write(f"{told}\n")
+    return 0
+
+
+def register(arguments: list[str]) -> int:
+    """`besom register RUN NAME`."""
+    parser = Parser(
+        prog="besom register",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Put a run's model into MLflow's registry as the next version of NAME, and point an alias to it.\n"
+        "It carries its preprocessing, loads with mlflow.pyfunc without unpickling anything, and can be served. A\n"
+        "run that is a version of NAME already stays that version, and only the alias moves.",
+        epilog="examples:\n"
+        "  besom register RUN_ID digits\n"
+        "  besom register RUN_ID digits --alias challenger\n"
+        "  besom register RUN_ID digits --trust net               a model of your own; it says what serving it needs\n"
+        "  MLFLOW_TRACKING_URI=sqlite:///mlruns/mlflow.db mlflow models serve -m models:/digits@champion \\\n"
+        "      --env-manager local --host 127.0.0.1 --port 5001\n",
+    )
+    parser.add_argument("run_id", metavar="RUN", help="a run's id")
+    parser.add_argument("name", metavar="NAME", help="the model's name in the registry; made if it is new")
+    parser.add_argument("--alias", default="champion", metavar="ALIAS", help="what to call this version (%(default)s)")
+    add_trust(parser)
+    options = parser.parse_args(arguments)
+    from besom.config.trust import Trust
+    from besom.tracking.registry import register as put
+    from besom.tracking.registry import serving_needs
+    from besom.tracking.store import Location
+
+    location = Location.default()
+    version = put(location, options.run_id, options.name, alias=options.alias, trust=Trust.given(options.trust))
+    sys.stdout.write(f"{options.name} version {version}: models:/{options.name}@{options.alias}\n")
+    if needs := serving_needs(location, options.run_id):
+        sys.stderr.write(f"besom: {needs}\n")
+    return 0
+
+
+def _warn(line: str) -> None:
+    sys.stderr.write(f"besom: warning: {line}\n")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is no number of rows; choose 1 or more")
+    return int(text)

@@ -1,0 +1,253 @@
+"""A composed config: the checks that types cannot make, and its forms for a worker, for the record, for params.
+
+Nothing here imports torch: the parent process composes and checks while its workers are still starting.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from besom.config.messages import explain
+from besom.config.metrics import metric_names
+from besom.config.objectives import COSTS, leading, read_objectives
+from besom.errors import ConfigError, one_of
+from besom.secrets.masks import hidden_in, remember
+
+Config: TypeAlias = DictConfig | Mapping[str, Any]
+
+_MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
+_FIGURES = ("auto", "all", "none")
+_VIEWS = ("auto", "off")
+_MATMUL_PRECISIONS = ("highest", "high", "medium")
+_SEED = "seeds are whole numbers from 0 to 4294967295"
+_BOUNDS: Mapping[str, tuple[float, float, str]] = {
+    "seed": (0, 2**32 - 1, _SEED),  # Lightning's and NumPy's
+    "model.seed": (0, 2**32 - 1, _SEED),
+    "data.shuffle_seed": (0, 2**32 - 1, _SEED),
+    "data.split_seed": (-(2**63), 2**64 - 1, "torch takes no seed beyond 64 bits"),
+    "data.batch_size": (1, float("inf"), "take at least one sample, or null for the full batch"),
+    "data.eval_batch_size": (1, float("inf"), "take at least one sample"),
+    "trainer.max_epochs": (1, float("inf"), "train for at least one epoch"),
+    "optimizer.lr": (0, float("inf"), "a learning rate is not negative"),
+    "evaluation.folds": (2, float("inf"), "deal at least two folds, or null for one validation part"),
+    "early_stopping.patience": (1, float("inf"), "wait at least one epoch, or null to never stop early"),
+}
+
+
+def require_groups(config: DictConfig, source: str) -> None:
+    """Refuse the config of a file that does not build on conf/train.yaml.
+
+    Raises ConfigError naming the file and what it lacks.
+    """
+    groups = ("data", "model", "optimizer", "scheduler", "trainer", "tracking")
+    if missing := [name for name in groups if name not in config]:
+        raise ConfigError(f"{source}: it has no {', '.join(missing)}; begin the file with: defaults: [train, _self_]")
+
+
+def check(config: Config) -> None:
+    """Refuse a composed config, resolved or not, that cannot be trained.
+
+    Raises ConfigError with the key, its value and the remedy in one line.
+    """
+    for key, (low, high, remedy) in _BOUNDS.items():
+        value = select(config, key)
+        if isinstance(value, int | float) and not low <= value <= high:
+            side = f"below {low:g}" if value < low else f"above {high:g}" if value > high else "no number"
+            raise ConfigError(f"{key}: {value} is {side}; {remedy}")
+    threads = select(config, "threads")
+    if threads != "auto" and not (isinstance(threads, int) and threads >= 1):
+        raise ConfigError(f"threads: '{threads}' is not a number of threads; use auto, or 1 or more")
+    precision = select(config, "matmul_precision")
+    if precision not in (None, *_MATMUL_PRECISIONS):
+        raise ConfigError(f"matmul_precision: '{precision}' is unknown; {one_of(str(precision), _MATMUL_PRECISIONS)}")
+    figures = select(config, "figures")
+    if figures not in (None, *_FIGURES):
+        raise ConfigError(f"figures: '{figures}' is unknown; {one_of(str(figures), _FIGURES)}")
+    check_views(select(config, "tracking.views"), "tracking.views")
+    accelerator = select(config, "trainer.accelerator")
+    if accelerator not in ("auto", "cpu", "gpu", "cuda"):
+        raise ConfigError(f"trainer.accelerator: '{accelerator}' is unknown; use auto, cpu or gpu")
+    max_time = select(config, "trainer.max_time")
+    if isinstance(max_time, str) and not _MAX_TIME.fullmatch(max_time):
+        raise ConfigError(f"trainer.max_time: '{max_time}' is no time; write DD:HH:MM:SS, such as 00:00:10:00")
+    _check_objective(config)
+    _check_table(config)
+    if select(config, "test") is True and not has_test_part(config):
+        raise ConfigError("test: the data has no test part; set data.test_fraction, or test=false")
+    validated = [one.name for one in read_objectives(config) if one.name.startswith("val/")]
+    if folds_of(config) is not None:
+        _check_refit(config)
+    elif select(config, "data.val_fraction") == 0.0 and validated:
+        raise ConfigError(
+            f"objective: '{validated[0]}' needs a validation part, but data.val_fraction is 0; "
+            "use a train/ metric, or hold some data out"
+        )
+
+
+def has_test_part(config: Config) -> bool:
+    """Whether there will be data to test on, as far as that is known before it is read: Besom's own sources alone."""
+    source = str(select(config, "data.source._target_"))
+    if not source.startswith("besom.data.") or source.endswith("mnist"):  # which have an official test part
+        return True
+    return select(config, "data.test_fraction") != 0 or select(config, "data.source.test_path") is not None
+
+
+def folds_of(config: Config) -> int | None:
+    """Return how many folds a config is evaluated by, or None for one validation part."""
+    folds = select(config, "evaluation.folds")  # runs of old have no such key
+    return folds if isinstance(folds, int) else None
+
+
+def _check_refit(config: Config) -> None:
+    """Refuse a scheduler that watches a validation part: the model that is kept trains without one."""
+    watched = str(select(config, "model.monitor") or "val/loss")
+    if str(select(config, "scheduler._target_")).endswith(".ReduceLROnPlateau") and watched.startswith("val/"):
+        raise ConfigError(
+            f"model.monitor: the plateau scheduler watches {watched}, and with evaluation.folds the model that is kept "
+            "trains on all folds, without a validation part; set model.monitor=train/loss, or take another scheduler"
+        )
+
+
+_TASKS: Mapping[str, Sequence[str]] = {
+    "LinearRegression": ("regression",),
+    "MLPRegressor": ("regression",),
+    "LogisticRegression": ("binary", "multiclass"),
+    "MLPClassifier": ("binary", "multiclass"),
+}
+
+
+def _check_objective(config: Config) -> None:
+    objectives = read_objectives({key: select(config, key) for key in ("objective", "direction")})
+    leading(objectives)
+    package, _, model = str(select(config, "model._target_")).rpartition(".")
+    if package != "besom.models" or model not in _TASKS:
+        return  # a user's own model logs what it likes
+    names = sorted({name for task in _TASKS[model] for name in metric_names(task)})
+    known = [*(f"{part}/{name}" for part in ("train", "val") for name in names), *COSTS]
+    for objective in objectives:
+        if objective.name not in known:
+            raise ConfigError(
+                f"objective: '{objective.name}' is not a metric of {model}; {one_of(objective.name, known)}"
+            )
+
+
+def check_views(value: Any, where: str) -> None:
+    """Refuse, with ConfigError, what is none of `tracking.views`' values; `where` is the key."""
+    if value not in (None, False, *_VIEWS):
+        raise ConfigError(f"{where}: '{value}' is unknown; {one_of(str(value), _VIEWS)}")
+
+
+def _check_table(config: Config) -> None:
+    if select(config, "data.source._target_") != "besom.data.tables.csv":
+        return
+    for key in ("data.source.path", "data.source.test_path"):
+        path = select(config, key)
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"{key}: {path}: no such file; give the path of a .csv, .tsv or .parquet file")
+
+
+def select(config: Config, key: str) -> Any:
+    """Return the value at a dotted key, or None where the config has no such key.
+
+    Raises ConfigError when the value cannot be resolved: a missing mandatory value, a broken interpolation.
+    """
+    if not isinstance(config, DictConfig):
+        node: Any = config
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        return node
+    try:
+        return OmegaConf.select(config, key, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """Return the config as plain values, every interpolation resolved: what a worker trains from.
+
+    Raises ConfigError naming the key that is mandatory and missing, or that cannot be resolved.
+    """
+    try:
+        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(_located(config) or error)) from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _located(node: DictConfig | ListConfig) -> OmegaConfBaseException | None:
+    """Return the error of the first value that cannot be resolved: what the whole raises does not name the key."""
+    if node._is_none() or node._is_missing():
+        return None
+    keys: Sequence[Any] = list(node) if isinstance(node, DictConfig) else range(len(node))
+    for key in keys:
+        try:
+            value = node[key]
+        except OmegaConfBaseException as error:
+            return error
+        if isinstance(value, DictConfig | ListConfig) and (found := _located(value)) is not None:
+            return found
+    return None
+
+
+def recordable(config: DictConfig) -> dict[str, Any]:
+    """Return the config as it may be recorded: resolved, but for what came from the environment.
+
+    `${oc.env:…}`, and whatever refers to it, stays as it is written, so that no value of an environment variable
+    reaches a run, and the same config works on another machine. So do secrets, by `besom.secrets.masks`.
+    """
+
+    written = OmegaConf.to_container(config, resolve=False)
+    taken = [str(value) for value in _from_environment(config, written) if value not in (None, "")]
+
+    def plain(node: Any, text: Any) -> Any:
+        if isinstance(node, DictConfig) and isinstance(text, dict):
+            return {str(key): plain(_get(node, key), value) for key, value in text.items()}
+        if isinstance(node, ListConfig) and isinstance(text, list):
+            return [plain(node[index], value) for index, value in enumerate(text)]
+        value = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
+        if isinstance(text, str) and "${" in text and (_ENV in text or any(one in str(value) for one in taken)):
+            return text
+        return value
+
+    hidden = hidden_in(plain(config, written))
+    assert isinstance(hidden, dict)
+    return hidden
+
+
+_ENV = "${oc.env:"
+_VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)")
+
+
+def _from_environment(node: Any, text: Any) -> Iterator[Any]:
+    """Yield the values of environment variables in a config, and remember those: `text` is the config as written."""
+    if isinstance(node, DictConfig) and isinstance(text, dict):
+        for key, value in text.items():
+            yield from _from_environment(_get(node, key), value)
+    elif isinstance(node, ListConfig) and isinstance(text, list):
+        for index, value in enumerate(text):
+            yield from _from_environment(node[index], value)
+    elif isinstance(text, str) and _ENV in text:
+        for name in _VARIABLE.findall(text):
+            remember(os.environ.get(name, ""), f"${{oc.env:{name}}}")
+        yield node
+
+
+def _get(node: DictConfig, key: Any) -> Any:
+    return None if node._is_none() else node[key]
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, leaf value) for every leaf; lists and empty mappings are leaves."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

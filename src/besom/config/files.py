@@ -1,0 +1,197 @@
+"""A config file as it is written, looked at before Hydra reads it.
+
+What Hydra and OmegaConf would answer with a traceback, or not at all, is refused here by its file and key: keys and
+defaults that are no names, aliases that grow beyond measure, defaults that lead back to where they began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml import MappingNode, Node, ScalarNode, SequenceNode
+
+from besom.config.messages import composing
+from besom.config.paths import SearchPath, current_search_path
+from besom.errors import ConfigError
+
+_MOST_ADDED = 10_000
+"""Values that a file's aliases may add to those that are written in it."""
+
+# The parser in C takes a tenth of the time; it is not there in every build of PyYAML.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_KEYWORDS = ("optional", "override")
+
+
+@contextmanager
+def checked(file: Path, path: str) -> Iterator[None]:
+    """Look at a file before Hydra reads it in the block; `path` is its name on the search path: `experiment/line`.
+
+    What is no YAML passes: whoever reads it says where it is torn. Raises ConfigError naming the file and the key.
+    """
+    path = path.removesuffix(".yaml")
+    search = current_search_path() or SearchPath()
+    with composing(f"{path}.yaml"):
+        try:
+            named = _named(file.read_text(encoding="utf-8"), path)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}.yaml: it is not UTF-8; save it as UTF-8") from error
+        except ConfigError as error:
+            raise ConfigError(f"{path}.yaml: {error}") from error
+        search.named_in.update((one.name, f"{path}.yaml") for one in named)
+        search.leads_to[path] = tuple(one.name for one in named if not one.is_override)
+        if (circle := _circle(path, search.leads_to)) is not None:
+            way = " -> ".join(f"{one}.yaml" for one in circle)
+            raise ConfigError(f"{path}.yaml: defaults: lead back to itself ({way}); take that line out")
+        yield
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A config that a defaults list names; as an override, it is read where another list has its group."""
+
+    name: str
+    is_override: bool = False
+
+
+@lru_cache(maxsize=1024)  # Hydra reads a file anew for each composition
+def _named(text: str, path: str) -> tuple[_Named, ...]:
+    """Return the configs that a file names in its defaults. Raises ConfigError naming the key."""
+    try:
+        root = yaml.compose(text, Loader=_LOADER)
+        if not isinstance(root, MappingNode):
+            return ()
+        _check_aliases(root)
+        _check_keys(root)
+    except yaml.YAMLError:
+        return ()
+    except RecursionError as error:
+        raise ConfigError("it is nested too deeply for YAML; flatten it") from error
+    inside = {str(key.value): value for key, value in root.value}
+    if "hydra" in inside and not isinstance(inside["hydra"], MappingNode):
+        raise ConfigError(
+            "hydra: it holds KEY: VALUE lines, not a value or a list; write such as hydra: {sweeper: {n_trials: 40}}"
+        )
+    return tuple(_defaults(inside["defaults"], path.rpartition("/")[0])) if "defaults" in inside else ()
+
+
+def _check_aliases(root: MappingNode) -> None:
+    sizes: dict[Node, int] = {}
+    total = _size(root, sizes, set())
+    if total - len(sizes) > _MOST_ADDED:
+        key, value = max(root.value, key=lambda pair: sizes[pair[1]])
+        raise ConfigError(
+            f"{key.value}: its aliases make {sizes[value]:,} values of the {len(sizes):,} that are written in the "
+            "file; write out what is meant"
+        )
+
+
+def _size(node: Node, sizes: dict[Node, int], around: set[Node]) -> int:
+    """Return how many values a node holds, with its aliases written out; each node is measured once."""
+    if node in sizes:
+        return sizes[node]
+    if node in around:
+        line = node.start_mark.line + 1
+        raise ConfigError(f"line {line}: an alias stands inside of what it is an alias of; write out what is meant")
+    inner: list[Node] = []
+    if isinstance(node, MappingNode):
+        inner = [one for pair in node.value for one in pair]
+    elif isinstance(node, SequenceNode):
+        inner = node.value
+    around.add(node)
+    sizes[node] = 1 + sum(_size(one, sizes, around) for one in inner)
+    around.remove(node)
+    return sizes[node]
+
+
+def _check_keys(node: Node, place: str = "", seen: set[Node] | None = None) -> None:
+    """Refuse keys that OmegaConf does not take, and at the top of a file those that are no words."""
+    seen = set() if seen is None else seen
+    if node in seen:
+        return
+    seen.add(node)
+    if isinstance(node, SequenceNode):
+        for index, item in enumerate(node.value):
+            _check_keys(item, f"{place}[{index}]", seen)
+    if not isinstance(node, MappingNode):
+        return
+    for key, value in node.value:
+        if isinstance(key, ScalarNode):
+            where = f"{place}.{_shown(key)}" if place else _shown(key)
+            if _is(key, "null") or (not place and (not key.value or not _is(key, "str", "merge"))):
+                raise ConfigError(f"{where}: a key is a word, and this is none; name it, or take the line out")
+            _check_keys(value, where, seen)
+
+
+def _is(node: Node, *kinds: str) -> bool:
+    return str(node.tag).rpartition(":")[2] in kinds
+
+
+def _shown(node: ScalarNode) -> str:
+    """A scalar as it is written, or as it can be told from nothing at all."""
+    return node.value or ("null" if _is(node, "null") else "''")
+
+
+def _defaults(node: Node, folder: str) -> Iterator[_Named]:
+    """Yield the configs that a defaults list names; `folder` is its own file's."""
+    if not isinstance(node, SequenceNode):
+        raise ConfigError("defaults: a list is needed; write each on a line of its own, such as - train")
+    for index, item in enumerate(node.value):
+        yield from _default(item, folder, f"defaults[{index}]")
+
+
+def _default(item: Node, folder: str, where: str) -> Iterator[_Named]:
+    if isinstance(item, ScalarNode):
+        name = _word(item, where, "train or data: digits")
+        if name.rpartition("/")[2].partition("@")[0] == "???":
+            raise ConfigError(f"{where}: '???' names no config; name one, or take the line out")
+        if name != "_self_":
+            yield from _path(name, folder)
+        return
+    if not isinstance(item, MappingNode) or len(item.value) != 1:
+        raise ConfigError(f"{where}: one config, or one GROUP: NAME, is needed; such as train or data: digits")
+    ((key, value),) = item.value
+    *keywords, group = _word(key, where, "data: digits").split(" ")
+    if not group.partition("@")[0].strip("/") or any(word not in _KEYWORDS for word in keywords):
+        raise ConfigError(f"{where}: '{key.value}' names no group; write it as data, or override data")
+    where = f"{where}.{group}"
+    names = value.value if isinstance(value, SequenceNode) else [value]
+    for one in names:
+        if value is one and _is(one, "null"):
+            continue  # nothing of this group
+        name = _word(one, where, f"{group}: NAME")
+        if name != "???":
+            yield from _path(f"{group.partition('@')[0]}/{name}", folder, is_override="override" in keywords)
+
+
+def _word(node: Node, where: str, example: str) -> str:
+    if isinstance(node, ScalarNode) and _is(node, "str") and node.value.strip():
+        return str(node.value)
+    shown = f"'{_shown(node)}'" if isinstance(node, ScalarNode) else "a list or a mapping"
+    raise ConfigError(f"{where}: {shown} is no name of a config; write such as {example}, in quotes if it is a number")
+
+
+def _path(name: str, folder: str, *, is_override: bool = False) -> Iterator[_Named]:
+    """Yield a config by its name on the search path; what is an interpolation is known when all else is composed."""
+    name = name.partition("@")[0].removesuffix(".yaml")
+    if "${" not in name:
+        yield _Named(name[1:] if name.startswith("/") else f"{folder}/{name}".lstrip("/"), is_override)
+
+
+def _circle(start: str, leads_to: Mapping[str, Sequence[str]]) -> list[str] | None:
+    """Return the way from a config back to itself, or None where there is none."""
+    ways, seen = [[start]], set()
+    while ways:
+        way = ways.pop()
+        for name in leads_to.get(way[-1], ()):
+            if name == start:
+                return [*way, name]
+            if name not in seen:
+                seen.add(name)
+                ways.append([*way, name])
+    return None

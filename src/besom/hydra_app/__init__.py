@@ -1,0 +1,1 @@
+"""Any Hydra app: how Besom sweeps it, and what its jobs report."""

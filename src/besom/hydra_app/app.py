@@ -1,0 +1,223 @@
+"""Another Hydra app under Besom's sweeper: where its runs go, what its workers do, what Hydra gets back."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import CompactHydraException
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from besom.config.checks import check_views
+from besom.config.hydra_versions import is_hydras_main
+from besom.errors import BesomError, ConfigError, Interrupted, one_of
+from besom.hydra_app.jobs import HydraJobs
+from besom.hydra_app.launcher_pool import LauncherPool, uses_launcher
+from besom.hydra_app.single_job import run_single_job
+from besom.hydra_app.task import HydraTask
+from besom.secrets.masks import hidden_in
+from besom.sweep.compose import Composer
+from besom.sweep.space.overrides import Line
+from besom.sweep.space.search_space import SearchSpace
+from besom.sweep.spec import SweepSpec
+from besom.sweep.study.config import shared_by
+from besom.sweep.training_app import worker_pool
+from besom.tracking.recorder.nothing import NoRecorder
+from besom.tracking.recorder.recorder import Recorder
+from besom.tracking.store import Location, local_uri
+from besom.tracking.ui.views import wanted
+from besom.workers.pool import Launcher, Pool, launch
+
+FAILED, INTERRUPTED = 2, 130
+_TRACKING = ("uri", "experiment", "directory", "views")
+
+
+class ForeignApp:
+    """Any Hydra app: a task function that returns a number, and the config that Hydra composed for it.
+
+    `chooses` says whether anything is sampled; `metrics` are the names of the values that a job returns.
+    """
+
+    kind = "hydra"
+    max_epochs: int | None = None  # an app counts its steps as it likes
+
+    def __init__(
+        self,
+        config: DictConfig,
+        context: HydraContext,
+        task_function: TaskFunction,
+        spec: SweepSpec,
+        space: SearchSpace,
+        line: Line,
+        launcher: Launcher = launch,
+    ) -> None:
+        if spec.finalists is not None:
+            raise ConfigError(
+                f"{spec.source}: hydra.sweeper.finalists: only besom sweep with its own workers has finalists; "
+                "set it to null"
+            )
+        self._config = config
+        self._context = context
+        self._task_function = task_function
+        self._spec = spec
+        self._space = space
+        self.composer = Composer(context.config_loader, config, line)
+        self._launcher = launcher
+        self._jobs: HydraJobs | None = None
+        self._extra: tuple[str, ...] = ()
+        if getattr(task_function, "trains_besom_config", False):
+            # Through another launcher, each job records its own run, as `besom train` does; only the best are tested.
+            self._tracking = Tracking(Location.of(config.tracking), enabled=False)
+            self._extra = ("test=false",)
+        else:
+            self._tracking = read_tracking(config.hydra.sweeper.tracking, spec.source)
+        self.chooses = bool(space.parameters) or space.custom is not None
+        # One job may return whatever it likes: there is nothing to choose by it.
+        self.metrics = tuple(objective.name for objective in spec.objectives) if self.chooses else ()
+
+    @property
+    def location(self) -> Location:
+        """Under mlruns/ where the app was started, unless `hydra.sweeper.tracking` says otherwise."""
+        return self._tracking.location
+
+    @cached_property
+    def task(self) -> HydraTask:
+        """The app, packed for its workers."""
+        return HydraTask.of(self._context, self._config, self._task_function, metrics=self.metrics)
+
+    def pool(self, logs: Path) -> Pool:
+        """Worker processes, or another Hydra launcher if one was chosen."""
+        if uses_launcher(self._config):
+            return LauncherPool.of(
+                self._context, self._config, self._task_function, n_jobs=self._spec.n_jobs, metrics=self.metrics
+            )
+        return worker_pool(self._spec, self.task, logs, self._launcher)
+
+    def inspect(self) -> list[str]:
+        """Nothing is known of what another app's config names."""
+        return []
+
+    def check_config(self, config: DictConfig) -> None:
+        """Nothing is known of what another app can run."""
+
+    def recorder(self) -> Recorder:
+        """Record in MLflow if the app asks for it."""
+        if not self._tracking.enabled:
+            return NoRecorder()
+        return Recorder(self.location, self._tracking.experiment or self._spec.study_name, views=self._tracking.views)
+
+    def jobs(self, tags: Mapping[str, str]) -> HydraJobs:
+        """Overrides, composed in the workers."""
+        self._jobs = HydraJobs(self.composer, study_name=self._spec.study_name, tags=tags, extra=self._extra)
+        return self._jobs
+
+    def run_once(self, pool: Pool, scratch: Path) -> Sequence[Sequence[Any]]:
+        """Run the one job that there is where nothing is sampled.
+
+        Raises TrialFailed when it fails, Interrupted when the user stopped it.
+        """
+        overrides = (*self.composer.overrides({}), *self._extra)
+        with self.recorder() as recorder:
+            recorder.keep_code()
+            name = self._spec.study_name
+            return [[run_single_job(pool, recorder, name=name, overrides=overrides, directory=scratch / "0")]]
+
+    def check(self) -> None:
+        """Compose every parameter and every choice once, so that a wrong key fails before anything has run."""
+        for params in self._space.examples():
+            try:
+                self.composer.compose(params)
+            except ConfigError as error:
+                raise ConfigError(f"{self._spec.source}: {error}") from error
+
+    def shared(self) -> dict[str, Any]:
+        """The flattened config without what is sampled, as it is written: only a job can resolve all of it."""
+        return shared_by(self._space, self.composer, _as_written)
+
+    def results(self) -> Sequence[Sequence[Any]]:
+        """Hydra's JobReturns of the jobs that ran now, in batches."""
+        return self._jobs.returns() if self._jobs is not None else []
+
+
+def _as_written(config: DictConfig) -> dict[str, Any]:
+    plain = hidden_in(OmegaConf.to_container(config, resolve=False, enum_to_str=True))
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+class Tracking:
+    """Where an app's runs go, if anywhere; where its study is kept in any case."""
+
+    def __init__(self, location: Location, *, enabled: bool, experiment: str | None = None, views: bool = True) -> None:
+        self.location = location
+        self.enabled = enabled
+        self.experiment = experiment
+        self.views = views
+
+
+def read_tracking(node: Any, source: str) -> Tracking:
+    """Read `hydra.sweeper.tracking`: null, true, or a mapping with uri, experiment, directory and views.
+
+    Raises ConfigError for anything else.
+    """
+    if OmegaConf.is_config(node):
+        node = OmegaConf.to_container(node, resolve=True)
+    if node is None or node is False:
+        mlruns = Path("mlruns").absolute()
+        return Tracking(Location(uri=local_uri(mlruns), directory=mlruns), enabled=False)
+    where = f"{source}: hydra.sweeper.tracking"
+    if node is True:
+        node = {}
+    if not isinstance(node, dict):
+        raise ConfigError(f"{where}: '{node}' is none of true, null and {{uri: …, experiment: …, directory: …}}")
+    for key in node:
+        if key not in _TRACKING:
+            raise ConfigError(f"{where}: there is no key {key}; {one_of(str(key), _TRACKING)}")
+    uri, directory = node.get("uri"), node.get("directory")
+    if uri is None and directory is None:
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+    location = Location.of({"uri": uri, "directory": directory or "mlruns"})
+    check_views(node.get("views"), f"{where}: views")
+    return Tracking(location, enabled=True, experiment=node.get("experiment"), views=wanted(node.get("views")))
+
+
+def save_multirun(config: DictConfig) -> None:
+    """Write the sweep's config into hydra.sweep.dir, as Hydra's own sweeper does."""
+    folder = Path(str(config.hydra.sweep.dir))
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "multirun.yaml")
+
+
+class SweepFailed(CompactHydraException):
+    """A sweep that could not be run, or came to nothing, for code that calls Hydra; its message is one line."""
+
+
+@contextmanager
+def told_by_hydra() -> Iterator[None]:
+    """End an app's command line in one line and exit code 2; raise SweepFailed to any other caller.
+
+    HYDRA_FULL_ERROR=1 raises in both.
+    """
+    try:
+        yield
+    except Interrupted as error:
+        if _is_command_line():
+            raise SystemExit(INTERRUPTED) from error
+        raise KeyboardInterrupt from error
+    except BesomError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or not _is_command_line():
+            raise SweepFailed(str(error)) from error
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(FAILED) from error
+
+
+def _is_command_line() -> bool:
+    """Whether Hydra's main function is behind this, which would print an error over several lines and exit with 1."""
+    return any(is_hydras_main(frame) for frame, _ in traceback.walk_stack(None))

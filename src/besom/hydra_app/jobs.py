@@ -1,0 +1,118 @@
+"""The jobs of another Hydra app: overrides out, Hydra's JobReturns back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, overload
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from besom.errors import TrialFailed, TrialPruned
+from besom.hydra_app.job import unpack_job
+from besom.secrets.masks import hidden_override
+from besom.sweep.compose import Composer
+from besom.sweep.space.search_space import Params
+from besom.sweep.study.study import Asked
+from besom.tracking.recorder.recorder import RunCard
+from besom.training.progress import Outcome
+from besom.workers.devices import Slot
+from besom.workers.messages import Assignment, State
+
+
+class Batch(Sequence[JobReturn]):
+    """Jobs by their trials, unpacked when they are looked at: a thousand at once would weigh a gigabyte."""
+
+    def __init__(self, trials: Sequence[int], returned: Callable[[int], JobReturn]) -> None:
+        self._trials = tuple(trials)
+        self._returned = returned
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    @overload
+    def __getitem__(self, index: int) -> JobReturn: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[JobReturn]: ...
+    def __getitem__(self, index: int | slice) -> JobReturn | Sequence[JobReturn]:
+        if isinstance(index, slice):
+            return Batch(self._trials[index], self._returned)
+        return self._returned(self._trials[index])
+
+
+class HydraJobs:
+    """Makes a trial's overrides, which its worker composes; keeps what the jobs returned.
+
+    `extra` are overrides that every job gets besides.
+    """
+
+    first_step = 0  # an app counts its steps as it likes
+
+    def __init__(
+        self, composer: Composer, *, study_name: str, tags: Mapping[str, str], extra: Sequence[str] = ()
+    ) -> None:
+        self._composer = composer
+        self._extra = tuple(extra)
+        self._study_name = study_name
+        self._tags = tags
+        self._overrides: dict[int, list[str]] = {}
+        self._outcomes: dict[int, bytes] = {}
+        self._reasons: dict[int, Exception] = {}
+        self._slots = 0
+
+    def overrides(self, params: Params) -> list[str]:
+        """The overrides of a job, in the order in which the command line and the config have them."""
+        return [*self._composer.overrides(params), *self._extra]
+
+    def prefetch(self, asked: Asked) -> str | None:
+        """Nothing is done ahead, since the worker composes, and nothing is bundled."""
+        return None
+
+    def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
+        """Return the job's overrides, and a card whose config the worker will tell."""
+        overrides = self.overrides(asked.params)
+        self._overrides[asked.number] = overrides
+        self._slots = max(self._slots, slot.index + 1)
+        assignment = Assignment(trial=asked.number, overrides=tuple(overrides), directory=directory)
+        card = self.card(asked, directory, {})
+        # Told here, not by the worker: an app may not want torch started for the device's name.
+        return assignment, replace(card, tags={**card.tags, "besom.device": str(slot)})
+
+    def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
+        """Return the card of a job's run."""
+        return RunCard(
+            name=f"{self._study_name}-{asked.number}",
+            config=config,
+            params=asked.params,
+            directory=directory,
+            tags={
+                **self._tags,
+                "besom.trial": str(asked.number),
+                "besom.overrides": " ".join(map(hidden_override, self.overrides(asked.params))),
+            },
+        )
+
+    def complete(self, trial: int, outcome: Outcome) -> None:
+        """Keep what a job returned."""
+        if outcome.job is not None:
+            self._outcomes[trial] = outcome.job
+
+    def incomplete(self, trial: int, state: State, reason: str | None) -> None:
+        """Keep how a job ended that returned nothing."""
+        told = reason or "the sweep stopped it early"
+        self._reasons[trial] = TrialPruned(told) if state is State.PRUNED else TrialFailed(told)
+
+    def returns(self) -> list[Batch]:
+        """What the jobs returned, in the order of their trials, as many in a batch as ran at a time.
+
+        A job that did not return raises on access, as Hydra's own do.
+        """
+        trials, width = sorted(self._overrides), max(1, self._slots)
+        return [Batch(trials[start : start + width], self._returned) for start in range(0, len(trials), width)]
+
+    def _returned(self, trial: int) -> JobReturn:
+        if trial in self._outcomes:
+            return unpack_job(self._outcomes[trial])
+        reason = self._reasons.get(trial, TrialFailed(f"trial {trial} did not end; its run or the log says why"))
+        return JobReturn(overrides=self._overrides[trial], status=JobStatus.FAILED, _return_value=reason)

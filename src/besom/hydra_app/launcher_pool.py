@@ -1,0 +1,173 @@
+"""Jobs through another Hydra launcher, such as joblib or submitit: a batch goes out, all of it comes back.
+
+A launcher returns when its last job is over, and nothing is heard of a job before: there is no pruning, and the
+slots of a batch wait for its slowest job.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from types import TracebackType
+from typing import Self
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from besom.errors import kind_and_line
+from besom.hydra_app.job import keep_hydra_files, pack_job, plain_config, read_values
+from besom.secrets.masks import masked_override
+from besom.training.progress import Conversation, Outcome
+from besom.workers.devices import Device, Slot
+from besom.workers.messages import Assignment, Bundle, Failure, Finished, Started, State
+from besom.workers.pool import Event
+from besom.workers.worker import finish
+
+BATCH = 2
+"""Jobs in a batch where `n_jobs` says nothing, as in hydra-optuna-sweeper."""
+
+_BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+
+def uses_launcher(config: DictConfig) -> bool:
+    """Whether a launcher was chosen that starts processes of its own: any but Hydra's basic one."""
+    return bool(config.hydra.launcher._target_ != _BASIC)
+
+
+class LauncherPool:
+    """What a WorkerPool is to workers, for a launcher: `submit` collects, `events` launches what was collected.
+
+    `metrics` are the names of the values that a job returns.
+    """
+
+    def __init__(self, launcher: Launcher, slots: Sequence[Slot], *, metrics: Sequence[str]) -> None:
+        self._launcher = launcher
+        self._slots = tuple(slots)
+        self._metrics = tuple(metrics)
+        self._collected: dict[Slot, Bundle] = {}
+
+    @classmethod
+    def of(
+        cls,
+        context: HydraContext,
+        config: DictConfig,
+        task_function: TaskFunction,
+        *,
+        n_jobs: int | None,
+        metrics: Sequence[str],
+    ) -> LauncherPool:
+        """Build the pool for the launcher that the config chooses."""
+        from hydra.core.plugins import Plugins
+
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=task_function, config=config
+        )
+        chosen = config.hydra.runtime.choices.get("hydra/launcher")
+        device = Device(kind="cpu", name=f"hydra/launcher={chosen}")
+        slots = [Slot(index=index, devices=(device,)) for index in range(n_jobs or BATCH)]
+        return cls(launcher, slots, metrics=metrics)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The places of a batch, in order."""
+        return self._slots
+
+    def idle(self) -> list[Slot]:
+        """The places of the next batch that are free."""
+        return [slot for slot in self._slots if slot not in self._collected]
+
+    def is_ready(self, slot: Slot) -> bool:
+        """Never known: what a job waits for is the launcher's affair."""
+        return False
+
+    def submit(self, slot: Slot, bundle: Bundle) -> None:
+        """Put a job into the next batch."""
+        self._collected[slot] = bundle
+
+    def stop(self, slot: Slot, trial: int, *, at_once: bool) -> None:
+        """Nothing: a job that was launched is not heard of before its end."""
+
+    def replace(self, slot: Slot) -> None:
+        """Nothing: a launcher starts its processes itself."""
+
+    def close(self) -> None:
+        """Forget what was not launched."""
+        self._collected.clear()
+
+    def events(self, *, timeout_s: float) -> Iterator[Event]:
+        """Launch what was collected, wait for all of it, and yield how each job went. The launcher knows no time."""
+        assignments = [one for bundle in self._collected.values() for one in bundle.assignments]
+        assignments.sort(key=lambda one: one.trial)
+        # A launcher numbers the jobs of a batch from its first on; trials that are taken up again may leave gaps.
+        for _, stretch in groupby(enumerate(assignments), lambda pair: pair[1].trial - pair[0]):
+            yield from self._launch([assignment for _, assignment in stretch])
+        self._collected.clear()
+
+    def _launch(self, batch: Sequence[Assignment]) -> Iterator[Event]:
+        began = time.perf_counter()
+        try:
+            jobs = self._launcher.launch([one.overrides for one in batch], initial_job_idx=batch[0].trial)
+        except Exception as error:  # of the launcher, or of a job that could not be composed: nothing came back
+            failure = Failure(reason=kind_and_line(error), traceback=traceback.format_exc()).without_secrets()
+            duration_s = time.perf_counter() - began
+            for one in batch:
+                yield Finished(trial=one.trial, state=State.FAIL, duration_s=duration_s, failure=failure)
+            return
+        duration_s = time.perf_counter() - began
+        for assignment, job in zip(batch, jobs, strict=True):
+            yield from self._tell(assignment, job, duration_s)
+
+    def _tell(self, assignment: Assignment, job: JobReturn, duration_s: float) -> Iterator[Event]:
+        if job.cfg is not None and job.hydra_cfg is not None:
+            keep_hydra_files(job.hydra_cfg, assignment.directory)
+            about = {"config": _config(job), "output": masked_override(job.hydra_cfg.hydra.runtime.output_dir)}
+            yield Started(trial=assignment.trial, about=about, began_s=time.time() - duration_s)
+
+        def run(_: Assignment, __: Conversation) -> Outcome:
+            if job.status is not JobStatus.COMPLETED:
+                raise job._return_value
+            return Outcome(values=read_values(job.return_value, self._metrics), job=pack_job(job))
+
+        over = finish(run, assignment, _Unheard())
+        yield Finished(
+            trial=over.trial, state=over.state, duration_s=duration_s, outcome=over.outcome, failure=over.failure
+        )
+
+
+class _Unheard:
+    """The conversation of a job that is over."""
+
+    def started(self, about: object) -> None:
+        """Nobody listens."""
+
+    def report(self, epoch: int, metrics: object) -> None:
+        """Nobody listens."""
+
+    def should_stop(self, *, in_epoch: bool) -> bool:
+        """It is too late."""
+        return False
+
+
+def _config(job: JobReturn) -> dict[str, object]:
+    """The job's config, with what it took from Hydra's own resolved."""
+    hydra = HydraConfig.instance()
+    before = hydra.cfg
+    try:
+        hydra.cfg = job.hydra_cfg  # type: ignore[assignment]
+        assert job.cfg is not None
+        return plain_config(job.cfg)
+    finally:
+        hydra.cfg = before

@@ -1,0 +1,190 @@
+"""The jobs of any Hydra app, run one after the other in a warm worker.
+
+What Hydra needs for them travels once, pickled by value: the app's task function may be defined in its main script,
+in a function or as an object that can be called.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.errors import HydraException
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from besom.config.messages import explain
+from besom.errors import ConfigError, TrialFailed, first_line
+from besom.hydra_app.job import about_job, keep_hydra_files, pack_job, read_values
+from besom.hydra_app.report import UNNAMED, reporting
+from besom.training.progress import Conversation, Outcome
+from besom.workers.messages import Assignment
+from besom.workers.sources import SOURCES
+from besom.workers.tasks import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class HydraTask:
+    """Run the jobs of a Hydra app.
+
+    `metrics` are the names of the values that a job returns, in order; a bare number that it reports is the first.
+    A job may return anything when there are none.
+    """
+
+    app: bytes
+    path: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, context: HydraContext, config: DictConfig, task_function: TaskFunction, *, metrics: Sequence[str]
+    ) -> HydraTask:
+        """Pack an app as Hydra hands it to a sweeper.
+
+        Raises ConfigError when something of the app cannot be sent to another process.
+        """
+        from hydra.core.singleton import Singleton
+
+        try:
+            app = cloudpickle.dumps(
+                (context, config, task_function, Singleton.get_state(), _MainScript.of(task_function))
+            )
+        except Exception as error:
+            raise ConfigError(
+                f"{config.hydra.job.name}: the task function cannot be sent to a worker ({first_line(error)}); "
+                "make what it uses inside of it, or import it from a module"
+            ) from error
+        # The script's own folder is on it, which a worker would not look into.
+        path = tuple(str(Path(entry or ".").absolute()) for entry in sys.path)
+        return cls(app=app, path=path, metrics=tuple(metrics))
+
+    def load(self) -> Run:
+        """Unpack the app in a worker: its modules are imported, its resolvers are registered."""
+        from hydra.core.singleton import Singleton
+
+        sys.path[:] = [*self.path, *(entry for entry in sys.path if entry not in self.path)]
+        context, config, task_function, state, script = cloudpickle.loads(self.app)
+        Singleton.set_state(state)
+        setup_globals()
+        if script is not None:
+            script.install()
+
+        def run(assignment: Assignment, conversation: Conversation) -> Outcome:
+            job = _Job(assignment, conversation, task_function, metric=next(iter(self.metrics), UNNAMED))
+            returned = job.run(context, config)
+            if returned.status is JobStatus.FAILED:
+                raise returned._return_value  # by its property it would tell stderr of an error, also when pruned
+            values = read_values(returned.return_value, self.metrics)
+            return Outcome(values=values, job=pack_job(returned))
+
+        return run
+
+
+class _Job:
+    """One job of the app: the task function that Hydra calls, with the sweep listening."""
+
+    def __init__(
+        self, assignment: Assignment, conversation: Conversation, task_function: TaskFunction, *, metric: str
+    ) -> None:
+        self._assignment = assignment
+        self._conversation = conversation
+        self._task_function = task_function
+        self._metric = metric
+
+    def run(self, context: HydraContext, sweep_config: DictConfig) -> JobReturn:
+        """Compose the job's config and run it as Hydra's basic launcher does."""
+        number = self._assignment.trial
+        try:
+            config = context.config_loader.load_sweep_config(sweep_config, list(self._assignment.overrides))
+        except HydraException as error:
+            raise ConfigError(explain(error)) from error
+        with open_dict(config):
+            config.hydra.job.id = str(number)
+            config.hydra.job.num = number
+        with _in_the_same_folder():
+            try:
+                return run_job(
+                    hydra_context=context,
+                    config=config,
+                    task_function=self,
+                    job_dir_key="hydra.sweep.dir",
+                    job_subdir_key="hydra.sweep.subdir",
+                )
+            except SystemExit as error:
+                raise TrialFailed(f"the job called sys.exit({error.code!r}); return a value instead") from error
+            finally:
+                keep_hydra_files(config, self._assignment.directory)
+
+    def __call__(self, config: DictConfig) -> Any:
+        self._conversation.started(about_job(config))
+        with reporting(self._conversation, metric=self._metric):
+            return self._task_function(config)
+
+    def __getattr__(self, name: str) -> Any:
+        # A callback of the app's that asks the task function for its name, say.
+        return getattr(self.__dict__["_task_function"], name)
+
+
+@contextmanager
+def _in_the_same_folder() -> Iterator[None]:
+    """Come back to the working directory, wherever a job went."""
+    folder = Path.cwd()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MainScript:
+    """What an app's main script defines: `_target_: __main__.Model` finds it in the worker too."""
+
+    file: str | None
+    source: bytes | None
+    names: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, task_function: TaskFunction) -> _MainScript | None:
+        """The main script, if it is the app's."""
+        while hasattr(task_function, "__wrapped__"):
+            task_function = task_function.__wrapped__
+        if getattr(task_function, "__module__", None) != "__main__":
+            return None
+        main = sys.modules["__main__"]
+        defined = {
+            name: value
+            for name, value in vars(main).items()
+            if isinstance(value, type | types.FunctionType) and value.__module__ == "__main__" and _travels(value)
+        }
+        file = getattr(main, "__file__", None)
+        source = None
+        if file is not None:
+            with suppress(OSError):
+                source = Path(file).read_bytes()  # as it runs here: a worker that starts later does not read it anew
+        return cls(file=file, source=source, names=defined)
+
+    def install(self) -> None:
+        """Stand in for the main script. A process that the app spawns reads the file itself, as it would at home."""
+        main = types.ModuleType("__main__")
+        vars(main).update(self.names)
+        if self.file is not None:
+            main.__file__ = str(Path(self.file).absolute())
+            if self.source is not None:
+                SOURCES.note(main.__file__, self.source)
+        sys.modules["__main__"] = main
+
+
+def _travels(value: type | Callable[..., Any]) -> bool:
+    try:
+        cloudpickle.dumps(value)
+    except Exception:  # whatever its globals hold: the task function may not need it
+        return False
+    return True

@@ -1,0 +1,61 @@
+"""What a model says of raw inputs, as columns: the class and how probable it is, or the value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from besom.config.model_inputs import answer_names
+from besom.data.dataset import DataSpec, Task
+
+
+def of_each_class(spec: DataSpec, predicted: Tensor) -> Tensor:
+    """Return the probability of each class [n, classes] that `SavedModel.predict` gives, also for two classes."""
+    return torch.stack([1 - predicted, predicted], dim=1) if spec.task is Task.BINARY else predicted
+
+
+def as_frame(spec: DataSpec, predicted: Tensor, *, probabilities: bool) -> pd.DataFrame:
+    """Return a row per input, of the columns that `besom.config.model_inputs.answer_names` names.
+
+    `prediction` is a float32, or the name of a class; probabilities are float32 in 0..1.
+    """
+    names = answer_names(spec.classes, probabilities=probabilities)
+    if spec.task is Task.REGRESSION:
+        return pd.DataFrame({names[0]: predicted.numpy()})
+    each = of_each_class(spec, predicted)
+    highest, chosen = each.max(dim=1)
+    columns = [np.array(spec.classes, dtype=object)[chosen.numpy()], highest.numpy(), *each.numpy().T]
+    return pd.DataFrame(dict(zip(names, columns[: len(names)], strict=True)))
+
+
+@dataclass
+class Score:
+    """How right a model is about the rows whose truth is known: added up piece by piece."""
+
+    spec: DataSpec
+    rows: int = 0
+    total: float = 0.0
+    unknown: int = 0
+    complete: bool = True
+
+    def add(self, predicted: Tensor, truth: Tensor | None) -> None:
+        """Take the next rows: what `SavedModel.predict` gave, and the truth [n], a class that it lacks being < 0."""
+        if truth is None:
+            self.complete = False
+            return
+        self.rows += len(truth)
+        if self.spec.task is Task.REGRESSION:
+            self.total += float((predicted.double() - truth.double()).square().sum())
+        else:
+            self.total += float((of_each_class(self.spec, predicted).argmax(dim=1) == truth).sum())
+            self.unknown += int((truth < 0).sum())
+
+    def told(self, column: str) -> str:
+        """Return the score against a column in words: accuracy, or the mean squared error."""
+        name = "mse" if self.spec.task is Task.REGRESSION else "accuracy"
+        others = f", {self.unknown} of them of classes that it was not trained on" if self.unknown else ""
+        return f"{name} {self.total / self.rows:.6g} against column '{column}' ({self.rows} rows{others})"

@@ -1,0 +1,93 @@
+"""A report as one HTML file that needs nothing else: no network, no other file, no library.
+
+Jinja escapes whatever a study brings along; the pictures escape their own labels; and the page's policy lets no script
+run but its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shlex
+from functools import cache
+from pathlib import Path
+
+from besom.config.paths import file_name
+from besom.reports.format import number, short
+from besom.reports.html.sections import sections
+from besom.reports.read.failures import numbered
+from besom.reports.read.report import Report, TrialPoint
+from besom.reports.text.headline import answer, facts
+from besom.reports.times import offset
+from besom.tracking.ui.views import run_link
+
+_WEB = Path(__file__).with_name("web")
+
+
+def page(report: Report) -> str:
+    """Return the page's HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    script = _read("report.js")
+    template = Environment(loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined).get_template(
+        "report.html"
+    )
+    record = report.record
+    return template.render(
+        report=report,
+        sections=sections(report),
+        answer=answer(report),
+        facts=facts(report),
+        numbered=numbered,
+        quoted=shlex.quote(report.study),
+        made=f"{report.made:%Y-%m-%d %H:%M} {offset(report.made)}",
+        run_link=lambda run_id: run_link(report.base, record.experiment_id, run_id) if record else "",
+        trials_json=_trials(report),
+        style=_read("report.css"),
+        script=script,
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def page_path(study: str, directory: Path) -> Path:
+    """Where the page of a study belongs, in the folder of what is recorded."""
+    return directory / "reports" / f"{file_name(study)}.html"
+
+
+def write(text: str, path: Path) -> None:
+    """Write a page whole or not at all. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@cache
+def _read(name: str) -> str:
+    return (_WEB / name).read_text(encoding="utf-8")
+
+
+def _trials(report: Report) -> str:
+    """What the page's script tells of each trial, as JSON that may stand inside of HTML."""
+    told = {str(point.number): _told(report, point) for point in report.trials}
+    return json.dumps(told, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _told(report: Report, point: TrialPoint) -> str:
+    state = "" if point.complete else f", {_STATES.get(point.state.name, point.state.name.lower())}"
+    after = f" after epoch {point.epochs}" if state and point.epochs else ""
+    lines = [f"trial {point.number}{state}{after}"]
+    named = zip(report.objectives, point.values, strict=False)
+    lines += [f"{objective.name} {number(value)}" for objective, value in named]
+    lines += [f"{key} {short(value)}" for key, value in point.params.items()]
+    lines += [f"config {point.config or '?'}"] if report.summary.has_configs else []
+    lines += [f"code {point.code}"] if point.code else []
+    return "\n".join(lines)
+
+
+_STATES = {"FAIL": "failed"}

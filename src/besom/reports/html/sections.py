@@ -1,0 +1,189 @@
+"""The sections of a report's page: for each what it shows, or nothing where a study has nothing to show in it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from besom.config.paths import file_name
+from besom.reports.format import number
+from besom.reports.html.plots.canvas import Picture
+from besom.reports.html.plots.curves import curves
+from besom.reports.html.plots.gantt import gantt
+from besom.reports.html.plots.history import history
+from besom.reports.html.plots.importances import importance_bars
+from besom.reports.html.plots.intervals import intervals
+from besom.reports.html.plots.parallel import parallel
+from besom.reports.html.plots.pareto import fronts
+from besom.reports.html.plots.slices import contour, slices
+from besom.reports.read.failures import FailureGroup
+from besom.reports.read.finalists import FinalistRun
+from besom.reports.read.importance import ENOUGH
+from besom.reports.read.report import Report
+from besom.reports.read.summary import Row
+from besom.reports.tables import Table, finalists_table, trials_table
+from besom.reports.text.headline import chosen
+from besom.reports.text.leaderboard import UNKNOWN
+from besom.tracking.ui.views import compare_link, has_view, runs_link, study_link
+
+_ROWS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A section of the page."""
+
+    id: str
+    title: str
+    lead: str = ""
+    tables: tuple[tuple[str, Table], ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    failures: tuple[FailureGroup, ...] = ()
+    again: tuple[tuple[int, str, tuple[tuple[str, str], ...]], ...] = ()
+    note: str = ""
+
+
+def sections(report: Report) -> list[Section]:
+    """The sections, in the order in which one reads them; the summary, which the page writes itself, is the first."""
+    makers: Sequence[Callable[[Report], Section | None]] = (
+        *(_finalists, _leaderboard, _pareto, _history, _importances, _parallel),
+        *(_slices, _curves, _slots, _failures, _again),
+    )
+    made = [make(report) for make in makers]
+    return [Section(id="summary", title="Summary"), *[section for section in made if section is not None]]
+
+
+def _finalists(report: Report) -> Section | None:
+    found = report.finalists
+    if found is None:
+        return None
+    test = found.comparison
+    note = "" if test is None else f"Compared by a {test.name}, paired by seed: {number(test.difference)} "
+    if test is not None:
+        note += f"[{number(test.low)}, {number(test.high)}], p = {test.p_value:.2g}, {test.count} seeds."
+    return Section(
+        id="finalists", title="Finalists", tables=(("", finalists_table(found)),), pictures=(intervals(found),),
+        lead="The best trials, trained again with fresh seeds and tested. The winner is the best on validation.",
+        note=note,
+    )  # fmt: skip
+
+
+def _leaderboard(report: Report) -> Section | None:
+    rows = report.summary.rows
+    if not rows:
+        return None
+    tables = [("", trials_table(report, rows[:_ROWS]))]
+    if report.families:
+        tables.append(("best of each model", trials_table(report, report.families)))
+    told = f"The best {_ROWS} of {len(rows)} complete trials" if len(rows) > _ROWS else "All complete trials"
+    return Section(
+        id="leaderboard", title="Leaderboard", tables=tuple(tables), links=tuple(_links(report)),
+        lead=f"{told}, with the parameters in which they differ. A click on a heading sorts.",
+        note="; ".join(report.summary.origins),
+    )  # fmt: skip
+
+
+def _links(report: Report) -> list[tuple[str, str]]:
+    record = report.record
+    if record is None:
+        return []
+    compared = [row.run_id for row in report.leaders if row.run_id]
+    every = (
+        study_link(report.base, record.experiment_id, report.study)
+        if has_view(report.study, record.views)
+        else runs_link(report.base, record.experiment_id)
+    )
+    links = [("all runs in MLflow", every)]
+    if len(compared) > 1:
+        words = f"compare the {len(compared)} leaders in MLflow"
+        links.insert(0, (words, compare_link(report.base, record.experiment_id, compared)))
+    return links
+
+
+def _pareto(report: Report) -> Section | None:
+    found = fronts(report)
+    return Section(id="pareto", title="Pareto front", pictures=tuple(found)) if found else None
+
+
+def _history(report: Report) -> Section | None:
+    found = [history(report, place) for place in range(len(report.objectives))]
+    drawn = tuple(picture for picture in found if picture is not None)
+    return Section(id="history", title="History", pictures=drawn) if drawn else None
+
+
+def _importances(report: Report) -> Section | None:
+    if not report.dimensions:
+        return None
+    named = " and ".join(objective.name for objective in report.objectives)
+    found = importance_bars(report.summary.importances, named)
+    complete = len(report.summary.rows)
+    lead = (
+        f"By PED-ANOVA: how much a parameter's values differ between the best trials and all {complete} complete ones."
+    )
+    if found is None:
+        few = complete < ENOUGH
+        lead = f"Too few trials to tell: {complete} complete, {ENOUGH} are needed." if few else "Nothing can be told."
+    return Section(id="importances", title="What mattered", lead=lead, pictures=(found,) if found else ())
+
+
+def _parallel(report: Report) -> Section | None:
+    found = parallel(report)
+    return Section(id="parallel", title="Parallel coordinates", pictures=(found,)) if found else None
+
+
+def _slices(report: Report) -> Section | None:
+    found = slices(report)
+    if not found:
+        return None
+    field = contour(report)
+    lead = "Every complete trial by one parameter at a time, those that mattered most first; the best is marked."
+    return Section(id="slices", title="Slices and contours", lead=lead, pictures=(*found, *([field] if field else [])))
+
+
+def _curves(report: Report) -> Section | None:
+    found = curves(report)
+    return Section(id="curves", title="Learning curves", pictures=(found,)) if found else None
+
+
+def _slots(report: Report) -> Section | None:
+    found = gantt(report)
+    return Section(id="slots", title="Time and devices", pictures=(found,)) if found else None
+
+
+def _failures(report: Report) -> Section | None:
+    found = report.summary.failures
+    return Section(id="failures", title="Failures by cause", failures=found) if found else None
+
+
+def _again(report: Report) -> Section | None:
+    found = tuple((row.trial, _told(report, row), steps) for row in chosen(report) if (steps := commands(report, row)))
+    return Section(id="again", title="Get it again", again=found) if found else None
+
+
+def _told(report: Report, row: Row) -> str:
+    named = zip(report.objectives, row.values, strict=True)
+    family = "" if row.family in UNKNOWN else f", {row.family}"
+    return f"trial {row.trial}{family}: {', '.join(f'{one.name} {number(value)}' for one, value in named)}"
+
+
+def commands(report: Report, row: Row) -> tuple[tuple[str, str], ...]:
+    """What to type to have a trial's config, run or model again, and what each is for."""
+    study = shlex.quote(report.study)
+    if row.family in UNKNOWN:  # another app's: its overrides are all there is
+        return ((f"besom best {study} --trial {row.trial}", "its overrides"),)
+    name = file_name(report.study)
+    found = [(f"besom best {study} --trial {row.trial} --save {name}_{row.trial}", "its config, as an experiment")]
+    if row.run_id:
+        found.insert(0, (f"besom reproduce {row.run_id}", "train it again and compare every metric"))
+        found.append((f'besom.load_model("{row.run_id}")', "its weights, in Python"))
+    for run in _again_by_seed(report, row):
+        found.append((f"besom reproduce {run.run_id}", f"with seed {run.seed}, as a finalist"))
+    return tuple(found)
+
+
+def _again_by_seed(report: Report, row: Row) -> tuple[FinalistRun, ...]:
+    """The complete runs of a finalist."""
+    finalists = report.finalists.finalists if report.finalists else ()
+    return next((one.complete for one in finalists if one.row.trial == row.trial), ())

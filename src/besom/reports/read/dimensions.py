@@ -1,0 +1,98 @@
+"""The sampled parameters as axes: numbers on a line or a line of logarithms, choices side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+
+from besom.reports.format import short
+from besom.reports.read.trials import plain_params
+from besom.svg.axis import Axis, axis_of, log_axis_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """A sampled parameter: the values that trials had, and the axis that they lie on.
+
+    `choices` are those of a categorical parameter, else empty; `share` is the part of the trials that have it at all.
+    """
+
+    key: str
+    axis: Axis
+    choices: tuple[Any, ...] = ()
+    share: float = 1.0
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its values have an order and distances."""
+        return not self.choices
+
+    def place(self, value: Any) -> float:
+        """Where a value lies on the axis: a number where it is, a choice at its index."""
+        return float(list(map(repr, self.choices)).index(repr(value)) if self.choices else value)
+
+
+def dimensions(trials: Sequence[FrozenTrial]) -> tuple[Dimension, ...]:
+    """The parameters that these trials had, in the order in which they first came up."""
+    kinds: dict[str, list[BaseDistribution]] = {}
+    values: dict[str, list[Any]] = {}
+    for trial in trials:
+        for name, distribution in trial.distributions.items():
+            kinds.setdefault(name.partition(" ")[0], []).append(distribution)
+        for key, value in plain_params(trial).items():
+            values.setdefault(key, []).append(value)
+    return tuple(_dimension(key, kinds[key], found, len(found) / len(trials)) for key, found in values.items())
+
+
+def _dimension(key: str, kinds: Sequence[BaseDistribution], values: Sequence[Any], share: float) -> Dimension:
+    if any(isinstance(kind, CategoricalDistribution) for kind in kinds):
+        offered = [one for kind in kinds if isinstance(kind, CategoricalDistribution) for one in kind.choices]
+        choices = tuple({repr(one): one for one in [*offered, *values]}.values())  # not every value can be hashed
+        ticks = [(float(place), short(one)) for place, one in enumerate(choices)]
+        return Dimension(key=key, axis=Axis(-0.5, len(choices) - 0.5, ticks), choices=choices, share=share)
+    if any(getattr(kind, "log", False) for kind in kinds):
+        return Dimension(key=key, axis=log_axis_of(values), share=share)
+    whole = all(isinstance(kind, IntDistribution) for kind in kinds)
+    return Dimension(key=key, axis=axis_of(values, whole=whole), share=share)
+
+
+def objective_axis(values: Sequence[float], *, maximize: bool, also: Sequence[float] = ()) -> Axis:
+    """An axis for what trials came to, which a few of the worst do not squeeze: those lie beyond its end.
+
+    It goes well beyond the best three in four, unless the others are not far from there, and to what it must show
+    `also`. It is one of logarithms where less is better and those three in four span more than a factor of ten.
+    """
+    ordered = sorted(values, reverse=maximize)
+    if len(ordered) < 8:
+        return axis_of(ordered)
+    best, usual, worst = ordered[0], ordered[len(ordered) * 3 // 4 - 1], ordered[-1]
+    if not maximize and 0 < 10 * best < usual:
+        return log_axis_of(ordered)
+    if usual != best and abs(worst - best) > 4 * abs(usual - best):
+        end = best + 2.5 * (usual - best)
+        ordered = [best, end, *(value for value in ordered if min(best, end) <= value <= max(best, end)), *also]
+    return axis_of(ordered)
+
+
+def spread_axis(values: Sequence[float]) -> Axis:
+    """An axis for a cost: of logarithms where the values span more than a factor of thirty."""
+    positive = values and min(values) > 0
+    return log_axis_of(values) if positive and max(values) > 30 * min(values) else axis_of(values)
+
+
+def within(axis: Axis, value: float) -> float:
+    """The value, or the end of the axis that it lies beyond."""
+    return max(axis.low, min(axis.high, value))
+
+
+def differing(params: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys whose values are not the same in all of some trials' parameters, missing ones included."""
+    keys = dict.fromkeys(key for one in params for key in one)
+    return [key for key in keys if len({repr(one.get(key, _MISSING)) for one in params}) > 1]
+
+
+_MISSING = object()

@@ -1,0 +1,210 @@
+"""Finalists read back from a study: what the best trials come to with fresh seeds, and whether the winner is real.
+
+Each run of a finalist is written to the study when it is over, as a user attribute of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import optuna
+
+from besom.config.objectives import Objective
+from besom.reports.read.statistics import Estimate, PairedTest
+from besom.reports.read.summary import Row, Summary
+
+BASELINES = ("LinearRegression", "LogisticRegression")
+"""The families that anything larger has to beat."""
+
+CHOSEN = "besom.finalists"
+"""The attribute of a study that says who its finalists are: `trials`, the `seeds` that each of them gets, and the
+`overrides` that all of them have."""
+
+_PREFIX = "besom.finalist "
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalistRun:
+    """A trial's config trained once more with the seed `seed`, and tested; `reason` says why it failed, if it did."""
+
+    trial: int
+    seed: int
+    run_id: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    duration_s: float = 0.0
+    reason: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The user attribute that it is kept under."""
+        return f"{_PREFIX}{self.trial} seed {self.seed}"
+
+    def plain(self) -> dict[str, Any]:
+        """Itself as JSON takes it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """A trial that was trained again: its row in the sweep, and its runs by seed."""
+
+    row: Row
+    runs: tuple[FinalistRun, ...]
+    objective: Objective
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is of a family that others have to beat."""
+        return self.row.family in BASELINES
+
+    @property
+    def complete(self) -> tuple[FinalistRun, ...]:
+        """The runs that did not fail."""
+        return tuple(run for run in self.runs if run.reason is None)
+
+    @property
+    def best(self) -> FinalistRun | None:
+        """The complete run that is best on validation: the one to use, where it has to be a single one."""
+        name = f"best/{self.objective.name}"
+        worth = 1 if self.objective.direction == "maximize" else -1
+        measured = (run for run in self.complete if name in run.metrics)
+        return max(measured, key=lambda run: worth * run.metrics[name], default=None)
+
+    @property
+    def validation(self) -> Estimate | None:
+        """The objective, as the sweep measured it."""
+        return self.estimate(f"best/{self.objective.name}")
+
+    @property
+    def test(self) -> Estimate | None:
+        """The objective's metric on the test part."""
+        return self.estimate(test_metric(self.objective))
+
+    @property
+    def optimism(self) -> float | None:
+        """By how much the sweep's value is better than the mean with fresh seeds; negative where it is worse."""
+        again = self.validation
+        if again is None:
+            return None
+        gap = self.row.value - again.mean
+        return gap if self.objective.direction == "maximize" else -gap
+
+    def estimate(self, metric: str) -> Estimate | None:
+        """Return what the runs came to in a metric, if they have it."""
+        return _estimate(self.runs, metric)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalists:
+    """The finalists of a study, the best on validation first; the test part has no say in who wins."""
+
+    objective: Objective
+    finalists: tuple[Finalist, ...]
+    to_come: int = 0
+    """How many of their runs are not over."""
+
+    @property
+    def winner(self) -> Finalist | None:
+        """The best one."""
+        first = next(iter(self.finalists), None)
+        return first if first and first.complete else None
+
+    @property
+    def champion(self) -> Row | None:
+        """The winner with the best of its runs, for whom it has to be one; None as long as any run is to come."""
+        best = self.winner.best if self.winner else None
+        if self.winner is None or best is None or self.to_come:
+            return None
+        return replace(self.winner.row, run_id=best.run_id)
+
+    @property
+    def baseline(self) -> Finalist | None:
+        """The best one of a baseline's family."""
+        return next((one for one in self.finalists if one.is_baseline and one.complete), None)
+
+    @property
+    def comparison(self) -> PairedTest | None:
+        """The winner against the baseline on the test part, paired by seed; None where there is nothing to compare."""
+        winner, baseline = self.winner, self.baseline
+        if winner is None or baseline is None or winner is baseline:
+            return None
+        metric = test_metric(self.objective)
+        ones, others = (
+            {run.seed: run.metrics[metric] for run in one.complete if metric in run.metrics}
+            for one in (winner, baseline)
+        )
+        seeds = [seed for seed in ones if seed in others]
+        return PairedTest.of([ones[seed] for seed in seeds], [others[seed] for seed in seeds])
+
+
+def test_metric(objective: Objective) -> str:
+    """The test part's metric for an objective: test/acc for val/acc."""
+    return f"test/{objective.name.rpartition('/')[2]}"
+
+
+def finalist_runs(attrs: Mapping[str, Any]) -> tuple[FinalistRun, ...]:
+    """Return every finalist's run that is over, by a study's attributes, in the order of trials and seeds."""
+    found = [FinalistRun(**value) for key, value in attrs.items() if key.startswith(_PREFIX)]
+    return tuple(sorted(found, key=lambda run: (run.trial, run.seed)))
+
+
+def read_finalists(study: optuna.Study, summary: Summary) -> Finalists | None:
+    """Return the finalists of a study that `summary` tells of, or None where none was run.
+
+    Runs of trials that were finalists once, and with seeds that are not asked for any more, stay out of it.
+    """
+    by_trial = _wanted_runs(study.user_attrs)
+    objective = summary.objectives[0]
+    found = [
+        Finalist(row=row, runs=tuple(by_trial[row.trial]), objective=objective)
+        for row in summary.rows
+        if row.trial in by_trial
+    ]
+    if not found:
+        return None
+    left, _ = to_come(study.user_attrs)
+    ordered = sorted(found, key=lambda one: _place(one.runs, objective))
+    return Finalists(objective=objective, finalists=tuple(ordered), to_come=left)
+
+
+def winning_trial(attrs: Mapping[str, Any], objective: Objective) -> int | None:
+    """Return the trial that won among a study's finalists, by its attributes; None as long as any run is to come."""
+    left, wanted = to_come(attrs)
+    by_trial = _wanted_runs(attrs)
+    complete = [trial for trial, runs in by_trial.items() if any(run.reason is None for run in runs)]
+    if left or not wanted or not complete:
+        return None
+    order: Sequence[int] = attrs[CHOSEN]["trials"]  # the sweep's best first, who is ahead where the means are equal
+    return min(complete, key=lambda trial: (_place(by_trial[trial], objective), order.index(trial)))
+
+
+def to_come(attrs: Mapping[str, Any]) -> tuple[int, int]:
+    """How many runs of the finalists that were chosen are not over, and of how many, by a study's attributes."""
+    chosen = attrs.get(CHOSEN, {"trials": [], "seeds": []})
+    wanted = {(trial, seed) for trial in chosen["trials"] for seed in chosen["seeds"]}
+    return len(wanted - {(run.trial, run.seed) for run in finalist_runs(attrs)}), len(wanted)
+
+
+def _wanted_runs(attrs: Mapping[str, Any]) -> dict[int, list[FinalistRun]]:
+    """The runs by trial, without those that are not asked for any more."""
+    chosen = attrs.get(CHOSEN)
+    by_trial: dict[int, list[FinalistRun]] = {}
+    for run in finalist_runs(attrs):
+        if chosen is None or (run.trial in chosen["trials"] and run.seed in chosen["seeds"]):
+            by_trial.setdefault(run.trial, []).append(run)
+    return by_trial
+
+
+def _estimate(runs: Sequence[FinalistRun], metric: str) -> Estimate | None:
+    values = [run.metrics[metric] for run in runs if run.reason is None and metric in run.metrics]
+    return Estimate.of(values) if values else None
+
+
+def _place(runs: Sequence[FinalistRun], objective: Objective) -> tuple[bool, float]:
+    """What to sort finalists by: the best mean on validation comes first, what has none comes last."""
+    value = _estimate(runs, f"best/{objective.name}")
+    if value is None:
+        return True, 0.0
+    return False, -value.mean if objective.direction == "maximize" else value.mean

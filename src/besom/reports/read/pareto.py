@@ -1,0 +1,41 @@
+"""The Pareto front: trials that no other one beats in every objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from besom.config.objectives import Objective
+
+
+def dominates(values: Sequence[float], others: Sequence[float], objectives: Sequence[Objective]) -> bool:
+    """Whether `values` are nowhere worse than `others`, and better somewhere."""
+    compared = list(zip(objectives, values, others, strict=True))
+    return any(one.better(value, other) for one, value, other in compared) and not any(
+        one.better(other, value) for one, value, other in compared
+    )
+
+
+class Front:
+    """A Pareto front that grows trial by trial."""
+
+    def __init__(self, objectives: Sequence[Objective]) -> None:
+        self._objectives = tuple(objectives)
+        self._members: list[tuple[int, tuple[float, ...]]] = []
+
+    @property
+    def trials(self) -> tuple[int, ...]:
+        """The numbers of the trials on it, in the order they came."""
+        return tuple(trial for trial, _ in self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def add(self, trial: int, values: tuple[float, ...]) -> bool:
+        """Take a trial in unless another one beats it; return whether it was taken."""
+        if any(dominates(member, values, self._objectives) for _, member in self._members):
+            return False
+        self._members = [
+            (number, member) for number, member in self._members if not dominates(values, member, self._objectives)
+        ]
+        self._members.append((trial, values))
+        return True

@@ -1,0 +1,204 @@
+"""A study read into what a report tells: who won, what was pruned, what failed and why, what mattered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from besom.config.objectives import Objective
+from besom.reports.read.configs import configs_of, differences, in_short
+from besom.reports.read.failures import FailureGroup, group_failures
+from besom.reports.read.importance import importances
+from besom.reports.read.pareto import Front
+from besom.reports.read.trials import is_feasible, plain_params
+
+_PLACES = ("slot", "worker", "host", "config", "code")
+"""What trials can have in common beside parameters: slot, process and machine, the study's config, the code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One complete trial: a value for each objective.
+
+    `config` is the number of its config in the study, where that is known; `code` says which source files are not as
+    the study first met them, such as `net.py 2`.
+    """
+
+    trial: int
+    values: tuple[float, ...]
+    family: str
+    params: Mapping[str, Any]
+    duration_s: float
+    run_id: str
+    feasible: bool = True
+    config: int | None = None
+    code: str = ""
+
+    @property
+    def value(self) -> float:
+        """The value of the first objective."""
+        return self.values[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """How many trials were pruned, after how many epochs on average, of how many that complete ones took at most."""
+
+    count: int = 0
+    epochs: float | None = None
+    of_epochs: int | None = None
+
+    def __str__(self) -> str:
+        if self.epochs is None:
+            return f"{self.count} pruned"
+        of = f" of {self.of_epochs}" if self.of_epochs else ""
+        return f"{self.count} pruned, after {self.epochs:.1f}{of} epochs on average"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a study came to. `rows` are its complete trials: the best first, those that break a constraint last.
+
+    `configs` says what its later configs changed, by number.
+    """
+
+    study: str
+    objectives: tuple[Objective, ...]
+    rows: tuple[Row, ...]
+    front: tuple[int, ...] = ()
+    pruned: Pruned = Pruned()
+    failures: tuple[FailureGroup, ...] = ()
+    importances: Mapping[str, float] = field(default_factory=dict)
+    configs: Mapping[int, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Row | None:
+        """The best trial, if any is complete and feasible; of several objectives, the one best in the first of them."""
+        return self.rows[0] if self.rows and self.rows[0].feasible else None
+
+    @property
+    def failed(self) -> int:
+        """How many trials failed."""
+        return sum(len(group.trials) for group in self.failures)
+
+    @property
+    def over(self) -> int:
+        """How many trials are over, whatever came of them."""
+        return len(self.rows) + self.pruned.count + self.failed
+
+    @property
+    def has_configs(self) -> bool:
+        """Whether its complete trials do not all have one config of the study."""
+        return len({row.config or 1 for row in self.rows}) > 1
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether its complete trials were not all trained by the same code."""
+        return len({row.code for row in self.rows}) > 1
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """What is to be known of the configs and the code, in a line each, where there are several."""
+        met = {row.config for row in self.rows} if self.has_configs else set()
+        lines = [f"config {number}: {in_short(changes)}" for number, changes in self.configs.items() if number in met]
+        if self.has_codes:
+            example = next(row.code for row in self.rows if row.code).partition(", ")[0]
+            file, _, state = example.rpartition(" ")
+            lines.append(f"code {example}: state {state} of {file} that the study met; · is the first of all files")
+        return tuple(lines)
+
+    def best_by_family(self) -> tuple[Row, ...]:
+        """The best feasible trial of each model family, best first."""
+        seen: dict[str, Row] = {}
+        for row in self.rows:
+            if row.feasible:
+                seen.setdefault(row.family, row)
+        return tuple(seen.values())
+
+
+def summarize(
+    study: optuna.Study,
+    trials: Iterable[FrozenTrial],
+    objectives: tuple[Objective, ...],
+    run_ids: Mapping[int, str],
+) -> Summary:
+    """Read those trials of a study that count into a summary; `run_ids` has their runs by trial number."""
+    trials = list(trials)
+    rows = [_row(trial, run_ids) for trial in trials if trial.state is TrialState.COMPLETE and trial.values is not None]
+    front = Front(objectives)
+    for row in rows:
+        if row.feasible and len(objectives) > 1:
+            front.add(row.trial, row.values)
+    ordered = sorted(rows, key=lambda row: row.value, reverse=objectives[0].direction == "maximize")
+    ordered.sort(key=lambda row: (not row.feasible, len(objectives) > 1 and row.trial not in front.trials))
+    return Summary(
+        study=study.study_name,
+        objectives=objectives,
+        rows=tuple(ordered),
+        front=tuple(row.trial for row in ordered if row.trial in front.trials),
+        pruned=_pruned(trials),
+        failures=failures_of(trials),
+        importances=importances(study),
+        configs=_changes(study),
+    )
+
+
+def failures_of(trials: Sequence[FrozenTrial]) -> tuple[FailureGroup, ...]:
+    """The failed ones of some trials by cause, and what they had in common that the others have not."""
+    over = [trial for trial in trials if trial.state.is_finished()]
+    places = [key for key in _PLACES if len({about(trial).get(key) for trial in over}) > 1]
+
+    def known(trial: FrozenTrial) -> dict[str, Any]:
+        found = about(trial)
+        return {**{key: str(found[key]) for key in places if key in found}, **plain_params(trial)}
+
+    failed = {
+        trial.number: (str(about(trial).get("reason") or "unknown"), known(trial))
+        for trial in over
+        if trial.state is TrialState.FAIL
+    }
+    others = [known(trial) for trial in over if trial.state is not TrialState.FAIL]
+    return group_failures(failed, others)
+
+
+def _row(trial: FrozenTrial, run_ids: Mapping[int, str]) -> Row:
+    found = about(trial)
+    return Row(
+        trial=trial.number,
+        values=tuple(trial.values),
+        family=found.get("family") or "?",
+        params=plain_params(trial),
+        duration_s=found.get("duration_s") or 0.0,
+        run_id=run_ids.get(trial.number, ""),
+        feasible=is_feasible(trial),
+        config=found.get("config"),
+        code=found.get("code") or "",
+    )
+
+
+def _changes(study: optuna.Study) -> dict[int, list[str]]:
+    """What the later configs of a study changed, by number."""
+    configs = configs_of(study.user_attrs)
+    return {number: differences(configs[1], config) for number, config in configs.items() if number > 1}
+
+
+def _pruned(trials: Sequence[FrozenTrial]) -> Pruned:
+    pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
+    epochs = [epoch for trial in pruned if isinstance(epoch := about(trial).get("epochs"), int)]
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    taken = [epoch for trial in complete if isinstance(epoch := about(trial).get("epochs"), int)]
+    return Pruned(
+        count=len(pruned),
+        epochs=sum(epochs) / len(epochs) if epochs else None,
+        of_epochs=max(taken, default=None),
+    )
+
+
+def about(trial: FrozenTrial) -> Mapping[str, Any]:
+    """What the sweep wrote with a trial when it was over: family, duration, epochs, where it ran, and why it failed."""
+    found = trial.user_attrs.get("besom")
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,124 @@
+"""Finalists as people read them: a table, and in one sentence whether the winner beats the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from besom.reports.format import apart, number, signed
+from besom.reports.read.failures import numbered, one_line
+from besom.reports.read.finalists import BASELINES, Finalist, FinalistRun, Finalists, test_metric
+from besom.reports.read.statistics import Estimate, PairedTest
+
+
+def render_finalists(finalists: Finalists, console: Console, *, conclude: bool = True) -> RenderableType:
+    """Each finalist's mean, 95 % interval and deviation on validation and test, then the verdict and what failed.
+
+    The columns: the value in the sweep, the mean with fresh seeds, its standard deviation, by how much the sweep's
+    value was better (its optimism), the same of the test part, and `n` runs. A narrow terminal gets no deviations.
+    Without `conclude` there is no verdict.
+    """
+    table = _table(finalists, spread=True)
+    if Measurement.get(console, console.options.update(max_width=1000), table).maximum > console.width:
+        table = _table(finalists, spread=False)
+    title = f"finalists, the best on {finalists.objective.name} first: means, ± their 95 % intervals"
+    failures = [Text(line, style="red") for line in _failures(finalists.finalists)]
+    told = [Text(), Text(verdict(finalists), style="bold")] if conclude else []
+    return Group(Text(title, style="table.title"), table, *told, *failures, Text())
+
+
+def _table(finalists: Finalists, *, spread: bool) -> Table:
+    objective, sd = finalists.objective, ["sd"] * spread
+    table = Table(box=None, collapse_padding=not spread)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("model", overflow="fold")
+    for name in ("sweep", objective.name, *sd, "optimism", test_metric(objective), *sd, "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in finalists.finalists:
+        row, again, test = one.row, one.validation, one.test
+        table.add_row(
+            str(row.trial), row.family, number(row.value), _mean(again), *[_deviation(again)] * spread,
+            _optimism(one), _mean(test), *[_deviation(test)] * spread, str(len(one.complete)),
+            style="bold" if one is finalists.winner else "",
+        )  # fmt: skip
+    return table
+
+
+def verdict(finalists: Finalists) -> str:
+    """Whether the winner beats the baseline on the test part, with the test that tells, in one sentence."""
+    winner, baseline = finalists.winner, finalists.baseline
+    metric = test_metric(finalists.objective)
+    if winner is None:
+        return "no finalist is complete"
+    if baseline is None:
+        score = f", with {metric} {_mean(winner.test)}" if winner.test else ""
+        return f"{_named(winner)} comes first{score}; there is no baseline ({' or '.join(BASELINES)}) to beat"
+    if winner is baseline:
+        return f"no finalist comes before the baseline, {_named(baseline)}, on {finalists.objective.name}"
+    test = finalists.comparison
+    if test is None or winner.test is None:
+        return (
+            f"whether {_named(winner)} beats the baseline, {_named(baseline)}, cannot be told: "
+            f"less than two seeds have {metric} of both"
+        )
+    gain, *ends = _gain(test, higher_is_better=finalists.objective.direction == "maximize")
+    by, low, high = (signed(one, winner.test.mean).removeprefix("+") for one in (gain, *ends))
+    told = f"95 % interval {low} to {high}; {test.name} over {test.count} seeds, {_p_value(test)}"
+    if not test.differs:
+        return (
+            f"{_named(winner)} may be no better than the baseline, {_named(baseline)}: "
+            f"the gain of {by} in {metric} may be chance ({told})"
+        )
+    verb = "beats" if gain > 0 else "is worse than"
+    return f"{_named(winner)} {verb} the baseline, {_named(baseline)}, by {by.removeprefix('-')} of {metric} ({told})"
+
+
+def _gain(test: PairedTest, *, higher_is_better: bool) -> tuple[float, float, float]:
+    """The mean gain and its interval, positive where the winner is better."""
+    if higher_is_better:
+        return test.difference, test.low, test.high
+    return -test.difference, -test.high, -test.low
+
+
+def _p_value(test: PairedTest) -> str:
+    return "p < 0.0001" if test.p_value < 1e-4 else f"p = {test.p_value:.2g}"
+
+
+def _named(one: Finalist) -> str:
+    return f"trial {one.row.trial} ({one.row.family})"
+
+
+def _mean(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "·"
+    half = "" if estimate.high is None else f" ± {apart(estimate.high - estimate.mean, estimate.mean)}"
+    return f"{number(estimate.mean)}{half}"
+
+
+def _deviation(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.deviation is None:
+        return "·"
+    return apart(estimate.deviation, estimate.mean)
+
+
+def _optimism(one: Finalist) -> str:
+    if one.optimism is None:
+        return "·"
+    return signed(one.optimism, one.row.value)
+
+
+def _failures(finalists: Sequence[Finalist]) -> list[str]:
+    by_reason: dict[str, list[FinalistRun]] = {}
+    for one in finalists:
+        for run in one.runs:
+            if run.reason is not None:
+                by_reason.setdefault(one_line(run.reason), []).append(run)
+    return [
+        f"{len(runs)} of the finalists' runs failed: {reason}   (trial{'s' * (len(trials) > 1)} {numbered(trials)})"
+        for reason, runs in by_reason.items()
+        if (trials := sorted({run.trial for run in runs}))
+    ]

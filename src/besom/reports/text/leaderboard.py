@@ -1,0 +1,172 @@
+"""The end of a sweep: who won, what mattered, what failed, where things are, and what to type next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from besom.reports.format import headings, in_short, number, short
+from besom.reports.read.summary import Row, Summary, summarize
+from besom.system.urls import quoted
+
+__all__ = ["Row", "Summary", "next_steps", "places", "render", "render_short", "summarize"]
+
+SHOWN = 8
+UNKNOWN = ("?", "unknown")  # families of what is no model of ours
+_IMPORTANT, _BAR = 6, 24
+
+
+def render(summary: Summary, console: Console) -> RenderableType:
+    """The leaderboard or the Pareto front, the best of each family, what mattered, what was pruned and what failed."""
+    parts: list[RenderableType] = []
+    if summary.rows:
+        leaders = _leaders(summary, spread=True)
+        fits = Measurement.get(console, console.options.update(max_width=1000), leaders).maximum <= console.width
+        parts += [_heading(_title(summary)), leaders if fits else _leaders(summary, spread=False)]
+        parts += [*(Text(line, style="dim") for line in summary.origins), Text()]
+    families = summary.best_by_family()
+    if len(families) > 1 and len(summary.objectives) == 1:
+        parts += [_heading("best of each model"), _families(summary.objectives[0].name, families), Text()]
+    if summary.importances:
+        named = " and ".join(objective.name for objective in summary.objectives)
+        parts += [_heading(f"what {named} depended on"), _importances(summary), Text()]
+    if summary.pruned.count:
+        parts += [Text(str(summary.pruned), style="yellow"), Text()]
+    for group in summary.failures:
+        parts.append(Text(str(group), style="red"))
+        if group.shared:
+            parts.append(Text(f"  {group.shared}", style="yellow"))
+    if summary.failures:
+        parts.append(Text())
+    return Group(*parts)
+
+
+def render_short(summary: Summary) -> RenderableType:
+    """What it came to, in a line."""
+    counts = [f"{len(summary.rows)} complete"]
+    counts += [str(summary.pruned)] if summary.pruned.count else []
+    counts += [f"{summary.failed} failed"] if summary.failed else []
+    best = ""
+    if summary.best is not None:
+        named = zip(summary.objectives, summary.best.values, strict=True)
+        best = f"; best {', '.join(f'{one.name} {number(value)}' for one, value in named)} (trial {summary.best.trial})"
+    return Text(f"{', '.join(counts)}{best}")
+
+
+def _heading(text: str) -> Text:
+    """A line above a table; a table's own title is broken at the table's width."""
+    return Text(text, style="table.title")
+
+
+def _title(summary: Summary) -> str:
+    complete = f"{len(summary.rows)} complete{_infeasible(summary)}"
+    if len(summary.objectives) > 1:
+        return f"Pareto front of {summary.study}: {len(summary.front)} of {complete}"
+    return f"leaders of {summary.study}, {complete}"
+
+
+def _infeasible(summary: Summary) -> str:
+    count = sum(not row.feasible for row in summary.rows)
+    return f", {count} of them infeasible" if count else ""
+
+
+def _leaders(summary: Summary, *, spread: bool) -> Table:
+    """The leaders: a column per param, or all params in one where the terminal is too narrow for that."""
+    several = len(summary.objectives) > 1
+    rows = [row for row in summary.rows if row.trial in summary.front] if several else list(summary.rows)
+    shown = (rows or list(summary.rows))[: 2 * SHOWN if several else SHOWN]
+    keys = list(dict.fromkeys(key for row in shown for key in row.params if key != "model"))
+    table = Table(box=None)
+    for name in ("trial", *(objective.name for objective in summary.objectives)):
+        table.add_column(name, justify="right", no_wrap=True)
+    has_models = any(row.family not in UNKNOWN for row in shown)
+    if has_models:
+        table.add_column("model", no_wrap=True)
+    origins = [name for name, there in (("config", summary.has_configs), ("code", summary.has_codes)) if there]
+    for name in origins:
+        table.add_column(name, overflow="fold")
+    for heading in headings(keys) if spread else ["params"]:
+        table.add_column(heading, overflow="fold")  # a value that was cut is worth nothing
+    table.add_column("time", justify="right", no_wrap=True)
+    has_runs = any(row.run_id for row in shown)
+    if has_runs:
+        table.add_column("run", no_wrap=True)
+    if not all(row.feasible for row in shown):
+        table.add_column("", no_wrap=True)
+    for row in shown:
+        cells = [short(row.params.get(key, "·")) for key in keys]
+        if not spread:
+            cells = [in_short({key: row.params[key] for key in keys if key in row.params})]
+        table.add_row(
+            str(row.trial), *map(number, row.values), *[row.family] * has_models,
+            *(origin(row, name) for name in origins), *cells,
+            f"{row.duration_s:.1f} s", *[row.run_id[:8]] * has_runs, *([] if row.feasible else ["infeasible"]),
+            style="bold" if row is summary.best else "" if row.feasible else "dim",
+        )  # fmt: skip
+    return table
+
+
+def origin(row: Row, column: str) -> str:
+    """A cell of the column `config` or `code`."""
+    return str(row.config or "?") if column == "config" else row.code or "·"
+
+
+def _families(objective: str, families: Sequence[Row]) -> Table:
+    table = Table(box=None)
+    table.add_column("")
+    for row in families:
+        table.add_column(row.family)
+    table.add_row(objective, *[number(row.value) for row in families], style="bold")
+    for key in dict.fromkeys(key for row in families for key in row.params if key != "model"):
+        table.add_row(key, *[short(row.params.get(key, "·")) for row in families])
+    table.add_row("time", *[f"{row.duration_s:.1f} s" for row in families])
+    table.add_row("trial", *[str(row.trial) for row in families])
+    return table
+
+
+def _importances(summary: Summary) -> Table:
+    shown = [(key, share) for key, share in summary.importances.items() if share >= 0.005][:_IMPORTANT]
+    table = Table(box=None, show_header=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    for key, share in shown:
+        table.add_row(key, Text(bar(share / max(shown[0][1], 1e-9), _BAR), style="cyan"), f"{100 * share:.0f} %")
+    return table
+
+
+def bar(share: float, width: int) -> str:
+    """A bar in halves of a letter, `width` letters long for a share of 1; never quite empty."""
+    halves = max(1, round(2 * share * width))
+    return "━" * (halves // 2) + "╸" * (halves % 2)
+
+
+def places(console: Console, found: Mapping[str, str]) -> None:
+    """Print where things are: a line for each name, paths as they are seen from the current folder."""
+    here = f"{Path.cwd()}/"
+    for name, place in found.items():
+        shown = place.replace(quoted(here), "", 1) if "://" in place else place.removeprefix(here)
+        console.print(Text.assemble("  ", (name.ljust(8), "dim"), shown), soft_wrap=True)
+    console.print()
+
+
+def next_steps(console: Console, best: Row, *, study: str | None = None) -> None:
+    """Print what to type next; as make targets where make started us."""
+    by_make = "MAKELEVEL" in os.environ
+    ui = "make ui" if by_make else "besom ui"
+    again = f"make reproduce RUN={best.run_id}" if by_make else f"besom reproduce {best.run_id}"
+    steps = [(ui, "browse, compare the runs")] if best.run_id else []
+    steps += [(again, "train the best once more")] if best.run_id and best.family not in UNKNOWN else []
+    if study is not None and not by_make:
+        steps.append((f"besom best {shlex.quote(study)}", "its config, to keep"))
+    width = max((len(command) for command, _ in steps), default=0)
+    for command, purpose in steps:
+        text = Text.assemble("  ", (command.ljust(width), "bold cyan"), f"   {purpose}")
+        console.print(text, soft_wrap=True)

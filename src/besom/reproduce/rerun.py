@@ -1,0 +1,163 @@
+"""From a run's id to the same run again in this environment, and a verdict.
+
+A run that was trained in a bundle is trained alone: there it can come close only, and is told how close.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from besom.config.trust import SHIPPED, Trust
+from besom.errors import BesomError, RunNotFound
+from besom.reproduce.changes import Change, Kind, changes, unrecorded
+from besom.reproduce.comparison import ONCE, TOLERANCE, Difference, History, Verdict, compare, judge
+from besom.secrets.masks import lacking
+from besom.sweep.single import run_single
+from besom.tracking.code import COMMIT
+from besom.tracking.provenance import TRAINED_IN
+from besom.tracking.runs import RecordedRun, Runs
+from besom.tracking.store import Location
+from besom.workers.pool import Launcher, launch
+
+
+def reproduce(
+    run_id: str,
+    location: Location,
+    console: Console,
+    *,
+    tolerance: float = TOLERANCE,
+    trust: Trust = SHIPPED,
+    launcher: Launcher = launch,
+) -> Verdict:
+    """Train a recorded run again from its config and compare every metric at every epoch that was recorded.
+
+    Prints what changed meanwhile and the verdict, and records it on both runs. `tolerance` is a `Difference.share`.
+    Raises RunNotFound when there is nothing to compare with, ConfigError for a config that `trust` does not allow.
+    """
+    runs = Runs(location)
+    recorded = runs.run(run_id)
+    if not recorded.history:
+        raise RunNotFound(
+            f"run '{run_id}' has no metrics to compare with: it ended {recorded.status} before its first epoch"
+        )
+    _tell(console, f"run {run_id} ({recorded.name}), {recorded.status}")
+    again = runs.run(_train(recorded, location, console, trust, launcher))
+    code = runs.code(recorded)
+    found = changes(recorded, again, code, runs.code(again))
+    for change in found:
+        _tell(console, f"changed: {change.kind}: {change.what}", style="yellow")
+    compared = _compared(recorded, again)
+    differences = compare(recorded.history, compared)
+    verdict = judge(differences, tolerance)
+    runs.set_tags(again.run_id, {"besom.verdict": verdict})
+    runs.set_tags(run_id, {"besom.reproduced": verdict, "besom.reproduced_by": again.run_id})
+    match verdict:
+        case Verdict.REPRODUCED:
+            _tell(console, _reproduced(compared), style="bold green")
+        case Verdict.CLOSE:
+            _tell(console, _close(differences, tolerance), style="bold green")
+        case Verdict.DIFFERS:
+            console.print(_table(differences))
+            _tell(console, _differs(differences, tolerance), style="bold red")
+    if differences:
+        _tell(console, _why(recorded, found, unrecorded(recorded, code)))
+    _tell(console, f"run {again.run_id}")
+    return verdict
+
+
+def require_secrets(recorded: RecordedRun) -> None:
+    """Refuse a run whose config had secrets that are not given. Raises BesomError naming them, and how to give them."""
+    if missing := lacking({**recorded.config, "tracking": {}}):
+        keys, names = ", ".join(dict.fromkeys(missing.values())), " and ".join(missing)
+        raise BesomError(f"run '{recorded.run_id}': {keys}: secrets are not recorded; set {names} and run it again")
+
+
+def _train(recorded: RecordedRun, location: Location, console: Console, trust: Trust, launcher: Launcher) -> str:
+    """Train it again, record that, and return the new run's id. Raises what `require_secrets` does."""
+    written = {**recorded.config, "tracking": {"enabled": True, "experiment": "reproduce"}}  # where, `location` says
+    require_secrets(recorded)
+    trust = replace(trust, folder=recorded.tags.get(TRAINED_IN))
+    trust.resolve(written)
+    return run_single(
+        OmegaConf.create(written),
+        name=f"{recorded.name}-again",
+        tags={"besom.reproduces": recorded.run_id},
+        location=location,
+        console=console,
+        launcher=launcher,
+        trust=trust,
+    ).run_id
+
+
+def _compared(recorded: RecordedRun, again: RecordedRun) -> History:
+    """The new run's metrics, as far as a recorded one that was pruned or stopped went itself."""
+    if recorded.status == "FINISHED":
+        return again.history
+    last = max(recorded.history)
+    return {epoch: metrics for epoch, metrics in again.history.items() if epoch <= last}
+
+
+def _reproduced(history: History) -> str:
+    metrics = {name for values in history.values() for name in values if not name.startswith(ONCE)}
+    return f"REPRODUCED: {len(metrics)} metrics at {len(history)} epochs, bit-exact"
+
+
+def _close(differences: Sequence[Difference], tolerance: float) -> str:
+    return f"CLOSE: every value is within {_of(tolerance)}; {_worst(differences)}"
+
+
+def _differs(differences: Sequence[Difference], tolerance: float) -> str:
+    beyond = sum(difference.share > tolerance for difference in differences)
+    limit = f", {beyond} by more than {_of(tolerance)}" if tolerance else ""
+    return f"DIFFERS: {len(differences)} metric(s) left the recorded values{limit}; {_worst(differences)}"
+
+
+def _of(tolerance: float) -> str:
+    return f"{tolerance:g} of the recorded one (of 1 where that is smaller)"
+
+
+def _worst(differences: Sequence[Difference]) -> str:
+    worst = max(differences, key=lambda difference: (difference.share, difference.largest))
+    if not math.isfinite(worst.largest):
+        return f"one side alone has a number for {worst.metric} at epoch {worst.at_epoch}"
+    return f"the largest difference is {worst.largest:.3g}, of {worst.metric} at epoch {worst.at_epoch}"
+
+
+def _why(recorded: RecordedRun, found: Sequence[Change], lacking: Sequence[str]) -> str:
+    """The likely cause of a difference, and the remedy if there is one."""
+    bundled = int(recorded.tags.get("besom.bundle", 1))
+    if bundled > 1:
+        return f"it was trained in a bundle of {bundled}, and is now trained alone: rounding differs"
+    kinds = list(dict.fromkeys(change.kind for change in found))
+    if not kinds and lacking:
+        return f"nothing that is recorded has changed, but this is not recorded, and may have: {', '.join(lacking)}"
+    if not kinds:
+        return "nothing that is recorded of code, data, packages and device has changed: this training varies by itself"
+    remedy = ""
+    if COMMIT in recorded.tags and {Kind.CODE, Kind.PACKAGES} & set(kinds):
+        remedy = f"; besom reproduce {recorded.run_id} --exact takes the code and the packages of then"
+    return f"likely because of: {', '.join(kinds)}{remedy}"
+
+
+def _tell(console: Console, text: str, *, style: str = "") -> None:
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(differences: Sequence[Difference]) -> Table:
+    table = Table(box=None)
+    for name in ("metric", "first differs at epoch", "largest difference", "at epoch"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    for difference in differences:
+        table.add_row(
+            difference.metric,
+            str(difference.first_epoch),
+            f"{difference.largest:.3g}",
+            str(difference.at_epoch),
+        )
+    return table

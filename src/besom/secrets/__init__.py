@@ -1,0 +1,1 @@
+"""Secrets, which are masked before anything is recorded."""

@@ -1,0 +1,1 @@
+"""Plots as SVG: panels, axes and marks."""

@@ -1,0 +1,289 @@
+"""What looks wrong with a sweep before it runs: errors that would end it, and warnings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import CategoricalDistribution
+
+from besom.config.checks import folds_of, select
+from besom.config.metrics import metric_names
+from besom.config.objectives import COSTS
+from besom.config.targets import signature_of
+from besom.errors import ConfigError
+from besom.sweep.compose import Composer
+from besom.sweep.dry_run.learning import Learning
+from besom.sweep.dry_run.tables import refused_tables
+from besom.sweep.finalists.choose import check_finalists
+from besom.sweep.space.constraints import parse_constraints
+from besom.sweep.space.overrides import to_text
+from besom.sweep.space.search_space import Parameter, Params, SearchSpace
+from besom.sweep.spec import SweepSpec
+from besom.sweep.study.grid import Grid
+from besom.sweep.study.samplers import build_pruner, build_sampler, with_target
+
+Check = Callable[[DictConfig], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lint:
+    """One thing that looks wrong: an error would end the sweep or its trials, a warning may be meant."""
+
+    text: str
+    is_error: bool = False
+
+
+def lint(spec: SweepSpec, space: SearchSpace, composer: Composer, check: Check) -> list[Lint]:
+    """Return what looks wrong, errors first, each once."""
+    composed = list(_compose(space, composer, check))
+    configs = [config for config, _ in composed if config is not None]
+    found = [
+        *(Lint(text=text, is_error=True) for _, text in composed if text is not None),
+        *(Lint(text=text, is_error=True) for text in refused_tables(configs)),
+        *_unusable(spec, space, composer),
+        *_enqueued(spec, space),
+        *_ranges(space),
+        *_unread(space, composer),
+        *_budget(spec, space),
+        *_finalists(spec),
+        *_sampler(spec, space),
+        *_learning(spec, space, configs[0] if configs else None),
+    ]
+    if configs:
+        found += [*_metrics(spec, configs), *_pruner(spec, space, configs[0]), *_overruled(space, configs)]
+    return sorted(dict.fromkeys(found), key=lambda one: not one.is_error)
+
+
+def _compose(space: SearchSpace, composer: Composer, check: Check) -> Iterator[tuple[DictConfig | None, str | None]]:
+    """Yield the config of each example, or why there is none."""
+    for params in space.examples(at_least_one=True):
+        try:
+            config = composer.compose(params)
+            check(config)
+        except ConfigError as error:
+            yield None, str(error)
+        else:
+            yield config, None
+
+
+def _unusable(spec: SweepSpec, space: SearchSpace, composer: Composer) -> Iterator[Lint]:
+    """What is refused as soon as the sweep starts."""
+    parts: Sequence[Callable[[], object]] = (
+        lambda: build_sampler(spec, 0, space),
+        lambda: Grid.of(spec, space),
+        lambda: build_pruner(spec),
+        lambda: parse_constraints(spec.constraints, spec.source),
+        lambda: space.sample(optuna.create_study().ask()),  # what a custom_search_space raises
+        lambda: check_finalists(spec, space, composer),
+    )
+    for part in parts:
+        try:
+            part()
+        except ConfigError as error:
+            yield Lint(text=str(error).removeprefix(f"{spec.source}: "), is_error=True)
+
+
+def _enqueued(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
+    for index, params in enumerate(spec.enqueue):
+        where = f"hydra.sweeper.enqueue[{index}]"
+        try:
+            space.to_stored(params)
+        except ConfigError as error:
+            yield Lint(text=f"{where}: {error}", is_error=True)
+        if params in spec.enqueue[:index]:
+            yield Lint(text=f"{where}: is there twice; it will be tried once")
+
+
+def _ranges(space: SearchSpace) -> Iterator[Lint]:
+    for one in space.parameters:
+        if one.skipped is not None:
+            last, step = one.distribution.high, one.distribution.step  # type: ignore[attr-defined]
+            yield Lint(
+                text=f"{one.key}: the range's end {one.skipped:g} is skipped, its last value is {last:g}; end it at "
+                f"{last + step:g} to say so, or take another step than {step:g}"
+            )
+        if one.count() == 1 and not (one.conditions and isinstance(one.distribution, CategoricalDistribution)):
+            value = to_text(next(one.values()))
+            yield Lint(text=f"{one.key}: there is one value to choose, {value}; write {one.key}: {value}")
+        if isinstance(one.distribution, CategoricalDistribution):
+            values = list(one.values())
+            for index, value in enumerate(values):
+                if any(_equal(value, other) for other in values[:index]):
+                    yield Lint(text=f"{one.key}: {to_text(value)} is there twice, written in two ways; take one out")
+
+
+def _equal(value: Any, other: Any) -> bool:
+    return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
+
+
+def _unread(space: SearchSpace, composer: Composer) -> Iterator[Lint]:
+    """Keys that were added with + and that nothing reads. A key without + is in the config, and has its reader."""
+    for params in space.examples():
+        for key in params:
+            if key.startswith("+") and not composer.chooses(key.lstrip("+")) and "@" not in key:
+                text = _nobody_reads(key, params, composer)
+                if text is not None:
+                    yield Lint(text=text)
+
+
+def _nobody_reads(key: str, params: Params, composer: Composer) -> str | None:
+    try:
+        config = composer.compose(params)
+    except ConfigError:
+        return None  # told of already
+    path = key.lstrip("+")
+    if re.search(rf"\$\{{[^}}]*{re.escape(path.rpartition('.')[2])}\b", OmegaConf.to_yaml(config)):
+        return None
+    parts = path.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        target = OmegaConf.select(config, ".".join([*parts[:length], "_target_"]))
+        if target is not None:
+            signature = signature_of(str(target), ".".join(parts[:length]))
+            taken = signature.parameters if signature else {}
+            loose = signature is None or any(one.kind is one.VAR_KEYWORD for one in taken.values())
+            if loose or parts[length] in taken:
+                return None
+            return f"{key}: {target} takes no '{parts[length]}', so that it changes nothing, or fails; drop it"
+    if _is_ours(config):
+        return f"{key}: no _target_ and no ${{…}} reads it, so that it changes nothing; drop it"
+    return None  # another app reads its config as it likes
+
+
+def _is_ours(config: DictConfig) -> bool:
+    """Whether it is a config of conf/train.yaml."""
+    return all(name in config for name in ("data", "model", "optimizer", "trainer", "early_stopping"))
+
+
+def _overruled(space: SearchSpace, configs: Sequence[DictConfig]) -> Iterator[Lint]:
+    """Keys that another one, which is set, wins over."""
+    if "model.hidden_sizes" in space.keys:
+        return
+    for key in ("model.width", "model.depth"):
+        sizes = [OmegaConf.select(config, "model.hidden_sizes") for config in configs]
+        if key in space.keys and any(size is not None for size in sizes):
+            yield Lint(text=f"{key}: model.hidden_sizes is set and wins over it; set model.hidden_sizes to null")
+
+
+def _metrics(spec: SweepSpec, configs: Sequence[DictConfig]) -> Iterator[Lint]:
+    """Metrics that nobody logs, as far as that can be known."""
+    try:
+        constraints = parse_constraints(spec.constraints, spec.source)
+    except ConfigError:
+        return
+    for config in configs:
+        if not _is_ours(config):
+            continue
+        target = str(OmegaConf.select(config, "model._target_"))
+        known = _logged(target)
+        for constraint in constraints if known else ():
+            for name in constraint.metrics:
+                if name not in known and not name.startswith("test/"):
+                    yield Lint(text=f"constraint '{constraint.key}': {target.rpartition('.')[2]} logs no {name}")
+        unknown = [one.name for one in spec.objectives if not one.is_cost]
+        if not known and unknown:
+            yield Lint(
+                text=f"objective: whether {target} logs {' and '.join(unknown)} shows only when it trains; "
+                "a trial that does not log it fails"
+            )
+
+
+def _logged(target: str) -> list[str]:
+    """The metrics of one of Besom's models; nothing for a user's own."""
+    package, _, model = target.rpartition(".")
+    if package != "besom.models":
+        return []
+    tasks = ("regression",) if model in ("LinearRegression", "MLPRegressor") else ("binary", "multiclass")
+    names = dict.fromkeys(name for task in tasks for name in metric_names(task))
+    return [*(f"{part}/{name}" for part in ("train", "val") for name in names), *COSTS]
+
+
+def _budget(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
+    size = space.size()
+    is_grid = _class(spec.sampler) in ("GridSampler", "BruteForceSampler")
+    if size is not None and spec.n_trials is not None and spec.n_trials > size:
+        what = (
+            f"there will be {size} trials" if is_grid else "some are tried more than once; sampler=grid tries each once"
+        )
+        yield Lint(text=f"hydra.sweeper.n_trials: {spec.n_trials} is above the {size} points of the space: {what}")
+    if spec.n_trials is None and not is_grid and spec.timeout_s is None and spec.patience is None:
+        ends = "it ends with ctrl-C" + (", and never comes to its finalists" if spec.finalists else "")
+        yield Lint(text=f"hydra.sweeper.n_trials: is null, and there is neither timeout nor patience: {ends}")
+    if spec.patience is not None and spec.n_trials is not None and spec.patience >= spec.n_trials:
+        yield Lint(text=f"hydra.sweeper.patience: {spec.patience} is not below n_trials: it will never matter")
+
+
+def _finalists(spec: SweepSpec) -> Iterator[Lint]:
+    if spec.finalists is not None and spec.finalists.seeds == 1:
+        text = "of a single seed there is no interval, and no test; take 5, say"
+        yield Lint(text=f"hydra.sweeper.finalists.seeds: {text}")
+
+
+def _class(config: Mapping[str, Any]) -> str:
+    return str(with_target(config)["_target_"]).rpartition(".")[2]
+
+
+_NUMBERS_ONLY = ("CmaEsSampler",)
+_ONE_SPACE = ("CmaEsSampler", "GPSampler", "QMCSampler")
+
+
+def _sampler(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
+    """What the sampler draws at random although it was not meant to."""
+    name = _class(spec.sampler)
+    alone: list[Parameter] = []
+    if name in _NUMBERS_ONLY:
+        alone += [one for one in space.parameters if isinstance(one.distribution, CategoricalDistribution)]
+    if name in _ONE_SPACE:
+        alone += [one for one in space.parameters if one.conditions and one not in alone]
+    if alone:
+        listed = ", ".join(dict.fromkeys(one.key for one in alone))
+        yield Lint(text=f"hydra.sweeper.sampler: {name} draws choices and conditional parameters at random: {listed}")
+
+
+def _learning(spec: SweepSpec, space: SearchSpace, config: DictConfig | None) -> Iterator[Lint]:
+    """A budget that leaves the sampler's model little to choose."""
+    learning = Learning.of(spec, _steps(space, config) if config is not None and _is_ours(config) else None)
+    if learning is not None and learning.warning is not None:
+        yield Lint(text=learning.warning)
+
+
+def _steps(space: SearchSpace, config: DictConfig) -> int | None:
+    """How many epochs, or folds, a trial reports, unless that is sampled."""
+    key = "trainer.max_epochs" if folds_of(config) is None else "evaluation.folds"
+    steps = None if key in space.keys else select(config, key)
+    return steps if isinstance(steps, int) else None
+
+
+def _pruner(spec: SweepSpec, space: SearchSpace, config: DictConfig) -> Iterator[Lint]:
+    """What keeps a pruner from seeing what it decides by."""
+    if not spec.pruner or not _is_ours(config):
+        return
+    name, where = str(spec.pruner.get("_target_")).rpartition(".")[2], "hydra.sweeper.pruner"
+    first = max([value for key in _FIRST if isinstance(value := spec.pruner.get(key), int)], default=1)
+    by_folds = folds_of(config) is not None
+    key = "evaluation.folds" if by_folds else "trainer.max_epochs"
+    epochs = None if key in space.keys else select(config, key)
+    patience = None if "early_stopping.patience" in space.keys else select(config, "early_stopping.patience")
+    patience = None if by_folds else patience  # it ends a fold, and the trial goes on
+    if isinstance(epochs, int) and first >= epochs:
+        yield Lint(
+            text=f"{where}: {name} decides from {'fold' if by_folds else 'epoch'} {first} on, and {key} is {epochs}: "
+            "it prunes nothing"
+        )
+    elif isinstance(patience, int) and patience <= first > 1:
+        yield Lint(
+            text=f"{where}: early_stopping.patience {patience} may end a trial before {name} looks at it, from epoch "
+            f"{first} on"
+        )
+    if patience is not None and spec.pruner.get("max_resource") == "auto":
+        yield Lint(
+            text=f"{where}: max_resource auto takes the epochs of the first trial, which early stopping may cut short; "
+            f"set max_resource to {epochs if isinstance(epochs, int) else 'trainer.max_epochs'}"
+        )
+
+
+_FIRST = ("n_warmup_steps", "min_resource", "n_startup_steps")

@@ -1,0 +1,203 @@
+"""`--dry-run`: what a sweep would do, and what looks wrong with it. Nothing is trained, and nothing recorded."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+import optuna
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.study import StudyDirection
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from besom.config.checks import recordable
+from besom.errors import ConfigError
+from besom.secrets.masks import mask
+from besom.sweep.compose import Composer
+from besom.sweep.dry_run.checks import Check, Lint, lint
+from besom.sweep.dry_run.tables import told_of_tables
+from besom.sweep.finalists.choose import describe
+from besom.sweep.space.overrides import to_text
+from besom.sweep.space.search_space import Parameter, Params, SearchSpace
+from besom.sweep.spec import FinalistsSpec, SweepSpec
+from besom.sweep.study.grid import Grid
+from besom.sweep.study.samplers import build_sampler, with_target
+
+_SHOWN = 3
+
+
+def dry_run(
+    console: Console,
+    *,
+    spec: SweepSpec,
+    space: SearchSpace,
+    composer: Composer,
+    check: Check,
+    inspect_code: Callable[[], Sequence[str]] = tuple,
+) -> list[str]:
+    """Show the space, what the first trials would be, and what looks wrong; return what is an error of that.
+
+    `check` refuses a composed config that cannot be trained, with ConfigError; `inspect_code` says what is wrong with
+    the code that the configs name.
+    """
+    objectives = ", ".join(map(str, spec.objectives))
+    _print(console, f"study {spec.study_name}: {objectives}   (a dry run: nothing is trained)")
+    console.print()
+    console.print(_table(space))
+    console.print()
+    for name, text in (*_facts(spec, space), *_data(space, composer)):
+        console.print(Text.assemble((f"{name:<12}", "bold"), text), soft_wrap=True)
+    for number, params in enumerate(_first_trials(spec, space)):
+        console.print()
+        chosen = "  ".join(composer.overrides(params))
+        console.print(Text.assemble((f"trial {number}", "bold"), f"  {chosen}"), soft_wrap=True)
+        _print(console, _yaml(composer, params))
+    found = [*(Lint(text=text, is_error=True) for text in inspect_code()), *lint(spec, space, composer, check)]
+    console.print()
+    _tell(console, found)
+    return [one.text for one in found if one.is_error]
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(space: SearchSpace) -> Table:
+    table = Table(title="search space", title_justify="left", box=None)
+    table.add_column("parameter", no_wrap=True)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("values", overflow="fold")
+    conditional = any(parameter.conditions for parameter in space.parameters)
+    if conditional:
+        table.add_column("exists where", overflow="fold")
+    for parameter in space.parameters:
+        where = " and ".join(map(str, parameter.conditions)) or "always"
+        cells = [parameter.key, _kind(parameter), _values(parameter), *([where] if conditional else [])]
+        table.add_row(*map(Text, cells))
+    if space.custom is not None:
+        table.add_row(Text("…"), Text("Python"), Text(f"what {space.custom.name} asks for"))
+    return table
+
+
+def _kind(parameter: Parameter) -> str:
+    match parameter.distribution:
+        case CategoricalDistribution():
+            return "choice"
+        case IntDistribution(log=log):
+            return "whole, log" if log else "whole"
+    return "real, log" if parameter.distribution.log else "real"  # type: ignore[attr-defined]
+
+
+def _values(parameter: Parameter) -> str:
+    return parameter.range.removeprefix("choose from ").removeprefix("whole numbers ")
+
+
+def _facts(spec: SweepSpec, space: SearchSpace) -> Iterator[tuple[str, str]]:
+    size = space.size()
+    yield "points", "infinitely many" if size is None else f"{size:,}"
+    yield "sampler", _named(with_target(spec.sampler), default_seed=spec.seed)
+    yield "pruner", _named(dict(spec.pruner)) if spec.pruner else "none"
+    yield "budget", _budget(spec, size)
+    if spec.finalists is not None:
+        yield "finalists", f"{describe(spec.finalists)}: {_runs(spec.finalists)}"
+    if spec.constraints:
+        yield "constraints", "; ".join(spec.constraints)
+    if spec.enqueue or spec.enqueue_from:
+        other = [f"the best of {spec.enqueue_from}"] if spec.enqueue_from else []
+        own = [f"{len(spec.enqueue)} of your own"] if spec.enqueue else []
+        yield "first", " and ".join([*own, *other])
+
+
+def _data(space: SearchSpace, composer: Composer) -> Iterator[tuple[str, str]]:
+    configs = []
+    for params in space.examples(at_least_one=True):
+        with suppress(ConfigError):  # the lints tell of it
+            configs.append(composer.compose(params))
+    for line in dict.fromkeys(told_of_tables(configs)):
+        yield "data", line
+
+
+def _runs(finalists: FinalistsSpec) -> str:
+    fewest = finalists.top * finalists.seeds
+    return f"{fewest} runs, or {fewest + finalists.seeds} if the baseline is not one of the best {finalists.top}"
+
+
+def _named(node: dict[str, object], default_seed: int | None = None) -> str:
+    """A sampler or a pruner with the keys that are not as its class has them."""
+    name = str(node.get("_target_", "")).removeprefix("optuna.samplers.").removeprefix("optuna.pruners.")
+    found = getattr(optuna.samplers, name, None) or getattr(optuna.pruners, name, None)
+    usual = {key: one.default for key, one in inspect.signature(found).parameters.items()} if found else {}
+    if default_seed is not None and node.get("seed") is None:
+        node = {**node, "seed": default_seed}
+    keys = [
+        f"{key}={_short(value)}"
+        for key, value in node.items()
+        if key[0] != "_" and value is not None and value != usual.get(key)
+    ]
+    return f"{name}({', '.join(keys)})" if keys else name
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict) and "_target_" in value:
+        return _named(value)
+    return to_text(value)
+
+
+def _budget(spec: SweepSpec, size: int | None) -> str:
+    is_grid = str(with_target(spec.sampler)["_target_"]).endswith(("GridSampler", "BruteForceSampler"))
+    limits = [limit for limit in (spec.n_trials, size if is_grid else None) if limit is not None]
+    ends = [f"{min(limits)} trials"] if limits else []
+    if spec.timeout_s is not None:
+        ends.append(f"{spec.timeout_s:g} s")
+    if spec.patience is not None:
+        ends.append(f"{spec.patience} trials without a better one")
+    told = "until " + ", or ".join(ends) if ends else "without end"
+    each = [f"{spec.trial_timeout_s:g} s for each"] if spec.trial_timeout_s is not None else []
+    retries = [f"{spec.retries} more attempts for one that fails"] if spec.retries else []
+    return "; ".join([told, *each, *retries])
+
+
+def _first_trials(spec: SweepSpec, space: SearchSpace) -> Iterator[Params]:
+    """Yield what the sampler asks for first, in a study of its own, none of it told how it went."""
+    study = optuna.create_study(directions=[StudyDirection[one.direction.upper()] for one in spec.objectives])
+    for params in spec.enqueue:
+        with suppress(ConfigError):  # the lints tell of it
+            study.enqueue_trial(space.to_stored(params), skip_if_exists=True)
+    try:
+        grid = Grid.of(spec, space)
+        for number in range(_SHOWN if grid is None else min(_SHOWN, grid.total)):
+            study.sampler = build_sampler(spec, number, space)
+            if grid is not None and number >= len(study.trials):
+                study.enqueue_trial(grid.next(study))
+            yield space.sample(study.ask())
+    except ConfigError:
+        return  # the lints tell of it
+
+
+def _yaml(composer: Composer, params: Params) -> str:
+    try:
+        config = composer.compose(params)
+    except ConfigError as error:
+        return f"  cannot be composed: {error}"
+    return "\n".join(f"  {line}" for line in _plain(config).splitlines())
+
+
+def _plain(config: DictConfig) -> str:
+    """The config as it would be recorded; as it is written, where only a running job can resolve it."""
+    try:
+        return OmegaConf.to_yaml(OmegaConf.create(recordable(config)))
+    except (ConfigError, OmegaConfBaseException):
+        return mask(OmegaConf.to_yaml(config))
+
+
+def _tell(console: Console, found: list[Lint]) -> None:
+    if not found:
+        console.print("nothing looks wrong", style="green")
+    for one in found:
+        kind, style = ("error", "bold red") if one.is_error else ("warning", "yellow")
+        console.print(Text.assemble((kind, style), f": {one.text}"), soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Finalists: the best trials, trained again with several seeds."""

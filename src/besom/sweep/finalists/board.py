@@ -1,0 +1,72 @@
+"""What is shown while finalists train: a bar on a terminal, a line per run anywhere else, and the log in any case."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from besom.reports.format import number
+from besom.reports.read.failures import one_line
+from besom.reports.read.finalists import FinalistRun, test_metric
+from besom.secrets.masks import mask
+from besom.sweep.finalists.choose import Entry
+from besom.sweep.progress.log import LogFile
+from besom.sweep.spec import SweepSpec
+from besom.system.console import warn
+from besom.workers.devices import Slot
+
+
+class FinalistsBoard:
+    """Is told of each finalist's run; for a `with` block. Of a `quiet` sweep the log alone hears of them."""
+
+    def __init__(self, console: Console, log: LogFile, spec: SweepSpec, *, total: int) -> None:
+        self._console = console
+        self._log = log
+        self._shown = (f"best/{spec.objective.name}", test_metric(spec.objective))
+        self._total = total
+        self._done = 0
+        self._quiet = spec.quiet
+        columns = (TextColumn("finalists"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=spec.quiet or not console.is_terminal)
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> Self:
+        self._log.__enter__()
+        self._log.write(f"finalists begin: {self._total} runs")
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        self._log.write(f"finalists end: {self._done} of {self._total} runs" + (f"; {kind.__name__}" if kind else ""))
+        self._log.__exit__(kind, error, trace)
+
+    def started(self, entry: Entry, slot: Slot) -> None:
+        """A run was handed to a slot."""
+        self._log.write(f"trial {entry.trial} with seed {entry.seed} started in slot {slot.index} on {slot}")
+
+    def warned(self, text: str) -> None:
+        """Something is not as it was when the finalists began."""
+        self._log.write(f"warning: {text}")
+        warn(self._bar.console, text)
+
+    def finished(self, run: FinalistRun) -> None:
+        """A run is over."""
+        self._done += 1
+        named = {name.removeprefix("best/"): run.metrics[name] for name in self._shown if name in run.metrics}
+        told = "  ".join(f"{name} {number(value)}" for name, value in named.items())
+        told = told if run.reason is None else f"FAILED: {mask(one_line(run.reason))}"
+        self._log.write(f"trial {run.trial} with seed {run.seed} {told}")
+        line = f"trial {run.trial:>4}  seed {run.seed:>6}  {told}"
+        if self._bar.disable and not self._quiet:
+            self._console.file.write(f"{line}   [finalists {self._done}/{self._total}]\n")
+            self._console.file.flush()
+        elif run.reason is not None:
+            self._bar.console.print(Text(line, style="red"), soft_wrap=True)
+        self._bar.advance(self._task)

@@ -1,0 +1,237 @@
+"""Finalists: which trials are trained again once the search is over, with which seeds, and from which configs.
+
+Every finalist gets the same seeds, so that two of them can be compared pair by pair. Only these runs see the test part.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from omegaconf import DictConfig
+
+from besom.config.checks import check, has_test_part, recordable, resolved
+from besom.errors import BesomError, ConfigError, RunNotFound
+from besom.reports.read.finalists import BASELINES, CHOSEN, finalist_runs
+from besom.reports.read.summary import Row, Summary
+from besom.secrets.masks import hidden_override
+from besom.sweep.compose import Composer
+from besom.sweep.finalists.other_configs import OtherConfig, OtherConfigs, with_values
+from besom.sweep.space.overrides import to_overrides
+from besom.sweep.space.search_space import Params, SearchSpace
+from besom.sweep.spec import FinalistsSpec, SweepSpec
+from besom.sweep.study.config import CONFIG
+from besom.sweep.study.study import StudyBook
+from besom.sweep.trial import family, for_slot
+from besom.tracking.recorder.recorder import RunCard
+from besom.tracking.study_run import FINALIST
+from besom.workers.devices import Slot
+from besom.workers.messages import Assignment
+
+_SEEDS = 1_000_000
+"""Seeds are below this: few enough digits for a run's name."""
+_NOT_THEIRS = ("seed", "test", "objective", "direction", "tracking", "trainer.accelerator", "trainer.devices")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A trial that is to be trained again with a seed; `number` is what its worker and the recorder call it."""
+
+    number: int
+    trial: int
+    params: Params
+    seed: int
+
+
+def choose(summary: Summary, top: int, *, left_out: Collection[int] = ()) -> tuple[Row, ...]:
+    """Return the finalists: the `top` best configs, and the best baseline, wherever it is; no config twice.
+
+    All of them keep the constraints. Of several objectives, the best are those of the Pareto front.
+    """
+    feasible = [row for row in summary.rows if row.feasible and row.trial not in left_out]
+    several = len(summary.objectives) > 1
+    chosen: list[Row] = []
+    for row in feasible:
+        if several and row.trial not in summary.front:
+            continue
+        if len(chosen) < top and all(_config_of(row) != _config_of(other) for other in chosen):
+            chosen.append(row)
+    baseline = next((row for row in feasible if row.family in BASELINES), None)
+    if baseline is not None and baseline.trial not in [row.trial for row in chosen]:
+        chosen.append(baseline)
+    return tuple(chosen)
+
+
+def describe(finalists: FinalistsSpec) -> str:
+    """In words what is trained again, and how."""
+    changed = f", with {' '.join(to_overrides(finalists.overrides))}" if finalists.overrides else ""
+    seeds = f"{finalists.seeds} fresh seed{'s' * (finalists.seeds > 1)}"
+    return f"the best {finalists.top} and the best baseline again, {seeds} each{changed}, and tested"
+
+
+def _config_of(row: Row) -> tuple[int, Mapping[str, Any]]:
+    return row.config or 1, {key: value for key, value in row.params.items() if key != "seed"}
+
+
+def fresh_seeds(seed: int, finalists: FinalistsSpec, *, taken: Collection[int] = ()) -> tuple[int, ...]:
+    """Return different seeds that are not `taken`, drawn from a sweep's own seed; with more of them, the first stay.
+
+    Other overrides draw other seeds: a run is known by its trial and its seed, and must not pass for one of these.
+    """
+    drawn = random.Random(f"finalists {seed} {json.dumps(finalists.overrides, sort_keys=True, default=str)}")
+    seeds: list[int] = []
+    while len(seeds) < finalists.seeds:
+        candidate = drawn.randrange(_SEEDS)
+        if candidate not in seeds and candidate not in taken:
+            seeds.append(candidate)
+    return tuple(seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """The finalists' runs that are not recorded as complete, in the order in which they are trained.
+
+    `others` are the configs of those trials that have another one than the sweep; `left_out` are the trials whose
+    config cannot be had, and why.
+    """
+
+    entries: tuple[Entry, ...]
+    others: Mapping[int, OtherConfig]
+    left_out: tuple[tuple[Row, str], ...]
+
+
+def missing(spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summary, configs: OtherConfigs) -> Missing:
+    """Choose the finalists, note in the study who they are, and return which of their runs are missing.
+
+    Where the config of one cannot be had, the next best trial is chosen; one whose runs are complete needs none.
+
+    A seed goes to every finalist before the next one is taken: what is stopped half-way can be compared.
+    """
+    assert spec.finalists is not None
+    trials = book.study.get_trials(deepcopy=False)
+    complete = {(run.trial, run.seed) for run in finalist_runs(book.study.user_attrs) if run.reason is None}
+    others: dict[int, OtherConfig] = {}
+    left_out: list[tuple[Row, str]] = []
+    passed: set[int] = set()
+    while True:
+        rows = choose(summary, spec.finalists.top, left_out=passed)
+        params = {row.trial: space.params_of(trials[row.trial]) for row in rows}
+        taken = [spec.seed, *(found for one in params.values() if isinstance(found := one.get("seed"), int))]
+        seeds = fresh_seeds(spec.seed, spec.finalists, taken=taken)
+        wanted = [(row.trial, seed) for seed in seeds for row in rows if (row.trial, seed) not in complete]
+        to_train = {trial for trial, _ in wanted} - others.keys()
+        asked = [row for row in rows if row.trial in to_train and configs.concern(row)]
+        for row in asked:
+            try:
+                others[row.trial] = configs.of(row)
+            except BesomError as error:
+                left_out.append((row, str(error)))
+                passed |= {row.trial, *_alike(row, error, summary) - {trial for trial, _ in complete}}
+        if not asked:
+            break
+    chosen = {"trials": [row.trial for row in rows], "seeds": list(seeds), "overrides": dict(spec.finalists.overrides)}
+    if book.study.user_attrs.get(CHOSEN) != chosen:
+        book.set_user_attr(CHOSEN, chosen)
+    entries = [
+        Entry(number=len(trials) + index, trial=trial, params=params[trial], seed=seed)
+        for index, (trial, seed) in enumerate(wanted)
+    ]
+    return Missing(entries=tuple(entries), others=others, left_out=tuple(left_out))
+
+
+def _alike(row: Row, error: BesomError, summary: Summary) -> set[int]:
+    """The trials that would be left out for the same reason: they need not be told one by one."""
+    same = [other for other in summary.rows if (other.config, other.family) == (row.config, row.family)]
+    return {other.trial for other in same if not (isinstance(error, RunNotFound) and other.run_id)}
+
+
+class FinalistJobs:
+    """Makes finalists ready for their workers: the trial's own config, with another seed, the overrides, and a test."""
+
+    def __init__(
+        self,
+        composer: Composer,
+        spec: SweepSpec,
+        tags: Mapping[str, str],
+        others: Mapping[int, OtherConfig] = MappingProxyType({}),
+    ) -> None:
+        assert spec.finalists is not None
+        self._composer = composer
+        self._others = others
+        self._overrides = spec.finalists.overrides
+        self._study_name = spec.study_name
+        self._tags = tags
+
+    def config(self, params: Params, seed: int) -> DictConfig:
+        """Compose a finalist's config. Raises ConfigError naming the key that it does not have."""
+        return with_values(self._composer.compose(params), {**self._overrides, "seed": seed})
+
+    def prepare(self, entry: Entry, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
+        """Return what the worker of a slot gets, and the card of its run. Raises ConfigError as a trial's does."""
+        other = self._others.get(entry.trial)
+        if other is None:
+            config = self.config(entry.params, entry.seed)
+        else:
+            config = with_values(other.config, {**self._overrides, "seed": entry.seed})
+        config = for_slot(config, slot, test=True)
+        check(config)
+        trust = other.trust if other else None
+        assignment = Assignment(trial=entry.number, config=resolved(config), directory=directory, trust=trust)
+        return assignment, self.card(entry, directory, recordable(config))
+
+    def card(self, entry: Entry, directory: Path, config: Mapping[str, Any]) -> RunCard:
+        """Return the card of a finalist's run: linked to its trial, and not to be mistaken for one."""
+        other = self._others.get(entry.trial)
+        overrides = self._composer.overrides(entry.params) if other is None else other.overrides
+        ours = to_overrides({**self._overrides, "seed": entry.seed, "test": True})
+        return RunCard(
+            name=f"{self._study_name}-{entry.trial}-seed-{entry.seed}",
+            config=config,
+            params=entry.params,
+            directory=directory,
+            tags={
+                **self._tags,
+                **({} if other is None else {CONFIG: str(other.number)}),
+                "besom.kind": FINALIST,
+                "besom.finalist": str(entry.trial),
+                "besom.seed": str(entry.seed),
+                "besom.family": family(config),
+                "besom.overrides": " ".join(map(hidden_override, [*overrides, *ours])),
+            },
+        )
+
+
+def check_finalists(spec: SweepSpec, space: SearchSpace, composer: Composer) -> None:
+    """Refuse, before anything is trained, what no finalist could take or leave. Raises ConfigError naming the key."""
+    if spec.finalists is None:
+        return
+    if spec.finalists.register and not composer.compose(next(iter(space.examples()), {})).tracking.enabled:
+        raise ConfigError(
+            f"{spec.source}: hydra.sweeper.finalists.register: with tracking=none there is no run to register; "
+            "record the runs, or leave it out"
+        )
+    for params in space.examples(at_least_one=True):
+        if not has_test_part(composer.compose(params)):
+            raise ConfigError(
+                f"{spec.source}: hydra.sweeper.finalists: they are tested, and the data has no test part; "
+                "set data.test_fraction, or leave them out"
+            )
+    if not spec.finalists.overrides:
+        return
+    where = f"{spec.source}: hydra.sweeper.finalists.overrides"
+    for key in spec.finalists.overrides:
+        if any(f"{key}.".startswith(f"{other}.") for other in _NOT_THEIRS):
+            raise ConfigError(f"{where}: {key} is what the sweep decides, for all of them; leave it out")
+        if key[:1] in ("", "+", "~") or "@" in key or composer.chooses(key):
+            raise ConfigError(f"{where}: '{key}' is no plain key; write such as trainer.max_epochs: 60")
+    jobs = FinalistJobs(composer, spec, {})
+    for params in space.examples(at_least_one=True):
+        try:
+            check(jobs.config(params, spec.seed))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error

@@ -1,0 +1,210 @@
+"""The finalists' own loop: one run in each slot that is free, none tried twice, each written down when it is over."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from besom.errors import BesomError, ConfigError, Interrupted
+from besom.reports.read.finalists import FinalistRun
+from besom.sweep.finalists.board import FinalistsBoard
+from besom.sweep.finalists.choose import Entry, FinalistJobs
+from besom.sweep.progress.observer import told_kept
+from besom.sweep.spec import SweepSpec
+from besom.sweep.study.code import StudyCode
+from besom.sweep.study.study import StudyBook
+from besom.sweep.trial import best_metrics, disk_is_full, not_finite, tags_of
+from besom.system.interrupts import Stop, interrupts
+from besom.system.source_file import SourceFile
+from besom.tracking.recorder.recorder import Recorder, RunCard
+from besom.tracking.study_run import Status
+from besom.workers.devices import Slot
+from besom.workers.messages import Blame, Bundle, Failure, Finished, Reported, Started, State
+from besom.workers.pool import Died, Event, Pool
+
+
+@dataclass(eq=False, kw_only=True)
+class _Running:
+    entry: Entry
+    slot: Slot
+    card: RunCard
+    recorded: bool = False
+    taken_up_s: float | None = None
+    ended_s: float | None = None
+
+
+class FinalistsLoop:
+    """Trains and tests what is missing of the finalists."""
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        *,
+        spec: SweepSpec,
+        book: StudyBook,
+        jobs: FinalistJobs,
+        pool: Pool,
+        recorder: Recorder,
+        board: FinalistsBoard,
+        scratch: Path,
+    ) -> None:
+        self._waiting = deque(entries)
+        self._objectives = spec.objectives
+        self._limit_s = spec.trial_timeout_s
+        self._book = book
+        self._jobs = jobs
+        self._pool = pool
+        self._recorder = recorder
+        self._board = board
+        self._scratch = scratch
+        self._code = StudyCode(book, board.warned)
+        self._running: dict[int, _Running] = {}
+        self._unwritten: dict[int, FinalistRun] = {}
+
+    def run(self) -> None:
+        """Run them all. A run that fails is recorded with its reason, and the others go on.
+
+        Raises Interrupted on ctrl-C, SIGTERM or SIGHUP, and StoreError when a run met a full disk, after what ran was
+        recorded as KILLED; the same command trains it anew.
+        """
+        with interrupts() as stop:
+            try:
+                self._go_on(stop)
+                left = bool(self._waiting or self._running)
+                self._cut_off()
+            except BaseException:
+                with suppress(BesomError):  # one thing that is wrong is enough to tell
+                    self._cut_off()
+                    self._settle_all(stop)
+                raise
+            left = self._settle_all(stop) or left
+        if left:
+            raise Interrupted
+
+    def _go_on(self, stop: Stop) -> None:
+        while (self._waiting or self._running) and not stop.asked:
+            for notice in self._recorder.notices():
+                self._board.warned(notice)
+            for slot in self._pool.idle():
+                if self._waiting:
+                    self._start(self._waiting.popleft(), slot)
+            for event in self._pool.events(timeout_s=0.1):
+                self._handle(event)
+            self._replace_what_hangs()
+            self._settle()
+
+    def _start(self, entry: Entry, slot: Slot) -> None:
+        directory = self._scratch / f"{entry.trial}-seed-{entry.seed}"
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        self._board.started(entry, slot)
+        try:
+            assignment, card = self._jobs.prepare(entry, slot, directory)
+        except ConfigError as error:
+            running = _Running(entry=entry, slot=slot, card=self._jobs.card(entry, directory, {}))
+            self._running[entry.number] = running
+            self._failed(running, Failure(reason=str(error), blame=Blame.USER), 0.0)
+            return
+        self._running[entry.number] = _Running(entry=entry, slot=slot, card=card)
+        self._pool.submit(slot, Bundle(assignments=(assignment,)))
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Started(trial=number, about=about, began_s=began_s, sources=sources):
+                running = self._running[number]
+                running.card = replace(running.card, began_s=began_s)
+                self._record(running, about, sources)
+            case Reported(trial=number, epoch=epoch, metrics=metrics, time_s=time_s):
+                self._recorder.report(number, epoch, metrics, time_s)
+            case Finished(outcome=None, failure=failure) as finished:
+                running = self._running[finished.trial]
+                running.ended_s = finished.ended_s
+                self._failed(running, failure or Failure(reason="it stopped early"), finished.duration_s)
+            case Finished() as finished:
+                self._complete(self._running[finished.trial], finished)
+            case Died(trials=numbers, reason=reason):
+                for number in numbers:
+                    self._failed(self._running[number], Failure(reason=reason), 0.0)
+
+    def _record(self, running: _Running, about: Mapping[str, Any], sources: Sequence[SourceFile] | None = None) -> None:
+        running.recorded = True
+        code = self._code.tags(running.entry.trial, sources or ())
+        running.card = replace(running.card, tags={**running.card.tags, **code})
+        self._recorder.start(running.entry.number, running.card, about, sources)
+
+    def _complete(self, running: _Running, finished: Finished) -> None:
+        outcome, running.ended_s = finished.outcome, finished.ended_s
+        assert outcome is not None
+        if wrong := not_finite(self._objectives, outcome):
+            self._failed(running, Failure(reason=wrong, blame=Blame.USER), finished.duration_s)
+            return
+        metrics = best_metrics(self._objectives, outcome)
+        number = running.entry.number
+        tags = tags_of(State.COMPLETE, outcome)
+        self._recorder.finish(number, Status.FINISHED, metrics=metrics, tags=tags, ended_s=running.ended_s)
+        self._over(running, metrics=metrics, duration_s=finished.duration_s)
+
+    def _failed(self, running: _Running, failure: Failure, duration_s: float) -> None:
+        if failure.blame is Blame.DISK:
+            raise disk_is_full(f"trial {running.entry.trial} with seed {running.entry.seed}", failure)
+        failure = failure.without_secrets()
+        if not running.recorded:
+            self._record(running, {})
+        tags = {"besom.state": State.FAIL, "besom.reason": failure.reason}
+        traceback = failure.traceback or failure.reason
+        number, ended_s = running.entry.number, running.ended_s
+        self._recorder.finish(number, Status.FAILED, tags=tags, traceback=traceback, ended_s=ended_s)
+        self._over(running, duration_s=duration_s, reason=failure.reason)
+
+    def _over(self, running: _Running, **more: Any) -> None:
+        entry = running.entry
+        del self._running[entry.number]
+        run = FinalistRun(trial=entry.trial, seed=entry.seed, run_id="", **more)
+        self._unwritten[entry.number] = run
+        self._board.finished(run)
+
+    def _replace_what_hangs(self) -> None:
+        limit_s = self._limit_s
+        if limit_s is None:
+            return
+        now = time.monotonic()
+        for running in list(self._running.values()):
+            if running.taken_up_s is None and self._pool.is_ready(running.slot):
+                running.taken_up_s = now
+            if running.taken_up_s is not None and now - running.taken_up_s > limit_s:
+                self._pool.replace(running.slot)
+                reason = f"it took longer than hydra.sweeper.trial_timeout, {limit_s:g} s"
+                self._failed(running, Failure(reason=reason, blame=Blame.USER), limit_s)
+
+    def _settle(self) -> None:
+        """Write to the study what the recorder has written: a run is over in both, or comes again."""
+        for number in self._recorder.ended():
+            run = replace(self._unwritten.pop(number), run_id=self._recorder.run_id(number))
+            self._book.set_user_attr(run.key, run.plain())
+
+    def _settle_all(self, stop: Stop) -> bool:
+        """Settle everything; return whether runs are kept for a server that is away: the next start takes them over."""
+        kept = self._recorder.wait(stop, self._board.warned)
+        self._settle()
+        if kept.trials:
+            self._board.warned(told_kept(len(kept.trials)))
+        if kept.error is not None and not stop.asked:
+            raise kept.error
+        return bool(kept.trials)
+
+    def _cut_off(self) -> None:
+        """End at once what still trains."""
+        if self._running:
+            self._pool.close()  # it would write beside the recorder, and take its processor time
+        for number, running in list(self._running.items()):
+            del self._running[number]
+            if running.recorded:
+                self._recorder.finish(number, Status.KILLED, last=False, tags={"besom.state": "INTERRUPTED"})
+            else:
+                shutil.rmtree(running.card.directory, ignore_errors=True)

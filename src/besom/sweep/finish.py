@@ -1,0 +1,67 @@
+"""What a sweep leaves at its end: the report, as a page and as the parent run's description, and the winner's model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from besom.errors import StoreError
+from besom.reports.html.page import page, page_path, write
+from besom.reports.read.finalists import Finalists
+from besom.reports.read.report import Report, read_report
+from besom.reports.read.summary import Summary
+from besom.reports.text.mlflow_note import note
+from besom.sweep.spec import SweepSpec
+from besom.sweep.study.study import StudyBook
+from besom.system.console import warn
+from besom.tracking.recorder.recorder import Recorder
+from besom.tracking.registry import CHAMPION, register, serving_needs, version_of
+from besom.tracking.store import Location
+from besom.tracking.study_reader import study_reader
+
+
+def keep_report(
+    console: Console, recorder: Recorder, book: StudyBook, summary: Summary, spec: SweepSpec, location: Location
+) -> tuple[Report, Path] | None:
+    """Write the report, give it to the parent run, and return it with its path; None where nothing is recorded.
+
+    A report that cannot be made is told of and costs the sweep nothing else: everything is recorded by then.
+    """
+    if not recorder.keeps:
+        return None
+    path = page_path(spec.study_name, location.directory)
+    over_all = book.total is None or summary.over >= book.total or book.ran_out_of_patience
+    try:
+        reader = None if recorder.is_away else study_reader(location)
+        report = read_report(
+            book.study, book.study.get_trials(deepcopy=False), spec.objectives, base=location.ui, reader=reader,
+            total=book.total, stage="complete" if over_all else "interrupted", summary=summary,
+            others=None if reader is None or reader.cheap else 0,  # nobody waits for a server at the end of a sweep
+        )  # fmt: skip
+        text = page(report)
+        write(text, path)
+    except (StoreError, OSError) as error:
+        warn(console, f"no report was made: {error}")
+        return None
+    recorder.tell_of_study(note(report), {"report.html": text})
+    return report, path
+
+
+def register_winner(recorder: Recorder, finalists: Finalists | None, spec: SweepSpec, location: Location) -> str:
+    """Put the winner's best run into MLflow's registry, as its champion; return what to call it there.
+
+    Empty where that was not asked for, or there is no winner. A run that is registered already keeps its version, and
+    the alias stays where it is: it may have been given to another one since. Raises BesomError.
+    """
+    name = spec.finalists.register if spec.finalists else None
+    best = finalists.winner.best if finalists and finalists.winner else None
+    if name is None or best is None or not best.run_id:
+        return ""
+    recorder.flush()
+    version = version_of(location, best.run_id, name)
+    if version is None:
+        version = register(location, best.run_id, name)
+        needs = serving_needs(location, best.run_id)
+        return f"models:/{name}@{CHAMPION}, version {version}: run {best.run_id}" + (f"; {needs}" if needs else "")
+    return f"models:/{name}/{version}: run {best.run_id}"

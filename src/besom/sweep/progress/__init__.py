@@ -1,0 +1,1 @@
+"""The progress of a sweep: on the terminal, as a live view, and in its log."""

@@ -1,0 +1,134 @@
+"""What a sweep has come to so far: counts, the best, the pace. Cheap to keep, whoever shows it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from besom.config.objectives import Objective
+from besom.reports.read.pareto import Front
+from besom.workers.devices import Slot
+from besom.workers.messages import State
+
+_PACE = 30
+"""How many of the last trials the pace is taken from."""
+
+
+@dataclass(kw_only=True)
+class Running:
+    """A trial that is being trained: where, since when (seconds), how far it is and with which value."""
+
+    slot: Slot
+    attempt: int
+    since_s: float
+    epoch: int = 0
+    value: float | None = None
+
+
+class Tally:
+    """Counts what happens; `clock` gives seconds."""
+
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        *,
+        total: int | None,
+        timeout_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.objectives = tuple(objectives)
+        self.total = total
+        self._followed = next((one for one in self.objectives if not one.is_cost), self.objectives[0])
+        self.running: dict[int, Running] = {}
+        self.counts: Counter[State] = Counter()
+        self.best: tuple[int, float] | None = None  # of a single objective
+        self.front = Front(objectives)  # of several
+        self.waiting: list[int] = []  # interrupted, and to be run again
+        self.course: list[float] = []  # the best value after each trial that is complete
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._began: float | None = None
+        self._ends: deque[float] = deque(maxlen=_PACE)
+
+    @property
+    def done(self) -> int:
+        """Trials that are over and count."""
+        return sum(self.counts.values())
+
+    def started(self, trial: int, slot: Slot, attempt: int) -> None:
+        """A trial was handed to a slot."""
+        now = self._clock()
+        if self._began is None:
+            self._began = now
+            self._ends.append(now)
+        self.running[trial] = Running(slot=slot, attempt=attempt, since_s=now)
+
+    def reported(self, trial: int, epoch: int, value: float | None) -> None:
+        """A trial reached an epoch."""
+        if running := self.running.get(trial):
+            running.epoch, running.value = epoch, value
+
+    def put_back(self, trials: Sequence[int]) -> None:
+        """Trials were interrupted."""
+        self.waiting += trials
+        for trial in trials:
+            self.running.pop(trial, None)
+
+    def finished(self, trial: int, state: State, values: tuple[float, ...], *, feasible: bool) -> Running | None:
+        """A trial is over. Return how it ran, if it did."""
+        self._ends.append(self._clock())
+        self.count(trial, state, values, feasible=feasible)
+        return self.running.pop(trial, None)
+
+    def count(self, trial: int, state: State, values: tuple[float, ...], *, feasible: bool) -> None:
+        """Count a trial that is over, one of an earlier part of the sweep too."""
+        self.counts[state] += 1
+        if state is not State.COMPLETE or not feasible or len(values) != len(self.objectives):
+            return
+        if len(self.objectives) > 1:
+            self.front.add(trial, values)
+            return
+        if self.best is None or self.objectives[0].better(values[0], self.best[1]):
+            self.best = (trial, values[0])
+        self.course.append(self.best[1])
+
+    def leads(self, value: float | None) -> bool:
+        """Whether a value of a running trial is better than the best so far."""
+        if value is None or len(self.objectives) > 1 or self.best is None:
+            return False
+        return self.objectives[0].better(value, self.best[1])
+
+    def ahead(self, running: Mapping[int, Running]) -> int:
+        """Which of these trials has the best value; the first one, as long as none has any."""
+
+        def rank(trial: int) -> float:
+            value = running[trial].value
+            if value is None:
+                return math.inf
+            return -value if self._followed.direction == "maximize" else value
+
+        return min(running, key=rank)
+
+    def seconds_since(self, moment_s: float) -> float:
+        """What has gone by since a moment of this tally's clock."""
+        return self._clock() - moment_s
+
+    @property
+    def per_minute(self) -> float | None:
+        """Trials per minute, over the last ones; None until one is over."""
+        if len(self._ends) < 2:
+            return None
+        return 60 * (len(self._ends) - 1) / max(self._clock() - self._ends[0], 1e-9)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the trials are done, or the time is up, whichever comes first; None where neither is known."""
+        by_time = by_count = None
+        if self._timeout_s is not None and self._began is not None:
+            by_time = max(0.0, self._timeout_s - self.seconds_since(self._began))
+        if self.total is not None and self.per_minute is not None:
+            by_count = 60 * max(0, self.total - self.done) / self.per_minute
+        return min((left for left in (by_time, by_count) if left is not None), default=None)

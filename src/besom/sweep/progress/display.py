@@ -1,0 +1,241 @@
+"""What a sweep shows while it runs: a live board on a terminal, a line per trial anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import optuna
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from besom.reports.read.failures import cause, one_line
+from besom.reports.read.trials import is_feasible, plain_params
+from besom.secrets.masks import mask
+from besom.sweep.progress.counts import Tally
+from besom.sweep.progress.live_view import draw
+from besom.sweep.progress.log import SweepLog
+from besom.sweep.progress.observer import STOPPING, Board, Boards, QuietBoard, outcome, told_trials
+from besom.sweep.spec import SweepSpec
+from besom.workers.devices import Slot
+from besom.workers.messages import State
+
+ParamsOf = Callable[[int], Mapping[str, Any]]
+
+_REDRAW_S = 0.1
+_CLOCK_S = 1.0  # how often to redraw where only the time has changed
+_TOLD_PER_CAUSE = 3  # failures of one cause that are told while the sweep runs; the end has them all
+
+
+def make_boards(
+    console: Console,
+    spec: SweepSpec,
+    slots: Sequence[Slot],
+    study: optuna.Study,
+    *,
+    total: int | None,
+    log: Path,
+    max_epochs: int | None = None,
+) -> Boards:
+    """Return what is told of a sweep, for a `with` block: what the screen shows, and the log file at `log`.
+
+    What the study has finished already counts; `total` is how many trials it is to have, `max_epochs` how many epochs
+    a trial, where that is known.
+    """
+    tally = Tally(spec.objectives, total=total, timeout_s=spec.timeout_s)
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished():
+            values = tuple(trial.values or ())
+            tally.count(trial.number, State(trial.state.name), values, feasible=is_feasible(trial))
+    screen: Board
+    if spec.quiet:
+        screen = QuietBoard(console)
+    elif console.is_terminal:
+        screen = LiveBoard(
+            console, tally, title=spec.study_name, slots=slots, max_epochs=max_epochs,
+            params_of=lambda number: plain_params(study.get_trials(deepcopy=False)[number]),
+        )  # fmt: skip
+    else:
+        screen = PlainBoard(console, tally)
+    return Boards(SweepLog(log, study=spec.study_name, objectives=spec.objectives), screen)
+
+
+class PlainBoard(Board):
+    """A line per trial, for pipes, files and CI. Written past rich, which takes a hundred times as long."""
+
+    def __init__(self, console: Console, tally: Tally) -> None:
+        self._console = console
+        self._tally = tally
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._tally.waiting:
+            self._write(_put_back(self._tally.waiting))
+
+    def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
+        """Note where it runs."""
+        self._tally.started(trial, slot, attempt)
+
+    def reported(self, trial: int, epoch: int, value: float | None) -> None:
+        """Note how far it is."""
+        self._tally.reported(trial, epoch, value)
+
+    def finished(
+        self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
+    ) -> None:
+        """Write the trial's line."""
+        ran = self._tally.finished(trial, state, values, feasible=feasible)
+        epoch = ran.epoch if ran else 0
+        told = outcome(self._tally.objectives, state, values, _safe(reason), feasible=feasible, epoch=epoch)
+        done = f"{self._tally.done}/{self._tally.total}" if self._tally.total else f"{self._tally.done}"
+        self._write(f"trial {trial:>4}  {told}   [{done}{self._best()}]")
+
+    def retrying(self, trial: int, reason: str) -> None:
+        """Write why it is run again."""
+        self._tally.running.pop(trial, None)
+        self._write(f"trial {trial:>4}  failed and is run again: {_safe(reason)}")
+
+    def interrupted(self, trials: Sequence[int]) -> None:
+        """Note which ones come again; they are told at the end, in one line."""
+        self._tally.put_back(trials)
+
+    def warned(self, text: str) -> None:
+        """Write it."""
+        self._write(f"warning: {text}")
+
+    def stopping(self) -> None:
+        """Say that it was heard."""
+        self._write(STOPPING)
+
+    def _best(self) -> str:
+        if len(self._tally.objectives) > 1:
+            return f", {len(self._tally.front)} on the Pareto front" if len(self._tally.front) else ""
+        return "" if self._tally.best is None else f", best {self._tally.best[1]:.4f} (trial {self._tally.best[0]})"
+
+    def _write(self, line: str) -> None:
+        self._console.file.write(f"{line}\n")
+        self._console.file.flush()
+
+
+class LiveBoard(Board):
+    """The whole sweep at a glance, drawn in place; failures scroll by above it."""
+
+    def __init__(
+        self,
+        console: Console,
+        tally: Tally,
+        *,
+        title: str,
+        slots: Sequence[Slot],
+        max_epochs: int | None = None,
+        params_of: ParamsOf = lambda trial: {},
+    ) -> None:
+        self._console = console
+        self._tally = tally
+        self._title = title
+        self._slots = tuple(slots)
+        self._max_epochs = max_epochs
+        self._params_of = params_of
+        self._best_params: tuple[int, Mapping[str, Any]] | None = None
+        self._told = Counter[str]()
+        self._stopping = False
+        self._drawn_s = 0.0
+        self._changed = True
+        self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        self.refresh()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+        if self._tally.waiting:
+            self._tell(_put_back(self._tally.waiting), "yellow")
+
+    def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
+        """Show it in its slot."""
+        self._tally.started(trial, slot, attempt)
+        self._changed = True
+
+    def reported(self, trial: int, epoch: int, value: float | None) -> None:
+        """Show its epoch and value."""
+        self._tally.reported(trial, epoch, value)
+        self._changed = True
+
+    def finished(
+        self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
+    ) -> None:
+        """Empty its slot and count it; a failure is told above the board."""
+        self._tally.finished(trial, state, values, feasible=feasible)
+        self._changed = True
+        if state is State.FAIL:
+            self._tell_failure(f"trial {trial} failed: ", reason or "unknown", "red")
+
+    def retrying(self, trial: int, reason: str) -> None:
+        """Empty its slot; why is told above the board."""
+        self._tally.running.pop(trial, None)
+        self._changed = True
+        self._tell_failure(f"trial {trial} failed and is run again: ", reason, "yellow")
+
+    def interrupted(self, trials: Sequence[int]) -> None:
+        """Empty their slots; they are told at the end, in one line."""
+        self._tally.put_back(trials)
+        self._changed = True
+
+    def warned(self, text: str) -> None:
+        """Tell it above the board."""
+        self._tell(f"warning: {text}", "yellow")
+
+    def stopping(self) -> None:
+        """Say at once that it was heard."""
+        self._stopping = self._changed = True
+        self._drawn_s = 0.0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Redraw at most ten times a second, and only where something has changed, but for the clock."""
+        now = time.monotonic()
+        if now - self._drawn_s >= (_REDRAW_S if self._changed else _CLOCK_S):
+            self._drawn_s, self._changed = now, False
+            self._live.update(self._view(), refresh=True)
+
+    def _view(self) -> Any:
+        tally = self._tally
+        if tally.best is not None and (self._best_params is None or self._best_params[0] != tally.best[0]):
+            self._best_params = (tally.best[0], self._params_of(tally.best[0]))
+        return draw(
+            tally,
+            title=self._title,
+            slots=self._slots,
+            max_epochs=self._max_epochs,
+            best_params=self._best_params[1] if self._best_params else {},
+            note=STOPPING if self._stopping else "",
+            height=self._console.height,
+        )
+
+    def _tell_failure(self, what: str, reason: str, style: str) -> None:
+        key = cause(reason)
+        self._told[key] += 1
+        if self._told[key] <= _TOLD_PER_CAUSE:
+            last = "   (more of these: in the log)" if self._told[key] == _TOLD_PER_CAUSE else ""
+            self._tell(f"{what}{_safe(reason)}{last}", style)
+
+    def _tell(self, line: str, style: str) -> None:
+        self._live.console.print(Text(line, style=style), soft_wrap=True)
+
+
+def _safe(reason: str | None) -> str | None:
+    return None if reason is None else mask(one_line(reason))
+
+
+def _put_back(trials: Sequence[int]) -> str:
+    return f"put back, for the same command to take up: {told_trials(sorted(trials))}"

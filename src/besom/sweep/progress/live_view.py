@@ -1,0 +1,171 @@
+"""The picture of a running sweep: a pure function of its tally, for terminals of any width."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from besom.reports.format import in_short, number
+from besom.sweep.progress.counts import Running, Tally
+from besom.workers.devices import Slot
+from besom.workers.messages import State
+
+_WIDTH = 140  # beyond this, what belongs together drifts apart
+_SPARKS = "▁▂▃▄▅▆▇█"
+_HEAD = 6  # lines that are not slots
+
+
+def draw(
+    tally: Tally,
+    *,
+    title: str,
+    slots: Sequence[Slot],
+    max_epochs: int | None,
+    best_params: Mapping[str, Any],
+    note: str,
+    height: int,
+) -> RenderableType:
+    """Draw a sweep, not higher than `height` lines; `note` is a line at the end, where there is one."""
+    parts = [_title(tally, title), _counts(tally), *_best(tally, best_params), Text()]
+    parts.append(_slots(tally, slots, max_epochs, rows=max(2, height - _HEAD - bool(note))))
+    if note:
+        parts.append(Text(note, style="yellow"))
+    return Group(*parts)
+
+
+def spark(values: Sequence[float], width: int) -> str:
+    """A line of `width` or fewer blocks that shows a course of values; "" for fewer than two."""
+    if len(values) < 2:
+        return ""
+    count = min(width, len(values))
+    # The last of each of `count` equal parts.
+    shown = [values[(index + 1) * len(values) // count - 1] for index in range(count)]
+    if min(shown) > 0 and max(shown) > 100 * min(shown):
+        shown = [math.log(value) for value in shown]
+    low, span = min(shown), max(shown) - min(shown)
+    if not math.isfinite(span) or span == 0:
+        return _SPARKS[0] * count
+    return "".join(_SPARKS[min(len(_SPARKS) - 1, int((value - low) / span * len(_SPARKS)))] for value in shown)
+
+
+def clock(seconds: float) -> str:
+    """A time as 0:07, 12:34 or 1:02:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class _Capped:
+    """Shows something no wider than the board."""
+
+    def __init__(self, inner: RenderableType) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Any, options: Any) -> Any:
+        yield from console.render(self._inner, options.update(width=min(options.max_width, _WIDTH)))
+
+
+def _line(left: RenderableType, right: RenderableType) -> RenderableType:
+    grid = Table.grid(Column(ratio=1, no_wrap=True, overflow="ellipsis"), Column(justify="right", no_wrap=True))
+    grid.expand = True
+    grid.padding = (0, 1)
+    grid.add_row(left, right)
+    return _Capped(grid)
+
+
+def _title(tally: Tally, title: str) -> RenderableType:
+    wanted = ", ".join(str(objective) for objective in tally.objectives)
+    pace, left = tally.per_minute, tally.left_s
+    told = [f"{pace:.3g} trials/min"] if pace is not None else []
+    if left is not None:
+        told.append(f"{clock(left)} left")
+    elif not tally.running or not any(running.epoch for running in tally.running.values()):
+        told.append("workers are starting …")
+    return _line(Text.assemble((title, "bold"), "  ", (wanted, "dim")), Text("  ".join(told), style="dim"))
+
+
+def _counts(tally: Tally) -> RenderableType:
+    of_total = f"{tally.done}/{tally.total}" if tally.total else f"{tally.done}"
+    counts = Text.assemble(
+        (f"{of_total} done", "green"),
+        (f"  {len(tally.running)} running", "cyan"),
+        *[
+            (f"  {tally.counts[state]} {word}", style)
+            for state, word, style in ((State.PRUNED, "pruned", "yellow"), (State.FAIL, "failed", "red"))
+            if tally.counts[state]
+        ],
+    )
+    if not tally.total:
+        return counts
+    bar = ProgressBar(total=tally.total, completed=tally.done, complete_style="green", finished_style="green")
+    return _line(bar, counts)
+
+
+def _best(tally: Tally, params: Mapping[str, Any]) -> list[RenderableType]:
+    if len(tally.objectives) > 1:
+        front = len(tally.front)
+        told = f"{front} on the Pareto front: trials " + ", ".join(map(str, tally.front.trials[-8:])) if front else "…"
+        return [_line(Text.assemble(("best ", "dim"), (told, "bold green" if front else "dim")), Text())]
+    if tally.best is None:
+        return [_line(Text("best  none yet", style="dim"), Text())]
+    trial, value = tally.best
+    best = Text.assemble(
+        ("best ", "dim"), (number(value), "bold green"), (f"  trial {trial}  ", "dim"), in_short(params),
+    )  # fmt: skip
+    return [_line(best, Text(spark(tally.course, 24), style="green"))]
+
+
+def _slots(tally: Tally, slots: Sequence[Slot], max_epochs: int | None, *, rows: int) -> RenderableType:
+    by_slot: dict[int, dict[int, Running]] = {}
+    for trial, running in tally.running.items():
+        by_slot.setdefault(running.slot.index, {})[trial] = running
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name in ("slot", "trial", "time"):
+        table.add_column(name, justify="left" if name == "slot" else "right", no_wrap=True)
+    table.add_column("epoch", no_wrap=True)
+    followed = next((one for one in tally.objectives if not one.is_cost), tally.objectives[0])
+    table.add_column(followed.name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    shown = sorted(slots, key=lambda slot: (slot.index not in by_slot, slot.index))[: rows - (len(slots) > rows)]
+    for slot in sorted(shown, key=lambda slot: slot.index):
+        if slot.index in by_slot:
+            table.add_row(_name(slot), *_row(tally, by_slot[slot.index], max_epochs))
+        else:
+            table.add_row(_name(slot), "·", style="dim")
+    if len(slots) <= rows:
+        return table
+    return Group(table, Text(f"… and {len(slots) - len(shown)} slots more", style="dim"))
+
+
+def _row(tally: Tally, bundle: Mapping[int, Running], max_epochs: int | None) -> list[RenderableType]:
+    """What a slot trains: one trial, or of a bundle the one that is ahead of the others."""
+    trial = tally.ahead(bundle)
+    running, others = bundle[trial], len(bundle) - 1
+    epoch: RenderableType = Text(str(running.epoch))
+    if max_epochs:
+        epoch = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=max_epochs, completed=running.epoch, width=14, complete_style="cyan")
+        epoch.add_row(bar, f"{running.epoch}/{max_epochs}")
+    leads = tally.leads(running.value)
+    value = Text("" if running.value is None else number(running.value), style="bold green" if leads else "")
+    again = f"attempt {running.attempt + 1}" if running.attempt else ""
+    mark = Text.assemble(("▲ best so far" if leads else "", "green"), "  " * (leads and bool(again)), (again, "yellow"))
+    return [
+        f"{trial} +{others}" if others else str(trial),
+        Text(clock(tally.seconds_since(running.since_s)), style="dim"),
+        epoch,
+        value,
+        mark,
+    ]
+
+
+def _name(slot: Slot) -> Text:
+    indices = ",".join(device.index for device in slot.devices)
+    device = f"gpu:{indices}" if slot.device.kind == "gpu" else slot.device.kind
+    return Text.assemble(f"{slot.index}", (f"  {device}", "dim"))

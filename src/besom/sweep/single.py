@@ -1,0 +1,208 @@
+"""One run of its own, outside any study: what `besom train` and `besom reproduce` share.
+
+It takes the same way as a sweep's trial (a fresh worker, the same messages, the same recorder), so that a
+trial that is trained again alone sees nothing different.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, open_dict
+from rich.console import Console
+
+from besom.config.checks import check, folds_of, recordable, resolved
+from besom.config.objectives import Objective, read_objectives
+from besom.config.trust import Trust
+from besom.errors import BesomError, Interrupted, StoreError, TrainingCrashed
+from besom.sweep.trial import best_metrics, disk_is_full, family, for_slot, tags_of
+from besom.system.interrupts import interrupts
+from besom.tracking.provenance import command_tags
+from besom.tracking.recorder.nothing import NoRecorder
+from besom.tracking.recorder.recorder import Recorder, RunCard
+from besom.tracking.store import Location
+from besom.tracking.study_run import Status
+from besom.training.progress import Outcome
+from besom.workers.devices import find_slots
+from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, State
+from besom.workers.pool import Died, Launcher, WorkerPool, launch
+from besom.workers.tasks import Training
+
+EXPERIMENT = "train"
+_TRIAL = 0
+_LINES = 20  # epochs that are told of, at most
+
+
+@dataclass
+class SingleRun:
+    """A run that was trained: its id, what was built, its metrics by epoch, and how it ended."""
+
+    run_id: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    history: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    finished: Finished | None = None
+
+
+def run_single(
+    config: DictConfig,
+    *,
+    name: str,
+    tags: Mapping[str, str],
+    location: Location,
+    console: Console,
+    launcher: Launcher = launch,
+    trust: Trust | None = None,
+) -> SingleRun:
+    """Train a composed config in a fresh worker and record it; of a recorded one, only what `trust` lets be built.
+
+    Raises BesomError for what the user can mend (nothing is recorded if training had not started), Interrupted
+    on ctrl-C, TrainingCrashed for anything else that training raised.
+    """
+    check(config)
+    location.prepare()
+    (slot,) = find_slots(config.trainer.accelerator, per_trial=config.trainer.devices, limit=1)
+    config = for_slot(config, slot, test=config.test)
+    if config.get("figures", "auto") == "auto":
+        with open_dict(config):
+            config.figures = "all"  # who trains one model wants to see it
+    plain = resolved(config)
+    run = SingleRun()
+    scratch = Path(tempfile.mkdtemp(prefix="run-", dir=_made(location.directory / "scratch")))
+    card = RunCard(
+        name=name,
+        config=recordable(config),
+        tags={"besom.family": family(config), **command_tags(), **tags},
+        directory=scratch,
+    )
+    recorder = Recorder(location, config.tracking.experiment or EXPERIMENT) if config.tracking.enabled else NoRecorder()
+    try:
+        logs = location.directory / "logs" / "train"
+        with WorkerPool([slot], Training(trust), logs=logs, launcher=launcher) as pool, recorder:
+            recorder.keep_code()
+            if recorded := len(recorder.record_kept()):
+                console.print(f"recorded {recorded} run(s) of before, which the tracking server had missed")
+            assignment = Assignment(trial=_TRIAL, config=plain, directory=scratch)
+            pool.submit(slot, Bundle(assignments=(assignment,)))
+            _follow(run, pool, recorder, card, console, _Steps.of(config))
+            if run.about:
+                run.run_id = _recorded(recorder, console)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return _judged(run)
+
+
+def _recorded(recorder: Recorder, console: Console) -> str:
+    """Wait until the run is recorded, and return its id.
+
+    Raises Interrupted, or StoreError, where it is kept as files instead, since the tracking server is away.
+    """
+    with interrupts() as stop:
+        kept = recorder.wait(stop, console.print)
+    if kept.trials:
+        told = "the run is not recorded yet, since the tracking server is away; the next besom train records it"
+        console.print(told, soft_wrap=True)
+    if kept.error is not None and not stop.asked:
+        raise kept.error
+    if kept.trials:
+        raise Interrupted
+    return recorder.run_id(_TRIAL)
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _follow(
+    run: SingleRun, pool: WorkerPool, recorder: Recorder, card: RunCard, console: Console, steps: _Steps
+) -> None:
+    with interrupts() as stop:
+        while run.finished is None and not stop.asked:
+            for event in pool.events(timeout_s=0.1):
+                match event:
+                    case Started(about=about, began_s=began_s, sources=sources):
+                        run.about = about
+                        recorder.start(_TRIAL, replace(card, began_s=began_s), about, sources)
+                        _tell_start(console, about)
+                    case Reported(epoch=epoch, metrics=metrics, time_s=time_s):
+                        run.history[epoch] = metrics
+                        recorder.report(_TRIAL, epoch, metrics, time_s)
+                        steps.tell(console, epoch, metrics)
+                    case Finished() as finished:
+                        run.finished = finished
+                    case Died(reason=reason):
+                        failure = Failure(reason=reason, blame=Blame.USER)
+                        run.finished = Finished(trial=_TRIAL, state=State.FAIL, duration_s=0.0, failure=failure)
+    if run.finished is None:
+        pool.close()  # what is still training would write beside the recorder
+        recorder.hurry()
+    if run.about:
+        _record_end(run, recorder, read_objectives(card.config))
+    if run.finished is None:
+        told = "nothing is recorded"
+        if run.about:
+            with suppress(StoreError):  # the server is away, and who stops does not want to wait for it
+                told = f"run {recorder.run_id(_TRIAL)} is recorded as KILLED"
+        console.print(f"stopped: {told}", highlight=False, soft_wrap=True)
+        raise Interrupted
+
+
+def _record_end(run: SingleRun, recorder: Recorder, objectives: Sequence[Objective]) -> None:
+    ended_s = run.finished.ended_s if run.finished else None
+    match run.finished:
+        case Finished(outcome=Outcome() as outcome):
+            best, tags = best_metrics(objectives, outcome), tags_of(State.COMPLETE, outcome)
+            recorder.finish(_TRIAL, Status.FINISHED, metrics=best, tags=tags, ended_s=ended_s)
+        case Finished(failure=Failure(reason=reason, traceback=traceback)):
+            tags = {"besom.state": State.FAIL, "besom.reason": reason}
+            recorder.finish(_TRIAL, Status.FAILED, tags=tags, traceback=traceback or reason, ended_s=ended_s)
+        case _:
+            recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": "INTERRUPTED"})
+
+
+def _judged(run: SingleRun) -> SingleRun:
+    finished = run.finished
+    assert finished is not None
+    failure = finished.failure
+    if failure is None:
+        return run
+    where = f" (run {run.run_id})" if run.run_id else ""
+    if failure.blame is Blame.DISK:
+        raise disk_is_full(f"run {run.run_id}" if run.run_id else "nothing was recorded", failure)
+    if failure.blame in (Blame.USER, Blame.DATA):
+        raise BesomError(f"{failure.reason}{where}")
+    raise TrainingCrashed(f"{failure.reason}{where}", failure.traceback or "")
+
+
+def _tell_start(console: Console, about: Mapping[str, Any]) -> None:
+    sizes = ", ".join(f"{count:,} {part}" for part, count in about.get("sizes", {}).items())
+    data = f"{about.get('data', 'your data')} ({sizes}), " if sizes else ""
+    text = f"{data}{about['parameters']:,} parameters, on {about['device']} with {about['threads']} thread(s)"
+    for line in (*about.get("columns", ()), text):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What a run reports after: its epochs, or its folds."""
+
+    name: str
+    count: int
+
+    @classmethod
+    def of(cls, config: DictConfig) -> _Steps:
+        folds = folds_of(config)
+        return cls("epoch", config.trainer.max_epochs) if folds is None else cls("fold", folds)
+
+    def tell(self, console: Console, step: int, metrics: Mapping[str, float]) -> None:
+        if step % max(1, self.count // _LINES) and step != self.count:
+            return
+        shown = "   ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()) if not name.endswith("/lr"))
+        where = f"{self.name} {step:>{len(str(self.count))}}/{self.count}"
+        console.print(f"{where}   {shown}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""The search space: parameters, conditions and constraints, parsed from Hydra's overrides."""

@@ -1,0 +1,62 @@
+"""After a parent that died: what its store has recorded as over, while the study's storage was not told any more."""
+
+from __future__ import annotations
+
+import json
+
+from besom.config.objectives import Objective
+from besom.reports.read.finalists import FinalistRun, finalist_runs, test_metric
+from besom.sweep.spec import SweepSpec
+from besom.sweep.study.config import origin
+from besom.sweep.study.study import Ending, StudyBook
+from besom.tracking.recorder.recorder import Recorder
+from besom.tracking.study_run import RecordedEnd
+from besom.tracking.writers.entries import to_key
+from besom.workers.messages import State
+
+
+def adopt_recorded(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> list[int]:
+    """Tell the study of trials that wait to be run again although their runs are complete; return their numbers.
+
+    A trial is written to MLflow first and to the study's storage a moment later. What dies in between leaves it here.
+    """
+    ends = recorder.ends(book.waiting())
+    for number, end in sorted(ends.items()):
+        steps = {}
+        if spec.pruner:
+            history = recorder.history(end.run_id, spec.objective.name)
+            steps = {step: value for step, value in sorted(history.items()) if step > 0}
+        book.adopt(number, _ending(end, spec.objectives), steps)
+    return sorted(ends)
+
+
+def adopt_finalists(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> None:
+    """Tell the study of finalists' runs that are complete, and that it does not know, for the same reason."""
+    known = {run.key for run in finalist_runs(book.study.user_attrs) if run.reason is None}
+    named = {to_key(name): name for one in spec.objectives for name in (f"best/{one.name}", test_metric(one))}
+    for end in recorder.finalists():
+        found = {named.get(key, key): value for key, value in end.metrics.items()}
+        run = FinalistRun(
+            trial=int(end.tags["besom.finalist"]),
+            seed=int(end.tags["besom.seed"]),
+            run_id=end.run_id,
+            metrics={name: value for name, value in found.items() if name.startswith(("best/", "test/", "cost/"))},
+            duration_s=end.duration_s,
+        )
+        if run.key not in known:
+            book.set_user_attr(run.key, run.plain())
+            known.add(run.key)
+
+
+def _ending(end: RecordedEnd, objectives: tuple[Objective, ...]) -> Ending:
+    state = State(end.tags["besom.state"])
+    values = tuple(end.metrics[to_key(f"best/{one.name}")] for one in objectives) if state is State.COMPLETE else ()
+    about = {"family": end.tags.get("besom.family", "unknown"), "duration_s": end.duration_s, **origin(end.tags)}
+    if "besom.reason" in end.tags:
+        about["reason"] = end.tags["besom.reason"]
+    if "besom.best_epoch" in end.tags:
+        about["best_epoch"] = int(end.tags["besom.best_epoch"])
+    constraints = json.loads(end.tags.get("besom.constraints", "{}"))
+    return Ending(
+        state=state, values=values, about=about, constraints=constraints, began_s=end.began_s, ended_s=end.ended_s
+    )

@@ -1,0 +1,219 @@
+"""Optuna's samplers and pruners, built from what the sweep file names.
+
+The sampler is built anew for each trial, from the seed and the trial's number: a sweep that was interrupted asks what
+an uninterrupted one would have asked. What a sampler must remember lies in its trials and in its study.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import optuna
+from hydra.errors import InstantiationException
+from hydra.utils import get_class
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, PartialFixedSampler, QMCSampler, TPESampler
+from optuna.trial import FrozenTrial
+
+from besom.config.hydra_versions import build
+from besom.errors import ConfigError, first_line, one_of
+from besom.reports.read.trials import constraints_of
+from besom.sweep.space.search_space import SearchSpace
+from besom.sweep.spec import SweepSpec
+
+_DEFAULT_SAMPLER: Mapping[str, Any] = {
+    "_target_": "optuna.samplers.TPESampler",
+    # Conditional parameters are modelled together with those they appear with, not one by one.
+    "group": True,
+    "multivariate": True,
+    "constant_liar": True,  # as Optuna has it from 5 on
+}
+# What Optuna imports only when it is first needed: in the middle of a sweep.
+_NEEDS: Mapping[str, str] = {
+    "CmaEsSampler": "cmaes",
+    "GPSampler": "torch",
+    "QMCSampler": "scipy",
+    "WilcoxonPruner": "scipy",
+}
+
+
+def build_sampler(spec: SweepSpec, number: int, space: SearchSpace | None = None) -> BaseSampler:
+    """Build the sampler that asks for the trial of this number.
+
+    For a grid it is one that draws at random what an enqueued trial leaves open: the points come from a `Grid`. The
+    space is needed for `fixed_params` alone. Raises ConfigError for a sampler that does not exist, lacks a package,
+    or does not take what it was given.
+    """
+    where = f"{spec.source}: hydra.sweeper.sampler"
+    config = with_target(spec.sampler)
+    found = target(config, "sampler", where)
+    seed = config.get("seed")
+    seeds = _Seeds(
+        spec.seed if seed is None else int(seed), number, len(spec.objectives), constrained=bool(spec.constraints)
+    )
+    if issubclass(found, GridSampler):
+        return optuna.samplers.RandomSampler(seed=seeds.derived)
+    if issubclass(found, PartialFixedSampler):
+        config["fixed_params"] = _fixed_params(config, space, where)
+    built = _built(_seeded(config, seeds, where), where)
+    assert isinstance(built, BaseSampler)
+    return built
+
+
+def build_pruner(spec: SweepSpec) -> BasePruner:
+    """Build the pruner; one that never prunes if none was named.
+
+    Raises ConfigError for a pruner that does not exist or does not take what it was given.
+    """
+    if not spec.pruner:
+        return NopPruner()
+    where = f"{spec.source}: hydra.sweeper.pruner"
+    found = target(spec.pruner, "pruner", where)
+    _check_keys(spec.pruner, found, where)
+    built = _built(_without_idle_nulls(spec.pruner, found), where)
+    assert isinstance(built, BasePruner)
+    return built
+
+
+def with_target(sampler: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sampler's keys with a `_target_`: those of TPE, if only its keys are named, or nothing is."""
+    return dict(sampler) if "_target_" in sampler else {**_DEFAULT_SAMPLER, **sampler}
+
+
+def target(config: Mapping[str, Any], kind: str, where: str) -> type[Any]:
+    """Return the class that a sampler's or a pruner's `_target_` names.
+
+    Raises ConfigError when there is none, it is no such thing, or it needs a package that is not installed.
+    """
+    names = f"optuna.{kind}s"
+    known = getattr(optuna, f"{kind}s")
+    classes = [name for name in known.__all__ if name.endswith(kind.capitalize()) and not name.startswith("Base")]
+    name = str(config.get("_target_", ""))
+    if not name:
+        raise ConfigError(f"{where}: has no _target_; name one, such as {names}.{classes[0]}")
+    module, _, last = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), last)
+    except (ImportError, AttributeError, ValueError) as error:
+        prefix = "" if module == names else f"{names}. followed by one of these: "
+        raise ConfigError(f"{where}: {name} does not exist; {prefix}{one_of(last, classes)}") from error
+    base = BaseSampler if kind == "sampler" else BasePruner
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError(f"{where}: {name} is not an Optuna {kind}; name one of {names}, such as {classes[0]}")
+    package = _NEEDS.get(found.__name__)
+    if package is not None and find_spec(package) is None:
+        raise ConfigError(f"{where}: {name} needs a package more: pip install {package}")
+    return found
+
+
+class _Seeds:
+    """Seeds for one trial, for how many objectives, and whether under constraints."""
+
+    def __init__(self, seed: int, number: int, objectives: int, *, constrained: bool) -> None:
+        self.objectives = objectives
+        self.constrained = constrained
+        self.root = seed
+        self.number = number
+        self.derived = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, Any]:
+    """Return the keys of a sampler, and of those within it, each with its seed for this trial."""
+    found = target(config, "sampler", where)
+    _check_keys(config, found, where)
+    keys = {key: value for key, value in _without_idle_nulls(config, found).items() if key != "_partial_"}
+    for key, value in keys.items():
+        if isinstance(value, Mapping) and key.endswith("_sampler"):
+            keys[key] = _seeded(value, seeds, f"{where}.{key}")
+    if issubclass(found, CmaEsSampler) and seeds.objectives > 1:
+        raise ConfigError(f"{where}: CmaEsSampler takes one objective, not {seeds.objectives}; choose NSGAIISampler")
+    taken = inspect.signature(found).parameters
+    if issubclass(found, QMCSampler):
+        # The points of a sequence belong together: another seed for each trial would tear it apart.
+        sequence = f"{NumberedSequence.__module__}.{NumberedSequence.__name__}"
+        keys |= {"_target_": sequence, "number": seeds.number, "seed": seeds.root}
+    elif "seed" in taken:
+        keys["seed"] = seeds.derived
+    if "warn_independent_sampling" in taken and found is not TPESampler:  # deprecated there
+        keys["warn_independent_sampling"] = False  # else with each trial; the dry run says it once
+    if "constraints_func" in taken and seeds.constrained and not hasattr(FrozenTrial, "constraints"):
+        keys.setdefault("constraints_func", constraints_of)  # before Optuna 5, which finds them by itself
+    if keys.get("reference_points") is not None:
+        keys["reference_points"] = {
+            "_target_": "numpy.asarray", "_args_": [keys["reference_points"]], "_convert_": "all"
+        }  # fmt: skip
+    return keys
+
+
+def _without_idle_nulls(config: Mapping[str, Any], found: type[Any]) -> dict[str, Any]:
+    """Return the keys but those that null says nothing of: it is their default, or this Optuna does not have them."""
+    taken = inspect.signature(found).parameters
+    idle = {key for key, value in config.items() if value is None and (key not in taken or taken[key].default is None)}
+    return {key: value for key, value in config.items() if key not in idle}
+
+
+def _check_keys(config: Mapping[str, Any], found: type[Any], where: str) -> None:
+    parameters = inspect.signature(found).parameters
+    takes = [name for name, one in parameters.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    if len(takes) < len(parameters) and takes:
+        return  # whatever it takes besides, it says itself
+    for key, value in config.items():
+        if not key.startswith("_") and key not in takes and value is not None:
+            raise ConfigError(f"{where}.{key}: {found.__name__} takes no '{key}'; {one_of(key, takes)}")
+
+
+def _fixed_params(config: Mapping[str, Any], space: SearchSpace | None, where: str) -> dict[str, Any]:
+    given = config.get("fixed_params")
+    if not isinstance(given, Mapping) or not given:
+        raise ConfigError(f"{where}.fixed_params: names nothing to hold fixed; write KEY: VALUE lines")
+    fixed: dict[str, Any] = {}
+    for key, value in given.items():
+        spoken_of = [one for one in space.parameters if one.key == key] if space else []
+        if space is None or (space.custom and not spoken_of):
+            fixed[key] = value
+        elif not spoken_of:
+            raise ConfigError(f"{where}.fixed_params.{key}: it is not sampled; {one_of(key, space.keys)}")
+        elif not (able := [one for one in spoken_of if one.may_be(value)]):
+            raise ConfigError(f"{where}.fixed_params.{key}: {value} cannot be chosen; {spoken_of[0].range}")
+        else:
+            fixed |= {one.name: one.to_stored(value) for one in able}
+    return fixed
+
+
+def _built(config: Mapping[str, Any], where: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            keys = {key: value for key, value in config.items() if key != "_target_"}
+            if any(key.startswith("_") or isinstance(value, Mapping | list) for key, value in keys.items()):
+                return build(dict(config))
+            return get_class(str(config["_target_"]))(**keys)  # the same, in no time: it is done for every trial
+    except (InstantiationException, ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: {_cause(error)}; see Optuna's page on {config['_target_']}") from error
+
+
+class NumberedSequence(QMCSampler):
+    """A quasi-random sequence of which every trial takes the point of its own number.
+
+    Optuna counts the points in the study: a sweep that died between asking and writing would skip some.
+    """
+
+    def __init__(self, *, number: int, **keys: Any) -> None:
+        super().__init__(**keys)
+        self._number = number
+
+    def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution], *_: object) -> int:
+        return max(0, self._number - 1)  # the first trial is drawn at random: it shows what the space is
+
+
+def _cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)

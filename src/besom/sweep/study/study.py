@@ -1,0 +1,278 @@
+"""The study: opened or resumed, asked and told by this process alone.
+
+The sampler is built anew for each trial from the seed and the trial's number, so that a resumed sweep asks what an
+uninterrupted one would have asked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from besom.errors import ConfigError
+from besom.reports.read.pareto import Front
+from besom.reports.read.trials import is_feasible
+from besom.secrets.masks import hidden_override
+from besom.sweep.space.search_space import Params, SearchSpace
+from besom.sweep.spec import SweepSpec, storage_url
+from besom.sweep.study.grid import Grid
+from besom.sweep.study.lock import held_alone
+from besom.sweep.study.samplers import build_pruner, build_sampler
+from besom.sweep.study.storage import Ledger, forget_attempt, open_storage
+from besom.workers.messages import State
+
+ABOUT = "besom"  # the attribute of a trial that holds what the report tells of it
+OVERRIDES = "besom.overrides"
+_SPACE, _OBJECTIVE = "besom.space", "besom.objective"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A trial that the sampler proposed."""
+
+    trial: Trial
+    params: Params
+
+    @property
+    def number(self) -> int:
+        """The trial's number in its study."""
+        return self.trial.number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a trial ended, for the study: `values` if it is complete, one for each objective.
+
+    `about` is what the report tells of it; `constraints` are zero or less where they hold. It ran from `began_s` to
+    `ended_s`, in seconds since the epoch; one that never began, or ended just now, need not say so.
+    """
+
+    state: State
+    values: tuple[float, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+    constraints: Mapping[str, float] = field(default_factory=dict)
+    began_s: float | None = None
+    ended_s: float | None = None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every constraint holds."""
+        return all(value <= 0 for value in self.constraints.values())
+
+
+class StudyBook:
+    """Asks and tells one study, and knows how many of its trials are still to come."""
+
+    def __init__(self, ledger: Ledger, spec: SweepSpec, space: SearchSpace) -> None:
+        self._ledger = ledger
+        self._spec = spec
+        self._space = space
+        self._grid = Grid.of(spec, space)
+        self._asked: set[int] = set()
+        self.study = ledger.study
+        self.study.pruner = build_pruner(spec)
+        finished = sorted(finished_trials(self.study), key=_ended_s)
+        self._done = len(finished)
+        self._record = _Record(spec)
+        for trial in finished:
+            self._record.add(trial)
+
+    @property
+    def total(self) -> int | None:
+        """How many trials there are to be; None for no end."""
+        limits = [self._spec.n_trials, self._grid.total if self._grid else None]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def done(self) -> int:
+        """Trials that are over: complete, pruned or failed."""
+        return self._done
+
+    @property
+    def ran_out_of_patience(self) -> bool:
+        """Whether there was no better trial for too long."""
+        return self._spec.patience is not None and self._record.since_best >= self._spec.patience
+
+    def waiting(self) -> list[int]:
+        """The numbers of the trials that are to be run, or run again, before any new one."""
+        return [trial.number for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
+
+    def ask(self, overrides: Any = None) -> Asked:
+        """Ask for the next trial; one that was enqueued or interrupted comes first, under its own number.
+
+        `overrides` makes Hydra overrides of the parameters, to be written with the trial.
+        """
+        waiting = self.waiting()
+        number = waiting[0] if waiting else len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = build_sampler(self._spec, number, self._space)
+        if self._grid is not None and not waiting and (point := self._grid.next(self.study)):
+            self.study.enqueue_trial(point)
+        trial = self.study.ask()
+        params = self._space.sample(trial)
+        if overrides is not None:
+            trial.set_user_attr(OVERRIDES, [hidden_override(one) for one in overrides(params)])
+        self._ledger.write_asked(trial.number)
+        self._asked.add(trial.number)
+        return Asked(trial=trial, params=params)
+
+    def report(self, trial: Trial, step: int, value: float) -> bool:
+        """Report the objective's value at a step; return whether the pruner would stop the trial there."""
+        trial.report(value, step)
+        return trial.should_prune()
+
+    def forget(self, trial: Trial) -> None:
+        """Forget what a trial reported, before another attempt at it."""
+        for known in (self._ledger.trial(trial.number), trial._cached_frozen_trial):
+            forget_attempt(known)
+
+    def tell(self, trial: Trial, ending: Ending) -> None:
+        """Tell how a trial ended. It is not written before `settle`."""
+        self._done += 1
+        trial.set_user_attr(ABOUT, dict(ending.about))
+        set_constraints(trial, ending.constraints)
+        try:
+            if ending.state is State.COMPLETE:
+                self.study.tell(trial, list(ending.values))
+            else:
+                self.study.tell(trial, state=TrialState[ending.state])
+        except RuntimeError:
+            # A sampler that has been everywhere asks Optuna to stop, which it allows inside `optimize` alone. The
+            # trial is told by then.
+            if not self._ledger.trial(trial.number).state.is_finished():
+                raise
+        self._ledger.set_times(trial.number, ending.began_s, ending.ended_s)
+        self._record.add(self._ledger.trial(trial.number))
+
+    def settle(self, number: int) -> None:
+        """Write how a trial ended."""
+        self._ledger.write_finished(number)
+        self._asked.discard(number)
+
+    def adopt(self, number: int, ending: Ending, values: Mapping[int, float]) -> None:
+        """Take over how a waiting trial ended, which is recorded, while its storage missed it; `values` are by step."""
+        trial = next(
+            trial for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            if trial.number == number
+        )  # fmt: skip
+        self.study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        again = Trial(self.study, trial._trial_id)
+        for step, value in values.items():
+            self.report(again, step, value)
+        self.tell(again, ending)
+        self.settle(number)
+
+    def release(self) -> None:
+        """Write that what was asked and is not over waits to be run again."""
+        for number in sorted(self._asked):
+            self._ledger.write_waiting(number)
+        self._asked.clear()
+
+    def enqueue(self, params: Sequence[Params]) -> None:
+        """Let these parameters, which need not be all, be tried first, unless they were before."""
+        for wanted in params:
+            before = len(self.study.get_trials(deepcopy=False))
+            self.study.enqueue_trial(self._space.to_stored(wanted), skip_if_exists=True)
+            if len(self.study.get_trials(deepcopy=False)) > before:
+                self._ledger.write_asked(before)
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Set an attribute of the study."""
+        self._ledger.set_user_attr(key, value)
+
+
+def set_constraints(trial: Trial, constraints: Mapping[str, float]) -> None:
+    """Let a trial that is not told yet have constraints, by name, where Optuna's samplers look for them."""
+    if hasattr(Trial, "set_constraint"):
+        for key, value in constraints.items():
+            trial.set_constraint(key, value)
+    elif constraints:  # before Optuna 5: in a row, if they are given a function; see besom.sweep.study.samplers
+        trial.storage.set_trial_system_attr(trial._trial_id, "constraints", list(constraints.values()))
+
+
+class _Record:
+    """For how many trials, in the order in which they ended, there was no better one."""
+
+    def __init__(self, spec: SweepSpec) -> None:
+        self.since_best = 0
+        self._front = Front(spec.objectives)
+        self._seen: set[tuple[float, ...]] = set()  # as good as the best is not better
+
+    def add(self, trial: FrozenTrial) -> None:
+        """A trial is over."""
+        good = trial.state is TrialState.COMPLETE and is_feasible(trial)
+        values = tuple(trial.values) if good else ()
+        better = good and values not in self._seen and self._front.add(trial.number, values)
+        self._seen.add(values)
+        self.since_best = 0 if better else self.since_best + 1
+
+
+@contextmanager
+def open_study(spec: SweepSpec, space: SearchSpace, directory: Path) -> Iterator[StudyBook]:
+    """Create the study or take it up where it was left; hold it against a second parent meanwhile.
+
+    Raises StoreError when the storage cannot be used or the study is held by another process, ConfigError when
+    the study was made for another search space or objective.
+    """
+    storage = spec.storage or storage_url(directory)
+    url = storage if isinstance(storage, str) else str(storage.get("_target_"))
+    directions = [StudyDirection[objective.direction.upper()] for objective in spec.objectives]
+    with held_alone(spec, directory) as alone:
+        with alone.creating():
+            ledger = Ledger(open_storage(storage), url, spec.study_name, directions)
+        try:
+            _check_same(ledger, spec, space)
+            book = StudyBook(ledger, spec, space)
+            try:
+                yield book
+            finally:
+                book.release()
+        finally:
+            ledger.close()
+
+
+def _ended_s(trial: FrozenTrial) -> float:
+    """When a trial ended, in seconds since the epoch; one that does not say so counts as the last."""
+    return trial.datetime_complete.timestamp() if trial.datetime_complete else math.inf
+
+
+def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that are over, by number."""
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+
+
+def _check_same(ledger: Ledger, spec: SweepSpec, space: SearchSpace) -> None:
+    now = {_SPACE: space.signature(), _OBJECTIVE: ", ".join(map(str, spec.objectives))}
+    directions = [one.name.lower() for one in ledger.study.directions]
+    wanted = [one.direction for one in spec.objectives]
+    if _OBJECTIVE not in ledger.study.user_attrs and directions != wanted:  # another program made it
+        raise _refused(spec, "objective", _difference(", ".join(directions), ", ".join(wanted)))
+    for key, value in now.items():
+        before = ledger.study.user_attrs.get(key)
+        if before is None or (key == _SPACE and before != value and not ledger.study.get_trials(deepcopy=False)):
+            ledger.set_user_attr(key, value)  # a study that never asked a trial is bound to nothing
+        elif before != json.loads(json.dumps(value)):
+            what = "search space" if key == _SPACE else "objective"
+            raise _refused(spec, what, _difference(before, value))
+
+
+def _refused(spec: SweepSpec, what: str, difference: str) -> ConfigError:
+    return ConfigError(
+        f"{spec.source}: study '{spec.study_name}' was started with another {what} ({difference}); "
+        "choose another hydra.sweeper.study_name, or undo the change"
+    )
+
+
+def _difference(before: Any, now: Any) -> str:
+    if not isinstance(before, dict):
+        return f"it was {before}, it is {now}"
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return "; ".join(f"{key}: was {before.get(key, 'not there')}, is {now.get(key, 'not there')}" for key in changed)

@@ -1,0 +1,63 @@
+"""What any trial needs, in a study or alone: its slot written into its config, its name, its metrics and tags."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from besom.config.objectives import Objective
+from besom.errors import StoreError
+from besom.training.progress import Outcome
+from besom.workers.devices import Slot
+from besom.workers.messages import Failure, State
+
+WRITTEN_BY_SLOT = ("threads", "test", "trainer.accelerator", "trainer.devices", "trainer.strategy")
+"""The keys that `for_slot` sets."""
+
+
+def for_slot(config: DictConfig, slot: Slot, *, test: bool) -> DictConfig:
+    """Return the config with what the slot decides written down: its devices, threads; and whether to test."""
+    config = config.copy()
+    if OmegaConf.select(config, "threads") == "auto":
+        config.threads = slot.threads
+    if OmegaConf.select(config, "trainer.accelerator") is not None:
+        config.trainer.accelerator = slot.device.kind
+        with open_dict(config.trainer):
+            config.trainer.devices = len(slot.devices)
+            if len(slot.devices) > 1 and config.trainer.get("strategy") in (None, "auto"):
+                config.trainer.strategy = "ddp"
+    config.test = test
+    return config
+
+
+def family(config: Any) -> str:
+    """The name of the model's class: what a leaderboard groups trials by."""
+    model = config.get("model")  # another app's may be a plain name
+    target = model.get("_target_") if isinstance(model, Mapping | DictConfig) else None
+    return str(target or "unknown").rpartition(".")[2]
+
+
+def best_metrics(objectives: Sequence[Objective], outcome: Outcome) -> dict[str, float]:
+    """The metrics that are recorded once: `best/` and each objective's name, and the outcome's summary."""
+    values = zip(objectives, outcome.values, strict=True)
+    return {**{f"best/{objective.name}": value for objective, value in values}, **outcome.summary}
+
+
+def not_finite(objectives: Sequence[Objective], outcome: Outcome) -> str | None:
+    """The first objective whose value is no number, and that value; None where all of them can be compared."""
+    values = zip(objectives, outcome.values, strict=True)
+    return next((f"{one.name} is {value}" for one, value in values if not math.isfinite(value)), None)
+
+
+def tags_of(state: State, outcome: Outcome) -> dict[str, str]:
+    """The tags of a run that ended with an outcome."""
+    epoch = {} if outcome.best_epoch is None else {"besom.best_epoch": str(outcome.best_epoch)}
+    return {"besom.state": state, **epoch}
+
+
+def disk_is_full(which: str, failure: Failure) -> StoreError:
+    """What to raise for a trial that met a full disk: it is none of its faults, and each that came would meet it."""
+    return StoreError(f"{which}: {failure.reason}; the disk is full: make room on it, and run the same command again")

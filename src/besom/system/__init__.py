@@ -1,0 +1,1 @@
+"""The machine: processes, files, locks, hardware, the terminal and git."""

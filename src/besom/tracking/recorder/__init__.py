@@ -1,0 +1,1 @@
+"""The recorder: writes runs to MLflow in the background while trials train."""

@@ -1,0 +1,157 @@
+"""The runs of trials as they are written: created with all that they begin with, measured, ended with their files."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from besom.config.checks import flatten
+from besom.secrets.masks import all_without_secrets, hidden, without_secrets
+from besom.system.store_errors import is_absent
+from besom.tracking.figures import draw
+from besom.tracking.recorder.told_runs import RunCard, ToldRun
+from besom.tracking.study_run import Status, StudyRuns
+from besom.tracking.writers.client_writer import NewRun, Writer
+from besom.tracking.writers.entries import as_markdown, config_text, dataset, metrics_at, params_of, tags_about, to_key
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+
+@dataclass(eq=False)
+class _Open:
+    run_id: str
+    metrics: list[Metric] = field(default_factory=list)
+    history: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
+    flushed: float = field(default_factory=time.monotonic)
+
+
+class TrialRuns:
+    """Writes runs, to be used by one thread from `open` on; `notice` hears what the user should know.
+
+    `study` is what they belong to, if they do; `ids` has the latest run of each trial.
+    """
+
+    def __init__(self, *, flush_every_s: float, notice: Callable[[str], None]) -> None:
+        self.study: StudyRuns | None = None
+        self.ids: dict[int, str] = {}
+        self._flush_every_s = flush_every_s
+        self._notice = notice
+        self._open: dict[int, _Open] = {}
+        self._first_ids: dict[int, str] = {}
+        self._names_by_key: dict[str, dict[str, None]] = {}  # of metrics, by what MLflow calls them
+        self._client: MlflowClient
+        self.writer: Writer
+
+    def open(self, client: MlflowClient, writer: Writer) -> None:
+        """Write to a store from now on."""
+        self._client, self.writer = client, writer
+
+    def record(self, run: ToldRun) -> None:
+        """Record a run as a whole, of which the store may have something already."""
+        if run.run_id is not None and not self._has(run.run_id):  # it is another store by now
+            run.run_id = None
+        self.start(run)
+        for report in run.reports:
+            self.report(run.trial, *report)
+        self.finish(run)
+
+    def start(self, run: ToldRun) -> None:
+        """Create a run, or go on with the one that the store has, and set its id."""
+        trial, card, about = run.trial, run.card, run.about
+        tags = {**run.code, **card.tags, **self._lineage(trial, card), **tags_about(about)}
+        sampled = ((key, hidden(key, value)) for key, value in card.params.items())
+        new = NewRun(
+            name=f"{card.name}-retry-{card.attempt}" if card.attempt else card.name,
+            began_ms=int(card.began_s * 1000),
+            tags=all_without_secrets(tags),
+            params=params_of((*flatten(card.config), *sampled)),
+            data=dataset(about) if "digest" in about else None,
+            config=config_text(card.config),  # at once: a run that is killed keeps its config
+            run_id=run.run_id,
+        )
+
+        def made(run_id: str) -> None:
+            if not card.attempt:
+                self._first_ids[trial] = run_id
+            self._open[trial] = _Open(run_id)
+            self.ids[trial] = run.run_id = run_id
+
+        self.writer.create(new, card.directory, made)
+        if run.code_files:
+            self._keep_code(run)
+
+    def report(self, trial: int, epoch: int, metrics: Mapping[str, float], time_s: float) -> None:
+        """Add a trial's metrics of an epoch; they are written at its end, or from time to time."""
+        run = self._open[trial]
+        self._tell_of_keys(metrics)
+        run.history.append((epoch, metrics))
+        run.metrics += metrics_at(metrics, step=epoch, time_s=time_s)
+        if time.monotonic() - run.flushed > self._flush_every_s:
+            self.writer.measure(run.run_id, run.metrics)
+            run.metrics = []
+            run.flushed = time.monotonic()
+
+    def finish(self, run: ToldRun) -> None:
+        """End a run, with what its trial left in its folder, which is removed."""
+        written = self._open.pop(run.trial)
+        status, tags, ended_s = Status(run.end["status"]), run.end["tags"], run.end["ended_s"]
+        directory = run.card.directory
+        if "besom.reason" in tags:  # the UI cuts a tag, and shows this whole
+            tags = {**tags, "mlflow.note.content": as_markdown(tags["besom.reason"])}
+        if run.end["traceback"] is not None:
+            (directory / "traceback.txt").write_text(without_secrets(run.end["traceback"]), encoding="utf-8")
+        if status is not Status.KILLED and run.card.config.get("figures") != "none":  # who stops does not want to wait
+            draw(written.history, directory)
+        last = written.history[-1][0] if written.history else 0
+        once = metrics_at(run.end["metrics"], step=last, time_s=ended_s)
+        self.writer.finish(
+            written.run_id,
+            status,
+            metrics=[*written.metrics, *once],
+            tags=tags,
+            directory=directory,
+            ended_ms=int(ended_s * 1000),
+        )
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def _has(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._client.get_run(run_id).info.lifecycle_stage) == "active"
+        except MlflowException as error:
+            if is_absent(error):
+                return False
+            raise
+
+    def _lineage(self, trial: int, card: RunCard) -> dict[str, str]:
+        tags = {} if self.study is None else {"mlflow.parentRunId": self.study.run_id}
+        if card.attempt:
+            tags |= {"besom.attempt": str(card.attempt)}
+            if trial in self._first_ids:  # else an earlier process recorded it
+                tags |= {"besom.first_run": self._first_ids[trial]}
+        return tags
+
+    def _keep_code(self, run: ToldRun) -> None:
+        if self.study is not None:
+            self.study.keep(run.code_state)
+        else:
+            run.code_state.log(self._client, self.ids[run.trial])
+
+    def _tell_of_keys(self, names: Iterable[str]) -> None:
+        """Tell once of each metric that MLflow has by another name, and of two that it has by the same."""
+        for name in names:
+            key = to_key(name)
+            known = self._names_by_key.setdefault(key, {})
+            if name not in known:
+                known[name] = None
+                others = ", ".join(f"'{other}'" for other in known if other != name)
+                if others:
+                    self._notice(f"metrics {others} and '{name}' are both recorded as '{key}'; rename one")
+                elif name != key:
+                    self._notice(f"metric '{name}' is recorded as '{key}', for MLflow takes no such name")

@@ -1,0 +1,167 @@
+"""The runs of a study in MLflow: the parent run, and what its trials' runs say of earlier sweeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from besom.secrets.masks import all_without_secrets
+from besom.tracking.code import CodeState
+from besom.tracking.writers.entries import metrics_at, run_tags, to_key
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+FINALIST = "finalist"
+"""The kind, besom.kind, of a run that trained a trial's config again; it is none of the study's trials."""
+
+_NOTE = 8000  # characters, which every store of MLflow's takes
+
+
+class Status(StrEnum):
+    """MLflow's names for how a run ended."""
+
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedEnd:
+    """How a trial's or a finalist's run ended: its tags, its last metrics, and when, in seconds since the epoch."""
+
+    run_id: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    began_s: float
+    ended_s: float
+
+    @property
+    def duration_s(self) -> float:
+        """How long it took, in seconds."""
+        return self.ended_s - self.began_s
+
+
+class StudyRuns:
+    """A study's parent run, which is made or taken up, and the runs of its trials."""
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        experiment_id: str,
+        name: str,
+        *,
+        token: str,
+        tags: Mapping[str, str],
+        note: str,
+        notice: Callable[[str], None] = lambda text: None,
+        kept: Sequence[str] = (),
+    ) -> None:
+        """Make or take up the study's run; the runs `kept` did not end, and are to be recorded to their ends."""
+        from mlflow.entities import ViewType
+
+        self._client = client
+        self._experiment_id = experiment_id
+        self._notice = notice
+        self._kept: set[str] = set()
+        wanted = f"tags.`besom.token` = '{token}'"
+        known = client.search_runs([experiment_id], wanted, max_results=1)
+        known = known or client.search_runs([experiment_id], wanted, ViewType.DELETED_ONLY, max_results=1)
+        if known:
+            self.run_id: str = known[0].info.run_id
+            self._restore()
+            client.update_run(self.run_id, status="RUNNING")
+            self._close_orphans(kept)
+        else:
+            all_tags = all_without_secrets({**tags, "besom.token": token, "mlflow.note.content": note})
+            self.run_id = client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id
+
+    def run_ids(self) -> dict[int, str]:
+        """The latest run of each trial, by the trial's number."""
+        return {int(run.data.tags["besom.trial"]): run.info.run_id for run in reversed(list(self._trials()))}
+
+    def ends(self, trials: set[int]) -> dict[int, RecordedEnd]:
+        """How those of these trials ended whose runs say that they are over."""
+        if not trials:
+            return {}
+        over = (run for run in self._trials() if run.data.tags.get("besom.state") in ("COMPLETE", "PRUNED", "FAIL"))
+        return {
+            int(run.data.tags["besom.trial"]): _end(run)
+            for run in over
+            if int(run.data.tags["besom.trial"]) in trials and run.info.status != "RUNNING"
+        }
+
+    def finalists(self) -> list[RecordedEnd]:
+        """How those of the finalists' runs ended that are complete."""
+        found = self._search(f" AND tags.`besom.kind` = '{FINALIST}' AND attributes.status = '{Status.FINISHED}'")
+        return [_end(run) for run in found]
+
+    def history(self, run_id: str, metric: str) -> dict[int, float]:
+        """A metric's values by epoch."""
+        return {point.step: point.value for point in self._client.get_metric_history(run_id, to_key(metric))}
+
+    def keep(self, code: CodeState) -> None:
+        """Keep the code that a run is trained by, once; later sweeps and workers may have another."""
+        if code.folder not in self._kept:
+            self._restore()
+            code.log(self._client, self.run_id)
+            self._client.log_batch(self.run_id, tags=run_tags(code.tags))
+            self._kept.add(code.folder)
+
+    def close(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """End the parent run."""
+        self._restore()
+        points = metrics_at(metrics, step=0, time_s=time.time())
+        self._client.log_batch(self.run_id, metrics=points, tags=run_tags(tags))
+        self._client.set_terminated(self.run_id, status)
+
+    def tell(self, note: str, files: Mapping[str, str]) -> None:
+        """Set the parent run's description and add texts to its artifacts."""
+        self._restore()
+        self._client.set_tag(self.run_id, "mlflow.note.content", note[:_NOTE])
+        for name, text in files.items():
+            self._client.log_text(self.run_id, text, name)
+
+    def _trials(self) -> Iterator[Run]:
+        """The runs of the study's trials, the latest first."""
+        return (run for run in self._search() if "besom.trial" in run.data.tags)
+
+    def _search(self, more: str = "") -> Iterator[Run]:
+        """The runs under the study's, finalists among them, the latest first."""
+        page = None
+        while True:
+            runs = self._client.search_runs(
+                [self._experiment_id], f"tags.`mlflow.parentRunId` = '{self.run_id}'{more}", page_token=page
+            )
+            yield from runs
+            page = runs.token
+            if not page:
+                return
+
+    def _restore(self) -> None:
+        """Take the study's run back if it was deleted: its trials' runs, and the code of them all, are found by it."""
+        if self._client.get_run(self.run_id).info.lifecycle_stage != "active":
+            self._client.restore_run(self.run_id)
+            self._notice(f"the study's run {self.run_id} was deleted in MLflow; it is restored, for its trials go on")
+
+    def _close_orphans(self, kept: Sequence[str]) -> None:
+        running = list(self._search(" AND attributes.status = 'RUNNING'"))
+        for run in [run for run in running if run.info.run_id not in kept]:
+            self._client.set_tag(run.info.run_id, "besom.state", "INTERRUPTED")
+            self._client.set_tag(run.info.run_id, "besom.reason", "the sweep's process died")
+            self._client.set_terminated(run.info.run_id, Status.KILLED)
+
+
+def _end(run: Run) -> RecordedEnd:
+    return RecordedEnd(
+        run_id=run.info.run_id,
+        tags=dict(run.data.tags),
+        metrics=dict(run.data.metrics),
+        began_s=run.info.start_time / 1000,
+        ended_s=(run.info.end_time or run.info.start_time) / 1000,
+    )

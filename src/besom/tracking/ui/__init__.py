@@ -1,0 +1,1 @@
+"""`besom ui`: MLflow's web app with Besom's views."""

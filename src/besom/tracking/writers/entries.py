@@ -1,0 +1,117 @@
+"""What MLflow is given: names, values, tags and data sets in the form that it takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from besom.config.model_inputs import CONFIG as CONFIG
+from besom.secrets.masks import all_without_secrets, without_secrets
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Metric, Param, RunTag
+
+_MAX_KEY = 250
+_MAX_VALUE = 6000  # MLflow cuts a longer param; the artifact config.yaml has it whole
+_TOLD = ("device", "threads", "parameters", "bundle", "output")
+_TOLD_TOGETHER = ("cuda", "determinism")  # a tag of JSON each: twenty tags that nobody filters by would bury the others
+
+
+@cache
+def to_key(name: str) -> str:
+    """Return a name as MLflow takes it for a param or a metric: `+trainer.limit` loses its plus, `acc@5` is `acc_5`.
+
+    As a path it leads somewhere, and by one way: `val//acc` is `val/acc`, `loss/` is `loss`, nothing at all is `_`.
+    """
+    parts = re.sub(r"[^\w/. :-]", "_", name.lstrip("+"))[:_MAX_KEY].split("/")
+    key = "/".join("_" * len(part) if part in (".", "..") else part for part in parts if part)
+    return re.sub(r"^\.\.", "__", key) or "_"
+
+
+def as_markdown(words: str) -> str:
+    """Return words as Markdown shows them, whatever signs they hold: MLflow's descriptions are Markdown."""
+    words = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(words.split()))
+
+
+def metrics_at(metrics: Mapping[str, float], *, step: int, time_s: float) -> list[Metric]:
+    """Return metrics of one step, measured at a time in seconds since 1970."""
+    from mlflow.entities import Metric
+
+    return [Metric(to_key(name), value, int(time_s * 1000), step) for name, value in metrics.items()]
+
+
+def params_of(values: Iterable[tuple[str, Any]]) -> list[Param]:
+    """Return params; of several under one name the last one counts."""
+    from mlflow.entities import Param
+
+    flat = {to_key(name): str(value) for name, value in values}
+    return [Param(name, value[:_MAX_VALUE]) for name, value in all_without_secrets(flat).items()]
+
+
+def run_tags(tags: Mapping[str, str]) -> list[RunTag]:
+    """Return tags."""
+    from mlflow.entities import RunTag
+
+    return [RunTag(name, value) for name, value in all_without_secrets(tags).items()]
+
+
+def tags_about(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return as tags what a worker said of a trial once it was built."""
+    built = {f"besom.{name}": str(about[name]) for name in _TOLD if name in about}
+    built |= {f"besom.{name}": json.dumps(about[name]) for name in _TOLD_TOGETHER if name in about}
+    if "columns" in about:
+        built["besom.columns"] = "\n".join(about["columns"])
+    versions = {f"besom.version.{name}": version for name, version in about.get("versions", {}).items()}
+    return {**built, **versions}
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """Return a config as OmegaConf writes it: YAML in which a text that looks like a number stays a text."""
+    import yaml
+
+    dumper = _config_dumper()
+    try:
+        if dumper is None:
+            return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+        return yaml.dump(config, Dumper=dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
+    except yaml.YAMLError:  # an enum or a path, say, which the fast dumper does not know
+        return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+
+
+@cache
+def _config_dumper() -> Any:
+    """OmegaConf's dumper on libyaml where there is one: it takes a tenth of the time. None where it has moved."""
+    import yaml
+
+    try:
+        from omegaconf._utils import get_omega_conf_dumper
+    except ImportError:
+        return None
+
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
+    return Dumper
+
+
+def dataset(about: Mapping[str, Any]) -> DatasetInput:
+    """Return the data that a worker said a trial was trained on."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    name = without_secrets(about["data"])
+    data = Dataset(
+        name=name,
+        digest=about["digest"][:32],  # MLflow's column holds 36 characters
+        source_type="local",
+        source=json.dumps({"besom": name}),
+        profile=json.dumps(about["sizes"]),
+    )
+    return DatasetInput(dataset=data, tags=[InputTag(key="mlflow.data.context", value="training")])

@@ -1,0 +1,72 @@
+"""A trial's course from epoch to epoch: what it reports, which epoch was its best, and whether it goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from besom.config.objectives import Objective
+from besom.errors import ConfigError, TrialFailed, TrialPruned
+from besom.training.progress import Conversation
+
+Weights = TypeVar("Weights")
+
+
+class Course(Generic[Weights]):
+    """Reports each epoch, keeps the best epoch's metrics and weights, and ends the trial when it is told to."""
+
+    def __init__(self, objective: Objective, conversation: Conversation) -> None:
+        self.objective = objective
+        self.metrics: Mapping[str, float] = {}
+        self.epoch = 0
+        self.weights: Weights | None = None
+        self._conversation = conversation
+
+    def begin(self, metrics: Mapping[str, float]) -> None:
+        """Report epoch 0, before the first step. Raises TrialPruned when the trial is to stop."""
+        self._report(0, metrics)
+
+    def go_on(self, epoch: int, metrics: Mapping[str, float], weights: Callable[[], Weights]) -> None:
+        """Report an epoch that just ended; keep what `weights` copies if it is the best so far.
+
+        Raises ConfigError when there is no such metric as the objective, TrialFailed when it is not finite,
+        TrialPruned when the trial is to stop.
+        """
+        name = self.objective.name
+        if name not in metrics:
+            self._conversation.report(epoch, metrics)
+            raise ConfigError(
+                f"objective: '{name}' is not a metric of this run; use one of {', '.join(sorted(metrics))}"
+            )
+        self._report(epoch, metrics)
+        value = metrics[name]
+        if not math.isfinite(value):
+            raise TrialFailed(f"{name} became {value} in epoch {epoch}; lower optimizer.lr, or scale the data")
+        if not self.metrics or self.objective.better(value, self.metrics[name]):
+            self.metrics, self.epoch, self.weights = metrics, epoch, weights()
+
+    def check(self) -> None:
+        """Raise TrialPruned when the trial is to stop in mid-epoch."""
+        if self._conversation.should_stop(in_epoch=True):
+            raise TrialPruned
+
+    def best_weights(self) -> Weights:
+        """Return the best epoch's weights. Raises TrialFailed when no epoch was completed."""
+        if self.weights is None:
+            raise TrialFailed("no epoch was completed; raise trainer.max_time")
+        return self.weights
+
+    def _report(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        self._conversation.report(epoch, metrics)
+        if self._conversation.should_stop(in_epoch=False):
+            raise TrialPruned
+
+
+class Straight(Course[Weights]):
+    """A course on which nothing is chosen: the last epoch counts, whatever its metrics are."""
+
+    def go_on(self, epoch: int, metrics: Mapping[str, float], weights: Callable[[], Weights]) -> None:
+        """Report an epoch that just ended, and keep what `weights` copies. Raises TrialPruned as `begin` does."""
+        self._report(epoch, metrics)
+        self.metrics, self.epoch, self.weights = metrics, epoch, weights()

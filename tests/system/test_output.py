@@ -1,0 +1,77 @@
+"""What becomes of a command whose output nobody takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+from rich.console import Console
+
+from besom.config.objectives import Objective
+from besom.sweep.progress.counts import Tally
+from besom.sweep.progress.display import PlainBoard
+from besom.system.output import whoever_reads
+from besom.workers.messages import State
+
+VERSION = f"{sys.executable} -m besom.cli --version"
+
+
+@pytest.fixture
+def gone() -> Iterator[IO[str]]:
+    """A pipe whose reader has left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as stream:  # noqa: PTH123
+        yield stream
+
+
+def sweep_three(console: Console) -> int:
+    """How many trials a sweep's board was told of, to the end."""
+    with PlainBoard(
+        console, Tally((Objective(name="val/acc", direction="maximize"),), total=3, timeout_s=None)
+    ) as board:
+        for trial in range(3):
+            board.finished(trial, State.COMPLETE, (0.5,), None)
+    return 3
+
+
+def test_a_reader_that_goes_away_ends_no_training(gone: IO[str], monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(BrokenPipeError):
+        sweep_three(Console(file=gone))
+    monkeypatch.setattr(sys, "stdout", gone)
+    with whoever_reads():
+        assert sweep_three(Console()) == 3
+    assert sys.stdout is gone
+    gone.flush()  # as Python does at the end
+
+
+def test_a_full_disk_of_what_is_printed_is_told_once_and_ends_no_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with whoever_reads():
+            assert sweep_three(Console()) == 3
+    assert capsys.readouterr().err == (
+        "besom: warning: what is printed is lost from here on (No space left on device); everything else goes on\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "told"),
+    [
+        (">&- 2>&-", 0, ""),
+        ("<&- >&-", 0, ""),
+        ("| :", 0, ""),
+        (">/dev/full", 2, "besom: what is printed: cannot be written (No space left on device); make room on the disk"),
+    ],
+)
+def test_a_command_ends_as_it_went_wherever_its_output_goes(where: str, code: int, told: str, tmp_path: Path):
+    command = f"set -o pipefail; {VERSION} {where}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr.strip()) == (code, told)

@@ -1,0 +1,340 @@
+"""`besom ui` as a process, on a store that has a study in it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from besom.cli import main
+from besom.errors import BesomError, StoreError
+from besom.system.interrupts import Stop
+from besom.tracking.places import settle
+from besom.tracking.recorder.recorder import Recorder, RunCard
+from besom.tracking.registry import fetch, register
+from besom.tracking.runs import Runs
+from besom.tracking.store import Location, connect
+from besom.tracking.study_run import Status
+from besom.tracking.ui.server import landing, run, run_command, warning
+from besom.tracking.ui.views import saved_view, study_view, view_key
+from tests.running import BESOM, Gate, Ui, environment, free_port, running_ui
+
+pytestmark = pytest.mark.xdist_group("server")  # what is prepared for them is prepared once
+
+
+def record_study(location: Location, name: str = "digits", *, views: bool = True) -> None:
+    view = study_view(
+        study=name, parent_run_id="abc", objective="val/acc", direction="maximize", examples=[{"optimizer.lr": 0.1}]
+    )
+    with Recorder(location, name, views=views) as recorder:
+        recorder.open_study(name, token=name, tags={"besom.kind": "study", "besom.study": name}, note="")
+        recorder.view(view_key(name), saved_view(name, view))
+        recorder.close_study(Status.FINISHED, {}, {})
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory, _empty_store: Path) -> Path:
+    """A folder whose mlruns/ holds a study."""
+    folder = tmp_path_factory.mktemp("recorded")
+    location = Location.of({"uri": None, "directory": folder / "mlruns"})
+    location.directory.mkdir()
+    shutil.copy(_empty_store, location.database)
+    settle(location.database)
+    record_study(location)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(recorded: Path) -> Iterator[Ui]:
+    with running_ui(recorded) as found:
+        yield found
+
+
+def test_the_link_leads_to_the_latest_study(served: Ui):
+    assert re.fullmatch(rf"{served.base}/#/experiments/\d+/runs\?.*viewStateShareKey=besom-digits", served.table)
+    assert served.link == f"{served.table}&compareRunsMode=CHART"
+    status, page = served.get()
+    assert status == 200
+    assert "main." in page
+
+
+def test_the_page_brings_the_browser_into_model_training_mode(served: Ui):
+    assert '"mlflow.workflowType_v1": "machine_learning"' in served.get()[1]
+
+
+def test_the_view_of_the_link_is_where_the_page_looks_for_it(served: Ui):
+    experiment = re.search(r"experiments/(\d+)", served.link)
+    assert experiment is not None
+    _, text = served.get(f"/ajax-api/2.0/mlflow/experiments/get?experiment_id={experiment[1]}")
+    tags = {tag["key"]: tag["value"] for tag in json.loads(text)["experiment"]["tags"]}
+    state = json.loads(json.loads(tags["mlflow.sharedViewState.besom-digits"])["state"])
+    assert state["orderByKey"] == "metrics.`best/val/acc`"
+
+
+@pytest.mark.parametrize("path", ["/", "/ajax-api/2.0/mlflow/experiments/get?experiment_id=0", "/version"])
+@pytest.mark.parametrize("host", ["example.com", "10.evil.example", "192.168.0.1.evil.example"])
+def test_a_foreign_host_header_is_refused(served: Ui, path: str, host: str):
+    assert served.get(path, Host=host)[0] == 403
+
+
+def test_it_listens_on_this_machine_only(served: Ui):
+    others = {address[4][0] for address in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    for address in others - {"127.0.0.1"}:
+        with pytest.raises(OSError):
+            socket.create_connection((str(address), served.port), timeout=5).close()
+
+
+def test_who_lets_others_in_is_told_what_they_can_do():
+    assert warning("127.0.0.1", 5000) == warning("::1", 5000) == ""
+    assert "anyone who reaches port 5000 of 0.0.0.0 can read, write and delete" in warning("0.0.0.0", 5000)
+
+
+def test_telemetry_is_off(served: Ui):
+    assert json.loads(served.get("/ajax-api/3.0/mlflow/ui-telemetry")[1])["disable_ui_telemetry"] is True
+
+
+def test_what_the_server_says_goes_to_a_file(served: Ui):
+    assert "startup complete" in (served.folder / "mlruns" / "logs" / "ui.log").read_text()
+
+
+def test_it_is_one_process(served: Ui):
+    children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children")
+    if not children.exists():
+        pytest.skip("this kernel does not list the children of a process")
+    assert children.read_text() == ""
+
+
+def test_runs_are_recorded_on_a_tracking_server_without_a_word_and_read_back(
+    served: Ui, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    location = Location.of({"uri": served.base, "directory": str(tmp_path)})
+    (tmp_path / "left").mkdir()
+    card = RunCard(name="far", config={"model": {"width": 3}}, tags={}, directory=tmp_path / "left")
+    with Recorder(location, "far") as recorder:
+        recorder.start(0, card, {})
+        recorder.report(0, 1, {"val/loss": 0.5}, 0.0)
+        recorder.finish(0, Status.FINISHED)
+        run_id = recorder.run_id(0)
+    found = Runs(location).run(run_id)
+    assert (found.status, found.config, found.history) == ("FINISHED", card.config, {1: {"val/loss": 0.5}})
+    assert capfd.readouterr().out == ""
+
+
+def test_what_a_tracking_server_that_is_away_has_missed_is_kept_and_recorded_by_the_next_start(
+    served: Ui, tmp_path: Path
+):
+    gate, told = Gate(served.port), list[str]()
+    location = Location.of({"uri": f"http://127.0.0.1:{gate.port}", "directory": tmp_path / "mlruns"})
+
+    def card(trial: int) -> RunCard:
+        directory = tmp_path / f"left-{trial}"
+        directory.mkdir()
+        (directory / "model.json").write_text(str(trial), encoding="utf-8")
+        tags = {"besom.trial": str(trial)}
+        return RunCard(name="gone", config={"model": {"width": trial}}, tags=tags, directory=directory, began_s=1000.0)
+
+    gate.open()
+    with Recorder(location, "gone") as recorder:
+        recorder.open_study("gone", token="gone", tags={}, note="")
+        recorder.start(0, card(0), {})
+        first = recorder.run_id(0)
+        gate.close()
+        recorder.start(1, card(1), {})
+        recorder.start(2, card(2), {})
+        for trial in range(3):
+            recorder.report(trial, 1, {"val/loss": 0.5 + trial}, 1001.0)
+        for trial in range(2):
+            tags = {"besom.state": "COMPLETE"}
+            recorder.finish(trial, Status.FINISHED, metrics={"best/val/loss": 0.5}, tags=tags, ended_s=1002.0)
+        recorder.finish(2, Status.KILLED, tags={"besom.state": "INTERRUPTED"}, last=False)
+        stop = Stop()
+        stop.asked = True
+        kept = recorder.wait(stop, told.append)
+        assert (list(kept.trials), recorder.ended(), recorder.is_away) == ([0, 1], [], True)
+        assert recorder.run_ids() == {0: first}  # without waiting
+    gate.open()
+    with Recorder(location, "gone") as recorder:
+        parent = recorder.open_study("gone", token="gone", tags={}, note="")
+        assert recorder.record_kept() == [0, 1]
+        assert recorder.ends([0, 1, 2]).keys() == {0, 1}
+        runs = recorder.run_ids()
+        assert recorder.record_kept() == []
+    gate.close()
+    here = Location.of({"uri": served.base, "directory": tmp_path / "mlruns"})
+    assert runs[0] == first
+    for trial, run_id in runs.items():
+        found = Runs(here).run(run_id)
+        assert (found.status, found.config) == ("FINISHED", {"model": {"width": trial}})
+        assert found.history == {1: {"val/loss": 0.5 + trial, "best/val/loss": 0.5}}
+        assert found.tags["mlflow.parentRunId"] == parent
+        Runs(here).download(run_id, str(tmp_path))
+        assert (tmp_path / "model.json").read_text(encoding="utf-8") == str(trial)
+    info = connect(here).get_run(runs[1]).info
+    assert (info.start_time, info.end_time) == (1_000_000, 1_002_000)
+    assert not (location.directory / "unrecorded").exists()
+
+
+def test_a_model_is_registered_on_a_tracking_server_and_fetched_back_by_its_alias(served: Ui, tmp_path: Path):
+    location = Location.of({"uri": served.base, "directory": tmp_path / "mlruns"})
+    spec = {"name": "one", "task": "regression", "classes": [], "in_features": 1, "out_features": 1}
+    description = {"spec": spec, "features": ["a"], "inputs": None}
+    with Recorder(location, "on a server") as recorder:
+        card = RunCard(name="one", config={"model": {}}, tags={"besom.version": "0.1.0"}, directory=tmp_path / "run")
+        card.directory.mkdir()
+        recorder.start(0, card, {})
+        (card.directory / "model.json").write_text(json.dumps(description), encoding="utf-8")
+        (card.directory / "model.safetensors").write_bytes(b"weights")
+        recorder.finish(0, Status.FINISHED)
+        run_id = recorder.run_id(0)
+    assert [register(location, run_id, "remote") for _ in range(2)] == ["1", "1"]
+    (tmp_path / "copy").mkdir()
+    assert fetch(location, "models:/remote@champion", tmp_path / "copy").info.run_id == run_id
+    assert (tmp_path / "copy" / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_of_a_tracking_server_the_links_are_printed(served: Ui, tmp_path: Path):
+    done = subprocess.run(
+        [*BESOM, "ui"],
+        cwd=tmp_path,
+        env=environment(MLFLOW_TRACKING_URI=f"{served.base}/"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout == f"study digits: {served.link}\nits runs in a table: {served.table}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-C", "SIGTERM"])
+def test_a_signal_ends_it_and_frees_the_port(recorded: Path, number: signal.Signals):
+    with running_ui(recorded) as found:
+        with urllib.request.urlopen(found.base, timeout=30) as response:  # an open connection does not hold it up
+            found.process.send_signal(number)
+            assert found.process.wait(timeout=30) == 0
+            response.close()
+        with closing(socket.socket()) as probe:
+            assert probe.connect_ex(("127.0.0.1", found.port)) != 0
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        assert main(["ui", "--port", str(port)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"127.0.0.1:{port}" in line
+    assert f"--port {port + 1}" in line
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_of_another_machine_is_one_line(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["ui", "--host", host, "--port", str(free_port())]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert host in line
+    assert "--host" in line
+
+
+def test_nothing_recorded_yet_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["ui", "--port", str(free_port())]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "besom train" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_store_there_is_nothing_to_land_on(tmp_path: Path):
+    with pytest.raises(StoreError, match="nothing recorded"):
+        landing(Location.of({"uri": None, "directory": tmp_path / "mlruns"}), "http://ui")
+
+
+def test_without_a_study_the_link_leads_to_the_latest_run(location: Location, tmp_path: Path):
+    assert landing(location, "http://ui") == {"no runs yet": "http://ui"}
+    for experiment in ("train", "later"):
+        directory = tmp_path / experiment
+        directory.mkdir()
+        with Recorder(location, experiment) as recorder:
+            recorder.start(0, RunCard(name="one", config={}, tags={}, directory=directory), {})
+            recorder.finish(0, Status.FINISHED)
+    assert landing(location, "http://ui") == {
+        "all runs": "http://ui/#/experiments/2/runs?workflowType=machine_learning"
+    }
+
+
+def test_without_views_the_link_leads_to_the_runs_of_the_study(location: Location):
+    record_study(location, views=False)
+    assert landing(location, "http://ui") == {
+        "runs of study digits": "http://ui/#/experiments/1/runs?workflowType=machine_learning"
+    }
+
+
+Receive = Callable[[], Any]
+Send = Callable[[Mapping[str, Any]], Any]
+
+
+async def stillborn(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "the database is gone"})
+
+
+def test_a_server_that_does_not_start_shows_where_its_log_is(tmp_path: Path):
+    log, called = tmp_path / "ui.log", []
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        with pytest.raises(BesomError, match=re.escape(str(log))):
+            run(lambda: stillborn, listener, log=log, ready=lambda: called.append(True))
+    assert "the database is gone" in log.read_text()
+    assert not called
+
+
+ANSWERING = """
+import http.server, subprocess, sys
+
+child = subprocess.Popen(["sleep", "600"])
+print(child.pid, flush=True)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_a_server_of_its_own_process_ends_with_all_that_it_has_started(tmp_path: Path):
+    port, log, called = free_port(), tmp_path / "ui.log", []
+
+    def ctrl_c() -> None:
+        called.append(True)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_command([sys.executable, "-c", ANSWERING, str(port)], f"http://127.0.0.1:{port}", log=log, ready=ctrl_c)
+    assert called
+    state = Path(f"/proc/{log.read_text().split()[0]}/stat")
+    assert not state.exists() or state.read_text().split()[2] in "ZX"  # its new parent may take a while to notice
+
+
+def test_a_server_of_its_own_process_that_ends_by_itself_shows_where_its_log_is(tmp_path: Path):
+    log, dying = tmp_path / "ui.log", [sys.executable, "-c", "raise SystemExit('no such option')"]
+    with pytest.raises(BesomError, match=f"ended: no such option; its log is {re.escape(str(log))}"):
+        run_command(dying, f"http://127.0.0.1:{free_port()}", log=log, ready=lambda: None)
