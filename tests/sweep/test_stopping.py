@@ -71,14 +71,15 @@ def test_a_trial_that_ends_with_the_epoch_in_which_it_is_stopped_is_complete(swe
         yield reported(assignment.trial, 1, val_acc=0.5)
         assert noticed.wait(PATIENCE_S)
         yield completed(assignment.trial, 0.5)
+        through.set()
 
     class Noticing(Impatient):
         def stopping(self) -> None:
             noticed.set()
+            assert through.wait(PATIENCE_S)  # before the worker is told to stop, which comes too late then
 
-    noticed = threading.Event()
+    noticed, through = threading.Event(), threading.Event()
     with pytest.raises(Interrupted):
-        # The stop is on its way when the worker is through; it comes too late.
         sweep.run(last_epoch, board=Noticing(), slots=1)
     assert sweep.states() == ["COMPLETE"]
     assert [run.info.status for run in sweep.all_runs()] == ["FINISHED"]
