@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from besom.errors import Interrupted, StoreError
-from besom.system.interrupts import Stop
+from besom.system.interrupts import Stop, ending_in_order, interrupts
 from besom.tracking.recorder.nothing import NoRecorder
 from besom.tracking.recorder.outbox import Kept
 from besom.workers.messages import Assignment, Message
@@ -47,6 +47,18 @@ def test_ctrl_c_leaves_true_states_and_the_same_command_completes_the_sweep(swee
     assert [run.info.status for run in sweep.all_runs()] == ["FINISHED", "FINISHED", "KILLED", "FINISHED", "FINISHED"]
     sweep.run(finishing)
     assert len(sweep.states()) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_where_nobody_listens_a_signal_ends_what_waits_as_ctrl_c_does(number: signal.Signals):
+    before = signal.getsignal(number)
+    with ending_in_order():
+        with interrupts() as stop:
+            signal.raise_signal(number)
+        assert stop.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("ignored", [False, True])

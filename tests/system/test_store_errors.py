@@ -85,6 +85,14 @@ REFUSED = (
         (PermissionError(errno.EACCES, "Permission denied"), Trouble.READ_ONLY, "Permission denied"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), Trouble.UNREACHABLE, "Connection refused"),
         (MlflowException(REFUSED), Trouble.UNREACHABLE, "Connection refused"),
+        (
+            MlflowException(
+                "API request to http://h/a failed with exception ('Connection broken: IncompleteRead(0 bytes "
+                "read, 2 more expected)', IncompleteRead(0 bytes read, 2 more expected))"
+            ),
+            Trouble.UNREACHABLE,
+            None,
+        ),
         (MlflowException("API request to endpoint /a failed with error code 503 != 200."), Trouble.UNREACHABLE, None),
         (MlflowException("API request to endpoint /a failed with error code 401 != 200."), Trouble.UNAUTHORIZED, None),
         (RestException({"error_code": "PERMISSION_DENIED", "message": "no"}), Trouble.UNAUTHORIZED, None),

@@ -43,6 +43,7 @@ from besom.sweep.study.samplers import build_pruner, build_sampler
 from besom.sweep.study.study import StudyBook, finished_trials, open_study
 from besom.sweep.training_app import App, TrainingApp
 from besom.system.console import plain_console, warn
+from besom.system.interrupts import ending_in_order
 from besom.system.output import whoever_reads
 from besom.tracking.provenance import command_tags
 from besom.tracking.recorder.recorder import Recorder
@@ -55,6 +56,7 @@ _TOKEN = "besom.token"
 
 
 @whoever_reads()
+@ending_in_order()
 def run_sweep(
     config: DictConfig,
     arguments: Sequence[str],

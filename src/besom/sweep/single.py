@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from rich.console import Console
 from besom.config.checks import check, folds_of, recordable, resolved
 from besom.config.objectives import Objective, read_objectives
 from besom.config.trust import Trust
-from besom.errors import BesomError, Interrupted, StoreError, TrainingCrashed
+from besom.errors import BesomError, Interrupted, TrainingCrashed
 from besom.sweep.trial import best_metrics, disk_is_full, family, for_slot, tags_of
-from besom.system.interrupts import interrupts
+from besom.system.interrupts import ending_in_order, interrupts
 from besom.tracking.provenance import command_tags
 from besom.tracking.recorder.nothing import NoRecorder
 from besom.tracking.recorder.recorder import Recorder, RunCard
@@ -49,6 +48,7 @@ class SingleRun:
     finished: Finished | None = None
 
 
+@ending_in_order()
 def run_single(
     config: DictConfig,
     *,
@@ -91,18 +91,19 @@ def run_single(
             pool.submit(slot, Bundle(assignments=(assignment,)))
             _follow(run, pool, recorder, card, console, _Steps.of(config))
             if run.about:
-                run.run_id = _recorded(recorder, console)
+                run.run_id = _recorded(recorder, console, stopped=False)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return _judged(run)
 
 
-def _recorded(recorder: Recorder, console: Console) -> str:
-    """Wait until the run is recorded, and return its id.
+def _recorded(recorder: Recorder, console: Console, *, stopped: bool) -> str:
+    """Wait until the run is recorded, and return its id; `stopped` says that the user ended it.
 
     Raises Interrupted, or StoreError, where it is kept as files instead, since the tracking server is away.
     """
     with interrupts() as stop:
+        stop.asked = stopped
         kept = recorder.wait(stop, console.print)
     if kept.trials:
         told = "the run is not recorded yet, since the tracking server is away; the next besom train records it"
@@ -147,8 +148,8 @@ def _follow(
     if run.finished is None:
         told = "nothing is recorded"
         if run.about:
-            with suppress(StoreError):  # the server is away, and who stops does not want to wait for it
-                told = f"run {recorder.run_id(_TRIAL)} is recorded as KILLED"
+            run_id = _recorded(recorder, console, stopped=True)
+            told = f"run {run_id} is recorded as KILLED" if run_id else told
         console.print(f"stopped: {told}", highlight=False, soft_wrap=True)
         raise Interrupted
 

@@ -191,7 +191,8 @@ _WORDS = (
     (
         Trouble.UNREACHABLE,
         r"Connection refused|Max retries exceeded|timed out|Name or service not known|could not translate host"
-        r"|Temporary failure in name resolution|[Cc]onnection (reset|aborted)|No route to host|Network is unreachable"
+        r"|Temporary failure in name resolution|[Cc]onnection (reset|aborted|broken)|Response ended prematurely"
+        r"|No route to host|Network is unreachable"
         r"|server closed the connection|error code 50[234]\b|too many 50[0234] error",
     ),
     (Trouble.DELETED, r"must be in the 'active' state|in the 'deleted' state|deleted state"),

@@ -405,7 +405,7 @@ def test_ctrl_c_puts_back_what_runs_and_the_same_command_goes_on(command: Comman
         command(recording, TOP_2, ONE_SLOT)
     (over,) = finalists_of(command)
     wanted = 2 * len(command.study("own").user_attrs[CHOSEN]["trials"])
-    left = f"{wanted - 1} of the finalists' {wanted} runs are to come; the same command goes on from there"
+    left = f"{wanted - 1} of the finalists' {wanted} runs are not recorded yet; the same command goes on from there"
     assert left in capsys.readouterr().out
     assert sorted(run.info.status for run in recorded(command)) == ["FINISHED", "KILLED"]
     (parent,), trials = command.runs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 
@@ -80,3 +81,11 @@ def test_who_waits_can_be_told_to_wait_no_more(gate: Gate, tmp_path: Path):
     patience.end()
     thread.join(20)
     assert [error.trouble for error in raised] == ["unreachable"]
+
+
+def test_a_server_that_hangs_is_there_and_answers_nothing(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        there = Location(uri=f"http://127.0.0.1:{hanging.getsockname()[1]}", directory=tmp_path)
+        patience = Patience(there, lambda text: None)
+        assert patience.is_there()
+        assert not patience.is_answering(within_s=0.1)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -16,9 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.entities import Run
+from omegaconf import DictConfig
+from rich.console import Console
 
 from besom.cli import main
-from besom.errors import BesomError, StoreError
+from besom.errors import BesomError, Interrupted, StoreError
+from besom.reports.read.finalists import finalist_runs
+from besom.sweep.single import SingleRun, run_single
 from besom.system.interrupts import Stop
 from besom.tracking.places import settle
 from besom.tracking.recorder.recorder import Recorder, RunCard
@@ -28,7 +37,12 @@ from besom.tracking.store import Location, connect
 from besom.tracking.study_run import Status
 from besom.tracking.ui.server import landing, run, run_command, warning
 from besom.tracking.ui.views import saved_view, study_view, view_key
+from besom.training.progress import Outcome
+from besom.workers.messages import Assignment, Finished, Message, State
+from tests.conftest import App
+from tests.fakes import FakeLauncher, Play, finishing, reported, started
 from tests.running import BESOM, Gate, Ui, environment, free_port, running_ui
+from tests.sweep.commands import SWEEP, Command
 
 pytestmark = pytest.mark.xdist_group("server")  # what is prepared for them is prepared once
 
@@ -152,6 +166,7 @@ def test_what_a_tracking_server_that_is_away_has_missed_is_kept_and_recorded_by_
         gate.close()
         recorder.start(1, card(1), {})
         recorder.start(2, card(2), {})
+        recorder.hurry()  # from here on it is no news that the server is away
         for trial in range(3):
             recorder.report(trial, 1, {"val/loss": 0.5 + trial}, 1001.0)
         for trial in range(2):
@@ -183,6 +198,81 @@ def test_what_a_tracking_server_that_is_away_has_missed_is_kept_and_recorded_by_
     info = connect(here).get_run(runs[1]).info
     assert (info.start_time, info.end_time) == (1_000_000, 1_002_000)
     assert not (location.directory / "unrecorded").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-C", "SIGTERM"])
+def test_a_run_that_is_stopped_while_its_server_is_away_is_kept_and_recorded_by_the_next(
+    served: Ui, tmp_path: Path, compose: Callable[..., DictConfig], number: signal.Signals
+):
+    gate, output = Gate(served.port), io.StringIO()
+    location = Location.of({"uri": f"http://127.0.0.1:{gate.port}", "directory": tmp_path / "mlruns"})
+
+    def train(play: Play) -> SingleRun:
+        return run_single(
+            compose(f"tracking.experiment=stopped {number.name}", "optimizer.lr=0.25"), name="one", tags={},
+            location=location, console=Console(file=output, width=200), launcher=FakeLauncher(play),
+        )  # fmt: skip
+
+    client = connect(Location.of({"uri": served.base, "directory": tmp_path / "mlruns"}))
+
+    def runs() -> list[Run]:
+        found = client.get_experiment_by_name(f"stopped {number.name}")
+        return list(client.search_runs([found.experiment_id])) if found else []
+
+    def stopped(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        yield reported(assignment.trial, 1, val_loss=0.5)
+        while not runs():
+            time.sleep(0.05)
+        gate.close()
+        os.kill(os.getpid(), number)
+        threading.Event().wait(20)
+
+    gate.open()
+    with pytest.raises(Interrupted):
+        train(stopped)
+    assert "the run is not recorded yet, since the tracking server is away; the next" in output.getvalue()
+    gate.open()
+    train(finishing)
+    gate.close()
+    assert "recorded 1 run(s) of before" in output.getvalue()
+    killed, finished = sorted(runs(), key=lambda run: run.info.start_time)
+    assert (killed.info.status, finished.info.status) == ("KILLED", "FINISHED")
+    assert killed.data.metrics["val/loss"] == 0.5
+
+
+def test_finalists_that_a_server_missed_are_recorded_by_the_next_start_and_not_trained_again(
+    served: Ui, tmp_path: Path, load_app: Callable[..., App], capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "own.yaml").write_text(SWEEP, encoding="utf-8")
+    command = Command(tmp_path, Location.of({"uri": None, "directory": tmp_path / "mlruns"}), load_app)
+    gate, tested = Gate(served.port), list[int]()
+    there = (f"tracking.uri=http://127.0.0.1:{gate.port}", "model=logistic_regression", "hydra.sweeper.n_jobs=1",
+             "hydra.sweeper.n_trials=1", "hydra.sweeper.finalists={top:1,seeds:2}")  # fmt: skip
+
+    def play(assignment: Assignment) -> Iterator[Message]:
+        yield started(assignment.trial)
+        if assignment.config["test"]:
+            tested.append(assignment.config["seed"])
+            if len(tested) == 1:
+                gate.close()
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
+        outcome = Outcome(values=(0.5,), best_epoch=1, summary={"test/acc": 0.5})
+        yield Finished(trial=assignment.trial, state=State.COMPLETE, duration_s=0.5, outcome=outcome)
+
+    gate.open()
+    with pytest.raises(Interrupted):
+        command(play, *there)
+    assert "since the tracking server is away; the same command records what is kept" in capsys.readouterr().out
+    gate.open()
+    command(play, *there)
+    gate.close()
+    assert "which the tracking server had missed" in capsys.readouterr().out
+    found = finalist_runs(command.study("own").user_attrs)
+    assert sorted(run.seed for run in found if run.run_id) == sorted(set(tested))
+    assert len(set(tested)) == 2
+    assert tested.count(tested[0]) == 1  # it was over when the server was missed
 
 
 def test_a_model_is_registered_on_a_tracking_server_and_fetched_back_by_its_alias(served: Ui, tmp_path: Path):

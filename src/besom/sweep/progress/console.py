@@ -104,7 +104,7 @@ def tell_end(
         console.print(f"stopped: {told}", highlight=False)
     left, wanted = to_come(book.study.user_attrs)
     if left and isinstance(failure, Interrupted):
-        told = f"{left} of the finalists' {wanted} runs are to come; the same command goes on from there"
+        told = f"{left} of the finalists' {wanted} runs are not recorded yet; the same command goes on from there"
         console.print(f"stopped: {told}", highlight=False, soft_wrap=True)
     if book.ran_out_of_patience:
         console.print(f"stopped: no better trial among the last {spec.patience}", highlight=False)

@@ -74,7 +74,8 @@ class Outbox:
                 folder.rmdir()
 
     def _place(self, run: ToldRun) -> Path:
-        return self.folder / f"{run.trial}-{run.card.attempt}"
+        # With when it began: runs outside of a study have no other number.
+        return self.folder / f"{run.trial}-{run.card.attempt}-{run.card.began_s:.3f}"
 
 
 def _read(place: Path) -> ToldRun:

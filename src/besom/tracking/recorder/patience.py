@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Protocol, cast
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from besom.errors import StoreError
 from besom.secrets.masks import mask
@@ -77,6 +80,20 @@ class Patience:
         try:
             check_reachable(self._location, within_s=within_s)
         except StoreError:
+            return False
+        return True
+
+    def is_answering(self, *, within_s: float) -> bool:
+        """Whether the server answers a question: one that hangs can be connected to all the same."""
+        if not self.is_there(within_s=within_s):
+            return False
+        if not self._location.uri.startswith("http"):
+            return True
+        try:
+            urlopen(f"{self._location.ui}/health", timeout=within_s).close()
+        except HTTPError:
+            return True  # it has answered
+        except (OSError, HTTPException):
             return False
         return True
 

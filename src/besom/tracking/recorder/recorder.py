@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -25,7 +25,7 @@ from besom.system.sqlite_files import complete
 from besom.system.store_errors import Trouble
 from besom.tracking.code import CodeState, code_state
 from besom.tracking.places import recording_lock
-from besom.tracking.recorder.background import Background
+from besom.tracking.recorder.background import Background, Job
 from besom.tracking.recorder.outbox import Kept, Outbox
 from besom.tracking.recorder.patience import WAIT_S, Patience, Wish, patient
 from besom.tracking.recorder.told_runs import Backlog, ToldRun
@@ -70,7 +70,6 @@ class Recorder:
         self._experiment = experiment
         self._views = views
         self._background = Background("recorder", partial(translated, location))
-        self._submit = self._background.submit
         self._notices: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._patience = Patience(location, self._notices.put, wait_s)
         self._runs = TrialRuns(flush_every_s=flush_every_s, notice=self._notices.put)
@@ -79,6 +78,7 @@ class Recorder:
         self._outbox = Outbox(location.directory / _UNRECORDED / file_name(experiment or "runs"))
         self._code = SourceKeeper(CodeState())
         self._held = contextlib.ExitStack()
+        self._hurried = False
         self._client: MlflowClient
         self._experiment_id: str
 
@@ -93,7 +93,8 @@ class Recorder:
     ) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._patience.end()
-        self._background.end(within_s=_GRACE_S if self._patience.is_over else None)
+        grace_s = 0.0 if self.is_away else _GRACE_S if self._patience.is_over else None
+        self._background.end(within_s=grace_s)
         self._held.close()
         if self._location.is_local:
             complete(self._location.database)
@@ -196,7 +197,8 @@ class Recorder:
 
     def ended(self) -> list[int]:
         """Return the trials that are over and whose last run is written, each once."""
-        self._background.raise_failure()
+        with self._unless_hurried():
+            self._background.raise_failure()
         return _drained(self._ended)
 
     def notices(self) -> list[str]:
@@ -256,7 +258,8 @@ class Recorder:
     # A store that is away.
 
     def hurry(self) -> None:
-        """Wait no more for a server that is away: who stops does not want to."""
+        """Wait no more for a server that is away: who stops does not want to. What it misses, `wait` keeps."""
+        self._hurried = True
         self._patience.end()
 
     def wait(self, stop: Wish, notice: Callable[[str], None]) -> Kept:
@@ -271,7 +274,7 @@ class Recorder:
             if stop.asked:
                 stop.noticed = True
                 self._patience.end()
-                if idle_s > _GRACE_S and (stop.at_once or not self._patience.is_there()):
+                if idle_s > _GRACE_S and (stop.at_once or not self._patience.is_answering(within_s=_GRACE_S)):
                     break  # it is in the middle of a call that nobody answers
         error = None
         try:
@@ -300,7 +303,20 @@ class Recorder:
         """Whether nothing is recorded any more: what was left to do is kept as files."""
         return self._background.is_left
 
+    @contextlib.contextmanager
+    def _unless_hurried(self) -> Iterator[None]:
+        """Let pass that a server is away, once nobody waits for it."""
+        try:
+            yield
+        except StoreError as error:
+            if not (self._hurried and error.trouble == Trouble.UNREACHABLE):
+                raise
+
     # The thread.
+
+    def _submit(self, job: Job) -> None:
+        with self._unless_hurried():
+            self._background.submit(job)
 
     def _asked(self, question: Callable[[], _Answer], unknown: _Answer) -> _Answer:
         """Return the answer to a question that the thread asks the store; `unknown` where that is away."""

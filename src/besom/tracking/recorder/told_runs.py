@@ -47,7 +47,7 @@ class ToldRun:
     @property
     def is_over(self) -> bool:
         """Whether it has ended, and not by being put back to be trained again."""
-        return bool(self.end) and self.end["tags"].get("besom.state") != "INTERRUPTED"
+        return bool(self.end) and (self.end["last"] or self.end["tags"].get("besom.state") != "INTERRUPTED")
 
     @property
     def code_state(self) -> CodeState:
