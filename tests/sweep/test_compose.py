@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from hydra.core.config_loader import ConfigLoader
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
@@ -106,6 +107,29 @@ def test_a_key_that_is_not_there_or_a_wrong_type_is_refused_by_name(
 def test_a_wrong_override_that_all_trials_share_is_refused_by_name(digits_app: App):
     with pytest.raises(ConfigError, match=r"trainer\.max_epoch"):
         Composer(*digits_app, fixed=["trainer.max_epoch=3"]).compose({"seed": 1})
+
+
+def test_what_hydra_cannot_compose_is_given_to_it_once(small_app: App):
+    loader, sweep_config = small_app
+    asked: list[list[str]] = []
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(loader, name)
+
+        def load_sweep_config(self, config: DictConfig, overrides: list[str]) -> DictConfig:
+            asked.append(overrides)
+            return loader.load_sweep_config(config, overrides)
+
+    composer = Composer(cast("ConfigLoader", Counting()), sweep_config, fixed=["nowhere=1"])
+    told = []
+    for rate in (1, 2, 3):
+        with pytest.raises(ConfigError) as refused:
+            composer.compose({"rate": rate})
+        told.append(str(refused.value))
+    assert len(asked) == 1
+    assert len(set(told)) == 1
+    assert "nowhere" in told[0]
 
 
 @pytest.mark.parametrize(

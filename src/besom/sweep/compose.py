@@ -31,7 +31,7 @@ class Composer:
         self._line = fixed if isinstance(fixed, Line) else Line.of(fixed)
         self._is_group: dict[str, bool] = {}
         self._needs: dict[str, bool] = {}
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._composed: dict[tuple[str, ...], DictConfig | str] = {}
 
     def compose(self, params: Params) -> DictConfig:
         """Return the config of a trial with these parameters, without its `hydra` node.
@@ -59,15 +59,22 @@ class Composer:
 
     def _compose(self, overrides: tuple[str, ...]) -> DictConfig:
         if overrides not in self._composed:
-            try:
-                with composing(" ".join(overrides)):
-                    config = self._loader.load_sweep_config(self._sweep_config, list(overrides))
-            except HydraException as error:
-                raise ConfigError(explain(error)) from error
-            with open_dict(config):
-                del config["hydra"]
-            self._composed[overrides] = config
-        return self._composed[overrides]
+            self._composed[overrides] = self._composed_by_hydra(overrides)
+        found = self._composed[overrides]
+        if isinstance(found, str):
+            raise ConfigError(found)
+        return found
+
+    def _composed_by_hydra(self, overrides: tuple[str, ...]) -> DictConfig | str:
+        """Return the config, or what is wrong with it, which is asked for as often."""
+        try:
+            with composing(" ".join(overrides)):
+                config = self._loader.load_sweep_config(self._sweep_config, list(overrides))
+        except (HydraException, ConfigError) as error:
+            return explain(error)
+        with open_dict(config):
+            del config["hydra"]
+        return config
 
     def _needs_hydra(self, key: str) -> bool:
         if key not in self._needs:
