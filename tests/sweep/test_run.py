@@ -247,6 +247,23 @@ def test_the_studys_run_is_found_again_by_the_studys_token(command: Command):
     assert len({run.data.tags["mlflow.parentRunId"] for run in trials}) == 2
 
 
+def test_a_study_whose_run_was_removed_for_good_gets_a_new_one_and_finds_the_runs_of_its_earlier_trials(
+    command: Command, capsys: pytest.CaptureFixture[str]
+):
+    command(finishing, "hydra.sweeper.n_trials=1")
+    (before,), (first,) = command.runs()
+    MlflowClient(command.location.uri)._tracking_client.store._hard_delete_run(before.info.run_id)  # `mlflow gc`
+    capsys.readouterr()
+    command(finishing, "hydra.sweeper.n_trials=2")
+    (parent,), runs = command.runs()
+    out = capsys.readouterr().out
+    told = f"the study's run {before.info.run_id} is not in MLflow any more; it has a new one, {parent.info.run_id}"
+    assert out.count(told) == 1
+    assert all(run.info.run_id[:8] in out for run in (first, *runs))
+    command(finishing, "hydra.sweeper.n_trials=2")
+    assert told not in capsys.readouterr().out
+
+
 def test_each_attempt_at_a_trial_is_a_run_linked_to_the_first(command: Command):
     def play(assignment: Assignment) -> Iterator[Message]:
         if assignment.trial in tried:

@@ -52,7 +52,7 @@ from besom.tracking.ui.views import saved_views, view_key
 from besom.tracking.writers.entries import as_markdown
 from besom.workers.pool import Launcher, Pool, launch
 
-_TOKEN = "besom.token"
+_TOKEN, _PARENTS = "besom.token", "besom.parent_runs"
 
 
 @whoever_reads()
@@ -187,7 +187,8 @@ def _search(sweep: _Sweep) -> Exception | None:
         with make_boards(
             sweep.console, spec, slots, book.study, total=book.total, log=sweep.log, max_epochs=sweep.app.max_epochs
         ) as board:
-            _open_parent(recorder, book, spec, sweep.space)  # seconds, on the first use of a store
+            if told := _open_parent(recorder, book, spec, sweep.space):  # seconds, on the first use of a store
+                board.warned(told)
             if recorded := recorder.record_kept():
                 board.warned(f"recorded {len(recorded)} of its runs, which the tracking server had missed")
             adopt_recorded(recorder, book, spec)
@@ -255,7 +256,8 @@ def _describe(book: StudyBook, spec: SweepSpec, fixed: Sequence[str], app: App, 
             book.set_user_attr(key, value)
 
 
-def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: SearchSpace) -> None:
+def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: SearchSpace) -> str | None:
+    """Make or take up the study's run; return what is to be told where the one that it had is gone for good."""
     token = book.study.user_attrs.get(_TOKEN)
     if token is None:
         token = uuid.uuid4().hex
@@ -270,8 +272,17 @@ def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: Se
     }
     keys = ", ".join(space.keys)
     note = f"Besom sweep **{as_markdown(spec.study_name)}**: {as_markdown(goal)} over {as_markdown(keys)}."
-    recorder.open_study(spec.study_name, token=token, tags=tags, note=note)
+    parents = list(book.study.user_attrs.get(_PARENTS, ()))
+    parent = recorder.open_study(spec.study_name, token=token, tags=tags, note=note, former=parents)
     _publish_view(recorder, spec, space)
+    if not parent or parent in parents:
+        return None
+    book.set_user_attr(_PARENTS, [*parents, parent])
+    if not parents:
+        return None
+    return (
+        f"the study's run {parents[-1]} is not in MLflow any more; it has a new one, {parent}, and runs of trials stay"
+    )
 
 
 def _publish_view(recorder: Recorder, spec: SweepSpec, space: SearchSpace, *, important: Sequence[str] = ()) -> None:

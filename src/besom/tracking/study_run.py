@@ -61,14 +61,19 @@ class StudyRuns:
         note: str,
         notice: Callable[[str], None] = lambda text: None,
         kept: Sequence[str] = (),
+        former: Sequence[str] = (),
     ) -> None:
-        """Make or take up the study's run; the runs `kept` did not end, and are to be recorded to their ends."""
+        """Make or take up the study's run; the runs `kept` did not end, and are to be recorded to their ends.
+
+        `former` are the ids of runs that it had before: those of its trials that lie beneath them are its own as well.
+        """
         from mlflow.entities import ViewType
 
         self._client = client
         self._experiment_id = experiment_id
         self._notice = notice
         self._kept: set[str] = set()
+        self._former = tuple(former)
         wanted = f"tags.`besom.token` = '{token}'"
         known = client.search_runs([experiment_id], wanted, max_results=1)
         known = known or client.search_runs([experiment_id], wanted, ViewType.DELETED_ONLY, max_results=1)
@@ -133,15 +138,16 @@ class StudyRuns:
 
     def _search(self, more: str = "") -> Iterator[Run]:
         """The runs under the study's, finalists among them, the latest first."""
-        page = None
-        while True:
-            runs = self._client.search_runs(
-                [self._experiment_id], f"tags.`mlflow.parentRunId` = '{self.run_id}'{more}", page_token=page
-            )
-            yield from runs
-            page = runs.token
-            if not page:
-                return
+        for parent in (self.run_id, *(one for one in self._former if one != self.run_id)):
+            page = None
+            while True:
+                runs = self._client.search_runs(
+                    [self._experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'{more}", page_token=page
+                )
+                yield from runs
+                page = runs.token
+                if not page:
+                    break
 
     def _restore(self) -> None:
         """Take the study's run back if it was deleted: its trials' runs, and the code of them all, are found by it."""

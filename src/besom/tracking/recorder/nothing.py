@@ -28,7 +28,9 @@ class NoRecorder(Recorder):
     def __exit__(self, *_: object) -> None:
         pass
 
-    def open_study(self, name: str, *, token: str, tags: Mapping[str, str], note: str) -> str:
+    def open_study(
+        self, name: str, *, token: str, tags: Mapping[str, str], note: str, former: Sequence[str] = ()
+    ) -> str:
         """Return an empty id."""
         return ""
 

@@ -103,10 +103,12 @@ class Recorder:
 
     # What the loop calls.
 
-    def open_study(self, name: str, *, token: str, tags: Mapping[str, str], note: str) -> str:
+    def open_study(
+        self, name: str, *, token: str, tags: Mapping[str, str], note: str, former: Sequence[str] = ()
+    ) -> str:
         """Create or take up the parent run of a study, close runs of a parent that died, and return its id.
 
-        `token` is the study's own, by which its parent run is found again.
+        `token` is the study's own, by which its parent run is found again; `former` are the ids of those that it had.
         """
 
         self._outbox = Outbox(self._location.directory / _UNRECORDED / token)
@@ -115,7 +117,7 @@ class Recorder:
         def take_up() -> None:
             self._runs.study = StudyRuns(
                 self._client, self._experiment_id, name, token=token, tags=tags, note=note, notice=self._notices.put,
-                kept=kept,
+                kept=kept, former=former,
             )  # fmt: skip
 
         self._submit(take_up)
