@@ -188,6 +188,19 @@ def needed_to_serve(config: Any) -> str | None:
     )
 
 
+def flags(targets: Iterable[str]) -> list[str]:
+    """Return the flags by which a command may build what these targets name, beyond what the user trusts in general."""
+    try:
+        given = Trust.given()
+    except ConfigError:  # it is told of where something is to be built
+        given = SHIPPED
+    needed = [target for target in targets if not (is_named_like_shipped(target) or given._names(target))]
+    heads = [(target, target.partition(".")[0]) for target in needed]
+    return [
+        f"--trust {one}" for one in dict.fromkeys(head if _lies_with_the_user(head) else one for one, head in heads)
+    ]
+
+
 def _refused_interpolation(key: str, text: str) -> ConfigError:
     return ConfigError(
         f"{key}: '{text}' holds an interpolation of another kind than keys and oc.env, which no recorded config may; "

@@ -281,7 +281,7 @@ def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: Se
     if not parents:
         return None
     return (
-        f"the study's run {parents[-1]} is not in MLflow any more; it has a new one, {parent}, and runs of trials stay"
+        f"the study's run {parents[-1]} is not in MLflow any more; it has a new one, {parent}; its trials keep theirs"
     )
 
 

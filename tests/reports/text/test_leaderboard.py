@@ -184,6 +184,22 @@ def test_next_steps_and_places_name_commands_that_exist(monkeypatch: pytest.Monk
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("trusted", "flag"), [("", " --trust own_net"), ("own_net", "")])
+def test_the_next_steps_of_a_users_own_model_work_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: str, flag: str
+) -> None:
+    monkeypatch.delenv("MAKELEVEL", raising=False)
+    monkeypatch.setenv("BESOM_TRUST", trusted)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_net.py").touch()
+    best = replace(summary([trial(0.5)]).rows[0], family="Net")
+    found = replace(summary([trial(0.5)]), rows=(best,), targets=("own_net.Net", "torch.optim.Adam"))
+    console = Console(file=io.StringIO(), width=200)
+    next_steps(console, best, study="own", targets=found.targets_of(best))
+    assert isinstance(console.file, io.StringIO)
+    assert f"besom reproduce {RUN_IDS[0]}{flag}   " in console.file.getvalue()
+
+
 def test_the_best_run_of_another_app_is_not_to_be_reproduced() -> None:
     best = replace(summary([trial(0.5)]).rows[0], family="unknown")
     console = Console(file=io.StringIO(), width=80)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from besom.config.paths import file_name
+from besom.config.trust import flags
 from besom.reports.format import number
 from besom.reports.html.plots.canvas import Picture
 from besom.reports.html.plots.curves import curves
@@ -174,12 +175,13 @@ def commands(report: Report, row: Row) -> tuple[tuple[str, str], ...]:
     if row.family in UNKNOWN:  # another app's: its overrides are all there is
         return ((f"besom best {study} --trial {row.trial}", "its overrides"),)
     name = file_name(report.study)
+    trusting = "".join(f" {flag}" for flag in flags(report.summary.targets_of(row)))
     found = [(f"besom best {study} --trial {row.trial} --save {name}_{row.trial}", "its config, as an experiment")]
     if row.run_id:
-        found.insert(0, (f"besom reproduce {row.run_id}", "train it again and compare every metric"))
+        found.insert(0, (f"besom reproduce {row.run_id}{trusting}", "train it again and compare every metric"))
         found.append((f'besom.load_model("{row.run_id}")', "its weights, in Python"))
     for run in _again_by_seed(report, row):
-        found.append((f"besom reproduce {run.run_id}", f"with seed {run.seed}, as a finalist"))
+        found.append((f"besom reproduce {run.run_id}{trusting}", f"with seed {run.seed}, as a finalist"))
     return tuple(found)
 
 

@@ -63,7 +63,7 @@ class Pruned:
 class Summary:
     """What a study came to. `rows` are its complete trials: the best first, those that break a constraint last.
 
-    `configs` says what its later configs changed, by number.
+    `configs` says what its later configs changed, by number; `targets` are the `_target_` values of all of them.
     """
 
     study: str
@@ -74,6 +74,12 @@ class Summary:
     failures: tuple[FailureGroup, ...] = ()
     importances: Mapping[str, float] = field(default_factory=dict)
     configs: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
+
+    def targets_of(self, row: Row) -> list[str]:
+        """Return what the study's configs name to be built, less the models of others than this trial's family."""
+        others = {other.family for other in self.rows} - {row.family}
+        return [target for target in self.targets if target.rpartition(".")[2] not in others]
 
     @property
     def best(self) -> Row | None:
@@ -144,6 +150,7 @@ def summarize(
         failures=failures_of(trials),
         importances=importances(study),
         configs=_changes(study),
+        targets=_targets(study),
     )
 
 
@@ -184,6 +191,12 @@ def _changes(study: optuna.Study) -> dict[int, list[str]]:
     """What the later configs of a study changed, by number."""
     configs = configs_of(study.user_attrs)
     return {number: differences(configs[1], config) for number, config in configs.items() if number > 1}
+
+
+def _targets(study: optuna.Study) -> tuple[str, ...]:
+    configs = configs_of(study.user_attrs).values()
+    found = (value for config in configs for key, value in config.items() if key.rpartition(".")[2] == "_target_")
+    return tuple(dict.fromkeys(found))
 
 
 def _pruned(trials: Sequence[FrozenTrial]) -> Pruned:

@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from besom.config.trust import flags
 from besom.reports.format import headings, in_short, number, short
 from besom.reports.read.summary import Row, Summary, summarize
 from besom.system.urls import quoted
@@ -157,11 +158,15 @@ def places(console: Console, found: Mapping[str, str]) -> None:
     console.print()
 
 
-def next_steps(console: Console, best: Row, *, study: str | None = None) -> None:
-    """Print what to type next; as make targets where make started us."""
+def next_steps(console: Console, best: Row, *, study: str | None = None, targets: Sequence[str] = ()) -> None:
+    """Print what to type next; as make targets where make started us. `targets` are what the best's config builds."""
     by_make = "MAKELEVEL" in os.environ
     ui = "make ui" if by_make else "besom ui"
-    again = f"make reproduce RUN={best.run_id}" if by_make else f"besom reproduce {best.run_id}"
+    trusting = " ".join(flags(targets))
+    if by_make:
+        again = f"make reproduce RUN={best.run_id}" + (f' ARGS="{trusting}"' if trusting else "")
+    else:
+        again = " ".join(["besom reproduce", best.run_id, *([trusting] if trusting else [])])
     steps = [(ui, "browse, compare the runs")] if best.run_id else []
     steps += [(again, "train the best once more")] if best.run_id and best.family not in UNKNOWN else []
     if study is not None and not by_make:

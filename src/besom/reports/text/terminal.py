@@ -37,7 +37,7 @@ def show(report: Report, console: Console) -> None:
         places(console, {"compare": link})
     best = (report.finalists.champion if report.finalists else None) or report.summary.best
     if best is not None:
-        next_steps(console, best, study=report.study)
+        next_steps(console, best, study=report.study, targets=report.summary.targets_of(best))
 
 
 def compared(report: Report) -> str:

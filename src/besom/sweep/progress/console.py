@@ -127,7 +127,7 @@ def tell_end(
         runs = {"runs": mask(location.uri)} if best.run_id else {}
         model = {"model": registered} if registered else {}
         places(console, {"study": storage, **runs, "log": str(logs / "sweep.log"), **_report_places(kept), **model})
-        next_steps(console, best, study=spec.study_name)
+        next_steps(console, best, study=spec.study_name, targets=summary.targets_of(best))
         console.print(f"study {spec.study_name}", highlight=False)
     lacking = f"none (MLflow has no run of trial {best.trial} any more)" if recorded else "none (tracking=none)"
     console.print(f"best run {best.run_id or lacking}", highlight=False)
