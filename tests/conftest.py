@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import copy
 import logging
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported anywhere: several tests run at once, and threads that spin would starve each other.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
@@ -27,8 +31,14 @@ from besom.config.paths import conf_dir, search_path, sweeps_dir
 from besom.config.schema import register_schemas
 from besom.tracking.places import settle
 from besom.tracking.store import Location, connect
+from tests import forking
+from tests.forking import Forked
 
 App = tuple[ConfigLoader, DictConfig]
+
+SEED = pytest.StashKey[int]()
+
+forking.fork_workers()
 
 # Tests share the machine with each other: how long an example takes says nothing.
 # The same examples each time: a change is judged by what it changes. `--hypothesis-profile=explore` draws others.
@@ -40,6 +50,39 @@ settings.load_profile("besom")
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: for a good part of their time, tests wait for processes that they started."""
     return len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--random-order-seed", type=int, help="run the tests in the order that this number gives")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    told = getattr(config, "workerinput", None)
+    if told is None:
+        chosen = config.getoption("random_order_seed")
+        config.stash[SEED] = random.randrange(1_000_000) if chosen is None else chosen
+    else:  # one of several processes that run the tests
+        config.stash[SEED] = told["random_order_seed"]
+        forking.fork_from(told["forkers"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput.update(random_order_seed=node.config.stash[SEED], forkers=forking.forkers())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    terminalreporter.write_line(f"in the order of --random-order-seed={config.stash[SEED]}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Shuffle the files, and the tests of each; first of all come those of one process, which take longest."""
+    chance = random.Random(config.stash[SEED])
+    files = sorted({item.path for item in items})
+    places = dict(zip(files, chance.sample(range(len(files)), len(files)), strict=True))
+    chance.shuffle(items)
+    items.sort(key=lambda item: (item.get_closest_marker("xdist_group") is None, places[item.path]))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -114,14 +157,15 @@ def digits_app(load_app: Callable[..., App]) -> App:
 
 @pytest.fixture(scope="session")
 def compose() -> Callable[..., DictConfig]:
-    """The config of one trial, from conf/train.yaml and overrides."""
+    """The config of one trial, from conf/train.yaml and overrides; composed once, and copied for each test."""
 
-    def run(*overrides: str) -> DictConfig:
+    @cache
+    def composed(*overrides: str) -> DictConfig:
         register_schemas()
         with initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
             return hydra.compose("train", overrides=["trainer=cpu", *overrides])
 
-    return run
+    return lambda *overrides: copy.deepcopy(composed(*overrides))
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +174,7 @@ def start_line() -> Callable[..., list[int]]:
 
     def race(commands: Sequence[Sequence[str]]) -> list[int]:
         racers = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for command in commands
+            Forked[str](command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for command in commands
         ]
         for racer in racers:
             assert racer.stdout is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
 import sys
 import threading
 import urllib.error
@@ -14,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE, STDOUT
+
+from tests.forking import Forked
 
 BESOM = [str(Path(sys.executable).with_name("besom"))]
 
@@ -44,7 +46,7 @@ class Points(pl.LightningDataModule):
 class Ui:
     """A `besom ui` that answers, with the link to what it found, and the one to its runs in a table if there is one."""
 
-    process: subprocess.Popen[str]
+    process: Forked[str]
     folder: Path
     port: int
     link: str
@@ -116,12 +118,12 @@ def environment(**changes: str) -> dict[str, str]:
 def running_ui(folder: Path) -> Iterator[Ui]:
     """Start `besom ui` in a folder and wait for its link."""
     port = free_port()
-    process = subprocess.Popen(
+    process = Forked[str](
         [*BESOM, "ui", "--port", str(port)],
         cwd=folder,
         env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=PIPE,
+        stderr=STDOUT,
         text=True,
     )
     assert process.stdout is not None

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.forking import run
 from tests.running import BESOM, environment
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def besom(*arguments: str, cwd: Path) -> str:
-    done = subprocess.run(
-        [*BESOM, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300, check=False
-    )
+    done = run([*BESOM, *arguments], cwd=cwd, env=environment(), capture_output=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from besom.system.locks import locked
+from tests.forking import run
 from tests.running import BESOM, environment
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def study(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with locked(root / "browser-study.lock", wait=True):
         if not folder.exists():
             folder.mkdir()
-            subprocess.run(
+            run(
                 [*BESOM, "sweep", "digits", *([] if PICTURES else small)],
                 cwd=folder,
                 env=environment(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from tests.bundle.trials import (
     scheduler,
     together,
 )
+from tests.forking import run
 
 Base = Callable[..., Config]
 
@@ -305,9 +305,9 @@ def test_a_sweep_over_a_users_own_module_trains_it_in_bundles(tmp_path: Path):
     (tmp_path / "conf/model").mkdir(parents=True)
     (tmp_path / "conf/model/deep.yaml").write_text("_target_: net.Deep\ndepth: 12\n")
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    subprocess.run(
+    run(
         [sys.executable, "-m", "besom.cli", "sweep", "own.yaml", "--config-dir", "conf"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True, timeout=300,
     )  # fmt: skip
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlruns/mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("own").experiment_id])

@@ -93,13 +93,24 @@ class End:
         return load_file(self.directory / "model.safetensors")
 
 
+_ALONE: dict[str, End] = {}
+
+
 def alone(config: Config, folder: Path, talk: Talk | None = None) -> End:
+    """Train a trial by itself; one that was trained in this process before comes to the same, and is not again."""
     talk = talk or Talk()
-    directory = _fresh(folder)
-    try:
-        return End(talk, train(config, conversation=talk, directory=directory), directory)
-    except Exception as error:
-        return End(talk, error, directory)
+    key = repr((config, vars(talk)))
+    if type(talk) is not Talk or key not in _ALONE:
+        directory = _fresh(folder)
+        try:
+            end = End(talk, train(config, conversation=talk, directory=directory), directory)
+        except Exception as error:
+            end = End(talk, error.with_traceback(None), directory)
+        if type(talk) is not Talk:
+            return end
+        _ALONE[key] = end
+    vars(talk).update(vars(_ALONE[key].talk))
+    return End(talk, _ALONE[key].came_to, _ALONE[key].directory)
 
 
 def together(

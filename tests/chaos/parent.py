@@ -33,7 +33,7 @@ hydra:
   sweeper:
     study_name: chaos
     direction: maximize
-    n_trials: 40
+    n_trials: 24
     n_jobs: 2
     trials_per_device: 2
     devices: cpu

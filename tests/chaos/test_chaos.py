@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from besom.tracking.store import Location
 from tests.chaos.app import value_of
 
-TRIALS = 40
+TRIALS = 24
 ROOT = Path(__file__).parents[2]
 
 

@@ -18,15 +18,17 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.tracking.store import Location, connect
+from tests import forking
 from tests.running import environment
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sgd"
+ONE_WORKER = ("hydra/sweeper=besom", "hydra.sweeper.n_jobs=1")
 
 
 def run(script: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return forking.run(
         [sys.executable, script, "--multirun", *arguments],
-        cwd=script.parent, env=environment(**changes), capture_output=True, text=True, timeout=300,
+        cwd=script.parent, env=environment(**changes), capture_output=True, timeout=300,
     )  # fmt: skip
 
 
@@ -157,7 +159,7 @@ def test_several_directions_take_several_values(tmp_path: Path) -> None:
         return config.x, -config.x
     """
     done = run(
-        app(tmp_path, code, "x: 1\n"), "hydra/sweeper=besom", "x=interval(0,1)", "hydra.sweeper.n_trials=3",
+        app(tmp_path, code, "x: 1\n"), *ONE_WORKER, "x=interval(0,1)", "hydra.sweeper.n_trials=3",
         "hydra.sweeper.direction=[minimize,maximize]", "hydra.sweeper.study_name=two",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -167,14 +169,14 @@ def test_several_directions_take_several_values(tmp_path: Path) -> None:
 
 def test_study_has_the_name_of_the_job_unless_it_is_given_one(tmp_path: Path) -> None:
     script = app(tmp_path, QUADRATIC, "x: 1\ny: 1\n")
-    run(script, "hydra/sweeper=besom", "x=0,1", "hydra.sweeper.n_trials=2")
+    run(script, *ONE_WORKER, "x=0,1", "hydra.sweeper.n_trials=2")
     assert len(trials(tmp_path / "mlruns" / "optuna.db", "theirs")) == 2
     assert not (tmp_path / "mlruns" / "mlflow.db").exists()
 
 
 def test_comma_list_without_a_sampler_is_a_choice_that_tpe_makes(tmp_path: Path) -> None:
     script = app(tmp_path, QUADRATIC, "x: 1\ny: 1\n")
-    done = run(script, "hydra/sweeper=besom", "x=0,1", "hydra.sweeper.n_trials=4")
+    done = run(script, *ONE_WORKER, "x=0,1", "hydra.sweeper.n_trials=4")
     assert done.returncode == 0, done.stderr
     found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
     assert [trial.state for trial in found] == [TrialState.COMPLETE] * 4  # more than there are points
@@ -219,7 +221,7 @@ def test_script_may_instantiate_what_it_defines_itself(tmp_path: Path) -> None:
         return instantiate(config.model).width
     """
     config = "model:\n  _target_: __main__.Model\n  width: 1\n"
-    done = run(app(tmp_path, code, config), "hydra/sweeper=besom", "model.width=range(1,4)", "hydra.sweeper.n_trials=2")
+    done = run(app(tmp_path, code, config), *ONE_WORKER, "model.width=range(1,4)", "hydra.sweeper.n_trials=2")
     assert done.returncode == 0, done.stderr
     found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
     assert [trial.value for trial in found] == [trial.params["model.width"] for trial in found]
@@ -235,7 +237,7 @@ def test_app_may_prune_itself_with_optunas_exception(tmp_path: Path) -> None:
         return 1.0
     """
     done = run(
-        app(tmp_path, code, "x: 0\n"), "hydra/sweeper=besom", "hydra/sweeper/sampler=grid", "x=0,1",
+        app(tmp_path, code, "x: 0\n"), *ONE_WORKER, "hydra/sweeper/sampler=grid", "x=0,1",
         "hydra.sweeper.devices=cpu",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -252,7 +254,7 @@ def test_one_job_is_recorded_too(tmp_path: Path, store: Callable[[Path], None]) 
         besom.report({"loss": 0.5}, step=3)
         return "whatever it likes"
     """
-    done = run(app(tmp_path, code, "x: 1\n"), "hydra/sweeper=besom", "x=7", "hydra.sweeper.tracking=true")
+    done = run(app(tmp_path, code, "x: 1\n"), *ONE_WORKER, "x=7", "hydra.sweeper.tracking=true")
     assert done.returncode == 0, done.stderr
     client = connect(Location.of({"uri": None, "directory": tmp_path / "mlruns"}), create=False)
     (recorded,) = client.search_runs([client.get_experiment_by_name("theirs").experiment_id])
@@ -276,8 +278,8 @@ def test_stopped_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
         return config.x
     """
     script = app(tmp_path, code, "x: 1\nshort: false\n")
-    sweep = ["hydra/sweeper=besom", "hydra/sweeper/sampler=grid", "x=0,1,2,3", "hydra.sweeper.n_jobs=1"]
-    with subprocess.Popen(
+    sweep = [*ONE_WORKER, "hydra/sweeper/sampler=grid", "x=0,1,2,3"]
+    with forking.Forked[str](
         [sys.executable, script, "--multirun", *sweep], cwd=tmp_path, env=environment(PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
@@ -308,7 +310,7 @@ FAILING = """\
 
 
 def test_sweep_that_fails_ends_in_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    done = run(app(tmp_path, FAILING, "x: 1\n"), "hydra/sweeper=besom", "x=interval(0,1)", "hydra.sweeper.n_trials=2")
+    done = run(app(tmp_path, FAILING, "x: 1\n"), *ONE_WORKER, "x=interval(0,1)", "hydra.sweeper.n_trials=2")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "RuntimeError: no luck" in line
@@ -316,30 +318,28 @@ def test_sweep_that_fails_ends_in_one_line_and_exit_code_2(tmp_path: Path) -> No
 
 def test_full_error_shows_everything(tmp_path: Path) -> None:
     script = app(tmp_path, FAILING, "x: 1\n")
-    done = run(script, "hydra/sweeper=besom", "x=interval(0,1)", "hydra.sweeper.n_trials=1", HYDRA_FULL_ERROR="1")
+    done = run(script, *ONE_WORKER, "x=interval(0,1)", "hydra.sweeper.n_trials=1", HYDRA_FULL_ERROR="1")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "SweepFailed: " in done.stderr
 
 
 def test_one_job_that_fails_shows_its_traceback(tmp_path: Path) -> None:
-    done = run(app(tmp_path, FAILING, "x: 1\n"), "hydra/sweeper=besom")
+    done = run(app(tmp_path, FAILING, "x: 1\n"), *ONE_WORKER)
     assert done.returncode == 2
     assert "in main" in done.stderr
     assert done.stderr.splitlines()[-1] == "RuntimeError: no luck"
 
 
 def test_override_that_fits_no_key_is_told_before_anything_runs(tmp_path: Path) -> None:
-    done = run(app(tmp_path, QUADRATIC, "x: 1\ny: 1\n"), "hydra/sweeper=besom", "z=interval(0,1)")
+    done = run(app(tmp_path, QUADRATIC, "x: 1\ny: 1\n"), *ONE_WORKER, "z=interval(0,1)")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "there is no key z" in line
 
 
 def test_finalists_are_refused(tmp_path: Path) -> None:
-    done = run(
-        app(tmp_path, QUADRATIC, "x: 1\ny: 1\n"), "hydra/sweeper=besom", "x=0,1", "hydra.sweeper.finalists.top=3"
-    )
+    done = run(app(tmp_path, QUADRATIC, "x: 1\ny: 1\n"), *ONE_WORKER, "x=0,1", "hydra.sweeper.finalists.top=3")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.endswith("hydra.sweeper.finalists: only besom sweep with its own workers has finalists; set it to null")
@@ -354,7 +354,7 @@ def test_finalists_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_tracking_that_cannot_be_read_is_refused(tmp_path: Path, given: str, said: str) -> None:
-    done = run(app(tmp_path, QUADRATIC, "x: 1\ny: 1\n"), "hydra/sweeper=besom", "x=0,1", given)
+    done = run(app(tmp_path, QUADRATIC, "x: 1\ny: 1\n"), *ONE_WORKER, "x=0,1", given)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert f"config.yaml: hydra.sweeper.tracking: {said}" in line
@@ -369,7 +369,7 @@ def test_runs_go_where_tracking_says(tmp_path: Path, store: Callable[[Path], Non
         return 1.0
     """
     done = run(
-        app(tmp_path, code, "x: 1\nmodel: resnet\nsecret: ${oc.env:THEIR_SECRET}\n"), "hydra/sweeper=besom", "x=0,1",
+        app(tmp_path, code, "x: 1\nmodel: resnet\nsecret: ${oc.env:THEIR_SECRET}\n"), *ONE_WORKER, "x=0,1",
         "hydra.sweeper.n_trials=2", "hydra.sweeper.tracking={directory: elsewhere, experiment: mine}",
         THEIR_SECRET="hush",
     )  # fmt: skip
@@ -406,7 +406,7 @@ def test_no_secret_is_in_anything_that_is_recorded(tmp_path: Path, store: Callab
       sweep: {subdir: "${hydra.job.num}-${hydra.job.override_dirname}"}
     """
     done = run(
-        app(tmp_path, code, config), "hydra/sweeper=besom", "x=0,1", "hydra.sweeper.n_trials=2", "password=zQ7line9Kz",
+        app(tmp_path, code, config), *ONE_WORKER, "x=0,1", "hydra.sweeper.n_trials=2", "password=zQ7line9Kz",
         "hydra.sweeper.tracking=true", THEIR_TOKEN="zQ7token9Kz", OTHER_THING="zQ7other9Kz",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ from besom.tracking.code import DIFF
 from besom.tracking.places import settle
 from besom.tracking.runs import Runs
 from besom.tracking.store import Location
+from tests.forking import run
 from tests.repositories import git
 from tests.running import environment
 
@@ -67,8 +68,8 @@ class Project:
     """A repository with a model of its own, and what was recorded in it."""
 
     folder: Path
+    commit: str = ""
     trained: str = ""
-    said: str = ""
 
     @property
     def location(self) -> Location:
@@ -87,10 +88,9 @@ class Project:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         # What a config held of secrets is not recorded: a run needs it again.
         secrets = {"BESOM_SECRET_MODEL_NOTE": ADDRESS} if arguments[0] == "reproduce" else {}
-        return subprocess.run(
-            [sys.executable, "-m", "besom.cli", *arguments], cwd=self.folder,
-            env=environment(FOO_TOKEN=TOKEN, DATABASE_URL=ADDRESS, **secrets), capture_output=True, text=True,
-            timeout=300, check=False,
+        return run(
+            [sys.executable, "-m", "besom.cli", *arguments], cwd=self.folder, capture_output=True, timeout=300,
+            env=environment(FOO_TOKEN=TOKEN, DATABASE_URL=ADDRESS, **secrets),
         )  # fmt: skip
 
     def runs(self, experiment: str) -> list[Run]:
@@ -124,7 +124,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, _empty_store: Path) -> Pro
     (folder / "notes.txt").unlink()
     project.write(2.0)
     said = project.besom("train", "data=diabetes", "model=own", "trainer=cpu", "optimizer.lr=0.5", *own)
-    return Project(folder, said.split()[-1], said)
+    return Project(folder, git("rev-parse", "HEAD", folder=folder), said.split()[-1])
 
 
 def test_no_secret_of_the_environment_or_the_changes_is_written_anywhere(project: Project):
@@ -152,7 +152,7 @@ def test_a_run_says_what_it_was_trained_with(project: Project):
     run = Runs(project.location).run(project.trained)
     expected = {
         "besom.git.diff": "recorded", "besom.git.dirty": "true", "besom.threads": "1",
-        "mlflow.source.git.commit": git("rev-parse", "HEAD", folder=project.folder),
+        "mlflow.source.git.commit": project.commit,
     }  # fmt: skip
     assert expected.items() <= run.tags.items()
     assert '"deterministic_algorithms": true' in run.tags["besom.determinism"]

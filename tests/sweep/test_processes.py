@@ -19,6 +19,7 @@ from mlflow.entities import Metric, Run
 
 from besom.sweep.study.study import finished_trials
 from besom.tracking.store import Location
+from tests.forking import Forked
 
 T = TypeVar("T")
 
@@ -64,26 +65,6 @@ def eventually(look: Callable[[], T], *, within_s: float = 90.0) -> T:
     return found
 
 
-def workers_of(pid: int) -> list[int]:
-    """The worker processes of a sweep: children of its nursery."""
-    (nursery,) = children_of(pid, b"besom.workers.nursery")
-    return children_of(nursery, b"besom.workers.nursery")
-
-
-def children_of(pid: int, module: bytes) -> list[int]:
-    """The children of a process that were started as a module of ours."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-            command = status.with_name("cmdline").read_bytes()
-        except OSError:
-            continue  # it ended just now
-        if parent == pid and module in command:
-            found.append(int(status.parent.name))
-    return sorted(found)
-
-
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -97,10 +78,10 @@ class Command:
     def __init__(self, folder: Path, location: Location) -> None:
         self._folder = folder
         self._location = location
-        self._processes: list[subprocess.Popen[str]] = []
+        self._processes: list[Forked[str]] = []
 
-    def start(self, *overrides: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
+    def start(self, *overrides: str) -> Forked[str]:
+        process = Forked[str](
             [sys.executable, "-m", "besom.cli", "sweep", "gated.yaml", *overrides],
             cwd=self._folder,
             env={**os.environ, "PYTHONPATH": f"{self._folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
@@ -119,15 +100,21 @@ class Command:
         assert process.returncode == 0, output
         return output
 
-    def await_trials_at_the_gate(self, count: int) -> None:
-        """Until so many trials are in mid-epoch: their runs say RUNNING from before the epoch's begin."""
-        eventually(lambda: len(list(self._folder.glob("waiting-*"))) == count)
+    def await_trials_at_the_gate(self, count: int) -> list[int]:
+        """The workers of so many trials, once those are in mid-epoch: their runs say RUNNING from before its begin."""
+        workers = self.await_workers_at_the_gate(count)
         eventually(lambda: self.statuses()["RUNNING"] == count)
+        return workers
+
+    def await_workers_at_the_gate(self, count: int) -> list[int]:
+        """So many worker processes, once they wait."""
+        eventually(lambda: len(list(self._folder.glob("waiting-*"))) == count)
+        return sorted(int(file.name.removeprefix("waiting-")) for file in self._folder.glob("waiting-*"))
 
     def open_gate(self) -> None:
         (self._folder / "gate").touch()
 
-    def press(self, sweep: subprocess.Popen[str], number: signal.Signals) -> None:
+    def press(self, sweep: Forked[str], number: signal.Signals) -> None:
         """Send a signal as a terminal would, and wait until the sweep has said that it stops."""
         before = self._log().count("asked to stop")
         os.killpg(sweep.pid, number)
@@ -187,8 +174,7 @@ def command(tmp_path: Path, location: Location) -> Iterator[Command]:
 
 def test_a_worker_that_is_killed_costs_its_trial_alone(command: Command):
     sweep = command.start()
-    command.await_trials_at_the_gate(2)
-    victim, other = workers_of(sweep.pid)
+    victim, other = command.await_trials_at_the_gate(2)
     os.kill(victim, signal.SIGKILL)
     (failed,) = eventually(lambda: [run for run in command.runs() if run.info.status == "FAILED"])
     assert f"pid {victim}" in failed.data.tags["besom.reason"]
@@ -204,8 +190,7 @@ def test_a_worker_that_is_killed_costs_its_trial_alone(command: Command):
 
 def test_a_second_ctrl_c_ends_at_once_with_true_states_and_the_same_command_goes_on(command: Command):
     sweep = command.start()
-    command.await_trials_at_the_gate(2)
-    workers = workers_of(sweep.pid)
+    workers = command.await_trials_at_the_gate(2)
     command.press(sweep, signal.SIGINT)
     assert all(map(alive, workers))  # their epochs go on, for as long as the gate is closed
     command.press(sweep, signal.SIGINT)
@@ -233,8 +218,7 @@ def test_a_second_ctrl_c_ends_at_once_with_true_states_and_the_same_command_goes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-C", "SIGTERM"])
 def test_one_signal_lets_what_runs_finish_its_epoch(command: Command, number: signal.Signals):
     sweep = command.start(ONE_SLOT)
-    command.await_trials_at_the_gate(1)
-    (worker,) = workers_of(sweep.pid)
+    (worker,) = command.await_trials_at_the_gate(1)
     command.press(sweep, number)
     assert alive(worker)
     command.open_gate()
@@ -249,8 +233,7 @@ def test_one_signal_lets_what_runs_finish_its_epoch(command: Command, number: si
 
 def test_a_parent_that_is_killed_takes_its_workers_along_and_the_same_command_goes_on(command: Command):
     sweep = command.start(ONE_SLOT)
-    command.await_trials_at_the_gate(1)
-    (worker,) = workers_of(sweep.pid)
+    (worker,) = command.await_trials_at_the_gate(1)
     sweep.kill()
     eventually(lambda: not alive(worker), within_s=30)
     killed = command.study.trials
@@ -267,14 +250,16 @@ def test_a_parent_that_is_killed_takes_its_workers_along_and_the_same_command_go
 
 
 FINALISTS = """
+import os, time
 from pathlib import Path
-import time
 from besom.models import MLPClassifier
 
 class Gated(MLPClassifier):
     def on_train_epoch_start(self):
-        while self.trainer.datamodule.shuffle_seed and not Path("gate").exists():  # with another seed than the trials'
-            time.sleep(0.02)
+        if self.trainer.datamodule.shuffle_seed:  # another seed than the trials'
+            Path(f"waiting-{os.getpid()}").touch()
+            while not Path("gate").exists():
+                time.sleep(0.02)
 """
 
 
@@ -283,8 +268,8 @@ def test_finalists_go_on_after_their_parent_was_killed_and_the_winner_is_registe
     finalists = "hydra.sweeper.finalists={top: 1, seeds: 2, overrides: {trainer.max_epochs: 1}, register: gated}"
     asked = ("hydra.sweeper.n_trials=1", finalists)
     sweep = command.start(*asked)
+    (worker,) = command.await_workers_at_the_gate(1)
     (orphan,) = eventually(lambda: [run for run in command.finalists() if run.info.status == "RUNNING"])
-    (worker,) = workers_of(sweep.pid)
     sweep.kill()
     eventually(lambda: not alive(worker), within_s=30)
 

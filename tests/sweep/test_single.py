@@ -34,6 +34,7 @@ from tests.fakes import (
     reported,
     started,
 )
+from tests.forking import Forked
 
 
 class Train:
@@ -154,7 +155,7 @@ def test_ctrl_c_leaves_a_run_marked_killed(train: Train):
 
 
 def test_ctrl_c_on_a_real_training_ends_it_and_its_worker(location: Location):
-    training = subprocess.Popen(
+    training = Forked[str](
         [sys.executable, "-m", "besom.cli", "train", "trainer=cpu", "trainer.max_epochs=1000000", "model.width=8"],
         cwd=location.directory.parent,
         stdout=subprocess.PIPE,

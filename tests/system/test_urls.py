@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +19,7 @@ from besom.sweep.spec import storage_url
 from besom.sweep.study.storage import open_storage
 from besom.system.urls import sqlite_file, sqlite_url
 from besom.tracking.store import Location, connect, experiment_id, local_uri
+from tests.forking import run
 
 ASCII = "".join(map(chr, range(32, 127))).replace("/", "")
 ALL = f"{ASCII} größe 日本 🧹"
@@ -112,7 +112,7 @@ def test_a_project_in_such_a_folder_finds_its_own_configs(
 
 def test_a_sweep_in_such_a_folder_leaves_its_runs_there(tmp_path: Path, project: Path):
     command = [sys.executable, "-m", "besom.cli", "sweep", "own", "--config-dir", "conf"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = run(command, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "  log     mlruns/logs/own/sweep.log" in done.stdout
     assert "  study   sqlite+pysqlite:///mlruns/optuna.db" in done.stdout

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from besom.config.checks import resolved
 from besom.hydra_app.task import HydraTask
 from besom.sweep.trial import for_slot
+from besom.system import processes
 from besom.system.processes import start
 from besom.workers.devices import Device, Slot
 from besom.workers.fork_server import end_nursery
@@ -26,6 +27,7 @@ from besom.workers.messages import State
 from besom.workers.pool import Died, Process, WorkerPool, launch
 from besom.workers.tasks import Task, Training
 from tests.fakes import cpu_slots
+from tests.forking import Led
 from tests.pairs import Runs
 
 OWN = """
@@ -130,6 +132,15 @@ def config(compose: Callable[..., DictConfig]) -> Config:
 @pytest.fixture(autouse=True)
 def _own(folder: Path) -> None:
     (folder / "own.py").write_text(OWN)
+
+
+@pytest.fixture(autouse=True)
+def _started_not_forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The nursery and the workers that import for themselves are started as users' are."""
+    end_nursery()
+    monkeypatch.setattr(processes, "Led", Led)
+    yield
+    end_nursery()
 
 
 class Launched:

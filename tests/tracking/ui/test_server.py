@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -39,6 +38,7 @@ from besom.tracking.ui.server import landing, run, run_command, warning
 from besom.tracking.ui.views import saved_view, study_view, view_key
 from besom.training.progress import Outcome
 from besom.workers.messages import Assignment, Finished, Message, State
+from tests import forking
 from tests.conftest import App
 from tests.fakes import FakeLauncher, Play, finishing, reported, started
 from tests.running import BESOM, Gate, Ui, environment, free_port, running_ui
@@ -294,12 +294,11 @@ def test_a_model_is_registered_on_a_tracking_server_and_fetched_back_by_its_alia
 
 
 def test_of_a_tracking_server_the_links_are_printed(served: Ui, tmp_path: Path):
-    done = subprocess.run(
+    done = forking.run(
         [*BESOM, "ui"],
         cwd=tmp_path,
         env=environment(MLFLOW_TRACKING_URI=f"{served.base}/"),
         capture_output=True,
-        text=True,
         timeout=120,
         check=True,
     )

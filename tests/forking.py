@@ -1,0 +1,177 @@
+"""Commands as processes of their own, forked from one that has imported what they import: that saves seconds each."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from functools import cache
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, AnyStr
+
+from besom.system import processes
+from besom.system.processes import Led
+from besom.workers.devices import Device, Slot
+from tests.forker import IMPORTED, Request
+
+ROOT = Path(__file__).parents[1]
+_SERVE = """
+import sys
+sys.path.append({root!r})
+from tests import forker, forking
+forking.fork_from({name!r})
+sys.path.remove({root!r})
+forker.main({kind!r}, *{descriptors})
+"""
+
+# What an interpreter or a library reads when it starts, or is imported.
+_READ_AT_START = re.compile(r"PYTHON(?!PATH$|UNBUFFERED$)|LD_|LC_|LANG|OMP_|MKL_|OPENBLAS_|MLFLOW_LOGGING_")
+_USUAL = dict(os.environ)
+
+
+class Forked(subprocess.Popen[AnyStr]):
+    """A Python command that is forked, or started where its environment has something of its own to say at a start.
+
+    It is no child of this process, which hears of its end from the one that forked it.
+    """
+
+    _news: socket.socket | None = None
+
+    # What Popen does for itself: it is told so here, the same for each Python from 3.11 on.
+
+    def _execute_child(  # type: ignore[no-untyped-def]
+        self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell,
+        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite,
+        restore_signals, gid, gids, uid, umask, start_new_session, process_group,
+    ):  # fmt: skip
+        environment = dict(os.environ if env is None else env)
+        kind = kind_of(args)
+        if read_at_start(environment) != read_at_start(usual(kind)):
+            super()._execute_child(  # type: ignore[misc]
+                args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell,
+                p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite,
+                restore_signals, gid, gids, uid, umask, start_new_session, process_group,
+            )  # fmt: skip
+            return
+        standard = [given if given >= 0 else usual for usual, given in enumerate((p2cread, c2pwrite, errwrite))]
+        request = Request(
+            command=list(map(os.fspath, args)),
+            folder=str(Path.cwd() if cwd is None else Path(cwd).absolute()),
+            environment=environment,
+            targets=[0, 1, 2, *pass_fds],
+            session=start_new_session,
+            group=None if process_group == -1 else process_group,
+        )
+        self._news, self.pid = ask(kind, request, [*standard, *pass_fds])
+        self._child_created = True
+        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+
+    def _internal_poll(self, *arguments: Any, **options: Any) -> int | None:
+        if self._news is None:
+            return super()._internal_poll(*arguments, **options)  # type: ignore[misc,no-any-return]
+        if self.returncode is None and wait([self._news], 0):
+            self._hear(self._news)
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        if self._news is None:
+            return super()._wait(timeout)  # type: ignore[misc,no-any-return]
+        if self.returncode is None:
+            if not wait([self._news], timeout):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            self._hear(self._news)
+        return self.returncode
+
+    def _hear(self, news: socket.socket) -> None:
+        self.returncode = int(news.recv(16) or -signal.SIGKILL)
+        news.close()
+
+
+class ForkedLed(Forked[bytes], Led):
+    """A process that a parent of workers starts."""
+
+
+def run(
+    command: Sequence[str | Path], *, timeout: float, check: bool = False, capture_output: bool = False, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python command, forked, as `subprocess.run` does with text."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} if capture_output else {}
+    with Forked[str](command, text=True, **pipes, **options) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    done = subprocess.CompletedProcess(command, process.returncode, out, err)
+    if check:
+        done.check_returncode()
+    return done
+
+
+def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment a process that is forked cannot take in."""
+    return {name: value for name, value in environment.items() if _READ_AT_START.match(name)}
+
+
+def kind_of(command: Sequence[Any]) -> str:
+    """Which process forks a command."""
+    modules = {"besom.workers.nursery": "nurseries", "besom.workers.worker": "workers"}
+    return next((modules[word] for word in command if word in modules), "parents")
+
+
+def usual(kind: str) -> dict[str, str]:
+    """The environment of what forks commands of a kind: for what trains or runs jobs, that of a slot on the CPU."""
+    slot = Slot(index=0, devices=(Device(kind="cpu", name="a processor"),))
+    return _USUAL if kind == "parents" else {**_USUAL, **slot.environment}
+
+
+def ask(kind: str, request: Request, files: Sequence[int]) -> tuple[socket.socket, int]:
+    """Have a command forked; return what tells of its end, and its number."""
+    news = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    news.connect(f"{forkers()}-{kind}")
+    socket.send_fds(news, [json.dumps(vars(request)).encode()], files)
+    answer = news.recv(16)
+    assert answer, "the process that forks commands has ended; its words are on stderr"
+    return news, int(answer)
+
+
+@cache
+def forkers() -> str:
+    """Start the processes that fork, which end with this one; return what the names of their sockets begin with."""
+    name = f"\0besom-tests-{uuid.uuid4().hex}"
+    lifeline, _ours = os.pipe()
+    for kind in IMPORTED:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(f"{name}-{kind}")
+            listener.listen(64)
+            descriptors = (lifeline, listener.fileno())
+            code = _SERVE.format(root=str(ROOT), name=name, kind=kind, descriptors=descriptors)
+            process = subprocess.Popen([sys.executable, "-P", "-c", code], env=usual(kind), pass_fds=descriptors)
+            atexit.register(_end, process)
+    os.close(lifeline)
+    return name
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait()
+
+
+def fork_from(name: str) -> None:
+    """Have what this process starts forked by those processes; what a parent of workers starts, too."""
+    global forkers
+    forkers = cache(lambda: name)
+    fork_workers()
+
+
+def fork_workers() -> None:
+    """Have the processes forked that a parent of workers starts."""
+    processes.Led = ForkedLed  # type: ignore[misc]
