@@ -2,9 +2,8 @@
 
 A request names a command as it would be started: a Python with a module or a script, or a script; its arguments,
 folder, environment and files. What is forked becomes that command: it has the same arguments, search path, environment,
-signals and `__main__`, leads the session or the group that it would lead, and ends as it would. One thing differs:
-most of what it imports is there already. So what tells of imports, or of what an environment says to an interpreter
-that starts, is to be started afresh.
+signals and `__main__`, leads a session if it would, and ends as it would. One thing differs: most of what it imports is
+there already. So what tells of imports, or of how an interpreter starts, is to be started afresh.
 """
 
 from __future__ import annotations
@@ -72,7 +71,6 @@ class Request:
     environment: dict[str, str]
     targets: list[int]
     session: bool
-    group: int | None
 
 
 def main(kind: str, lifeline: int, listener: int) -> None:
@@ -127,8 +125,6 @@ def become(request: Request, files: Sequence[int], path: Sequence[str]) -> NoRet
     """Run a command in this process, as if it had been started."""
     if request.session:
         os.setsid()
-    elif request.group is not None:
-        os.setpgid(0, request.group)
     take(files, request.targets)
     os.chdir(request.folder)
     os.environ.clear()

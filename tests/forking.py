@@ -38,9 +38,10 @@ _USUAL = dict(os.environ)
 
 
 class Forked(subprocess.Popen[AnyStr]):
-    """A Python command that is forked, or started where its environment has something of its own to say at a start.
+    """A Python command that is forked. It is no child of this process, which hears of its end all the same.
 
-    It is no child of this process, which hears of its end from the one that forked it.
+    It is started as usual where its environment says something of its own to an interpreter that starts, or where it
+    is to lead a process group in this process's session.
     """
 
     _news: socket.socket | None = None
@@ -54,7 +55,8 @@ class Forked(subprocess.Popen[AnyStr]):
     ):  # fmt: skip
         environment = dict(os.environ if env is None else env)
         kind = kind_of(args)
-        if read_at_start(environment) != read_at_start(usual(kind)):
+        leads_its_group = not start_new_session and process_group != -1
+        if leads_its_group or read_at_start(environment) != read_at_start(usual(kind)):
             super()._execute_child(  # type: ignore[misc]
                 args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell,
                 p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite,
@@ -68,7 +70,6 @@ class Forked(subprocess.Popen[AnyStr]):
             environment=environment,
             targets=[0, 1, 2, *pass_fds],
             session=start_new_session,
-            group=None if process_group == -1 else process_group,
         )
         self._news, self.pid = ask(kind, request, [*standard, *pass_fds])
         self._child_created = True
