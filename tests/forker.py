@@ -78,6 +78,8 @@ def main(kind: str, lifeline: int, listener: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     given = [os.path.realpath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     path = [folder for folder in sys.path if os.path.realpath(folder) not in given]
+    if lifeline in wait([lifeline, listener]):  # nobody has asked for anything
+        os._exit(0)
     gc.disable()
     for name in IMPORTED[kind]:
         importlib.import_module(name)
@@ -169,15 +171,14 @@ def prepare(request: Request, path: Sequence[str]) -> tuple[CodeType, types.Modu
             if spec.submodule_search_locations:
                 spec = importlib.util.find_spec(f"{name}.__main__")
             module.__spec__ = spec
-            module.__package__ = spec.parent
+            module.__package__, module.__file__ = spec.parent, spec.origin
             sys.argv, code = [spec.origin, *rest], spec.loader.get_code(spec.name)
         case [script, *rest]:
             sys.path.insert(0, str(Path(script).resolve().parent))
-            sys.argv, code = [script, *rest], compile(Path(script).read_bytes(), script, "exec")
-    if sys.argv[0] != "-c":
-        module.__file__ = sys.argv[0]
+            module.__file__ = str(Path(script).absolute())
+            sys.argv, code = [script, *rest], compile(Path(script).read_bytes(), module.__file__, "exec")
     sys.modules["__main__"] = module
-    sys.orig_argv = [sys.executable, *request.command]
+    sys.orig_argv = [sys.executable, *arguments] if program == sys.executable else [sys.executable, *request.command]
     return code, module
 
 
@@ -195,8 +196,8 @@ def run(code: CodeType, module: types.ModuleType) -> NoReturn:
             print(ended.code, file=sys.stderr)
     except BaseException as error:
         status = 1
-        trace = error.__traceback__
-        sys.excepthook(type(error), error, trace and trace.tb_next)
+        error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)  # without this function
+        sys.excepthook(type(error), error, error.__traceback__)
         if isinstance(error, KeyboardInterrupt):
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.raise_signal(signal.SIGINT)
@@ -205,6 +206,7 @@ def run(code: CodeType, module: types.ModuleType) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             status = 120
+            sys.stderr.write(f"Exception ignored in: {stream!r}\n{type(error).__name__}: {error}\n")
     os._exit(status & 0xFF)
