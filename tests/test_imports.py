@@ -41,12 +41,6 @@ ROOMS = (
 GROUND = {*ROOMS[ROOMS.index("svg") :]}
 PARENT = {*ROOMS[: ROOMS.index("workers")]} - {"besom"}
 
-# Upward imports that stand, each for a reason.
-EXCEPTIONS = {
-    ("besom.sweep.run", "besom.hydra_app.app"): "a sweep of another app starts as one of Besom's own configs does",
-    ("besom.sweep.run", "besom.hydra_app.launcher_pool"): "as above",
-}
-
 
 @cache
 def modules() -> Mapping[str, Path]:
@@ -111,7 +105,7 @@ def test_every_room_has_one_place_and_exists() -> None:
 
 def test_imports_go_down_only() -> None:
     upward = {(module, target) for module, target in edges() if level(room(target)) < level(room(module))}
-    assert upward == EXCEPTIONS.keys()
+    assert upward == set()
 
 
 def test_tracking_stands_beside_on_the_ground_alone() -> None:

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from besom.cli import main
 from besom.cli.hydra_main import train_task
 from besom.config.paths import conf_dir, sweeps_dir
+from besom.hydra_app.app import swept_app
 from besom.reports.read.finalists import CHOSEN, FinalistRun
 from besom.sweep.compose import Composer
 from besom.sweep.run import run_sweep
@@ -334,7 +335,7 @@ def test_the_best_of_a_sweep_is_what_its_worker_was_given(
         yield from finishing(assignment)  # its objective is its learning rate
 
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
-    run_sweep(config, config.hydra.overrides.task, context, train_task, launcher=FakeLauncher(play))
+    run_sweep(swept_app(config, config.hydra.overrides.task, context, train_task, launcher=FakeLauncher(play)))
     capsys.readouterr()
 
     assert "complete" in besom("studies")[0]

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from besom.cli.hydra_main import train_task
+from besom.hydra_app.app import swept_app
 from besom.sweep.run import run_sweep
 from besom.tracking.store import Location
 from tests.conftest import App
@@ -50,7 +51,7 @@ class Command:
         loader, config = self._load_app(self._folder, "own", tracking, *overrides)
         self.launcher = FakeLauncher(play)
         context = HydraContext(config_loader=loader, callbacks=Callbacks())
-        run_sweep(config, config.hydra.overrides.task, context, train_task, launcher=self.launcher)
+        run_sweep(swept_app(config, config.hydra.overrides.task, context, train_task, launcher=self.launcher))
 
     def study(self, name: str) -> optuna.Study:
         """The study as anybody else reads it."""

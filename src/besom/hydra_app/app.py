@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.config.checks import check_views
 from besom.config.hydra_versions import is_hydras_main
+from besom.config.snapshot import Snapshot, snapshot
 from besom.errors import BesomError, ConfigError, Interrupted, one_of
 from besom.hydra_app.jobs import HydraJobs
 from besom.hydra_app.launcher_pool import LauncherPool, uses_launcher
@@ -24,11 +25,9 @@ from besom.hydra_app.single_job import run_single_job
 from besom.hydra_app.task import HydraTask
 from besom.secrets.masks import hidden_in
 from besom.sweep.compose import Composer
-from besom.sweep.space.overrides import Line
-from besom.sweep.space.search_space import SearchSpace
-from besom.sweep.spec import SweepSpec
+from besom.sweep.request import SweepRequest
 from besom.sweep.study.config import shared_by
-from besom.sweep.training_app import worker_pool
+from besom.sweep.training_app import App, TrainingApp, worker_pool
 from besom.tracking.recorder.nothing import NoRecorder
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location, local_uri
@@ -37,6 +36,30 @@ from besom.workers.pool import Launcher, Pool, launch
 
 FAILED, INTERRUPTED = 2, 130
 _TRACKING = ("uri", "experiment", "directory", "views")
+
+
+def swept_app(
+    config: DictConfig,
+    arguments: Sequence[str],
+    context: HydraContext,
+    task: TaskFunction,
+    *,
+    launcher: Launcher = launch,
+) -> App:
+    """Return the app that a sweep is of: Besom's own configs, trained by its workers, or any other Hydra app.
+
+    Raises ConfigError for a sweep that cannot be run as it is written.
+    """
+    ours = trains_besom_config(task)
+    request = SweepRequest.read(config, arguments, context, foreign=not ours)
+    if ours and not uses_launcher(config):
+        return TrainingApp(config, context, request, launcher)
+    return ForeignApp(config, context, task, request, launcher)
+
+
+def trains_besom_config(task: TaskFunction) -> bool:
+    """Whether a task function is that of `besom train` and `besom sweep`."""
+    return bool(getattr(task, "trains_besom_config", False))
 
 
 class ForeignApp:
@@ -53,26 +76,26 @@ class ForeignApp:
         config: DictConfig,
         context: HydraContext,
         task_function: TaskFunction,
-        spec: SweepSpec,
-        space: SearchSpace,
-        line: Line,
+        request: SweepRequest,
         launcher: Launcher = launch,
     ) -> None:
+        spec, space = request.spec, request.space
         if spec.finalists is not None:
             raise ConfigError(
                 f"{spec.source}: hydra.sweeper.finalists: only besom sweep with its own workers has finalists; "
                 "set it to null"
             )
+        self.request = request
         self._config = config
         self._context = context
         self._task_function = task_function
         self._spec = spec
         self._space = space
-        self.composer = Composer(context.config_loader, config, line)
+        self.composer = Composer(context.config_loader, config, request.line)
         self._launcher = launcher
         self._jobs: HydraJobs | None = None
         self._extra: tuple[str, ...] = ()
-        if getattr(task_function, "trains_besom_config", False):
+        if trains_besom_config(task_function):
             # Through another launcher, each job records its own run, as `besom train` does; only the best are tested.
             self._tracking = Tracking(Location.of(config.tracking), enabled=False)
             self._extra = ("test=false",)
@@ -91,6 +114,15 @@ class ForeignApp:
     def task(self) -> HydraTask:
         """The app, packed for its workers."""
         return HydraTask.of(self._context, self._config, self._task_function, metrics=self.metrics)
+
+    @contextmanager
+    def snapshot(self, folder: Path) -> Iterator[Snapshot]:
+        """The config files as they are now; the jobs of another launcher, maybe elsewhere, read their own."""
+        if uses_launcher(self._config):
+            yield Snapshot(folder)
+        else:
+            with snapshot(self._context.config_loader, folder) as taken:
+                yield taken
 
     def pool(self, logs: Path) -> Pool:
         """Worker processes, or another Hydra launcher if one was chosen."""

@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from besom.config.snapshot import Snapshot, snapshot
+from besom.config.snapshot import Snapshot
 from besom.errors import BesomError, ConfigError, Interrupted
-from besom.hydra_app.app import ForeignApp
-from besom.hydra_app.launcher_pool import uses_launcher
 from besom.reports.read.finalists import Finalists, read_finalists, test_metric
+from besom.reports.read.report import Report
 from besom.reports.text.leaderboard import Summary, summarize
-from besom.secrets.forms import is_secret
 from besom.secrets.masks import hidden_override
 from besom.sweep.dry_run.show import dry_run
 from besom.sweep.finalists.board import FinalistsBoard
@@ -34,14 +30,14 @@ from besom.sweep.progress.console import announce, tell_end, tell_left_out, warn
 from besom.sweep.progress.display import make_boards
 from besom.sweep.progress.log import LogFile
 from besom.sweep.space.constraints import parse_constraints
-from besom.sweep.space.search_space import SearchSpace, SpaceParser
+from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.config import CONFIG, SEEDED, following_the_seed
 from besom.sweep.study.enqueue import known_good
 from besom.sweep.study.recovery import adopt_finalists, adopt_recorded
 from besom.sweep.study.samplers import build_pruner, build_sampler
 from besom.sweep.study.study import StudyBook, finished_trials, open_study
-from besom.sweep.training_app import App, TrainingApp
+from besom.sweep.training_app import App
 from besom.system.console import plain_console, warn
 from besom.system.interrupts import ending_in_order
 from besom.system.output import whoever_reads
@@ -50,134 +46,112 @@ from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.study_run import Status
 from besom.tracking.ui.views import saved_views, view_key
 from besom.tracking.writers.entries import as_markdown
-from besom.workers.pool import Launcher, Pool, launch
+from besom.workers.pool import Pool
 
 _TOKEN, _PARENTS = "besom.token", "besom.parent_runs"
 
 
 @whoever_reads()
 @ending_in_order()
-def run_sweep(
-    config: DictConfig,
-    arguments: Sequence[str],
-    context: HydraContext,
-    task: TaskFunction,
-    *,
-    launcher: Launcher = launch,
-) -> Sequence[Sequence[Any]]:
+def run_sweep(app: App) -> Sequence[Sequence[Any]]:
     """Run what is missing of a sweep and show what it came to.
 
     Returns what Hydra is given back. Raises BesomError for a sweep that cannot be run as it is written, or that came
     to nothing; Interrupted when the user stopped it.
     """
-    spec = SweepSpec.read(config, foreign=not getattr(task, "trains_besom_config", False))
-    parser = SpaceParser(context.config_loader, source=spec.source, arguments=arguments)
-    keys = OmegaConf.to_container(config.hydra.sweeper)
-    assert isinstance(keys, dict)
-    space, line = parser.space(keys["params"], keys["when"], custom=spec.custom_search_space, config=config)
-    _refuse_secrets(spec, space)
-    app: App
-    if getattr(task, "trains_besom_config", False) and not uses_launcher(config):
-        app = TrainingApp(config, context, spec, space, line, launcher)
-    else:
-        app = ForeignApp(config, context, task, spec, space, line, launcher)
-    console = plain_console()
+    console, spec = plain_console(), app.request.spec
     if spec.dry_run:
-        _run_dry(console, spec, space, app)
+        _run_dry(console, app)
         return []
-    build_sampler(spec, 0, space)  # before anything is made: it may not exist
+    build_sampler(spec, 0, app.request.space)  # before anything is made: it may not exist
     build_pruner(spec)
     app.location.prepare()
     scratch = app.location.directory / "scratch" / spec.folder
     logs = app.location.directory / "logs" / spec.folder
     with ExitStack() as stack:
-        configs = Snapshot(scratch)
-        if not uses_launcher(config):  # whose jobs may run where no copy lies
-            configs = stack.enter_context(snapshot(context.config_loader, scratch.parent))
+        configs = stack.enter_context(app.snapshot(scratch.parent))
         # First of all, since torch takes a worker seconds to import, while the rest takes us seconds as well.
         pool = stack.enter_context(app.pool(logs))
         app.check()
         if not app.chooses:
             return app.run_once(pool, scratch)
-        known = known_good(spec, space, app.location.directory)
-        book = stack.enter_context(open_study(spec, space, app.location.directory))
-        recorder = stack.enter_context(app.recorder())
-        shutil.rmtree(scratch, ignore_errors=True)  # what a parent that was killed left behind
-        _describe(book, spec, line.fixed, app, space)
-        book.enqueue(known)
-        announce(console, spec, space, pool.slots, book)
-        config_number = warn_of_changes(console, app.shared(), book)
-        if book.done < (book.total or 1):
-            warn_of_chance(console, spec, app.max_epochs)
-        sweep = _Sweep(
-            spec=spec, space=space, app=app, configs=configs, console=console, book=book, pool=pool,
-            recorder=recorder, scratch=scratch,
-            log=logs / "sweep.log", config=config_number,
-            tags={"besom.study": spec.study_name, CONFIG: str(config_number), **command_tags()},
-        )  # fmt: skip
-        with _closed_if_it_breaks(recorder):
-            failure = _search(sweep)
-            summary = summarize(book.study, finished_trials(book.study), spec.objectives, recorder.run_ids())
-            if spec.finalists is not None and failure is None:
-                failure = _retrain(sweep, summary)
-        finalists = read_finalists(book.study, summary) if spec.finalists is not None and failure is None else None
-        _publish_view(recorder, spec, space, important=list(summary.importances))
-        _close_parent(recorder, summary, finalists, spec, failure)
-        kept = keep_report(console, recorder, book, summary, spec, app.location)
-        registered = ""
-        try:
-            registered = register_winner(recorder, finalists, spec, app.location)
-        except BesomError as error:
-            failure = BesomError(f"{spec.source}: hydra.sweeper.finalists.register: {error}")
-        for notice in recorder.notices():
-            warn(console, notice)
+        sweep = _Sweep(app, console, configs, pool, scratch, logs, stack)
+        end = _run(sweep)
         with suppress(OSError):
             scratch.rmdir()
     tell_end(
-        console, summary, spec, book, failure,
-        location=app.location, logs=logs, finalists=finalists, kept=kept, registered=registered,
-        recorded=recorder.keeps,
+        console, end.summary, spec, sweep.book, end.failure,
+        location=app.location, logs=logs, finalists=end.finalists, kept=end.kept, registered=end.registered,
+        recorded=sweep.recorder.keeps,
     )  # fmt: skip
     return app.results()
 
 
-def _run_dry(console: Console, spec: SweepSpec, space: SearchSpace, app: App) -> None:
+def _run_dry(console: Console, app: App) -> None:
     """Show what the sweep would be. Raises ConfigError for what would fail, after all of it was shown."""
+    spec = app.request.spec
     errors = dry_run(
-        console, spec=spec, space=space, composer=app.composer, check=app.check_config, inspect_code=app.inspect
-    )
+        console, spec=spec, space=app.request.space, composer=app.composer,
+        check=app.check_config, inspect_code=app.inspect,
+    )  # fmt: skip
     if errors:
         others = f" ({len(errors) - 1} more, marked above)" if len(errors) > 1 else ""
         raise ConfigError(f"{spec.source}: {errors[0]}{others}")
 
 
-def _refuse_secrets(spec: SweepSpec, space: SearchSpace) -> None:
-    """Refuse to sample what may not be recorded: a study holds the choices and values of its parameters as they are."""
-    for params in space.examples():
-        for key, value in params.items():
-            if is_secret(key.rpartition(".")[2], value):
-                raise ConfigError(
-                    f"{spec.source}: hydra.sweeper.params: {key}: a study would record these secrets; sample a config "
-                    "group's choices, and have the secret there as ${oc.env:NAME}"
-                )
+class _Sweep:
+    """What a sweep has at hand once everything is open: its study and its recorder, until the stack is closed."""
+
+    def __init__(
+        self, app: App, console: Console, configs: Snapshot, pool: Pool, scratch: Path, logs: Path, stack: ExitStack
+    ) -> None:
+        self.app, self.spec, self.space = app, app.request.spec, app.request.space
+        self.console, self.configs, self.pool = console, configs, pool
+        self.scratch, self.log = scratch, logs / "sweep.log"
+        known = known_good(self.spec, self.space, app.location.directory)
+        self.book = stack.enter_context(open_study(self.spec, self.space, app.location.directory))
+        self.recorder = stack.enter_context(app.recorder())
+        shutil.rmtree(scratch, ignore_errors=True)  # what a parent that was killed left behind
+        _describe(self.book, app)
+        self.book.enqueue(known)
+        announce(console, self.spec, self.space, pool.slots, self.book)
+        self.config = warn_of_changes(console, app.shared(), self.book)
+        if self.book.done < (self.book.total or 1):
+            warn_of_chance(console, self.spec, app.max_epochs)
+        self.tags = {"besom.study": self.spec.study_name, CONFIG: str(self.config), **command_tags()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sweep:
-    """What a sweep has at hand once everything is open."""
+class _End:
+    """What a sweep came to; `kept` is its report and where that is, `registered` the winner's name in the registry."""
 
-    spec: SweepSpec
-    space: SearchSpace
-    app: App
-    configs: Snapshot
-    console: Console
-    book: StudyBook
-    pool: Pool
-    recorder: Recorder
-    scratch: Path
-    log: Path
-    config: int
-    tags: Mapping[str, str]
+    summary: Summary
+    finalists: Finalists | None
+    kept: tuple[Report, Path] | None
+    registered: str
+    failure: Exception | None
+
+
+def _run(sweep: _Sweep) -> _End:
+    """Search, train the finalists, and record what that came to."""
+    spec, book, recorder, location = sweep.spec, sweep.book, sweep.recorder, sweep.app.location
+    with _closed_if_it_breaks(recorder):
+        failure = _search(sweep)
+        summary = summarize(book.study, finished_trials(book.study), spec.objectives, recorder.run_ids())
+        if spec.finalists is not None and failure is None:
+            failure = _retrain(sweep, summary)
+    finalists = read_finalists(book.study, summary) if spec.finalists is not None and failure is None else None
+    _publish_view(recorder, spec, sweep.space, important=list(summary.importances))
+    _close_parent(recorder, summary, finalists, spec, failure)
+    kept = keep_report(sweep.console, recorder, book, summary, spec, location)
+    registered = ""
+    try:
+        registered = register_winner(recorder, finalists, spec, location)
+    except BesomError as error:
+        failure = BesomError(f"{spec.source}: hydra.sweeper.finalists.register: {error}")
+    for notice in recorder.notices():
+        warn(sweep.console, notice)
+    return _End(summary=summary, finalists=finalists, kept=kept, registered=registered, failure=failure)
 
 
 def _search(sweep: _Sweep) -> Exception | None:
@@ -239,12 +213,13 @@ def _closed_if_it_breaks(recorder: Recorder) -> Iterator[None]:
         raise
 
 
-def _describe(book: StudyBook, spec: SweepSpec, fixed: Sequence[str], app: App, space: SearchSpace) -> None:
+def _describe(book: StudyBook, app: App) -> None:
     """Write with the study what `besom studies` and `besom best` tell of it, and what its finalists will need."""
+    spec, space = app.request.spec, app.request.space
     objectives = [[one.name, one.direction] for one in spec.objectives]
     described = {
         "objectives": objectives,
-        "fixed": [hidden_override(one) for one in fixed],
+        "fixed": [hidden_override(one) for one in app.request.line.fixed],
         "source": spec.source,
         "app": app.kind,
     }

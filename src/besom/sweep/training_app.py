@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,13 +11,13 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from besom.config.checks import check, folds_of, recordable, require_groups, resolved
+from besom.config.snapshot import Snapshot, snapshot
 from besom.errors import ConfigError, DeviceError
 from besom.sweep.compose import Composer
 from besom.sweep.dry_run.inspection import inspect_modules, names_others
 from besom.sweep.finalists.choose import check_finalists
 from besom.sweep.jobs import Jobs, TrainingJobs
-from besom.sweep.space.overrides import Line
-from besom.sweep.space.search_space import SearchSpace
+from besom.sweep.request import SweepRequest
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.config import shared_by
 from besom.system.console import plain_console
@@ -34,6 +34,7 @@ class App(Protocol):
     """What is swept: `kind` is `besom` for Besom's own configs, `hydra` for any other app."""
 
     kind: str
+    request: SweepRequest
 
     @property
     def location(self) -> Location:
@@ -50,6 +51,9 @@ class App(Protocol):
     @property
     def composer(self) -> Composer:
         """Makes configs of parameters."""
+
+    def snapshot(self, folder: Path) -> AbstractContextManager[Snapshot]:
+        """The config files as they are now, for a `with` block; `folder` takes copies."""
 
     def pool(self, logs: Path) -> Pool:
         """What runs the trials, for a `with` block; workers log to this folder."""
@@ -89,11 +93,10 @@ class TrainingApp:
         self,
         config: DictConfig,
         context: HydraContext,
-        spec: SweepSpec,
-        space: SearchSpace,
-        line: Line,
+        request: SweepRequest,
         launcher: Launcher,
     ) -> None:
+        spec, space = request.spec, request.space
         require_groups(config, spec.source)
         if space.is_empty:
             raise ConfigError(
@@ -101,7 +104,9 @@ class TrainingApp:
                 "such as optimizer.lr: tag(log, interval(1e-4, 1e-1))"
             )
         self.location = Location.of(config.tracking)
-        self.composer = Composer(context.config_loader, config, line)
+        self.request = request
+        self.composer = Composer(context.config_loader, config, request.line)
+        self._loader = context.config_loader
         self._config = config
         self._spec = spec
         self._space = space
@@ -113,6 +118,10 @@ class TrainingApp:
         key = "trainer.max_epochs" if folds_of(self._config) is None else "evaluation.folds"
         epochs = OmegaConf.select(self._config, key)
         return epochs if isinstance(epochs, int) and key not in self._space.keys else None
+
+    def snapshot(self, folder: Path) -> AbstractContextManager[Snapshot]:
+        """The config files as they are now: every trial is composed from them, whatever is edited then."""
+        return snapshot(self._loader, folder)
 
     def pool(self, logs: Path) -> WorkerPool:
         """Worker processes that train."""

@@ -32,17 +32,17 @@ class BesomSweeper(Sweeper):
 
         Returns Hydra's JobReturns in batches, for an app that is not Besom's own. Such an app's errors are Hydra's.
         """
-        from besom.hydra_app.app import save_multirun, told_by_hydra
+        from besom.hydra_app.app import save_multirun, swept_app, told_by_hydra, trains_besom_config
         from besom.sweep.run import run_sweep
 
         assert self._context is not None
         assert self._task is not None
         assert self.config is not None
-        if getattr(self._task, "trains_besom_config", False):
-            return run_sweep(self.config, arguments, self._context, self._task)
+        if trains_besom_config(self._task):
+            return run_sweep(swept_app(self.config, arguments, self._context, self._task))
         with told_by_hydra():
             save_multirun(self.config)
-            return run_sweep(self.config, arguments, self._context, self._task)
+            return run_sweep(swept_app(self.config, arguments, self._context, self._task))
 
 
 class BesomSearchPath(SearchPathPlugin):

@@ -1,0 +1,51 @@
+"""A sweep as its config and its command line ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+
+from besom.errors import ConfigError
+from besom.secrets.forms import is_secret
+from besom.sweep.space.overrides import Line
+from besom.sweep.space.search_space import SearchSpace, SpaceParser
+from besom.sweep.spec import SweepSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest:
+    """What is searched, and how; `line` holds the overrides that all trials have in common."""
+
+    spec: SweepSpec
+    space: SearchSpace
+    line: Line
+
+    @classmethod
+    def read(
+        cls, config: DictConfig, arguments: Sequence[str], context: HydraContext, *, foreign: bool
+    ) -> SweepRequest:
+        """Read the sweeper's keys and the command line's overrides; `foreign` is an app other than Besom's own.
+
+        Raises ConfigError for a key that is wrong, and for a secret that would be sampled.
+        """
+        spec = SweepSpec.read(config, foreign=foreign)
+        parser = SpaceParser(context.config_loader, source=spec.source, arguments=arguments)
+        keys = OmegaConf.to_container(config.hydra.sweeper)
+        assert isinstance(keys, dict)
+        space, line = parser.space(keys["params"], keys["when"], custom=spec.custom_search_space, config=config)
+        _refuse_secrets(spec, space)
+        return cls(spec=spec, space=space, line=line)
+
+
+def _refuse_secrets(spec: SweepSpec, space: SearchSpace) -> None:
+    """Refuse to sample what may not be recorded: a study holds the choices and values of its parameters as they are."""
+    for params in space.examples():
+        for key, value in params.items():
+            if is_secret(key.rpartition(".")[2], value):
+                raise ConfigError(
+                    f"{spec.source}: hydra.sweeper.params: {key}: a study would record these secrets; sample a config "
+                    "group's choices, and have the secret there as ${oc.env:NAME}"
+                )
