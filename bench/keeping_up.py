@@ -36,9 +36,9 @@ SLOTS = 2
 EPOCHS = 20
 
 
-def sweep(trials: int, lanes: int, seed: int, folder: Path) -> tuple[float, list[list[str]]]:
+def sweep(trials: int, members: int, seed: int, folder: Path) -> tuple[float, list[list[str]]]:
     """Run the sweep; return its seconds, and its trials as Hydra overrides."""
-    seconds = besom(str(lanes))(Task("digits", trials, EPOCHS, folder), seed, folder).seconds
+    seconds = besom(str(members))(Task("digits", trials, EPOCHS, folder), seed, folder).seconds
     with sqlite3.connect(folder / "mlruns" / "optuna.db") as study:
         rows = study.execute(
             "SELECT value_json FROM trial_user_attributes JOIN trials USING (trial_id) "
@@ -55,12 +55,12 @@ def composed(overrides: Sequence[str]) -> Config:
         return resolved(compose("train", [*shared, "objective=val/acc", "direction=maximize", *overrides]))
 
 
-def train_alone(trials: Sequence[Config], lanes: int) -> float:
+def train_unbundled(trials: Sequence[Config], members: int) -> float:
     """Return the seconds that the same trials take where nothing else is done."""
     spawn = multiprocessing.get_context("spawn")
     bundles = spawn.Queue()
-    for start in range(0, len(trials), lanes):
-        bundles.put(trials[start : start + lanes])
+    for start in range(0, len(trials), members):
+        bundles.put(trials[start : start + members])
     for _ in range(SLOTS):
         bundles.put(None)
     ready = spawn.Barrier(SLOTS + 1)
@@ -82,13 +82,13 @@ def _train(bundles: Queue[Sequence[Config] | None], ready: Barrier, some: Config
         bundled(len(configs))(list(configs))
 
 
-def main(trials: int = 200, lanes: int = 8, rounds: int = 3) -> None:
+def main(trials: int = 200, members: int = 8, rounds: int = 3) -> None:
     """Measure and print."""
     ratios = []
     for seed in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            swept_s, overrides = sweep(trials, lanes, seed, Path(folder))
-        alone_s = train_alone([composed(one) for one in overrides], lanes)
+            swept_s, overrides = sweep(trials, members, seed, Path(folder))
+        alone_s = train_unbundled([composed(one) for one in overrides], members)
         ratios.append(alone_s / swept_s)
         print(
             f"{trials / swept_s:.1f} trials a second end to end, {trials / alone_s:.1f} in training alone: "

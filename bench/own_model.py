@@ -97,12 +97,14 @@ def main(rounds: int) -> None:
                 else:
                     stacked[size].append(sum(bundled(configs[at : at + size]) for at in range(0, len(configs), size)))
                 found.append(1000 * (time.process_time() - began) / len(configs))
-        solo = statistics.median(times[1])
-        print(f"{name}: alone {solo:.0f} ms a trial")
+        unbundled = statistics.median(times[1])
+        print(f"{name}: alone {unbundled:.0f} ms a trial")
         for size in SIZES:
             median = statistics.median(times[size])
             share = statistics.mean(stacked[size]) / len(configs)
-            print(f"  bundles of {size}: {median:.0f} ms, {solo / median:.2f} times the rate; {share:.0%} in stacks")
+            print(
+                f"  bundles of {size}: {median:.0f} ms, {unbundled / median:.2f} times the rate; {share:.0%} in stacks"
+            )
 
 
 if __name__ == "__main__":

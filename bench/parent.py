@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.digits import sweep_of_digits
 from besom.sweep.loop import SweepLoop
-from besom.sweep.progress.observer import Board
+from besom.sweep.progress.observer import Observer
 from besom.tracking.recorder.nothing import NoRecorder
 from besom.workers.messages import Assignment, Message
 from besom.workers.pool import WorkerPool
@@ -35,7 +35,7 @@ def answer(assignment: Assignment) -> Iterator[Message]:
     yield completed(assignment.trial, config["optimizer"]["lr"] * (1 + (config["model"].get("depth") or 0)))
 
 
-class Meter(Board):
+class Meter(Observer):
     """Notes the main thread's processor time, and the memory, as trials end."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ def sweep(folder: Path, trials: int, sampler: dict[str, str]) -> Meter:
     pool = WorkerPool(cpu_slots(2), Training(), logs=folder / "logs", launcher=FakeLauncher(answer))
     with sweep_of_digits(folder, trials, sampler=sampler) as digits, pool, NoRecorder() as recorder:
         SweepLoop(
-            spec=digits.spec, book=digits.book, jobs=digits.jobs, pool=pool, recorder=recorder, board=meter,
+            spec=digits.spec, book=digits.book, jobs=digits.jobs, pool=pool, recorder=recorder, observer=meter,
             scratch=folder / "scratch",
         ).run()  # fmt: skip
     return meter

@@ -42,17 +42,17 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from besom.bundle.losses import stacked_scores
-from besom.bundle.member import Lane
+from besom.bundle.member import Member
 from besom.bundle.mlp_stack import Pass, Stack
 from besom.bundle.stacking import OURS
 from besom.bundle.train import Entry, StackedModule, _NobodyLeft, train_bundle
 from besom.data import InMemoryDataModule
-from besom.data.loader import STEPS_PER_STRETCH, Batches
+from besom.data.loader import STEPS_PER_CHUNK, Batches
 from besom.errors import TrialPruned
 from besom.models.scoring import check_finite
 from besom.training.fit import build_data
 
-LANES = 8
+MEMBERS = 8
 SIZES = (1, 2, 3, 4, 6, 8, 12, 24)
 COHORTS = (1, 2, 4, 8)
 DRAWN, EPOCHS = 24, 4
@@ -103,7 +103,7 @@ def sweep(data: str, trials: int, overrides: Sequence[str]) -> list[Trial]:
     with tempfile.TemporaryDirectory() as folder:
         command = [
             str(Path(sys.executable).with_name("besom")), "sweep", data, "trainer=cpu", "hydra.sweeper.n_jobs=1",
-            f"hydra.sweeper.n_trials={trials}", f"hydra.sweeper.bundle={LANES}", "--quiet", *overrides,
+            f"hydra.sweeper.n_trials={trials}", f"hydra.sweeper.bundle={MEMBERS}", "--quiet", *overrides,
             "hydra.sweeper.finalists=null",
         ]  # fmt: skip
         done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
@@ -135,7 +135,7 @@ class Cohorts(Pass):
         self.x = stack.new(max(of) + 1, rows, stack.features)
         forward: list[Callable[[], object]] = []
         backward = [summed]
-        for cohort, run in itertools.groupby(stack.first.blocks, lambda block: of[block.lane]):
+        for cohort, run in itertools.groupby(stack.first.blocks, lambda block: of[block.member]):
             blocks = list(run)
             units = slice(blocks[0].rows.start, blocks[-1].rows.stop)
             bias, weight, grad = (t[units] for t in (stack.first.bias, stack.first_weight, stack.first_weight_grad))
@@ -152,14 +152,14 @@ class Refilled(StackedModule):
     """
 
     def __init__(
-        self, lanes: Sequence[Lane], waiting: deque[Entry], data: InMemoryDataModule, over: Any, *, epochs: int,
+        self, members: Sequence[Member], waiting: deque[Entry], data: InMemoryDataModule, over: Any, *, epochs: int,
         free: bool = False, began: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(lanes, data, over, OURS)
+        super().__init__(members, data, over, OURS)
         self._waiting = waiting
         self._epochs = epochs
         self._free = free
-        self._began = dict(zip(lanes, began or [0] * len(lanes), strict=True))
+        self._began = dict(zip(members, began or [0] * len(members), strict=True))
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -168,8 +168,8 @@ class Refilled(StackedModule):
 
     @torch.no_grad()
     def training_step(self, batch: Batches, batch_idx: int) -> None:
-        losses = torch.zeros(len(self._lanes))
-        first = batch_idx * STEPS_PER_STRETCH * batch.batch_size
+        losses = torch.zeros(len(self._members))
+        first = batch_idx * STEPS_PER_CHUNK * batch.batch_size
         for rows in self._orders[:, first : first + batch.rows].split(batch.batch_size, dim=1):
             through = self._pass(rows.shape[1], training=True)
             torch.index_select(batch.x, 0, rows.reshape(-1), out=through.x.view(-1, self._stack.features))
@@ -183,57 +183,59 @@ class Refilled(StackedModule):
             self._step()
         self._stack.count_batches(len(batch))
         found = losses.tolist()
-        for index, lane in self._alive():
-            with self._fate_of(lane):
+        for index, member in self._alive():
+            with self._fate_of(member):
                 check_finite(found[index], "loss became {}")
                 self._loss_sums[index] += found[index]
-                lane.course.check()
+                member.tracker.check()
 
     def on_train_epoch_end(self) -> None:
         seen, self._seen["train"] = self._seen["train"], []
         kept, targets = torch.cat([one for one, _ in seen], dim=2), torch.cat([one for _, one in seen], dim=1)
-        found: list[dict[str, float]] = [{} for _ in self._lanes]
+        found: list[dict[str, float]] = [{} for _ in self._members]
         for cohort, own in enumerate(targets):
-            members = [index for index, of in enumerate(self._cohorts) if of == cohort]
-            scores = stacked_scores(self._task, kept[members], own, classes=self._stack.outputs)
-            for index, score in zip(members, scores, strict=True):
+            indices = [index for index, of in enumerate(self._cohorts) if of == cohort]
+            scores = stacked_scores(self._task, kept[indices], own, classes=self._stack.outputs)
+            for index, score in zip(indices, scores, strict=True):
                 found[index] = {f"train/{name}": value for name, value in score.items()}
-        for index, lane in self._alive():
-            epoch = self.current_epoch + 1 - self._began[lane]
+        for index, member in self._alive():
+            epoch = self.current_epoch + 1 - self._began[member]
             metrics = {"train/loss": self._loss_sums[index] / targets.shape[1], **found[index], **self._val[index]}
-            with self._fate_of(lane):
-                if lane.end_epoch(epoch, metrics) or epoch == self._epochs:
-                    self._complete(lane)
-        if self._gone or (self._waiting and len(self._lanes) < LANES):
+            with self._fate_of(member):
+                if member.end_epoch(epoch, metrics) or epoch == self._epochs:
+                    self._complete(member)
+        if self._gone or (self._waiting and len(self._members) < MEMBERS):
             self._refill()
 
     def _refill(self) -> None:
-        kept = [lane for lane in self._lanes if lane not in self._gone]
-        joined: list[Lane] = []
-        while self._waiting and len(kept) + len(joined) < LANES:
+        kept = [member for member in self._members if member not in self._gone]
+        joined: list[Member] = []
+        while self._waiting and len(kept) + len(joined) < MEMBERS:
             entry = self._waiting.popleft()
-            joined.append(Lane(entry.trial, entry.config, self._data, entry.conversation, entry.directory))
+            joined.append(Member(entry.trial, entry.config, self._data, entry.channel, entry.directory))
             self._began[joined[-1]] = self.current_epoch + 1
         if joined:
-            self._lanes = joined
+            self._members = joined
             super()._stack_up()
             loader: Any = self._data.val_dataloader()
             for batch in loader:
                 self.validation_step(batch, 0)
             self.on_validation_epoch_end()
-            for index, lane in self._alive():
-                with self._fate_of(lane):
-                    lane.course.begin(self._val[index])
-        self._lanes = kept + [lane for lane in joined if lane not in self._gone]
-        if not self._lanes:
+            for index, member in self._alive():
+                with self._fate_of(member):
+                    member.tracker.begin(self._val[index])
+        self._members = kept + [member for member in joined if member not in self._gone]
+        if not self._members:
             raise _NobodyLeft
         self._stack_up()
 
     def _stack_up(self) -> None:
-        self._lanes.sort(key=lambda lane: self._began[lane])  # then by likeness, which keeps this order among equals
+        self._members.sort(
+            key=lambda member: self._began[member]
+        )  # then by likeness, which keeps this order among equals
         super()._stack_up()
-        self._passes_begun = [0] if self._free else sorted({self._began[lane] for lane in self._lanes})
-        self._cohorts = [0 if self._free else self._passes_begun.index(self._began[lane]) for lane in self._lanes]
+        self._passes_begun = [0] if self._free else sorted({self._began[member] for member in self._members})
+        self._cohorts = [0 if self._free else self._passes_begun.index(self._began[member]) for member in self._members]
 
     def _pass(self, rows: int, *, training: bool) -> Pass:
         if training and (rows, True) not in self._passes:
@@ -254,17 +256,17 @@ def _cross_entropy(outputs: Tensor, targets: Tensor, grads: Tensor) -> Tensor:
 
 def closed_up(entries: list[Entry]) -> None:
     """Train bundles one after the other, as a slot does."""
-    for start in range(0, len(entries), LANES):
-        train_bundle(entries[start : start + LANES], _over)
+    for start in range(0, len(entries), MEMBERS):
+        train_bundle(entries[start : start + MEMBERS], _over)
 
 
 def refilled(entries: list[Entry], *, free: bool = False, began: Sequence[int] | None = None) -> None:
     """Train all in one stack."""
     config = entries[0].config
     data: Any = build_data(config)
-    lanes = [Lane(one.trial, one.config, data, one.conversation, one.directory) for one in entries[:LANES]]
+    members = [Member(one.trial, one.config, data, one.channel, one.directory) for one in entries[:MEMBERS]]
     epochs = config["trainer"]["max_epochs"] if began is None else sys.maxsize
-    module = Refilled(lanes, deque(entries[LANES:]), data, _over, epochs=epochs, free=free, began=began)
+    module = Refilled(members, deque(entries[MEMBERS:]), data, _over, epochs=epochs, free=free, began=began)
     trainer = instantiate(
         {**config["trainer"], "max_epochs": -1}, _convert_="all", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=-1,
@@ -291,12 +293,12 @@ def run(train: Callable[[list[Entry]], None], trials: Sequence[Trial]) -> tuple[
         return time.process_time() - began, scripts
 
 
-def epoch_ms(trials: Sequence[Trial], lanes: int, cohorts: int | None = None) -> float:
+def epoch_ms(trials: Sequence[Trial], members: int, cohorts: int | None = None) -> float:
     """Milliseconds of processor time of an epoch: the mean over stacks of so many lanes that make up the trials."""
     found = []
-    for start in range(0, len(trials), lanes):
-        stack = [Trial(trial.config, EPOCHS) for trial in trials[start : start + lanes]]
-        began = [-(number % cohorts) for number in range(lanes)] if cohorts else None
+    for start in range(0, len(trials), members):
+        stack = [Trial(trial.config, EPOCHS) for trial in trials[start : start + members]]
+        began = [-(number % cohorts) for number in range(members)] if cohorts else None
         train = partial(refilled, began=began) if cohorts else partial(train_bundle, over=_over)
         _, scripts = run(train, stack)
         times = scripts[0].times[1:]  # the first epoch prepares the passes
@@ -307,23 +309,23 @@ def epoch_ms(trials: Sequence[Trial], lanes: int, cohorts: int | None = None) ->
 def costs(trials: Sequence[Trial], rounds: int) -> Callable[[int], float]:
     """Print what epochs cost, for trials drawn from these; return the line through that of stacks that close up."""
     drawn = random.Random(0).sample(list(trials), DRAWN)
-    sides = [(lanes, None) for lanes in SIZES] + [(LANES, cohorts) for cohorts in COHORTS]
+    sides = [(members, None) for members in SIZES] + [(MEMBERS, cohorts) for cohorts in COHORTS]
     found: dict[Any, list[float]] = {side: [] for side in sides}
     for _ in range(rounds):
-        for lanes, cohorts in sides:
-            found[lanes, cohorts].append(epoch_ms(drawn, lanes, cohorts))
+        for members, cohorts in sides:
+            found[members, cohorts].append(epoch_ms(drawn, members, cohorts))
     medians = {side: statistics.median(times) for side, times in found.items()}
     print("| lanes | an epoch | a lane |\n|---|---|---|")
-    for (lanes, cohorts), ms in medians.items():
-        print(f"| {lanes}{f' in {cohorts} cohorts' if cohorts else ''} | {ms:.1f} ms | {ms / lanes:.1f} ms |")
-    slope, fixed = statistics.linear_regression(SIZES, [medians[lanes, None] for lanes in SIZES])
+    for (members, cohorts), ms in medians.items():
+        print(f"| {members}{f' in {cohorts} cohorts' if cohorts else ''} | {ms:.1f} ms | {ms / members:.1f} ms |")
+    slope, fixed = statistics.linear_regression(SIZES, [medians[members, None] for members in SIZES])
     print(f"\na least squares line: {fixed:.1f} ms, and {slope:.1f} ms a lane", flush=True)
-    return lambda lanes: fixed + slope * lanes
+    return lambda members: fixed + slope * members
 
 
 def alive(trials: Sequence[Trial], epoch: int) -> float:
     """How many lanes of a bundle take part in an epoch, on average."""
-    return LANES * statistics.mean(trial.end >= epoch for trial in trials)
+    return MEMBERS * statistics.mean(trial.end >= epoch for trial in trials)
 
 
 def means(trials: Sequence[Trial], cost: Callable[[int], float], *, most_left: int) -> tuple[float, float]:
@@ -331,7 +333,7 @@ def means(trials: Sequence[Trial], cost: Callable[[int], float], *, most_left: i
 
     The next bundle starts as soon as no more than `most_left` lanes train; bundles take epochs by turns.
     """
-    queue = deque([trial.end for trial in trials[start : start + LANES]] for start in range(0, len(trials), LANES))
+    queue = deque([trial.end for trial in trials[start : start + MEMBERS]] for start in range(0, len(trials), MEMBERS))
     under_way: list[tuple[int, list[int]]] = []  # the epochs that a bundle had, and the ends of those that are left
     starts, ends, now = [], [], 0.0
     while queue or under_way:
@@ -387,13 +389,13 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|", flush=True)
     for name, trials in sweeps.items():
-        lanes = ", ".join(f"{alive(trials, epoch):.1f}" for epoch in shown)
+        members = ", ".join(f"{alive(trials, epoch):.1f}" for epoch in shown)
         found = compare(trials, given.rounds)
         waiting, refill, free = (found[side] for side in ("waiting", "refilled", "free"))
         begun, over = means(trials, cost, most_left=0)
-        sooner, interleaved = means(trials, cost, most_left=LANES // 2 - 1)
+        sooner, interleaved = means(trials, cost, most_left=MEMBERS // 2 - 1)
         print(
-            f"| {name} | {lanes} | {waiting:.2f} s | {refill:.2f} s, {waiting / refill:.2f} times the rate "
+            f"| {name} | {members} | {waiting:.2f} s | {refill:.2f} s, {waiting / refill:.2f} times the rate "
             f"| {free:.2f} s, {waiting / free:.2f} | {begun:.0%}, {over:.0%}; {sooner:.0%}, {interleaved:.0%} |",
             flush=True,
         )

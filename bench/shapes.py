@@ -20,9 +20,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from bench.stack import Silent
-from besom.bundle.member import Lane
+from besom.bundle.member import Member
 from besom.bundle.size import Found, Sizing
-from besom.bundle.timing import Probe
+from besom.bundle.timing import Timing
 from besom.config.checks import resolved
 from besom.config.hydra_versions import VERSION_BASE
 from besom.config.paths import conf_dir, search_path
@@ -48,15 +48,15 @@ class Shape:
         data = build_data(self.config)
         assert isinstance(data, InMemoryDataModule)
         self.data = data
-        self.lanes = [Lane(seed, self._seeded(seed), data, Silent(), Path()) for seed in range(count)]
+        self.members = [Member(seed, self._seeded(seed), data, Silent(), Path()) for seed in range(count)]
 
     def _seeded(self, seed: int) -> Mapping[str, Any]:
         return {**self.config, "model": {**self.config["model"], "seed": seed}}
 
     def rate(self, count: int, rounds: int) -> float:
         """How many times as fast as alone so many lanes train as one: the median of ratios, each taken in turn."""
-        probe = Probe(self.lanes, self.data, CPU, epochs=self.config["trainer"]["max_epochs"])
-        pairs = [probe.epochs_s([slice(0, 1), slice(0, count)]) for _ in range(rounds)]
+        timing = Timing(self.members, self.data, CPU, epochs=self.config["trainer"]["max_epochs"])
+        pairs = [timing.epochs_s([slice(0, 1), slice(0, count)]) for _ in range(rounds)]
         return statistics.median(count * alone / together for alone, together in pairs)
 
     def choice(self, rounds: int) -> int:
@@ -65,10 +65,10 @@ class Shape:
 
     def _chosen(self) -> int:
         found: dict[str, Found] = {}
-        sizing = Sizing(company="", auto=True, slots=1, tell=lambda *_: None, found=found)
-        lanes = FIRST
-        while (size := sizing.size(self.lanes[:lanes], self.data, self.config)) == lanes < MOST:
-            lanes *= 2
+        sizing = Sizing(bundle_key="", auto=True, slots=1, tell=lambda *_: None, found=found)
+        members = FIRST
+        while (size := sizing.size(self.members[:members], self.data, self.config)) == members < MOST:
+            members *= 2
         return size
 
 

@@ -102,7 +102,7 @@ def main(rounds: int) -> None:
     root = os.environ.get("BESOM_DATA_DIR", "data")
     data = InMemoryDataModule(mnist(root), batch_size=BATCH, scaling={"mean": 0.5, "std": 0.5}, val_fraction=0.1)
     data.setup("fit")
-    batches = [batch for stretch in data.train_dataloader() for batch in stretch]
+    batches = [batch for chunk in data.train_dataloader() for batch in chunk]
     x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
     sides: dict[str, Callable[[], None]] = {
         "hand": lambda: hand(data, x, y),

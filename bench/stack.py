@@ -71,8 +71,7 @@ def draw(count: int) -> list[Config]:
 def by_hand(configs: list[Config]) -> None:
     data = build_data(configs[0])
     parts = (
-        [batch for stretch in loader for batch in stretch]
-        for loader in (data.train_dataloader(), data.val_dataloader())
+        [batch for chunk in loader for batch in chunk] for loader in (data.train_dataloader(), data.val_dataloader())
     )
     (x, y), (val_x, val_y) = ([torch.cat(tensors) for tensors in zip(*part, strict=True)] for part in parts)
     for config in configs:
@@ -90,7 +89,7 @@ def by_hand(configs: list[Config]) -> None:
 def alone(configs: list[Config]) -> None:
     for config in configs:
         with tempfile.TemporaryDirectory() as folder:
-            train(config, conversation=Silent(), directory=Path(folder))
+            train(config, channel=Silent(), directory=Path(folder))
 
 
 def bundled(size: int) -> Callable[[list[Config]], None]:

@@ -19,10 +19,10 @@ import numpy as np
 
 from bench.digits import sweep_of_digits
 from besom.sweep.loop import SweepLoop
-from besom.sweep.progress.observer import Board
+from besom.sweep.progress.observer import Observer
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location
-from besom.training.progress import Conversation, Outcome
+from besom.training.progress import Channel, Outcome
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import Assignment, Ready
 from besom.workers.pool import WorkerPool
@@ -41,9 +41,9 @@ class Waiting:
     def load(self) -> Run:
         """Nothing is needed."""
 
-        def run(assignment: Assignment, conversation: Conversation) -> Outcome:
+        def run(assignment: Assignment, channel: Channel) -> Outcome:
             began = time.monotonic()
-            conversation.started({})
+            channel.started({})
             time.sleep(self.durations_s[assignment.trial])
             with self.times.open("a", encoding="utf-8") as file:
                 file.write(f"{began} {time.monotonic()}\n")
@@ -81,7 +81,7 @@ def total_s(task: Waiting, *, batches: bool) -> float:
         _wait_until_ready(pool)
         SweepLoop(
             spec=digits.spec, book=digits.book, jobs=digits.jobs, pool=Batches(pool) if batches else pool,
-            recorder=recorder, board=Board(), scratch=folder / "scratch",
+            recorder=recorder, observer=Observer(), scratch=folder / "scratch",
         ).run()  # fmt: skip
     times = np.loadtxt(task.times)
     return float(times[:, 1].max() - times[:, 0].min())

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from besom.system.processes import start
 from besom.workers.devices import Device, Slot
-from besom.workers.fork_server import end_nursery
+from besom.workers.fork_server import end_fork_server
 from besom.workers.pool import Launcher, Process, WorkerPool, launch
 from besom.workers.tasks import Task, Training
 
@@ -60,7 +60,7 @@ def main(rounds: int) -> None:
                 name, before = f"{len(slots)} {kind}", spent_s()
                 seconds = ready_s(slots, launcher)
                 again = ready_s(SLOTS[:1], launcher) if kind == "forked" else None
-                end_nursery()
+                end_fork_server()
                 if turn == 0:
                     continue  # it warms the cache
                 ready.setdefault(name, []).append(seconds)

@@ -11,7 +11,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from besom.sweep.progress.observer import Board
+from besom.sweep.progress.observer import Observer
 from besom.system.source_file import SourceFile
 from besom.training.progress import Outcome
 from besom.workers.devices import Device, Slot
@@ -170,7 +170,7 @@ def cpu_slots(count: int) -> list[Slot]:
 
 
 @dataclass
-class ListeningBoard(Board):
+class ListeningObserver(Observer):
     """What a sweep showed; `on_start` may do something when a trial was handed out."""
 
     on_start: Callable[[int], None] = lambda trial: None

@@ -105,9 +105,9 @@ class Gate:
 
 
 def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with closing(socket.socket()) as timing:
+        timing.bind(("127.0.0.1", 0))
+        return int(timing.getsockname()[1])
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -114,7 +114,7 @@ def test_tracking_stands_beside_on_the_ground_alone() -> None:
 
 
 def test_worker_reaches_neither_tracking_nor_the_sweep_nor_their_libraries() -> None:
-    processes = ("workers.worker", "workers.nursery", "workers.ddp", "hydra_app.task")
+    processes = ("workers.worker", "workers.fork_server_process", "workers.ddp", "hydra_app.task")
     reached = set().union(*(reached_from(f"besom.{process}") for process in processes))
     assert {"besom.training.fit", "besom.hydra_app.report"} <= reached
     above = PARENT - {"hydra_app"}  # what an app's job says, and the job itself, are there

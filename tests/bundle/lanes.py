@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from besom.bundle.losses import STACKED_LOSSES
 from besom.bundle.mlp_stack import Pass, Stack, likeness
-from besom.bundle.optimizers import OptimizedLane, stepper
+from besom.bundle.optimizers import OptimizedMember, stepper
 from besom.data import Task
 from besom.models.network import ACTIVATIONS, INITS, MLP
 from besom.models.scoring import LOSSES
@@ -149,26 +149,26 @@ class Trained:
         return self.network.eval()(x)
 
 
-def train_alone(lane: Trained, problem: Problem) -> None:
+def train_unbundled(member: Trained, problem: Problem) -> None:
     for rows in problem.batches:
-        lane.optimizer.zero_grad()
-        loss = LOSSES[problem.task](lane.network(problem.x[rows]), problem.y[rows])
+        member.optimizer.zero_grad()
+        loss = LOSSES[problem.task](member.network(problem.x[rows]), problem.y[rows])
         loss.backward()
-        if lane.design.clip is not None:
-            nn.utils.clip_grad_norm_(lane.network.parameters(), lane.design.clip)
-        lane.optimizer.step()
-        lane.losses.append(loss.item())
+        if member.design.clip is not None:
+            nn.utils.clip_grad_norm_(member.network.parameters(), member.design.clip)
+        member.optimizer.step()
+        member.losses.append(loss.item())
 
 
 @torch.no_grad()
-def train_together(lanes: Sequence[Trained], problem: Problem) -> None:
+def train_together(members: Sequence[Trained], problem: Problem) -> None:
     """Train lanes as a stack; called again, with fewer lanes or as many, it goes on from where they are."""
-    lanes = sorted(lanes, key=lambda lane: likeness(lane.network))
-    stack = Stack([lane.network for lane in lanes])
+    members = sorted(members, key=lambda member: likeness(member.network))
+    stack = Stack([member.network for member in members])
     passes = {size: Pass(stack, size, training=True) for size in {len(rows) for rows in problem.batches}}
-    optimized = [OptimizedLane.of(lane.optimizer, lane.state) for lane in lanes]
-    for lane, one in zip(lanes, optimized, strict=True):
-        lane.state = one.state
+    optimized = [OptimizedMember.of(member.optimizer, member.state) for member in members]
+    for member, one in zip(members, optimized, strict=True):
+        member.state = one.state
     step, loss = stepper(optimized), STACKED_LOSSES[problem.task]
     for rows in problem.batches:
         through = passes[len(rows)]
@@ -176,10 +176,10 @@ def train_together(lanes: Sequence[Trained], problem: Problem) -> None:
         through.forward()
         found = loss(through.outputs, loss.targets(problem.y[rows]), through.output_grads)
         through.backward()
-        for lane, value in zip(lanes, found.tolist(), strict=True):
-            lane.losses.append(value / len(rows))
-            if lane.design.clip is not None:
-                nn.utils.clip_grad_norm_(lane.network.parameters(), lane.design.clip)
+        for member, value in zip(members, found.tolist(), strict=True):
+            member.losses.append(value / len(rows))
+            if member.design.clip is not None:
+                nn.utils.clip_grad_norm_(member.network.parameters(), member.design.clip)
         step()
     stack.count_batches(len(problem.batches))
 
@@ -204,13 +204,13 @@ def furthest(chosen: Sequence[Design], problem: Problem) -> float:
     alone = [Trained.of(design, problem.task, dtype) for design in chosen]
     train_together(together, problem)
     worst = 0.0
-    for lane, solo in zip(together, alone, strict=True):
-        train_alone(solo, problem)
+    for member, unbundled in zip(together, alone, strict=True):
+        train_unbundled(unbundled, problem)
         worst = max(
             worst,
-            distance(lane.vector, solo.vector),
-            distance(torch.tensor(lane.losses, dtype=dtype), torch.tensor(solo.losses, dtype=dtype)),
+            distance(member.vector, unbundled.vector),
+            distance(torch.tensor(member.losses, dtype=dtype), torch.tensor(unbundled.losses, dtype=dtype)),
         )
-        if lane.settled:
-            worst = max(worst, distance(lane.predictions(problem.x), solo.predictions(problem.x)))
+        if member.settled:
+            worst = max(worst, distance(member.predictions(problem.x), unbundled.predictions(problem.x)))
     return worst

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from besom.bundle.compatibility import company, may_share
+from besom.bundle.compatibility import bundle_key, may_share
 from besom.config.checks import resolved
 
 Config = dict[str, Any]
@@ -144,7 +144,7 @@ def test_data_batches_their_order_epochs_objective_and_device_must_be_the_same(p
 )
 def test_whatever_does_not_fit_trains_by_itself(path, value):
     alone = other(path, value)
-    assert company(alone) is None
+    assert bundle_key(alone) is None
     assert not may_share(alone, alone)
 
 
@@ -154,8 +154,8 @@ def test_a_users_own_models_may_share_with_those_of_their_class_unless_they_are_
     assert may_share(one, another)
     assert not may_share(one, other("model", {"_target_": "own.Other"}))
     assert not may_share(one, BASE)
-    assert company(one, own_models=False) is None
-    assert company(BASE, own_models=False) == company(BASE)
+    assert bundle_key(one, own_models=False) is None
+    assert bundle_key(BASE, own_models=False) == bundle_key(BASE)
 
 
 def test_the_answer_is_the_same_whatever_the_order_of_the_keys_and_changes_no_config():
@@ -163,12 +163,12 @@ def test_the_answer_is_the_same_whatever_the_order_of_the_keys_and_changes_no_co
         return {k: mirrored(node[k]) for k in reversed(node)} if isinstance(node, Mapping) else node
 
     before = copy.deepcopy(BASE)
-    assert company(mirrored(BASE)) == company(BASE)
+    assert bundle_key(mirrored(BASE)) == bundle_key(BASE)
     assert before == BASE
 
 
 def test_a_composed_trial_may_share_by_default(compose: Callable[..., Any]):
-    assert company(resolved(compose())) is not None
+    assert bundle_key(resolved(compose())) is not None
 
 
 def test_the_parent_asks_without_torch():

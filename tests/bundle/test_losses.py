@@ -23,11 +23,11 @@ cases = given(
 )
 
 
-def drawn(task, lanes, rows, classes, scale, seed):
+def drawn(task, members, rows, classes, scale, seed):
     """Outputs [lanes, out, rows] and targets [rows], as data modules give them."""
     generator = torch.Generator().manual_seed(seed)
     out = classes if task is Task.MULTICLASS else 1
-    outputs = scale * torch.randn(lanes, out, rows, dtype=torch.float64, generator=generator)
+    outputs = scale * torch.randn(members, out, rows, dtype=torch.float64, generator=generator)
     if task is Task.REGRESSION:
         return outputs, torch.randn(rows, generator=generator)
     return outputs, torch.randint(classes if task is Task.MULTICLASS else 2, (rows,), generator=generator)
@@ -35,13 +35,13 @@ def drawn(task, lanes, rows, classes, scale, seed):
 
 @few
 @cases
-def test_a_loss_and_its_gradient_are_those_of_each_lane_alone(task, lanes, rows, classes, scale, seed):
-    outputs, y = drawn(task, lanes, rows, classes, scale, seed)
+def test_a_loss_and_its_gradient_are_those_of_each_lane_alone(task, members, rows, classes, scale, seed):
+    outputs, y = drawn(task, members, rows, classes, scale, seed)
     loss = STACKED_LOSSES[task]
     grads = torch.full_like(outputs, math.nan)  # whatever was there is written over
     sums = loss(outputs.clone(), loss.targets(y), grads)
-    for lane, found, grad in zip(outputs, sums, grads, strict=True):
-        alone = lane.t().clone().requires_grad_()
+    for member, found, grad in zip(outputs, sums, grads, strict=True):
+        alone = member.t().clone().requires_grad_()
         wanted = LOSSES[task](alone, y)
         wanted.backward()
         torch.testing.assert_close(found / rows, wanted.detach(), rtol=1e-10, atol=1e-12)
@@ -50,14 +50,14 @@ def test_a_loss_and_its_gradient_are_those_of_each_lane_alone(task, lanes, rows,
 
 @few
 @cases
-def test_the_metrics_of_an_epoch_are_those_of_each_lane_alone(task, lanes, rows, classes, scale, seed):
-    outputs, y = drawn(task, lanes, rows, classes, scale, seed)
+def test_the_metrics_of_an_epoch_are_those_of_each_lane_alone(task, members, rows, classes, scale, seed):
+    outputs, y = drawn(task, members, rows, classes, scale, seed)
     loss = STACKED_LOSSES[task]
     found = stacked_scores(task, loss.kept(outputs), loss.targets(y), classes=classes)
-    for lane, own, mean in zip(outputs, found, mean_losses(task, outputs, y), strict=True):
-        wanted = {name: float(value) for name, value in scores(task, lane.t(), y).items()}
+    for member, own, mean in zip(outputs, found, mean_losses(task, outputs, y), strict=True):
+        wanted = {name: float(value) for name, value in scores(task, member.t(), y).items()}
         assert own == pytest.approx(wanted, rel=1e-6, abs=1e-7)
-        assert mean == pytest.approx(float(LOSSES[task](lane.t(), y)), rel=1e-10)
+        assert mean == pytest.approx(float(LOSSES[task](member.t(), y)), rel=1e-10)
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -84,10 +84,10 @@ def test_a_lane_of_nans_has_a_loss_that_is_nan_and_spoils_no_other(task):
     (sums, grads, measured, means), wanted = found
     assert sums[1].isnan()
     assert math.isnan(means[1])
-    for lane in (0, 2):
-        assert torch.equal(sums[lane], wanted[0][lane])
-        assert torch.equal(grads[lane], wanted[1][lane])
-        assert (measured[lane], means[lane]) == (wanted[2][lane], wanted[3][lane])
+    for member in (0, 2):
+        assert torch.equal(sums[member], wanted[0][member])
+        assert torch.equal(grads[member], wanted[1][member])
+        assert (measured[member], means[member]) == (wanted[2][member], wanted[3][member])
 
 
 def test_the_same_hits_make_the_same_score_so_that_the_first_of_equal_epochs_stays_the_best():

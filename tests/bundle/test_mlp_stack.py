@@ -9,13 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from besom.bundle.losses import STACKED_LOSSES
-from besom.bundle.mlp_stack import Pass, Stack, likeness
-from besom.data import Task
-from besom.models.network import ACTIVATIONS, MLP
-from besom.models.scoring import LOSSES
-from tests.bundle.lanes import (
+from tests.bundle.members import (
     ADAM,
     CLASSES,
     FEATURES,
@@ -28,9 +22,15 @@ from tests.bundle.lanes import (
     distance,
     furthest,
     outputs_of,
-    train_alone,
     train_together,
+    train_unbundled,
 )
+
+from besom.bundle.losses import STACKED_LOSSES
+from besom.bundle.mlp_stack import Pass, Stack, likeness
+from besom.data import Task
+from besom.models.network import ACTIVATIONS, MLP
+from besom.models.scoring import LOSSES
 
 tasks, seeds = st.sampled_from(list(Task)), st.integers(0, 10_000)
 PLAIN = [make for make in OPTIMIZERS if make.func is SGD]
@@ -92,14 +92,14 @@ def test_gradients_of_every_kind_of_lane_in_one_stack_are_autograds():
             through.forward()
             STACKED_LOSSES[Task.MULTICLASS](through.outputs, problem.y[rows], through.output_grads)
             through.backward()
-        for network, solo in zip(networks, alone, strict=True):
-            solo.zero_grad()
-            LOSSES[Task.MULTICLASS](solo(problem.x[rows]), problem.y[rows]).backward()
-            for one, other in zip(network.parameters(), solo.parameters(), strict=True):
+        for network, unbundled in zip(networks, alone, strict=True):
+            unbundled.zero_grad()
+            LOSSES[Task.MULTICLASS](unbundled(problem.x[rows]), problem.y[rows]).backward()
+            for one, other in zip(network.parameters(), unbundled.parameters(), strict=True):
                 torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-13)
     stack.count_batches(2)
-    for network, solo in zip(networks, alone, strict=True):
-        torch.testing.assert_close(network.state_dict(), solo.state_dict(), rtol=0, atol=1e-13)
+    for network, unbundled in zip(networks, alone, strict=True):
+        torch.testing.assert_close(network.state_dict(), unbundled.state_dict(), rtol=0, atol=1e-13)
 
 
 def test_networks_in_a_stack_still_work_by_themselves():
@@ -108,13 +108,13 @@ def test_networks_in_a_stack_still_work_by_themselves():
     stack = Stack(networks)
     x = Problem.of(Task.MULTICLASS, 1, torch.float64, 1).x
     said = outputs_of(stack, x)
-    for network, solo, outputs in zip(networks, alone, said, strict=True):
+    for network, unbundled, outputs in zip(networks, alone, said, strict=True):
         assert {name: t.shape for name, t in network.state_dict().items()} == {
-            name: t.shape for name, t in solo.state_dict().items()
+            name: t.shape for name, t in unbundled.state_dict().items()
         }
         with torch.no_grad():
-            assert torch.equal(network.eval()(x), solo.eval()(x))
-            assert distance(outputs, solo(x)) < 1e-13
+            assert torch.equal(network.eval()(x), unbundled.eval()(x))
+            assert distance(outputs, unbundled(x)) < 1e-13
         network(x).sum().backward()  # and by autograd as well
         assert all(parameter.grad is not None for parameter in network.parameters())
 
@@ -143,13 +143,13 @@ def test_a_lane_that_goes_nan_leaves_its_neighbours_as_they_are():
     ]
     sick = [replace(design, optimizer=partial(SGD, lr=1e300), seed=99) for design in healthy]
     problem = Problem.of(Task.REGRESSION, 3, torch.float64, 12)
-    lanes = [Trained.of(design, problem.task, torch.float64) for design in [*healthy, *sick]]
-    train_together(lanes, problem)
-    assert all(not lane.vector.isfinite().all() for lane in lanes[len(healthy) :])
-    for lane in lanes[: len(healthy)]:
-        solo = Trained.of(lane.design, problem.task, torch.float64)
-        train_alone(solo, problem)
-        assert distance(lane.vector, solo.vector) < 1e-10
+    members = [Trained.of(design, problem.task, torch.float64) for design in [*healthy, *sick]]
+    train_together(members, problem)
+    assert all(not member.vector.isfinite().all() for member in members[len(healthy) :])
+    for member in members[: len(healthy)]:
+        unbundled = Trained.of(member.design, problem.task, torch.float64)
+        train_unbundled(unbundled, problem)
+        assert distance(member.vector, unbundled.vector) < 1e-10
 
 
 @few(6)
@@ -158,13 +158,13 @@ def test_lanes_that_leave_take_nothing_from_those_that_stay(chosen, task, seed, 
     # The stack is built anew without them: what optimizers and dropout remember goes on.
     staying = data.draw(st.lists(st.sampled_from(range(len(chosen))), min_size=1, unique=True))
     problem = Problem.of(task, seed, torch.float64, 24)
-    lanes = [Trained.of(design, task, torch.float64) for design in chosen]
-    train_together(lanes, problem.part(0, 10))
-    left = [lane for index, lane in enumerate(lanes) if index not in staying]
-    as_they_were = [lane.vector for lane in left]
-    train_together([lanes[index] for index in staying], problem.part(10, 24))
+    members = [Trained.of(design, task, torch.float64) for design in chosen]
+    train_together(members, problem.part(0, 10))
+    left = [member for index, member in enumerate(members) if index not in staying]
+    as_they_were = [member.vector for member in left]
+    train_together([members[index] for index in staying], problem.part(10, 24))
     for index in staying:
-        solo = Trained.of(chosen[index], task, torch.float64)
-        train_alone(solo, problem)
-        assert distance(lanes[index].vector, solo.vector) < 1e-10
-    assert all(torch.equal(lane.vector, before) for lane, before in zip(left, as_they_were, strict=True))
+        unbundled = Trained.of(chosen[index], task, torch.float64)
+        train_unbundled(unbundled, problem)
+        assert distance(members[index].vector, unbundled.vector) < 1e-10
+    assert all(torch.equal(member.vector, before) for member, before in zip(left, as_they_were, strict=True))

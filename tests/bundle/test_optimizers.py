@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.bundle.members import ADAGRAD, ADAM, ADAMW, HAS_DECOUPLED_ADAM, OPTIMIZERS, RMSPROP, SGD, distance
 
-from besom.bundle.optimizers import OptimizedLane, stepper
-from tests.bundle.lanes import ADAGRAD, ADAM, ADAMW, HAS_DECOUPLED_ADAM, OPTIMIZERS, RMSPROP, SGD, distance
+from besom.bundle.optimizers import OptimizedMember, stepper
 
 decays = st.sampled_from([0.0, 1e-3, 0.1])
 rates = st.floats(1e-4, 0.1)
@@ -44,23 +44,25 @@ class Twin:
     def __init__(self, make, dtype, seed):
         self.generator = torch.Generator().manual_seed(seed)
         shapes = [(5, 3), (5,), (2, 5)]
-        self.solo = [torch.randn(shape, dtype=dtype, generator=self.generator).requires_grad_() for shape in shapes]
-        self.lane = [one.detach().clone().requires_grad_() for one in self.solo]
-        for parameter in (*self.solo, *self.lane):
+        self.unbundled = [
+            torch.randn(shape, dtype=dtype, generator=self.generator).requires_grad_() for shape in shapes
+        ]
+        self.member = [one.detach().clone().requires_grad_() for one in self.unbundled]
+        for parameter in (*self.unbundled, *self.member):
             parameter.grad = torch.zeros_like(parameter)
-        self.alone, self.stepped = make(self.solo), make(self.lane)
+        self.alone, self.stepped = make(self.unbundled), make(self.member)
         self.state = None
 
     def optimized(self):
         """The lane, in a stack that is built anew: parameters and gradients lie elsewhere."""
-        for parameter in self.lane:
+        for parameter in self.member:
             parameter.data, parameter.grad = parameter.data.clone(), parameter.grad.clone()
-        made = OptimizedLane.of(self.stepped, self.state)
+        made = OptimizedMember.of(self.stepped, self.state)
         self.state = made.state
         return made
 
     def feel(self):
-        for one, other in zip(self.solo, self.lane, strict=True):
+        for one, other in zip(self.unbundled, self.member, strict=True):
             noise = torch.randn(one.shape, dtype=one.dtype, generator=self.generator)
             one.grad.copy_(one.detach() + noise)
             other.grad.copy_(other.detach() + noise)
@@ -71,7 +73,9 @@ class Twin:
 
     @property
     def apart(self):
-        return max(distance(one.detach(), other.detach()) for one, other in zip(self.lane, self.solo, strict=True))
+        return max(
+            distance(one.detach(), other.detach()) for one, other in zip(self.member, self.unbundled, strict=True)
+        )
 
 
 @torch.no_grad()
@@ -119,15 +123,15 @@ def test_a_learning_rate_that_a_scheduler_moved_counts_from_the_next_stepper_on(
 
 def test_the_first_gradient_is_the_momentum_whole_whatever_the_dampening():
     twin = Twin(partial(SGD, lr=0.1, momentum=0.9, dampening=0.5), torch.float64, 0)
-    before = [one.detach().clone() for one in twin.lane]
+    before = [one.detach().clone() for one in twin.member]
     step_all([twin], 1)
-    for one, was in zip(twin.lane, before, strict=True):
+    for one, was in zip(twin.member, before, strict=True):
         torch.testing.assert_close(one.detach(), was - 0.1 * one.grad)
 
 
 def test_a_step_to_infinity_is_taken_by_one_lane_alone():
     twins = [Twin(make, torch.float64, index) for index, make in enumerate(OPTIMIZERS)]
     wild = [Twin(partial(make.func, **{**make.keywords, "lr": math.inf}), torch.float64, 50) for make in OPTIMIZERS]
-    step_all([lane for pair in zip(wild, twins, strict=True) for lane in pair], 5)
+    step_all([member for pair in zip(wild, twins, strict=True) for member in pair], 5)
     assert max(twin.apart for twin in twins) < 1e-10
-    assert all(not one.isfinite().all() for twin in wild for one in twin.lane)
+    assert all(not one.isfinite().all() for twin in wild for one in twin.member)

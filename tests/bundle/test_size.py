@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
 
-from besom.bundle.member import Lane
+from besom.bundle.member import Member
 from besom.bundle.room import bytes_of, fitting
 from besom.bundle.size import Costs, Found, Sizing, cut, grown
-from besom.bundle.timing import Probe
+from besom.bundle.timing import Timing
 from besom.data import InMemoryDataModule
 from besom.errors import TrialPruned
 from besom.training.fit import build_data
@@ -33,7 +33,7 @@ PLENTY = 1 << 40
 def sized(told: Told | None = None, **keys: Any) -> Sizing:
     """A decision for one slot with plenty of memory, but for what the test changes."""
     words = [] if told is None else told
-    usual: dict[str, Any] = {"company": "one", "auto": False, "slots": 1, "found": {}, "free": lambda device: PLENTY}
+    usual: dict[str, Any] = {"bundle_key": "one", "auto": False, "slots": 1, "found": {}, "free": lambda device: PLENTY}
     return Sizing(tell=lambda *word: words.append(word), **{**usual, **keys})
 
 
@@ -73,50 +73,50 @@ def of_each(cost: Callable[[range], float]) -> Costs:
     ],
 )
 def test_twice_the_lanes_are_taken_as_long_as_they_are_clearly_faster(costs: Mapping[int, float], size: int):
-    assert grown(8, of_each(lambda lanes: len(lanes) * costs[len(lanes)])) == size
+    assert grown(8, of_each(lambda members: len(members) * costs[len(members)])) == size
 
 
 def test_lanes_of_which_some_are_wide_are_compared_with_themselves():
     wide = {0, 1}  # a step of these costs as much in any company, of others half as much in twice the company
 
-    def cost(lanes: range) -> float:
-        return sum(100 if lane in wide else 10 / len(lanes) for lane in lanes)
+    def cost(members: range) -> float:
+        return sum(100 if member in wide else 10 / len(members) for member in members)
 
     assert grown(8, of_each(cost)) == 1
-    assert grown(8, of_each(lambda lanes: cost(range(lanes.start + 2, lanes.stop + 2)))) == 8
+    assert grown(8, of_each(lambda members: cost(range(members.start + 2, members.stop + 2)))) == 8
 
 
 def test_what_has_paid_so_far_is_taken_when_the_time_is_up():
     time = iter([True, True, False])
-    assert grown(64, of_each(lambda lanes: 1.0), goes_on=lambda: next(time)) == 4
+    assert grown(64, of_each(lambda members: 1.0), goes_on=lambda: next(time)) == 4
 
 
 @given(
-    lanes=st.integers(1, 64),
+    members=st.integers(1, 64),
     begin=st.integers(1, 64),
     own=st.lists(st.floats(0, 10), min_size=64, max_size=64),
     fixed=st.floats(0.01, 100),
 )
 def test_a_size_is_one_of_which_each_doubling_paid_and_the_next_one_does_not(
-    lanes: int, begin: int, own: list[float], fixed: float
+    members: int, begin: int, own: list[float], fixed: float
 ):
     asked: set[int] = set()
 
     def cost(part: range) -> float:
         asked.update(part)
-        return fixed + sum(own[lane] for lane in part)
+        return fixed + sum(own[member] for member in part)
 
     def pays(size: int) -> bool:
-        more = min(2 * size, lanes)
+        more = min(2 * size, members)
         return cost(range(more)) <= 0.95 * (cost(range(size)) + cost(range(size, more)))
 
-    begin = min(begin, lanes)
-    size = grown(lanes, of_each(cost), begin=begin)
-    assert asked <= set(range(lanes))
-    assert begin <= size <= lanes
+    begin = min(begin, members)
+    size = grown(members, of_each(cost), begin=begin)
+    assert asked <= set(range(members))
+    assert begin <= size <= members
     passed = [one for one in (begin * 2**power for power in range(7)) if one < size]
     assert all(pays(one) for one in passed)
-    assert size == lanes or not pays(size)
+    assert size == members or not pays(size)
 
 
 @given(count=st.integers(1, 70), size=st.integers(1, 70))
@@ -131,28 +131,28 @@ def test_parts_are_as_few_and_as_even_as_they_can_be(count: int, size: int):
 # Measuring.
 
 
-def lanes_of(configs: Sequence[Config], folder: Path) -> tuple[list[Lane], InMemoryDataModule]:
+def members_of(configs: Sequence[Config], folder: Path) -> tuple[list[Member], InMemoryDataModule]:
     data = build_data(configs[0])
     assert isinstance(data, InMemoryDataModule)
-    return [Lane(trial, config, data, Talk(), folder) for trial, config in enumerate(configs)], data
+    return [Member(trial, config, data, Talk(), folder) for trial, config in enumerate(configs)], data
 
 
-def everything(lanes: Sequence[Lane]) -> list[Any]:
+def everything(members: Sequence[Member]) -> list[Any]:
     """The tensors of lanes: parameters, and what optimizers remember."""
     return [
-        [list(lane.module.state_dict().values()), [list(one.values()) for one in lane.optimizer.state.values()]]
-        for lane in lanes
+        [list(member.module.state_dict().values()), [list(one.values()) for one in member.optimizer.state.values()]]
+        for member in members
     ]
 
 
 def test_a_probe_takes_steps_of_copies_and_touches_nothing_else(base: Base, tmp_path: Path):
-    lanes, data = lanes_of(variety(base()), tmp_path)
-    before, random = copy.deepcopy(everything(lanes)), torch.get_rng_state()
-    probe = Probe(lanes, data, CPU, epochs=4)
-    costs = probe.epochs_s([slice(0, 1), slice(1, 2), slice(0, 2), slice(0, 4)])
+    members, data = members_of(variety(base()), tmp_path)
+    before, random = copy.deepcopy(everything(members)), torch.get_rng_state()
+    timing = Timing(members, data, CPU, epochs=4)
+    costs = timing.epochs_s([slice(0, 1), slice(1, 2), slice(0, 2), slice(0, 4)])
     assert all(cost > 0 for cost in costs)
-    torch.testing.assert_close(everything(lanes), before, rtol=0, atol=0)
-    assert all(parameter.grad is None for lane in lanes for parameter in lane.module.parameters())
+    torch.testing.assert_close(everything(members), before, rtol=0, atol=0)
+    assert all(parameter.grad is None for member in members for parameter in member.module.parameters())
     assert torch.equal(torch.get_rng_state(), random)
 
 
@@ -160,9 +160,9 @@ def test_lanes_that_were_measured_come_to_the_same_bit_for_bit(base: Base, tmp_p
     class Measuring(Sizing):
         """Measures, and takes all of the lanes, whatever came of it."""
 
-        def size(self, lanes: Sequence[Lane], data: InMemoryDataModule, config: Mapping[str, Any]) -> int:
-            super().size(lanes, data, config)
-            return len(lanes)
+        def size(self, members: Sequence[Member], data: InMemoryDataModule, config: Mapping[str, Any]) -> int:
+            super().size(members, data, config)
+            return len(members)
 
     told: Told = []
     keys = vars(sized(told, auto=True))
@@ -200,9 +200,9 @@ def test_where_nothing_pays_each_trial_trains_just_as_it_would_alone(base: Base,
     configs = [*variety(base()), changed(base(), model={**base()["model"], "dropout": 2})]
     ends = together(configs, tmp_path, sizing=sized(auto=True, found={"one": Found(1, 4)}))
     for end, config in zip(ends, configs, strict=True):
-        solo = alone(config, tmp_path)
-        assert (end.talk, end.files) == (solo.talk, solo.files)
-        assert str(end.came_to) == str(solo.came_to)
+        unbundled = alone(config, tmp_path)
+        assert (end.talk, end.files) == (unbundled.talk, unbundled.files)
+        assert str(end.came_to) == str(unbundled.came_to)
 
 
 def test_a_trial_that_is_stopped_before_its_turn_never_begins(base: Base, tmp_path: Path):
@@ -224,8 +224,8 @@ def test_a_trial_that_is_stopped_before_its_turn_never_begins(base: Base, tmp_pa
 
 def test_no_more_lanes_train_at_once_than_fit_into_a_slots_share_of_the_memory(base: Base, tmp_path: Path):
     configs = [changed(base(), model={**base()["model"], "seed": seed}) for seed in range(5)]
-    lanes, data = lanes_of(configs, tmp_path)
-    need = bytes_of(lanes[0].network, batch=16, train=data.sizes["train"], val=data.sizes["val"])
+    members, data = members_of(configs, tmp_path)
+    need = bytes_of(members[0].network, batch=16, train=data.sizes["train"], val=data.sizes["val"])
     for free, slots, size in ((3 * need, 1, 3), (4 * need, 2, 2), (5 * need, 1, 5), (0, 1, 1)):
         told: Told = []
         ends = together(configs, tmp_path, sizing=sized(told, free=lambda device, free=free: free, slots=slots))
@@ -259,8 +259,8 @@ def test_a_lane_takes_no_more_memory_than_is_kept_for_it(
     common = changed(base(data, "trainer.max_epochs=2", "data.limit=null", "data.batch_size=64"))
     common = changed(common, optimizer=optimizer(kind, lr=1e-4), model={**common["model"], **keys})
     configs = [changed(common, model={**common["model"], "seed": seed}) for seed in range(6)]
-    lanes, rows = lanes_of(configs, tmp_path)
-    kept = bytes_of(lanes[0].network, batch=64, train=rows.sizes["train"], val=rows.sizes["val"])
+    members, rows = members_of(configs, tmp_path)
+    kept = bytes_of(members[0].network, batch=64, train=rows.sizes["train"], val=rows.sizes["val"])
     taken = (peak(configs, tmp_path) - peak(configs[:2], tmp_path)) / 4
     assert kept / 8 < taken < kept
 

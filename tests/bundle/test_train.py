@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from besom.bundle.compatibility import company
+from besom.bundle.compatibility import bundle_key
 from besom.errors import ConfigError, TrialFailed, TrialPruned
 from besom.models.saved import load
 from besom.training.fit import build_data
@@ -53,7 +53,7 @@ models = st.one_of(
         seed=st.integers(0, 99),
     ),
 )
-lanes = st.fixed_dictionaries(
+members = st.fixed_dictionaries(
     {
         "model": models,
         "optimizer": st.sampled_from([SGD, HEAVY, ADAM, ADAMW, RMSPROP, ADAGRAD]),
@@ -66,13 +66,13 @@ lanes = st.fixed_dictionaries(
 
 
 @settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(chosen=st.lists(lanes, min_size=2, max_size=4), shuffle_seed=st.integers(0, 99))
+@given(chosen=st.lists(members, min_size=2, max_size=4), shuffle_seed=st.integers(0, 99))
 def test_any_trials_come_to_what_they_come_to_alone(
     base: Base, tmp_path_factory: pytest.TempPathFactory, chosen, shuffle_seed
 ):
     common = changed(base(), trainer={"max_epochs": 9}, data={"shuffle_seed": shuffle_seed})  # 54 steps
-    configs = [changed(common, **lane) for lane in chosen]
-    assert {company(config) for config in configs} == {company(common)}
+    configs = [changed(common, **member) for member in chosen]
+    assert {bundle_key(config) for config in configs} == {bundle_key(common)}
     assert_as_alone(configs, tmp_path_factory.mktemp("trials"))
 
 
@@ -124,7 +124,7 @@ def test_each_lane_has_a_scheduler_of_its_own(base: Base, tmp_path: Path):
         {"scheduler": plateau, "optimizer": SGD, "model": {**common["model"], "monitor": "train/loss"}},
         {},
     ]
-    ends = assert_as_alone([changed(common, **lane) for lane in kinds], tmp_path)
+    ends = assert_as_alone([changed(common, **member) for member in kinds], tmp_path)
     rates = [{epoch["train/lr"] for epoch in end.talk.epochs[1:]} for end in ends]
     assert [len(one) > 1 for one in rates] == [True, True, True, True, False]
 
@@ -134,11 +134,11 @@ def test_a_scheduler_that_waits_for_an_unknown_metric_ends_its_lane_as_it_would_
         base(), scheduler=scheduler("ReduceLROnPlateau"), model={**base()["model"], "monitor": "val/auroc"}
     )
     ends = together([base(), plateau], tmp_path)
-    solo = alone(plateau, tmp_path)
+    unbundled = alone(plateau, tmp_path)
     assert_same(ends[0], alone(base(), tmp_path))
     assert isinstance(ends[1].came_to, ConfigError)
-    assert str(ends[1].came_to).partition(";")[0] == str(solo.came_to).partition(";")[0]
-    assert ends[1].talk.numbers == solo.talk.numbers
+    assert str(ends[1].came_to).partition(";")[0] == str(unbundled.came_to).partition(";")[0]
+    assert ends[1].talk.numbers == unbundled.talk.numbers
 
 
 @pytest.mark.parametrize("judged", [("val/loss", "minimize"), ("val/acc", "maximize")])
@@ -166,8 +166,8 @@ def test_lanes_are_pruned_between_epochs_and_within_them(base: Base, tmp_path: P
     told = {
         1: {"stop_after_epoch": 0},
         2: {"stop_after_epoch": 2},
-        3: {"stop_at_stretch": 3},
-        4: {"stop_at_stretch": 4},
+        3: {"stop_at_chunk": 3},
+        4: {"stop_at_chunk": 4},
     }
     kinds = [HEAVY, ADAM, RMSPROP, ADAGRAD, SGD, RMSPROP]
     ends = assert_as_alone(
@@ -177,7 +177,7 @@ def test_lanes_are_pruned_between_epochs_and_within_them(base: Base, tmp_path: P
     )
     assert [type(end.came_to) for end in ends] == [Outcome, *[TrialPruned] * 4, Outcome]
     assert [end.talk.numbers[-1] for end in ends] == [4, 0, 2, 1, 1, 4]
-    assert [end.talk.stretches for end in ends] == [8, 0, 4, 3, 4, 8]
+    assert [end.talk.chunks for end in ends] == [8, 0, 4, 3, 4, 8]
 
 
 def test_a_bundle_is_over_when_its_last_lane_is(base: Base, tmp_path: Path):
@@ -207,8 +207,8 @@ def test_a_lane_that_cannot_be_built_ends_alone(base: Base, tmp_path: Path):
     assert_same(ends[1], alone(base(), tmp_path))
     assert ends[1].talk.about["bundle"] == 1
     for end, config in zip([ends[0], *ends[2:]], refused, strict=True):
-        solo = alone(config, tmp_path)
-        assert (type(end.came_to), str(end.came_to)) == (type(solo.came_to), str(solo.came_to))
+        unbundled = alone(config, tmp_path)
+        assert (type(end.came_to), str(end.came_to)) == (type(unbundled.came_to), str(unbundled.came_to))
         assert (end.talk.about, end.talk.epochs, end.files) == ({}, [], {})
     assert all(isinstance(end.came_to, Exception) for end in together(refused, tmp_path))
 
@@ -276,8 +276,8 @@ def test_a_saved_lane_predicts_what_its_solo_run_predicts(base: Base, tmp_path: 
     configs = variety(base())
     x = torch.rand(20, 64, generator=torch.Generator().manual_seed(0))
     for end, config in zip(together(configs, tmp_path), configs, strict=True):
-        solo = alone(config, tmp_path)
-        one, other = (load(one.directory, config["model"]).predict(x) for one in (end, solo))
+        unbundled = alone(config, tmp_path)
+        one, other = (load(one.directory, config["model"]).predict(x) for one in (end, unbundled))
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 

@@ -13,7 +13,7 @@ import torch
 from mlflow import MlflowClient
 
 from besom.bundle.compatibility import may_share
-from besom.bundle.member import Lane
+from besom.bundle.member import Member
 from besom.bundle.user_models import Measure, keeps_the_loop, measured
 from besom.data.dataset import Source, Task
 from besom.errors import TrialFailed, TrialPruned
@@ -64,7 +64,7 @@ def costing(*, alone: float, together: float) -> Measure:
         counts = [part.stop - part.start for part in parts]
         return [count * (together if count > 1 else alone) for count in counts]
 
-    return lambda lanes, data: costs
+    return lambda members, data: costs
 
 
 def shared(configs: Sequence[Config], folder: Path, talks: dict[int, Talk] | None = None) -> list[End]:
@@ -147,9 +147,9 @@ def test_what_a_stack_would_do_otherwise_trains_alone_to_the_last_bit(base: Base
     ends = shared(configs, tmp_path)
     assert sizes(ends) == [1, 1]
     for end, config in zip(ends, configs, strict=True):
-        solo = alone(config, tmp_path)
+        unbundled = alone(config, tmp_path)
         assert isinstance(end.came_to, Outcome)
-        assert (end.talk.epochs, end.came_to, end.files) == (solo.talk.epochs, solo.came_to, solo.files)
+        assert (end.talk.epochs, end.came_to, end.files) == (unbundled.talk.epochs, unbundled.came_to, unbundled.files)
 
 
 @pytest.mark.parametrize(("cost", "size"), [(1.1, 1), (0.9, 1), (0.7, 2)])
@@ -161,11 +161,11 @@ def test_a_stack_that_saves_too_little_is_not_used(base: Base, tmp_path: Path, c
 def test_what_lanes_cost_is_measured_and_leaves_them_as_they_are(base: Base, tmp_path: Path):
     config = changed(base(), model=own("Residual"))
     data = build_data(config)
-    lanes = [Lane(trial, config, data, Talk(), tmp_path) for trial in range(3)]
-    before = [copy.deepcopy(lane.network.state_dict()) for lane in lanes]
-    assert all(cost > 0 for cost in measured(lanes, data)([slice(0, 1), slice(0, 3)]))
-    for lane, weights in zip(lanes, before, strict=True):
-        torch.testing.assert_close(lane.network.state_dict(), weights, rtol=0, atol=0)
+    members = [Member(trial, config, data, Talk(), tmp_path) for trial in range(3)]
+    before = [copy.deepcopy(member.network.state_dict()) for member in members]
+    assert all(cost > 0 for cost in measured(members, data)([slice(0, 1), slice(0, 3)]))
+    for member, weights in zip(members, before, strict=True):
+        torch.testing.assert_close(member.network.state_dict(), weights, rtol=0, atol=0)
 
 
 def test_trials_that_are_called_off_while_others_train_never_begin(base: Base, tmp_path: Path):
@@ -206,7 +206,7 @@ def test_a_lane_that_goes_nan_fails_and_no_other_is_touched(base: Base, tmp_path
 
 def test_lanes_are_pruned_and_the_others_go_on_as_before(base: Base, tmp_path: Path):
     configs = variety(changed(base(), trainer={"max_epochs": 5}), **own("Residual"))
-    told = {0: {"stop_after_epoch": 1}, 3: {"stop_after_epoch": 0}, 4: {"stop_at_stretch": 3}}
+    told = {0: {"stop_after_epoch": 1}, 3: {"stop_after_epoch": 0}, 4: {"stop_at_chunk": 3}}
     ends = shared(configs, tmp_path, {trial: Talk(**told.get(trial, {})) for trial in range(7)})
     assert [trial for trial, end in enumerate(ends) if isinstance(end.came_to, TrialPruned)] == [0, 3, 4]
     for trial, config in enumerate(configs):

@@ -7,14 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.bundle.members import OPTIMIZERS, distance
 from torch import Tensor, nn
 
 from besom.bundle.losses import STACKED_LOSSES
-from besom.bundle.optimizers import OptimizedLane, stepper
+from besom.bundle.optimizers import OptimizedMember, stepper
 from besom.bundle.vmap_stack import FunctionalStack
 from besom.data import Task
 from besom.models.scoring import LOSSES
-from tests.bundle.lanes import OPTIMIZERS, distance
 from tests.bundle.own_models import Block, Images, RandomFeatures
 
 FEATURES, CLASSES, ROWS, BATCH = 16, 3, 22, 8  # the last batch of an epoch is short
@@ -60,7 +60,7 @@ def problem(seed: int, steps: int) -> tuple[Tensor, Tensor, list[Tensor]]:
     return x, y, batches[:steps]
 
 
-def train_alone(networks: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer], x, y, batches) -> None:
+def train_unbundled(networks: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer], x, y, batches) -> None:
     for network, optimizer in zip(networks, optimizers, strict=True):
         for rows in batches:
             optimizer.zero_grad()
@@ -71,7 +71,7 @@ def train_alone(networks: Sequence[nn.Module], optimizers: Sequence[torch.optim.
 @torch.no_grad()
 def train_together(networks: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer], x, y, batches) -> None:
     stack = FunctionalStack(networks, features=FEATURES, outputs=CLASSES)
-    loss, step = STACKED_LOSSES[Task.MULTICLASS], stepper([OptimizedLane.of(one) for one in optimizers])
+    loss, step = STACKED_LOSSES[Task.MULTICLASS], stepper([OptimizedMember.of(one) for one in optimizers])
     for rows in batches:
         through = stack.through(len(rows), training=True)
         through.x.copy_(x[rows])
@@ -92,9 +92,9 @@ def vector(network: nn.Module) -> Tensor:
     seed=st.integers(0, 10_000),
 )
 def test_networks_of_any_architecture_train_as_each_would_alone(architecture, makers, seed):
-    together = [drawn(architecture, seed + lane) for lane in range(len(makers))]
+    together = [drawn(architecture, seed + member) for member in range(len(makers))]
     alone = copy.deepcopy(together)
-    for train, networks in ((train_together, together), (train_alone, alone)):
+    for train, networks in ((train_together, together), (train_unbundled, alone)):
         optimizers = [make(network.parameters()) for make, network in zip(makers, networks, strict=True)]
         train(networks, optimizers, *problem(seed, steps=50))
     for one, other in zip(together, alone, strict=True):
@@ -111,10 +111,10 @@ def test_networks_in_a_stack_still_work_by_themselves_and_what_is_loaded_into_on
     through = stack.through(ROWS, training=False)
     through.x.copy_(x)
     through.forward()
-    for lane, network in enumerate(networks):
-        assert list(network.state_dict()) == names[lane]
+    for member, network in enumerate(networks):
+        assert list(network.state_dict()) == names[member]
         with torch.no_grad():
-            assert distance(through.outputs[lane].T, network(x)) < 1e-13
+            assert distance(through.outputs[member].T, network(x)) < 1e-13
     assert distance(networks[1](x), networks[0](x)) > 1e-3
 
 
@@ -123,11 +123,11 @@ def test_a_lane_of_nans_leaves_its_neighbours_as_they_are(architecture):
     networks = [drawn(architecture, seed) for seed in range(3)]
     nn.init.constant_(next(networks[1].parameters()), float("nan"))
     alone = copy.deepcopy(networks)
-    for train, them in ((train_together, networks), (train_alone, alone)):
+    for train, them in ((train_together, networks), (train_unbundled, alone)):
         train(them, [torch.optim.SGD(one.parameters(), lr=0.01) for one in them], *problem(1, steps=8))
     assert all(parameter.isnan().any() for parameter in networks[1].parameters())
-    for lane in (0, 2):
-        assert distance(vector(networks[lane]), vector(alone[lane])) < 1e-10
+    for member in (0, 2):
+        assert distance(vector(networks[member]), vector(alone[member])) < 1e-10
 
 
 def test_networks_that_differ_are_refused():

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.bundle.members import distance
 
 from besom.bundle.size import Sizing
 from besom.bundle.train import Entry, train_bundle
 from besom.bundle.user_models import Measure, measured
 from besom.training.fit import train
 from besom.training.progress import Outcome
-from tests.bundle.lanes import distance
 
 Config = dict[str, Any]
 
@@ -51,9 +51,9 @@ class Talk:
     epochs: list[dict[str, float]] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     stop_after_epoch: int | None = None
-    stop_at_stretch: int | None = None
+    stop_at_chunk: int | None = None
     break_in_epoch: int | None = None
-    stretches: int = 0
+    chunks: int = 0
 
     def started(self, about: Mapping[str, Any]) -> None:
         self.about.update(about)
@@ -66,8 +66,8 @@ class Talk:
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         if in_epoch:
-            self.stretches += 1
-            return self.stretches == self.stop_at_stretch
+            self.chunks += 1
+            return self.chunks == self.stop_at_chunk
         return bool(self.numbers) and self.numbers[-1] == self.stop_after_epoch
 
 

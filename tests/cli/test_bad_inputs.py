@@ -464,9 +464,9 @@ def test_an_unknown_run_is_refused(besom: Besom, location: Location) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with socket.socket() as timing:
+        timing.bind(("127.0.0.1", 0))
+        return int(timing.getsockname()[1])
 
 
 def statuses(location: Location) -> list[str]:

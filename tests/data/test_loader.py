@@ -22,7 +22,7 @@ shapes = {
 def loader_of(n, *, batch_size, shuffle=True, seed=0, steps=128, **ranks):
     x = torch.arange(n, dtype=torch.float32)[:, None]
     return InMemoryLoader(
-        x, torch.arange(n), batch_size=batch_size, shuffle=shuffle, shuffle_seed=seed, steps_per_stretch=steps, **ranks
+        x, torch.arange(n), batch_size=batch_size, shuffle=shuffle, shuffle_seed=seed, steps_per_chunk=steps, **ranks
     )
 
 
@@ -42,11 +42,11 @@ def test_every_sample_comes_exactly_once_an_epoch_with_its_own_target(n, batch_s
 @given(**shapes)
 def test_lengths_are_those_of_what_is_yielded_and_only_the_last_batch_is_short(n, batch_size, steps, shuffle):
     loader = loader_of(n, batch_size=batch_size, steps=steps, shuffle=shuffle)
-    stretches = list(loader)
-    assert len(loader) == len(stretches)
-    assert all(len(batches) == len(list(batches)) <= steps for batches in stretches)
-    assert sum(batches.rows for batches in stretches) == n
-    sizes = [len(y) for batches in stretches for _, y in batches]
+    chunks = list(loader)
+    assert len(loader) == len(chunks)
+    assert all(len(batches) == len(list(batches)) <= steps for batches in chunks)
+    assert sum(batches.rows for batches in chunks) == n
+    sizes = [len(y) for batches in chunks for _, y in batches]
     assert all(size == (batch_size or n) for size in sizes[:-1])
 
 
@@ -124,9 +124,9 @@ def test_the_pieces_of_all_ranks_make_up_each_batch_and_are_as_long_as_each_othe
         for batch in zip(*epochs, strict=True):
             lengths = [len(piece) for piece in batch]
             assert max(lengths) - min(lengths) <= 1
-    sizes = [size for stretch in whole for size in stretch.sizes()]
+    sizes = [size for chunk in whole for size in chunk.sizes()]
     assert sizes == [len(batch) for batch in epoch_of(whole)]
-    assert sizes == [size for stretch in pieces[-1] for size in stretch.sizes()]
+    assert sizes == [size for chunk in pieces[-1] for size in chunk.sizes()]
 
 
 @given(st.integers(1, 300), st.none() | st.integers(1, 70), st.booleans(), st.integers(2, 5))

@@ -27,9 +27,9 @@ class Problem:
         """Ordinary (x, y) batches, in row order."""
         return DataLoader(TensorDataset(self.x, self.y), batch_size=size)
 
-    def stretches(self, size: int = 16, per_stretch: int = 3) -> InMemoryLoader:
+    def chunks(self, size: int = 16, per_chunk: int = 3) -> InMemoryLoader:
         """The same batches, a few per stretch."""
-        return InMemoryLoader(self.x, self.y, batch_size=size, shuffle=False, steps_per_stretch=per_stretch)
+        return InMemoryLoader(self.x, self.y, batch_size=size, shuffle=False, steps_per_chunk=per_chunk)
 
 
 class Recorder(Checkpoint):

@@ -17,7 +17,16 @@ from besom.data import InMemoryDataModule, Source
 from besom.data.sources import breast_cancer, diabetes, digits
 from besom.models.saved import SavedModel, load
 from besom.tracking.figures import draw
-from besom.training.figure_data import CONFUSION, MISTAKES, PREDICTIONS, WEIGHTS, Judged, confusion, mistakes, pairs
+from besom.training.figure_data import (
+    CONFUSION,
+    MISTAKES,
+    PREDICTIONS,
+    WEIGHTS,
+    Predictions,
+    confusion,
+    mistakes,
+    pairs,
+)
 from besom.training.fit import build_data
 from besom.training.folds import train_trial
 
@@ -42,7 +51,7 @@ class Left:
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         self.config = config
         self.folder = folder
-        train_trial(config, conversation=Silence(), directory=folder)
+        train_trial(config, channel=Silence(), directory=folder)
 
     def table(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text())
@@ -162,20 +171,20 @@ def test_everything_that_is_left_can_be_drawn(trained: Trained, tmp_path: Path):
 # Without training.
 
 
-def judged(source: Source, said: torch.Tensor) -> Judged:
-    return Judged(said=said, targets=source.y[: len(said)], rows=torch.arange(len(said)))
+def predictions(source: Source, said: torch.Tensor) -> Predictions:
+    return Predictions(said=said, targets=source.y[: len(said)], rows=torch.arange(len(said)))
 
 
 def test_who_makes_no_mistake_has_none_to_show():
     source = digits()
-    table = mistakes(source, judged(source, torch.eye(10)[source.y[:50]]))
+    table = mistakes(source, predictions(source, torch.eye(10)[source.y[:50]]))
     assert (table["total"], table["rows"], table["mistakes"]) == (0, 50, [])
 
 
 def test_two_classes_are_counted_by_the_one_that_is_more_probable():
     source = breast_cancer()
     said = torch.tensor([[0.9, 0.1], [0.4, 0.6]]).repeat(100, 1)
-    counts = torch.tensor(confusion(source, judged(source, said))["counts"])
+    counts = torch.tensor(confusion(source, predictions(source, said))["counts"])
     assert counts.sum(dim=0).tolist() == [100, 100]
     assert counts.sum(dim=1).tolist() == source.y[:200].bincount().tolist()
 
@@ -183,8 +192,8 @@ def test_two_classes_are_counted_by_the_one_that_is_more_probable():
 def test_of_many_predictions_some_are_kept_from_the_first_to_the_last():
     source = diabetes()
     y = torch.arange(5000.0)
-    table = pairs(Judged(said=y + 1, targets=y, rows=y.long()))
+    table = pairs(Predictions(said=y + 1, targets=y, rows=y.long()))
     assert (table["true"][0], table["true"][-1]) == (0, 4999)
     assert len(set(table["true"])) == 2000
     assert table["rows"] == 5000
-    assert len(pairs(judged(source, source.y))["true"]) == 442
+    assert len(pairs(predictions(source, source.y))["true"]) == 442

@@ -27,7 +27,7 @@ NUMBER, TWO, TEN = spec(Task.REGRESSION), spec(Task.BINARY, "ab"), spec(Task.MUL
 def test_linear_regression_finds_the_coefficients(problem, fit):
     data = problem(Task.REGRESSION)
     module = LinearRegression(spec=data.spec, optimizer=FAST)
-    found = fit(module, data.stretches(), data.batches(), max_epochs=30).metrics
+    found = fit(module, data.chunks(), data.batches(), max_epochs=30).metrics
     (layer,) = module.network.linears
     assert layer.weight[0].tolist() == pytest.approx([3, -2], abs=0.01)
     assert layer.bias.item() == pytest.approx(1, abs=0.01)
@@ -39,7 +39,7 @@ def test_linear_regression_finds_the_coefficients(problem, fit):
 def test_logistic_regression_learns_classes(task, problem, fit):
     data = problem(task)
     module = LogisticRegression(spec=data.spec, optimizer=FAST)
-    found = fit(module, data.stretches(), data.batches(), max_epochs=15).metrics
+    found = fit(module, data.chunks(), data.batches(), max_epochs=15).metrics
     assert found["val/acc"] > 0.95
     assert found["val/auroc" if task is Task.BINARY else "val/f1"] > 0.95
 

@@ -59,7 +59,7 @@ def test_training_equals_a_hand_written_loop_bit_for_bit(task, clip, problem, fi
 
     network = MLP(2, (8,), data.spec.out_features, seed=1)
     module = SupervisedModule(network, spec=data.spec, optimizer=MOMENTUM, gradient_clip_norm=clip)
-    found = fit(module, data.stretches(), max_epochs=2).metrics
+    found = fit(module, data.chunks(), max_epochs=2).metrics
     assert same_parameters(network, by_hand)
     assert found["train/loss"] == pytest.approx(sum(losses) / len(data.y), rel=1e-6)
 
@@ -68,7 +68,7 @@ def test_training_equals_a_hand_written_loop_bit_for_bit(task, clip, problem, fi
 def test_stretches_and_ordinary_batches_give_the_same_training(options, problem, fit):
     data = problem(Task.MULTICLASS)
     one, other = classifier(data, **options), classifier(data, **options)
-    first = fit(one, data.stretches(), data.stretches(), max_epochs=2)
+    first = fit(one, data.chunks(), data.chunks(), max_epochs=2)
     second = fit(other, data.batches(), data.batches(), max_epochs=2)
     assert same_parameters(one, other)
     assert first.metrics == pytest.approx(second.metrics)
@@ -81,7 +81,7 @@ def test_what_else_runs_does_not_change_training(problem, fit):
         torch.manual_seed(global_seed)
         modules.append(classifier(data, dropout=0.5))
         before = torch.get_rng_state()
-        fit(modules[-1], data.stretches(), max_epochs=2)
+        fit(modules[-1], data.chunks(), max_epochs=2)
         assert torch.equal(before, torch.get_rng_state())
     assert same_parameters(*modules)
 
@@ -90,7 +90,7 @@ def test_what_else_runs_does_not_change_training(problem, fit):
 def test_each_part_logs_the_metrics_of_its_task(task, problem, fit):
     data = problem(task)
     module = SupervisedModule(MLP(2, (), data.spec.out_features), spec=data.spec, optimizer=MOMENTUM)
-    run = fit(module, data.stretches(), data.stretches())
+    run = fit(module, data.chunks(), data.chunks())
     names = metric_names(task)
     assert set(run.metrics) == {f"{part}/{name}" for part in ("train", "val") for name in names} | {"train/lr"}
     (tested,) = run.trainer.test(module, data.batches(), verbose=False)
@@ -101,8 +101,8 @@ def test_each_part_logs_the_metrics_of_its_task(task, problem, fit):
 def test_validation_metrics_equal_sklearns_on_all_outputs(problem, fit):
     data = problem(Task.MULTICLASS)
     module = classifier(data, dropout=0.5)
-    found = fit(module, data.stretches(), data.batches(7)).metrics
-    outputs, targets = module.outputs(data.stretches())
+    found = fit(module, data.chunks(), data.batches(7)).metrics
+    outputs, targets = module.outputs(data.chunks())
     predicted = outputs.argmax(1)
     assert found["val/acc"] == pytest.approx(sk.accuracy_score(targets, predicted), abs=1e-6)
     assert found["val/f1"] == pytest.approx(sk.f1_score(targets, predicted, average="macro"), abs=1e-6)
@@ -112,7 +112,7 @@ def test_validation_metrics_equal_sklearns_on_all_outputs(problem, fit):
 def test_outputs_covers_each_sample_once_and_leaves_the_mode(problem):
     data = problem(Task.MULTICLASS)
     module = classifier(data, dropout=0.5).train()
-    outputs, targets = module.outputs(data.stretches())
+    outputs, targets = module.outputs(data.chunks())
     assert torch.equal(targets, data.y)
     assert torch.allclose(outputs, module.eval()(data.x), atol=1e-6)
     assert module.train().training
@@ -124,12 +124,12 @@ def test_outputs_covers_each_sample_once_and_leaves_the_mode(problem):
 def test_predictions_are_values_or_probabilities(task, problem, fit):
     data = problem(task)
     module = SupervisedModule(MLP(2, (4,), data.spec.out_features), spec=data.spec, optimizer=MOMENTUM)
-    trainer = fit(module, data.stretches()).trainer
+    trainer = fit(module, data.chunks()).trainer
     predicted = module.predict(data.x)
     assert predicted.shape == ((150, 3) if task is Task.MULTICLASS else (150,))
     if task is Task.MULTICLASS:
         assert torch.allclose(predicted.sum(1), torch.ones(150))
-    loaders = data.stretches(), data.batches(), DataLoader(data.x, batch_size=40)
+    loaders = data.chunks(), data.batches(), DataLoader(data.x, batch_size=40)
     for loader in loaders:
         assert torch.allclose(torch.cat(trainer.predict(module, loader)), predicted, atol=1e-6)
 
@@ -158,20 +158,20 @@ def test_a_module_can_be_trained_again_after_a_failure(problem, fit):
     with pytest.raises(TrialFailed):
         fit(module, broken)
     module.network.load_state_dict(MLP(2, (8,), 3).state_dict())
-    assert fit(module, data.stretches()).metrics["train/acc"] > 0.3
+    assert fit(module, data.chunks()).metrics["train/acc"] > 0.3
 
 
 def test_lightning_counts_each_batch_as_a_step(problem, fit):
     data = problem(Task.MULTICLASS)
-    assert fit(logistic(data), data.stretches(), max_epochs=2).trainer.global_step == 20
+    assert fit(logistic(data), data.chunks(), max_epochs=2).trainer.global_step == 20
 
 
 def test_max_steps_ends_training_within_a_stretch(problem, fit):
     data = problem(Task.MULTICLASS)
     one, other = logistic(data), logistic(data)
-    stretches = fit(one, data.stretches(), max_epochs=-1, max_steps=14)
+    chunks = fit(one, data.chunks(), max_epochs=-1, max_steps=14)
     batches = fit(other, data.batches(), max_epochs=-1, max_steps=14)
-    assert stretches.trainer.global_step == batches.trainer.global_step == 14
+    assert chunks.trainer.global_step == batches.trainer.global_step == 14
     assert same_parameters(one, other)
 
 
@@ -179,14 +179,14 @@ def test_lightnings_checkpoints_are_written_and_read(problem, fit, tmp_path):
     data = problem(Task.MULTICLASS)
     checkpoint = pl.callbacks.ModelCheckpoint(tmp_path, monitor="val/loss")
     module, other = classifier(data), classifier(data, seed=2)
-    fit(module, data.stretches(), data.stretches(), max_epochs=2, callbacks=[checkpoint])
+    fit(module, data.chunks(), data.chunks(), max_epochs=2, callbacks=[checkpoint])
     other.load_state_dict(torch.load(checkpoint.best_model_path, weights_only=False)["state_dict"])
     assert same_parameters(module, other)
 
 
 def test_half_precision_trains_to_finite_metrics(problem, fit):
     data = problem(Task.MULTICLASS)
-    found = fit(classifier(data), data.stretches(), data.stretches(), max_epochs=3, precision="bf16-mixed").metrics
+    found = fit(classifier(data), data.chunks(), data.chunks(), max_epochs=3, precision="bf16-mixed").metrics
     assert found["val/acc"] > 0.8
     assert found["val/loss"] == pytest.approx(found["train/loss"], abs=0.5)
 

@@ -26,7 +26,7 @@ def logistic(data, **options):
 )
 def test_schedulers_step_once_an_epoch_and_the_rate_used_is_logged(scheduler, rates, problem, fit):
     data = problem(Task.MULTICLASS)
-    run = fit(logistic(data, scheduler=scheduler), data.stretches(), data.stretches(), max_epochs=4)
+    run = fit(logistic(data, scheduler=scheduler), data.chunks(), data.chunks(), max_epochs=4)
     assert run.series("train/lr") == pytest.approx(rates)
 
 
@@ -41,21 +41,21 @@ def test_plateau_scheduler_goes_by_the_metric_of_the_epoch_that_just_ended(monit
 
     data = problem(Task.MULTICLASS)
     module = logistic(data, scheduler=Spy, monitor=monitor)
-    run = fit(module, data.stretches(), data.stretches(), max_epochs=3)
+    run = fit(module, data.chunks(), data.chunks(), max_epochs=3)
     assert seen == run.series(monitor)
 
 
 def test_plateau_scheduler_lowers_the_rate(problem, fit):
     data = problem(Task.MULTICLASS)
     stubborn = partial(ReduceLROnPlateau, factor=0.5, patience=0, threshold=1e9, threshold_mode="abs")
-    run = fit(logistic(data, scheduler=stubborn), data.stretches(), data.stretches(), max_epochs=4)
+    run = fit(logistic(data, scheduler=stubborn), data.chunks(), data.chunks(), max_epochs=4)
     assert run.series("train/lr") == pytest.approx([0.05, 0.05, 0.025, 0.0125])
 
 
 def test_plateau_scheduler_waits_for_epochs_with_validation(problem, fit):
     data = problem(Task.MULTICLASS)
     options = {"max_epochs": 4, "check_val_every_n_epoch": 2}
-    run = fit(logistic(data, scheduler=ReduceLROnPlateau), data.stretches(), data.stretches(), **options)
+    run = fit(logistic(data, scheduler=ReduceLROnPlateau), data.chunks(), data.chunks(), **options)
     assert run.trainer.lr_scheduler_configs[0].scheduler.last_epoch == 2
 
 
@@ -64,4 +64,4 @@ def test_plateau_scheduler_without_its_metric_names_those_there_are(monitor, val
     data = problem(Task.MULTICLASS)
     module = logistic(data, scheduler=ReduceLROnPlateau, monitor=monitor)
     with pytest.raises(ConfigError, match=f"model.monitor: no metric '{monitor}' was logged; use one of .*train/acc"):
-        fit(module, data.stretches(), data.stretches() if validated else None)
+        fit(module, data.chunks(), data.chunks() if validated else None)

@@ -127,7 +127,7 @@ def record(
     directory.mkdir()
     told = Told({"device": "cpu", "versions": {}})
     if trained or (trained is None and status is Status.FINISHED):
-        train({**resolved(config), "threads": 1}, conversation=told, directory=directory)
+        train({**resolved(config), "threads": 1}, channel=told, directory=directory)
     trial = len(lab.runs)
     tags = {"besom.version": besom.__version__, "besom.folder": "/somewhere"}
     recorder.start(trial, RunCard(name=name, config=recordable(config), tags=tags, directory=directory), told.about)

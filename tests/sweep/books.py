@@ -16,7 +16,7 @@ from sqlalchemy import event
 from besom.reports.read.trials import constraints_of
 from besom.sweep.space.search_space import Params, SearchSpace
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study.storage import Ledger, open_storage
+from besom.sweep.study.storage import TrialStorage, open_storage
 from besom.sweep.study.study import Asked, Ending, StudyBook
 from besom.workers.messages import State
 
@@ -68,8 +68,8 @@ class Folder:
             storage = mortal(storage, writes)
         directions = [StudyDirection[one.direction.upper()] for one in self.spec.objectives]
         try:
-            ledger = Ledger(storage, self.url, "digits", directions)
-            yield StudyBook(ledger, self.spec, self.space)
+            trial_storage = TrialStorage(storage, self.url, "digits", directions)
+            yield StudyBook(trial_storage, self.spec, self.space)
         finally:
             storage.remove_session()
             storage.engine.dispose()

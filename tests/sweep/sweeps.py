@@ -32,7 +32,7 @@ from besom.workers.tasks import Training
 from tests.conftest import App
 from tests.fakes import (
     FakeLauncher,
-    ListeningBoard,
+    ListeningObserver,
     Play,
     cpu_slots,
     finishing,
@@ -56,11 +56,11 @@ class Sweep:
     recorder: Recorder | None = None
 
     def run(
-        self, play: Play, *, slots: int = 2, ready: bool = True, board: ListeningBoard | None = None,
+        self, play: Play, *, slots: int = 2, ready: bool = True, observer: ListeningObserver | None = None,
         unwritten: int = UNWRITTEN, **spec: Any,
-    ) -> ListeningBoard:  # fmt: skip
+    ) -> ListeningObserver:  # fmt: skip
         self.launcher = FakeLauncher(play, ready=ready)
-        self.board = board or ListeningBoard()
+        self.observer = observer or ListeningObserver()
         wanted = self.make_spec(**spec)
         space, fixed = SpaceParser(self.app[0], source="digits.yaml").space(self.params, {})
         composer = Composer(*self.app, fixed=fixed)
@@ -83,14 +83,14 @@ class Sweep:
                 ),
                 pool=pool,
                 recorder=recorder,
-                board=self.board,
+                observer=self.observer,
                 scratch=directory / "scratch",
                 constraints=parse_constraints(wanted.constraints, "digits.yaml"),
-                lanes=wanted.lanes(pool.slots),
+                members=wanted.members(pool.slots),
                 unwritten=unwritten,
             )
             self.loop.run()
-        return self.board
+        return self.observer
 
     @property
     def study(self) -> optuna.Study:
@@ -142,7 +142,7 @@ def stuck(assignment: Assignment) -> Iterator[Message]:
 
 
 @dataclass
-class Impatient(ListeningBoard):
+class Impatient(ListeningObserver):
     """Presses ctrl-C when a trial reports, as often as `times`, each time the one before was noticed."""
 
     trial: int = 0

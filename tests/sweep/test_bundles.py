@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from besom.sweep.progress.log import SweepLog
-from besom.sweep.progress.observer import Boards
+from besom.sweep.progress.observer import Observers
 from besom.sweep.spec import SweepSpec
 from besom.tracking.store import Location
 from besom.workers.devices import Device, Slot
@@ -55,10 +55,10 @@ def test_a_bundle_whose_worker_dies_is_run_again_trial_by_trial_and_costs_none_o
         attempts.append(assignment.trial)
         yield from (crashing if assignment.trial == 1 else finishing)(assignment)
 
-    board = sweep.run(play, slots=1, n_trials=4, bundle=4)
+    observer = sweep.run(play, slots=1, n_trials=4, bundle=4)
     assert sweep.states() == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert sweep.launcher.bundles == [(0, 1, 2, 3), (1,), (2,), (3,)]
-    assert board.attempts == [(0, 0), (1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (3, 1)]
+    assert observer.attempts == [(0, 0), (1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (3, 1)]
     states = [(run.data.tags["besom.trial"], run.data.tags["besom.state"]) for run in sweep.all_runs()]
     assert states.count(("1", "RETRIED")) == states.count(("1", "FAIL")) == 1
 
@@ -99,20 +99,22 @@ def test_a_lane_that_is_pruned_leaves_the_others(sweep: Sweep):
             yield reported(trial, epoch, val_acc=1 / (trial + 1))
         yield completed(trial, 1 / (trial + 1))
 
-    board = sweep.run(play, slots=1, n_trials=4, bundle=2, pruner=MEDIAN)
-    assert len(board.states) == 4
+    observer = sweep.run(play, slots=1, n_trials=4, bundle=2, pruner=MEDIAN)
+    assert len(observer.states) == 4
     assert "PRUNED" in sweep.states()
     assert sweep.states()[0] == "COMPLETE"
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(total=st.integers(1, 12), lanes=st.integers(1, 5), slots=st.integers(1, 3), crashes=st.sets(st.integers(0, 11)))
+@given(
+    total=st.integers(1, 12), members=st.integers(1, 5), slots=st.integers(1, 3), crashes=st.sets(st.integers(0, 11))
+)
 def test_whatever_shares_a_bundle_every_trial_is_there_once(
-    digits_app: Any, make_spec: Any, tmp_path_factory: Any, total: int, lanes: int, slots: int, crashes: set[int]
+    digits_app: Any, make_spec: Any, tmp_path_factory: Any, total: int, members: int, slots: int, crashes: set[int]
 ):
     location = Location.of({"uri": None, "directory": tmp_path_factory.mktemp("bundles")})
     sweep = Sweep(digits_app, make_spec, location, {"optimizer.lr": "interval(0.001, 0.1)"}, tracked=False)
-    sweep.run(by_trial(dict.fromkeys(crashes, crashing)), slots=slots, n_trials=total, bundle=lanes)
+    sweep.run(by_trial(dict.fromkeys(crashes, crashing)), slots=slots, n_trials=total, bundle=members)
     assert sweep.states() == ["FAIL" if trial in crashes else "COMPLETE" for trial in range(total)]
 
 
@@ -120,7 +122,7 @@ def test_whatever_shares_a_bundle_every_trial_is_there_once(
 
 
 @pytest.mark.parametrize(
-    ("keys", "slots", "lanes"),
+    ("keys", "slots", "members"),
     [
         ({"bundle": "off"}, 1, 1),
         ({"bundle": 5}, 1, 5),
@@ -139,15 +141,15 @@ def test_whatever_shares_a_bundle_every_trial_is_there_once(
     ],
 )
 def test_a_bundle_is_as_large_as_asked_or_leaves_the_sampler_something_to_learn_from(
-    make_spec: Callable[..., SweepSpec], keys: dict[str, Any], slots: int, lanes: int
+    make_spec: Callable[..., SweepSpec], keys: dict[str, Any], slots: int, members: int
 ):
-    assert make_spec(**keys).lanes(cpu_slots(slots)) == lanes
+    assert make_spec(**keys).members(cpu_slots(slots)) == members
 
 
 def test_a_gpu_bears_more_than_a_processor(make_spec: Callable[..., SweepSpec]):
     gpus = [Slot(index=index, devices=(Device(kind="gpu", name="a GPU", index=str(index)),)) for index in range(2)]
-    assert make_spec(bundle="auto", n_trials=1000).lanes(gpus) == 64
-    assert make_spec(bundle="auto", n_trials=60).lanes(gpus) == 5
+    assert make_spec(bundle="auto", n_trials=1000).members(gpus) == 64
+    assert make_spec(bundle="auto", n_trials=60).members(gpus) == 5
 
 
 # What a worker finds.
@@ -159,7 +161,7 @@ def sizing(sweep: Sweep, most: int) -> Play:
     def play(assignment: Assignment) -> Iterator[Message]:
         trial = assignment.trial
         of = next(len(bundle) for bundle in sweep.launcher.bundles if trial in bundle)
-        yield Sized(trial=trial, lanes=min(most, of), of=of)
+        yield Sized(trial=trial, members=min(most, of), of=of)
         yield from finishing(assignment)
 
     return play
@@ -200,8 +202,8 @@ def test_a_bundle_that_was_asked_for_shrinks_only_where_memory_is_short(sweep: S
 
 def test_the_log_says_how_many_train_at_once(sweep: Sweep, tmp_path: Path):
     log = SweepLog(tmp_path / "sweep.log", study="digits", objectives=sweep.make_spec().objectives)
-    with Boards(log) as board:
-        sweep.run(by_trial({0: sizing(sweep, 2)}), slots=1, n_trials=4, bundle=4, board=board)
+    with Observers(log) as observer:
+        sweep.run(by_trial({0: sizing(sweep, 2)}), slots=1, n_trials=4, bundle=4, observer=observer)
     assert "bundle of 4 with trial 0: 2 train at once" in (tmp_path / "sweep.log").read_text()
 
 
@@ -215,4 +217,4 @@ def test_whatever_workers_find_no_bundle_is_larger_than_the_share_and_every_tria
     plays = {trial: sizing(sweep, most) for trial, most in enumerate(found)}
     sweep.run(by_trial(plays), slots=slots, n_trials=total, bundle="auto", sampler=RANDOM)
     assert sweep.states() == ["COMPLETE"] * total
-    assert max(sizes(sweep)) <= make_spec(bundle="auto", n_trials=total, sampler=RANDOM).lanes(cpu_slots(slots))
+    assert max(sizes(sweep)) <= make_spec(bundle="auto", n_trials=total, sampler=RANDOM).members(cpu_slots(slots))

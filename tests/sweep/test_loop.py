@@ -26,7 +26,7 @@ from besom.training.progress import Outcome
 from besom.workers.messages import Assignment, Blame, Finished, Message, Started, State
 from tests.fakes import (
     ABOUT,
-    ListeningBoard,
+    ListeningObserver,
     completed,
     crashing,
     crashing_at_once,
@@ -40,13 +40,13 @@ from tests.sweep.sweeps import PATIENCE_S, Sweep, by_trial
 
 
 def test_every_trial_is_told_shown_and_recorded_once(sweep: Sweep):
-    board = sweep.run(finishing, n_trials=5)
+    observer = sweep.run(finishing, n_trials=5)
     assert sweep.states() == ["COMPLETE"] * 5
     runs = sweep.runs()
     for trial in sweep.study.trials:
         run = runs.pop(trial.number)
         rate = trial.params["optimizer.lr"]
-        assert trial.value == board.values[trial.number] == run.data.metrics["best/val/acc"] == rate
+        assert trial.value == observer.values[trial.number] == run.data.metrics["best/val/acc"] == rate
         assert run.info.status == "FINISHED"
         assert run.info.run_name == f"digits-{trial.number}"
         assert run.data.params["optimizer.lr"] == str(rate)
@@ -101,20 +101,20 @@ def test_a_dead_worker_costs_its_trial_alone_and_its_slot_gets_a_new_one(sweep: 
 
 
 def test_after_a_failure_the_sweep_goes_on_with_the_same_worker(sweep: Sweep):
-    board = sweep.run(by_trial({0: failing, 2: failing}), slots=1, n_trials=4)
+    observer = sweep.run(by_trial({0: failing, 2: failing}), slots=1, n_trials=4)
     assert sweep.states() == ["FAIL", "COMPLETE", "FAIL", "COMPLETE"]
-    assert board.reasons == {0: "ValueError: no luck", 1: None, 2: "ValueError: no luck", 3: None}
+    assert observer.reasons == {0: "ValueError: no luck", 1: None, 2: "ValueError: no luck", 3: None}
     assert sweep.artifacts(0)["traceback.txt"] == "Traceback …\nValueError: no luck\n"
     assert len(sweep.launcher.launched) == 1
 
 
 def test_a_config_that_cannot_be_trained_fails_its_trial_without_a_worker(sweep: Sweep):
     sweep.params = {"data.batch_size": "choice(0, 16)"}
-    board = sweep.run(finishing, n_trials=6)
+    observer = sweep.run(finishing, n_trials=6)
     for trial in sweep.study.trials:
         refused = trial.params["data.batch_size"] == 0
         assert trial.state is (TrialState.FAIL if refused else TrialState.COMPLETE)
-        assert ("data.batch_size: 0 is below 1" in str(board.reasons[trial.number])) == refused
+        assert ("data.batch_size: 0 is below 1" in str(observer.reasons[trial.number])) == refused
         assert sweep.runs()[trial.number].info.status == ("FAILED" if refused else "FINISHED")
     assert set(sweep.states()) == {"COMPLETE", "FAIL"}  # the sampler chose both
 
@@ -185,7 +185,7 @@ def test_trials_wait_for_a_recorder_that_does_not_keep_up(sweep: Sweep):
     class Counting(Slow):
         def ended(self) -> list[int]:
             nonlocal most
-            most = max(most, len(sweep.board.states) - len(written))
+            most = max(most, len(sweep.observer.states) - len(written))
             found = super().ended()
             written.extend(found)
             return found
@@ -199,7 +199,7 @@ def test_trials_wait_for_a_recorder_that_does_not_keep_up(sweep: Sweep):
 def test_a_recorder_that_fails_while_trials_wait_for_it_ends_the_sweep(sweep: Sweep):
     class Failing(NoRecorder):
         def ended(self) -> list[int]:
-            if len(sweep.board.states) >= 2:
+            if len(sweep.observer.states) >= 2:
                 raise StoreError("the disk is full")
             return []
 
@@ -209,8 +209,8 @@ def test_a_recorder_that_fails_while_trials_wait_for_it_ends_the_sweep(sweep: Sw
 
 
 def test_no_trial_starts_after_the_time_is_up(sweep: Sweep):
-    board = sweep.run(finishing, timeout_s=1e-9)
-    assert board.starts == []
+    observer = sweep.run(finishing, timeout_s=1e-9)
+    assert observer.starts == []
     assert sweep.states() == []
     sweep.run(finishing)
     assert sweep.states() == ["COMPLETE"] * 4
@@ -222,9 +222,9 @@ def test_nan_is_recorded_where_it_is_a_metric_and_a_failure_where_it_is_the_obje
         yield reported(assignment.trial, 0, val_loss=math.nan, val_acc=0.5)
         yield completed(assignment.trial, math.nan if assignment.trial == 0 else 0.5)
 
-    board = sweep.run(play, n_trials=2)
+    observer = sweep.run(play, n_trials=2)
     assert sweep.states() == ["FAIL", "COMPLETE"]
-    assert board.reasons[0] == "val/acc is nan"
+    assert observer.reasons[0] == "val/acc is nan"
     assert [sweep.runs()[trial].info.status for trial in (0, 1)] == ["FAILED", "FINISHED"]
     assert math.isnan(sweep.runs()[1].data.metrics["val/loss"])
 
@@ -270,9 +270,9 @@ def test_what_breaks_a_constraint_is_complete_and_not_the_best(sweep: Sweep):
         yield reported(assignment.trial, 1, val_acc=loss, val_loss=loss)
         yield completed(assignment.trial, loss)
 
-    board = sweep.run(play, slots=1, n_trials=4, constraints=("val/loss <= 0.6",))
+    observer = sweep.run(play, slots=1, n_trials=4, constraints=("val/loss <= 0.6",))
     assert sweep.states() == ["COMPLETE"] * 4
-    assert [board.feasible[trial] for trial in range(4)] == [False, False, True, True]
+    assert [observer.feasible[trial] for trial in range(4)] == [False, False, True, True]
     assert sweep.study.best_trial.number == 2
     assert [sweep.runs()[trial].data.tags["besom.feasible"] for trial in (0, 2)] == ["false", "true"]
 
@@ -340,8 +340,8 @@ def test_a_trial_that_is_recorded_as_over_is_not_run_again_although_the_study_mi
     lost = sweep.study.trials[2]
     assert sweep.runs()[2].info.status == "FINISHED"
 
-    board = sweep.run(finishing, slots=1, n_trials=4)
-    assert board.starts == [3]
+    observer = sweep.run(finishing, slots=1, n_trials=4)
+    assert observer.starts == [3]
     assert sweep.states() == ["COMPLETE"] * 4
     assert sweep.study.trials[2].params == lost.params
     assert sweep.study.trials[2].value == lost.params["optimizer.lr"]
@@ -387,7 +387,7 @@ def test_whatever_happens_each_trial_is_told_its_own_fate_and_none_is_lost(
             signal.raise_signal(signal.SIGINT)
 
     try:
-        sweep.run(play, slots=slots, n_trials=len(fates), board=ListeningBoard(on_start=stop))
+        sweep.run(play, slots=slots, n_trials=len(fates), observer=ListeningObserver(on_start=stop))
     except Interrupted:
         sweep.run(play, slots=slots, n_trials=len(fates))
     trials = finished_trials(sweep.study)
@@ -404,8 +404,8 @@ def test_a_trial_of_other_code_is_told_once_and_its_run_is_tagged(sweep: Sweep):
         for message in finishing(assignment):
             yield replace(message, sources=(net,)) if isinstance(message, Started) else message
 
-    board = sweep.run(play, slots=1, n_trials=4)
-    (warning,) = board.warnings
+    observer = sweep.run(play, slots=1, n_trials=4)
+    (warning,) = observer.warnings
     assert warning.startswith("trial 2 is trained by other code than the study's first trials: net.py 2 ")
     tags = {trial: run.data.tags.get("besom.code_differs") for trial, run in sweep.runs().items()}
     assert tags == {0: None, 1: None, 2: "net.py 2", 3: "net.py 2"}

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from besom.errors import Interrupted
 from besom.workers.messages import Assignment, Message, State
-from tests.fakes import ListeningBoard, Play, completed, pruned, reported, started
+from tests.fakes import ListeningObserver, Play, completed, pruned, reported, started
 from tests.sweep.sweeps import MEDIAN, PATIENCE_S, Impatient, Sweep, by_trial
 
 
@@ -37,9 +37,9 @@ def deaf_from_then_on(said: threading.Event) -> Play:
 
 
 def test_a_pruned_trial_is_pruned_in_optuna_and_killed_in_mlflow_at_the_epoch_of_the_decision(sweep: Sweep):
-    board = sweep.run(worse_and_worse, slots=1, n_trials=3, pruner=MEDIAN)
+    observer = sweep.run(worse_and_worse, slots=1, n_trials=3, pruner=MEDIAN)
     assert sweep.states() == ["COMPLETE", "PRUNED", "PRUNED"]
-    assert board.states[1] is State.PRUNED
+    assert observer.states[1] is State.PRUNED
     run = sweep.runs()[1]
     assert (run.info.status, run.data.tags["besom.state"]) == ("KILLED", "PRUNED")
     # What the worker did before it heard of it does not count, however far it came.
@@ -88,17 +88,17 @@ def test_a_trial_that_is_pruned_before_it_has_begun_has_a_run_all_the_same(sweep
 def test_a_pruned_trial_that_does_not_stop_in_time_is_pruned_and_its_slot_gets_a_new_worker(sweep: Sweep):
     deaf = threading.Event()
 
-    class Late(ListeningBoard):
+    class Late(ListeningObserver):
         def reported(self, trial: int, epoch: int, value: float | None) -> None:
             if trial == 1:
                 assert deaf.wait(PATIENCE_S)
 
-    board = sweep.run(
+    observer = sweep.run(
         by_trial({1: deaf_from_then_on(deaf)}, otherwise=worse_and_worse),
-        slots=1, n_trials=2, pruner=MEDIAN, trial_timeout_s=0.5, board=Late(),
+        slots=1, n_trials=2, pruner=MEDIAN, trial_timeout_s=0.5, observer=Late(),
     )  # fmt: skip
     assert sweep.states() == ["COMPLETE", "PRUNED"]
-    assert board.states[1] is State.PRUNED
+    assert observer.states[1] is State.PRUNED
     assert len(sweep.launcher.launched) == 2
 
 
@@ -118,7 +118,7 @@ def test_a_trial_that_was_pruned_when_the_user_stops_at_once_is_pruned(sweep: Sw
             slots=1,
             n_trials=3,
             pruner=MEDIAN,
-            board=Late(times=2),
+            observer=Late(times=2),
         )
     assert sweep.states() == ["COMPLETE", "PRUNED"]
     run = sweep.runs()[1]

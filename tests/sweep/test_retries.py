@@ -9,7 +9,7 @@ from typing import Any
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import Assignment, Blame, Message
 from tests.fakes import (
-    ListeningBoard,
+    ListeningObserver,
     completed,
     crashing,
     failed,
@@ -27,9 +27,9 @@ def test_a_trial_that_failed_is_tried_again_with_the_same_parameters(sweep: Swee
         seen.append(assignment.config["optimizer"]["lr"])
         yield from (crashing, failing, finishing)[len(seen) - 1](assignment)
 
-    board = sweep.run(third_time_lucky, slots=1, n_trials=1, retries=2)
+    observer = sweep.run(third_time_lucky, slots=1, n_trials=1, retries=2)
     assert len(set(seen)) == 1
-    assert board.attempts == [(0, 0), (0, 1), (0, 2)]
+    assert observer.attempts == [(0, 0), (0, 1), (0, 2)]
     assert sweep.states() == ["COMPLETE"]
     assert sweep.study.trials[0].user_attrs["besom"]["attempts"] == 3
     first, second, third = sweep.all_runs()
@@ -45,16 +45,16 @@ def test_retries_end_and_a_mistake_of_the_config_is_not_tried_again(sweep: Sweep
         yield started(assignment.trial)
         yield failed(assignment.trial, "optimizer.lr: no such rate", blame=Blame.USER)
 
-    board = sweep.run(by_trial({1: mistaken}, otherwise=failing), slots=1, n_trials=2, retries=1)
+    observer = sweep.run(by_trial({1: mistaken}, otherwise=failing), slots=1, n_trials=2, retries=1)
     assert sweep.states() == ["FAIL", "FAIL"]
-    assert board.attempts == [(0, 0), (0, 1), (1, 0)]
+    assert observer.attempts == [(0, 0), (0, 1), (1, 0)]
 
 
 def test_a_trial_that_needs_its_device_alone_keeps_it_and_all_its_retries(sweep: Sweep):
     fates = iter(["memory", "code", "code"])
     running: set[int] = set()
 
-    class Watching(ListeningBoard):
+    class Watching(ListeningObserver):
         def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
             assert not attempt or not running
             running.add(trial)
@@ -77,9 +77,9 @@ def test_a_trial_that_needs_its_device_alone_keeps_it_and_all_its_retries(sweep:
         time.sleep(0.02)
         yield completed(assignment.trial, 0.5)
 
-    board = sweep.run(by_trial({0: unlucky}, otherwise=slow), n_trials=6, retries=2, board=Watching())
+    observer = sweep.run(by_trial({0: unlucky}, otherwise=slow), n_trials=6, retries=2, observer=Watching())
     assert sweep.states() == ["COMPLETE"] * 6
-    assert [attempt for trial, attempt in board.attempts if trial == 0] == [0, 1, 2, 3]
+    assert [attempt for trial, attempt in observer.attempts if trial == 0] == [0, 1, 2, 3]
 
 
 def test_a_trial_that_ran_out_of_memory_is_tried_again_alone_on_its_device(sweep: Sweep):
@@ -88,7 +88,7 @@ def test_a_trial_that_ran_out_of_memory_is_tried_again_alone_on_its_device(sweep
     running: dict[int, str] = {}  # trials by their device
     lonely: dict[str, int] = {}
 
-    class Watching(ListeningBoard):
+    class Watching(ListeningObserver):
         def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
             device = slot.device.index
             assert device not in lonely
@@ -118,10 +118,10 @@ def test_a_trial_that_ran_out_of_memory_is_tried_again_alone_on_its_device(sweep
             time.sleep(0.05)
             yield completed(assignment.trial, 0.5)
 
-    board = sweep.run(by_trial({1: hungry, 4: hungry}), n_trials=9, board=Watching())
+    observer = sweep.run(by_trial({1: hungry, 4: hungry}), n_trials=9, observer=Watching())
     assert sweep.states() == ["COMPLETE"] * 9
-    assert {(1, 1), (4, 1)} <= set(board.attempts)
-    assert len(board.attempts) == 11
+    assert {(1, 1), (4, 1)} <= set(observer.attempts)
+    assert len(observer.attempts) == 11
 
 
 def test_a_trial_that_has_no_memory_alone_either_has_failed(sweep: Sweep):
@@ -129,15 +129,15 @@ def test_a_trial_that_has_no_memory_alone_either_has_failed(sweep: Sweep):
         yield started(assignment.trial)
         yield failed(assignment.trial, "OutOfMemoryError: 80 GiB", blame=Blame.MEMORY)
 
-    board = sweep.run(too_large, slots=2, n_trials=2)
+    observer = sweep.run(too_large, slots=2, n_trials=2)
     assert sweep.states() == ["FAIL", "FAIL"]
-    assert sorted(board.attempts) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert sorted(observer.attempts) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def test_a_trial_that_takes_too_long_fails_and_its_slot_gets_a_new_worker(sweep: Sweep):
-    board = sweep.run(by_trial({0: stuck}), slots=1, n_trials=2, trial_timeout_s=0.3)
+    observer = sweep.run(by_trial({0: stuck}), slots=1, n_trials=2, trial_timeout_s=0.3)
     assert sweep.states() == ["FAIL", "COMPLETE"]
-    assert "trial_timeout, 0.3 s" in str(board.reasons[0])
+    assert "trial_timeout, 0.3 s" in str(observer.reasons[0])
     assert len(sweep.launcher.launched) == 2
 
 

@@ -18,7 +18,7 @@ from besom.tracking.recorder.nothing import NoRecorder
 from besom.tracking.recorder.outbox import Kept
 from besom.workers.messages import Assignment, Message
 from tests.fakes import (
-    ListeningBoard,
+    ListeningObserver,
     Play,
     completed,
     finishing,
@@ -31,8 +31,8 @@ from tests.sweep.sweeps import PATIENCE_S, Impatient, Sweep, by_trial, epoch_aft
 @pytest.mark.parametrize(("play", "times"), [(epoch_after_epoch, 1), (stuck, 2)])
 def test_ctrl_c_leaves_true_states_and_the_same_command_completes_the_sweep(sweep: Sweep, play: Play, times: int):
     with pytest.raises(Interrupted):
-        sweep.run(by_trial({2: play}), board=Impatient(trial=2, times=times), slots=1)
-    assert sweep.board.put_back == [2]
+        sweep.run(by_trial({2: play}), observer=Impatient(trial=2, times=times), slots=1)
+    assert sweep.observer.put_back == [2]
     assert sweep.states() == ["COMPLETE", "COMPLETE"]
     killed = sweep.runs()[2]
     assert (killed.info.status, killed.data.tags["besom.state"]) == ("KILLED", "INTERRUPTED")
@@ -40,9 +40,9 @@ def test_ctrl_c_leaves_true_states_and_the_same_command_completes_the_sweep(swee
     interrupted = sweep.study.trials[2]
     assert interrupted.state is TrialState.WAITING
 
-    board = sweep.run(finishing, slots=1)
+    observer = sweep.run(finishing, slots=1)
     assert sweep.states() == ["COMPLETE"] * 4
-    assert board.starts == [2, 3]
+    assert observer.starts == [2, 3]
     assert sweep.study.trials[2].params == interrupted.params
     assert [run.info.status for run in sweep.all_runs()] == ["FINISHED", "FINISHED", "KILLED", "FINISHED", "FINISHED"]
     sweep.run(finishing)
@@ -63,7 +63,7 @@ def test_where_nobody_listens_a_signal_ends_what_waits_as_ctrl_c_does(number: si
 
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_terminal_that_closes_stops_a_sweep_in_order_but_not_under_nohup(sweep: Sweep, ignored: bool):
-    class HangingUp(ListeningBoard):
+    class HangingUp(ListeningObserver):
         def finished(self, trial: int, *how: Any, **more: Any) -> None:
             if trial == 1:
                 signal.raise_signal(signal.SIGHUP)
@@ -71,7 +71,7 @@ def test_a_terminal_that_closes_stops_a_sweep_in_order_but_not_under_nohup(sweep
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
     try:
         with nullcontext() if ignored else pytest.raises(Interrupted):
-            sweep.run(finishing, slots=1, board=HangingUp())
+            sweep.run(finishing, slots=1, observer=HangingUp())
     finally:
         signal.signal(signal.SIGHUP, before)
     assert sweep.states() == ["COMPLETE"] * (4 if ignored else 2)
@@ -92,7 +92,7 @@ def test_a_trial_that_ends_with_the_epoch_in_which_it_is_stopped_is_complete(swe
 
     noticed, through = threading.Event(), threading.Event()
     with pytest.raises(Interrupted):
-        sweep.run(last_epoch, board=Noticing(), slots=1)
+        sweep.run(last_epoch, observer=Noticing(), slots=1)
     assert sweep.states() == ["COMPLETE"]
     assert [run.info.status for run in sweep.all_runs()] == ["FINISHED"]
 
@@ -106,9 +106,9 @@ def test_a_trial_that_was_stopped_before_its_worker_said_a_word_leaves_no_run(sw
     class Twice(Impatient):
         times: int = 2
 
-    board = Twice(on_start=lambda trial: board.press())
+    observer = Twice(on_start=lambda trial: observer.press())
     with pytest.raises(Interrupted):
-        sweep.run(mute, slots=1, board=board)
+        sweep.run(mute, slots=1, observer=observer)
     assert sweep.states() == []
     assert sweep.runs() == {}
     assert list((sweep.location.directory / "scratch").iterdir()) == []
@@ -121,32 +121,32 @@ def test_two_ctrl_cs_before_the_loop_could_look_end_the_process(sweep: Sweep):
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        sweep.run(finishing, board=ListeningBoard(on_start=twice))
+        sweep.run(finishing, observer=ListeningObserver(on_start=twice))
     assert signal.getsignal(signal.SIGINT) == before
     assert TrialState.RUNNING not in [trial.state for trial in sweep.study.trials]
 
 
 @pytest.mark.parametrize("tracked", [True, False])
 def test_what_was_over_before_the_process_was_ended_stays_over(sweep: Sweep, tracked: bool):
-    class Leaving(ListeningBoard):
+    class Leaving(ListeningObserver):
         def finished(self, *how: Any, **more: Any) -> None:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
     sweep.tracked = tracked
     with pytest.raises(KeyboardInterrupt):
-        sweep.run(finishing, slots=1, board=Leaving())
+        sweep.run(finishing, slots=1, observer=Leaving())
     assert sweep.states() == ["COMPLETE"]
     assert [run.info.status for run in sweep.all_runs()] == ["FINISHED"] * tracked
 
 
 def test_a_ctrl_c_that_finds_nothing_left_to_do_interrupts_nothing(sweep: Sweep):
-    class Late(ListeningBoard):
+    class Late(ListeningObserver):
         def finished(self, trial: int, *how: Any, **more: Any) -> None:
             if trial == 1:
                 signal.raise_signal(signal.SIGINT)
 
-    sweep.run(finishing, slots=1, n_trials=2, board=Late())
+    sweep.run(finishing, slots=1, n_trials=2, observer=Late())
     assert sweep.states() == ["COMPLETE"] * 2
 
 
@@ -162,13 +162,13 @@ def test_what_is_kept_for_a_server_that_is_away_is_over_in_the_study_and_the_swe
             error = StoreError("no tracking server answers there", trouble="unreachable")
             return Kept(trials=[0, 1], error=error)
 
-    class Warned(ListeningBoard):
+    class Warned(ListeningObserver):
         def warned(self, text: str) -> None:
             told.append(text)
 
     told: list[str] = []
     sweep.tracked, sweep.recorder = False, Away()
     with pytest.raises(Interrupted if stopped else StoreError):
-        sweep.run(finishing, slots=1, n_trials=2, board=Warned())
+        sweep.run(finishing, slots=1, n_trials=2, observer=Warned())
     assert sweep.states() == ["COMPLETE"] * 2
     assert "2 runs are not recorded yet, since the tracking server is away" in told[0]

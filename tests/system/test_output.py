@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from besom.config.objectives import Objective
-from besom.sweep.progress.counts import Tally
-from besom.sweep.progress.display import PlainBoard
+from besom.sweep.progress.counts import TrialCounts
+from besom.sweep.progress.display import PlainObserver
 from besom.system.output import whoever_reads
 from besom.workers.messages import State
 
@@ -32,11 +32,11 @@ def gone() -> Iterator[IO[str]]:
 
 def sweep_three(console: Console) -> int:
     """How many trials a sweep's board was told of, to the end."""
-    with PlainBoard(
-        console, Tally((Objective(name="val/acc", direction="maximize"),), total=3, timeout_s=None)
-    ) as board:
+    with PlainObserver(
+        console, TrialCounts((Objective(name="val/acc", direction="maximize"),), total=3, timeout_s=None)
+    ) as observer:
         for trial in range(3):
-            board.finished(trial, State.COMPLETE, (0.5,), None)
+            observer.finished(trial, State.COMPLETE, (0.5,), None)
     return 3
 
 

@@ -49,7 +49,7 @@ def _one_thread() -> None:
 
 
 @dataclass
-class Course:
+class Runner:
     """A trial's conversation: what it told while it trained, what it was told, and what it left."""
 
     directory: Path
@@ -60,7 +60,7 @@ class Course:
     steps: int = 0
 
     def run(self, config: dict[str, Any]) -> Outcome:
-        return train(config, conversation=self, directory=self.directory)
+        return train(config, channel=self, directory=self.directory)
 
     def started(self, about: Mapping[str, Any]) -> None:
         assert not self.epochs
@@ -78,10 +78,10 @@ class Course:
 
 
 @pytest.fixture
-def course(tmp_path: Path) -> Course:
+def runner(tmp_path: Path) -> Runner:
     directory = tmp_path / "left"
     directory.mkdir()
-    return Course(directory)
+    return Runner(directory)
 
 
 @pytest.fixture
@@ -98,62 +98,62 @@ def config(compose: Callable[..., DictConfig]) -> Callable[..., dict[str, Any]]:
 Config = Callable[..., dict[str, Any]]
 
 
-def test_a_trial_reports_each_epoch_from_before_the_first_step_and_returns_its_best(config: Config, course: Course):
-    result = course.run(config("objective=val/acc", "direction=maximize"))
-    assert len(course.epochs) == 4
-    assert set(course.epochs[0]) == {"val/loss", "val/acc", "val/f1"}
-    assert set(course.epochs[1]) >= {"train/loss", "train/acc", "val/loss", "val/acc"}
-    values = [metrics["val/acc"] for metrics in course.epochs[1:]]
+def test_a_trial_reports_each_epoch_from_before_the_first_step_and_returns_its_best(config: Config, runner: Runner):
+    result = runner.run(config("objective=val/acc", "direction=maximize"))
+    assert len(runner.epochs) == 4
+    assert set(runner.epochs[0]) == {"val/loss", "val/acc", "val/f1"}
+    assert set(runner.epochs[1]) >= {"train/loss", "train/acc", "val/loss", "val/acc"}
+    values = [metrics["val/acc"] for metrics in runner.epochs[1:]]
     assert result.values[0] == max(values)
     assert result.best_epoch == 1 + values.index(max(values))
     assert result.summary == {"cost/params": 64 * 16 + 16 + 16 * 10 + 10}
 
 
-def test_what_was_built_is_told_before_it_trains(config: Config, course: Course):
-    course.run(config())
-    assert {"data": "digits", "device": f"cpu ({processor_name()})", "threads": 1}.items() <= course.about.items()
-    assert course.about["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
-    assert course.about["sizes"] == {"train": 1079, "val": 359, "test": 359}
-    assert set(course.about["versions"]) == {"python", *PACKAGES}
-    assert len(course.about["digest"]) >= 32
-    assert {"deterministic_algorithms": True, "matmul_precision": "highest"}.items() <= course.about[
+def test_what_was_built_is_told_before_it_trains(config: Config, runner: Runner):
+    runner.run(config())
+    assert {"data": "digits", "device": f"cpu ({processor_name()})", "threads": 1}.items() <= runner.about.items()
+    assert runner.about["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+    assert runner.about["sizes"] == {"train": 1079, "val": 359, "test": 359}
+    assert set(runner.about["versions"]) == {"python", *PACKAGES}
+    assert len(runner.about["digest"]) >= 32
+    assert {"deterministic_algorithms": True, "matmul_precision": "highest"}.items() <= runner.about[
         "determinism"
     ].items()
-    assert "cuda" not in course.about
+    assert "cuda" not in runner.about
 
 
-def test_each_trial_has_the_precision_of_its_products_whatever_the_last_one_had(config: Config, course: Course):
-    class Listener(Course):
+def test_each_trial_has_the_precision_of_its_products_whatever_the_last_one_had(config: Config, runner: Runner):
+    class Listener(Runner):
         def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
             seen.append(torch.get_float32_matmul_precision())
 
     seen: list[str] = []
     before_there_was_such_a_key = {key: value for key, value in config().items() if key != "matmul_precision"}
     for wanted in (config("matmul_precision=medium"), before_there_was_such_a_key):
-        Listener(course.directory).run(wanted)
+        Listener(runner.directory).run(wanted)
     assert seen == ["medium"] * 4 + ["highest"] * 4
 
 
-def test_the_weights_that_are_kept_are_those_of_the_best_epoch(config: Config, course: Course):
+def test_the_weights_that_are_kept_are_those_of_the_best_epoch(config: Config, runner: Runner):
     # Maximizing a loss that falls: the first epoch is the best, the last is what the model ended with.
     wanted = config("objective=val/loss", "direction=maximize")
-    result = course.run(wanted)
-    assert (result.best_epoch, len(course.epochs)) == (1, 4)
+    result = runner.run(wanted)
+    assert (result.best_epoch, len(runner.epochs)) == (1, 4)
     data = build_data(wanted)
     assert isinstance(data, InMemoryDataModule)
     data.setup("fit")
-    module = load(course.directory, wanted["model"]).module
+    module = load(runner.directory, wanted["model"]).module
     outputs, targets = module.outputs(data.val_dataloader())
     assert float(module.loss(outputs, targets)) == pytest.approx(result.values[0], rel=1e-6)
 
 
-def test_a_saved_model_is_no_pickle_and_predicts_what_was_measured(config: Config, course: Course):
+def test_a_saved_model_is_no_pickle_and_predicts_what_was_measured(config: Config, runner: Runner):
     wanted = config("objective=val/acc", "direction=maximize", "data.scaling=standard")
-    result = course.run(wanted)
-    files = {path.name: path.read_bytes() for path in course.directory.iterdir()}
+    result = runner.run(wanted)
+    files = {path.name: path.read_bytes() for path in runner.directory.iterdir()}
     assert set(files) == {"model.safetensors", "model.json", "confusion.json"}
     assert not any(b"cpickle" in content or content[:2] in (b"PK", b"\x80\x02") for content in files.values())
-    saved = load(course.directory, wanted["model"])
+    saved = load(runner.directory, wanted["model"])
     assert isinstance(saved.module, SupervisedModule)
     data = build_data(wanted)
     assert isinstance(data, InMemoryDataModule)
@@ -168,50 +168,50 @@ def test_the_same_config_trains_the_same_and_another_seed_does_not(config: Confi
     epochs = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         (tmp_path / name).mkdir()
-        course = Course(tmp_path / name)
-        course.run(config(f"seed={seed}", "model.dropout=0.3"))
-        epochs.append(course.epochs)
+        runner = Runner(tmp_path / name)
+        runner.run(config(f"seed={seed}", "model.dropout=0.3"))
+        epochs.append(runner.epochs)
     assert epochs[0] == epochs[1]
     assert epochs[0] != epochs[2]
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
-def test_a_trial_that_is_told_to_stop_ends_with_the_epoch_it_is_in(config: Config, course: Course, epoch: int):
-    course.stop_after_epoch = epoch
+def test_a_trial_that_is_told_to_stop_ends_with_the_epoch_it_is_in(config: Config, runner: Runner, epoch: int):
+    runner.stop_after_epoch = epoch
     with pytest.raises(TrialPruned):
-        course.run(config("trainer.max_epochs=50"))
-    assert len(course.epochs) == epoch + 1
+        runner.run(config("trainer.max_epochs=50"))
+    assert len(runner.epochs) == epoch + 1
 
 
-def test_a_trial_that_is_told_to_stop_at_once_does_not_finish_its_epoch(config: Config, course: Course):
-    course.stop_at_step = 1
+def test_a_trial_that_is_told_to_stop_at_once_does_not_finish_its_epoch(config: Config, runner: Runner):
+    runner.stop_at_step = 1
     with pytest.raises(TrialPruned):
-        course.run(config("trainer.max_epochs=50"))
-    assert len(course.epochs) == 1
-    assert not list(course.directory.iterdir())
+        runner.run(config("trainer.max_epochs=50"))
+    assert len(runner.epochs) == 1
+    assert not list(runner.directory.iterdir())
 
 
-def test_several_objectives_are_measured_at_the_best_epoch_of_the_first_that_has_epochs(config: Config, course: Course):
+def test_several_objectives_are_measured_at_the_best_epoch_of_the_first_that_has_epochs(config: Config, runner: Runner):
     wanted = {**config(), "objective": ["cost/params", "val/acc", "cost/seconds"]}
     wanted["direction"] = ["minimize", "maximize", "minimize"]
-    params, accuracy, seconds = course.run(wanted).values
+    params, accuracy, seconds = runner.run(wanted).values
     assert params == 64 * 16 + 16 + 16 * 10 + 10
-    assert accuracy == max(metrics["val/acc"] for metrics in course.epochs[1:])
+    assert accuracy == max(metrics["val/acc"] for metrics in runner.epochs[1:])
     assert seconds > 0
 
 
-def test_training_stops_early_when_the_objective_no_longer_improves(config: Config, course: Course):
+def test_training_stops_early_when_the_objective_no_longer_improves(config: Config, runner: Runner):
     # Maximizing a loss that falls: no epoch after the first one improves.
     overrides = ("direction=maximize", "early_stopping.patience=2", "trainer.max_epochs=50")
-    result = course.run(config(*overrides))
-    assert len(course.epochs) == 1 + 3
+    result = runner.run(config(*overrides))
+    assert len(runner.epochs) == 1 + 3
     assert result.best_epoch == 1
 
 
-def test_training_stops_when_its_time_is_up_and_keeps_its_best_epoch(config: Config, course: Course):
-    result = course.run(config("trainer.max_epochs=1000000", "trainer.max_time='00:00:00:01'"))
-    assert 1 < len(course.epochs) < 1000000
-    assert result.values[0] == min(metrics["val/loss"] for metrics in course.epochs[1:])
+def test_training_stops_when_its_time_is_up_and_keeps_its_best_epoch(config: Config, runner: Runner):
+    result = runner.run(config("trainer.max_epochs=1000000", "trainer.max_time='00:00:00:01'"))
+    assert 1 < len(runner.epochs) < 1000000
+    assert result.values[0] == min(metrics["val/loss"] for metrics in runner.epochs[1:])
 
 
 @pytest.mark.parametrize(
@@ -219,36 +219,36 @@ def test_training_stops_when_its_time_is_up_and_keeps_its_best_epoch(config: Con
     [("optimizer=sgd", "optimizer.lr=1e30"), ("optimizer=sgd", "optimizer.lr=1e30", "objective=val/acc")],
 )
 def test_a_loss_that_is_not_finite_fails_the_trial_and_says_what_to_do(
-    config: Config, course: Course, overrides: tuple[str, ...]
+    config: Config, runner: Runner, overrides: tuple[str, ...]
 ):
     with pytest.raises(TrialFailed, match=r"(loss|val/loss) (became|is) (nan|inf).*lower optimizer\.lr") as failed:
-        course.run(config(*overrides))
+        runner.run(config(*overrides))
     assert "\n" not in str(failed.value)
-    assert len(course.epochs) >= 1
+    assert len(runner.epochs) >= 1
 
 
 @pytest.mark.parametrize("patience", ["null", "2"])
 def test_an_objective_that_is_never_logged_is_refused_with_those_there_are(
-    config: Config, course: Course, patience: str
+    config: Config, runner: Runner, patience: str
 ):
     with pytest.raises(ConfigError, match=r"objective: 'val/nonsense' is not a metric .*val/acc"):
-        course.run(config("objective=val/nonsense", f"early_stopping.patience={patience}"))
+        runner.run(config("objective=val/nonsense", f"early_stopping.patience={patience}"))
 
 
-def test_the_test_part_is_measured_once_with_the_best_weights_and_only_when_asked(config: Config, course: Course):
-    result = course.run(config("test=true"))
+def test_the_test_part_is_measured_once_with_the_best_weights_and_only_when_asked(config: Config, runner: Runner):
+    result = runner.run(config("test=true"))
     assert set(result.summary) == {"test/loss", "test/acc", "test/f1", "cost/params"}
-    assert all("test/loss" not in metrics for metrics in course.epochs)
+    assert all("test/loss" not in metrics for metrics in runner.epochs)
 
 
-def test_asking_for_a_test_part_that_is_not_there_is_refused(config: Config, course: Course):
+def test_asking_for_a_test_part_that_is_not_there_is_refused(config: Config, runner: Runner):
     with pytest.raises(ConfigError, match="test: the data has no test part"):
-        course.run(config("test=true", "data.test_fraction=0"))
+        runner.run(config("test=true", "data.test_fraction=0"))
 
 
-def test_more_devices_than_the_slot_has_are_refused_with_the_key_that_gives_them(config: Config, course: Course):
+def test_more_devices_than_the_slot_has_are_refused_with_the_key_that_gives_them(config: Config, runner: Runner):
     with pytest.raises(ConfigError, match=r"trainer\.devices: 2 device.* slot of 1; .*sweeper\.devices_per_trial=2"):
-        course.run(config("trainer.devices=2"))
+        runner.run(config("trainer.devices=2"))
 
 
 # What a user brings along.
@@ -270,35 +270,35 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config) -> Call
     return make
 
 
-def test_a_users_own_data_and_model_train_like_ours(own: Callable[..., dict[str, Any]], course: Course):
-    result = course.run(own("trainer.max_epochs=5"))
-    errors = [metrics["val/error"] for metrics in course.epochs]
+def test_a_users_own_data_and_model_train_like_ours(own: Callable[..., dict[str, Any]], runner: Runner):
+    result = runner.run(own("trainer.max_epochs=5"))
+    errors = [metrics["val/error"] for metrics in runner.epochs]
     assert len(errors) == 6
     assert result.values[0] == min(errors[1:]) < errors[0]
-    assert course.about["parameters"] == 2
-    assert "digest" not in course.about
-    assert {path.name for path in course.directory.iterdir()} == {"model.safetensors"}
+    assert runner.about["parameters"] == 2
+    assert "digest" not in runner.about
+    assert {path.name for path in runner.directory.iterdir()} == {"model.safetensors"}
 
 
 def test_a_users_own_model_takes_our_data_batch_by_batch_and_repeats_from_its_seed(
-    own: Callable[..., dict[str, Any]], config: Config, course: Course
+    own: Callable[..., dict[str, Any]], config: Config, runner: Runner
 ):
     ours = config("data=line", "data.val_fraction=0.4", "data.batch_size=2")["data"]
     trained = {**own("trainer.max_epochs=2", lr=0.001), "data": ours}
-    course.run(trained)
-    first = course.epochs.copy()
-    course.epochs.clear()
-    course.run(trained)
-    assert course.epochs == first
-    assert course.about["sizes"] == {"train": 6, "val": 4, "test": 0}
+    runner.run(trained)
+    first = runner.epochs.copy()
+    runner.epochs.clear()
+    runner.run(trained)
+    assert runner.epochs == first
+    assert runner.about["sizes"] == {"train": 6, "val": 4, "test": 0}
 
 
 def test_a_users_own_objective_that_becomes_nan_fails_the_trial_with_its_epoch(
-    own: Callable[..., dict[str, Any]], course: Course
+    own: Callable[..., dict[str, Any]], runner: Runner
 ):
     with pytest.raises(TrialFailed, match=r"val/error became nan in epoch 2"):
-        course.run(own("trainer.max_epochs=5", spoilt=2))
-    assert math.isnan(course.epochs[2]["val/error"])
+        runner.run(own("trainer.max_epochs=5", spoilt=2))
+    assert math.isnan(runner.epochs[2]["val/error"])
 
 
 @pytest.mark.parametrize(
@@ -311,10 +311,10 @@ def test_a_users_own_objective_that_becomes_nan_fails_the_trial_with_its_epoch(
     ],
 )
 def test_a_key_that_its_target_does_not_take_is_refused_by_name(
-    config: Config, course: Course, override: str, told: str
+    config: Config, runner: Runner, override: str, told: str
 ):
     with pytest.raises(ConfigError, match=told):
-        course.run(config(override))
+        runner.run(config(override))
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_a_key_that_its_target_does_not_take_is_refused_by_name(
     ],
 )
 def test_a_target_that_is_not_what_it_should_be_is_refused_by_name(
-    config: Config, course: Course, group: str, target: str, told: str
+    config: Config, runner: Runner, group: str, target: str, told: str
 ):
     with pytest.raises(ConfigError, match=told):
-        course.run({**config(), group: {"_target_": target}})
+        runner.run({**config(), group: {"_target_": target}})

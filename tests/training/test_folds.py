@@ -55,7 +55,7 @@ def _one_thread() -> None:
 
 
 @dataclass
-class Course:
+class Runner:
     """A trial's conversation: what it told, fold by fold, and when it is told to stop."""
 
     directory: Path
@@ -66,7 +66,7 @@ class Course:
     steps: int = 0
 
     def run(self, config: dict[str, Any]) -> Outcome:
-        return train_trial(config, conversation=self, directory=self.directory)
+        return train_trial(config, channel=self, directory=self.directory)
 
     def started(self, about: Mapping[str, Any]) -> None:
         assert not self.about
@@ -97,25 +97,25 @@ def config(compose: Callable[..., DictConfig]) -> Config:
 @dataclass
 class Trained:
     config: dict[str, Any]
-    course: Course
+    runner: Runner
     outcome: Outcome
 
 
 @pytest.fixture(scope="module")
 def trained(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    wanted, course = config("test=true"), Course(tmp_path_factory.mktemp("left"))
-    return Trained(wanted, course, course.run(wanted))
+    wanted, runner = config("test=true"), Runner(tmp_path_factory.mktemp("left"))
+    return Trained(wanted, runner, runner.run(wanted))
 
 
 @pytest.fixture
-def course(tmp_path: Path) -> Course:
+def runner(tmp_path: Path) -> Runner:
     directory = tmp_path / "left"
     directory.mkdir()
-    return Course(directory)
+    return Runner(directory)
 
 
 def test_each_fold_is_a_step_with_the_means_so_far_and_its_own_values(trained: Trained):
-    folds = trained.course.folds
+    folds = trained.runner.folds
     assert list(folds) == [1, 2, 3]
     for name in ("val/acc", "val/loss", "val/f1"):
         own = [metrics[f"fold/{name}"] for metrics in folds.values()]
@@ -128,32 +128,32 @@ def test_each_fold_is_a_step_with_the_means_so_far_and_its_own_values(trained: T
 
 
 def test_a_trial_is_worth_the_mean_over_its_folds(trained: Trained):
-    assert trained.outcome.values == (trained.course.folds[3]["val/acc"],)
+    assert trained.outcome.values == (trained.runner.folds[3]["val/acc"],)
     assert trained.outcome.best_epoch is None
 
 
 def test_the_data_are_told_of_with_the_rows_of_all_folds(trained: Trained):
-    assert trained.course.about["sizes"] == {"in 3 folds": 160, "test": 40}
-    assert trained.course.about["parameters"] == 650
+    assert trained.runner.about["sizes"] == {"in 3 folds": 160, "test": 40}
+    assert trained.runner.about["parameters"] == 650
 
 
 def test_the_model_that_is_kept_and_tested_learned_from_all_folds_for_as_long_as_was_best(trained: Trained):
     data = build_data(trained.config)
     assert isinstance(data, InMemoryDataModule)
-    saved = load(trained.course.directory, trained.config["model"])
+    saved = load(trained.runner.directory, trained.config["model"])
     whole = data.folded(3)
     assert torch.equal(saved.scaler.scale, whole.scaler.scale)
     outputs, targets = saved.module.outputs(whole.test_dataloader())
     accuracy = float((outputs.argmax(dim=1) == targets).float().mean())
     assert trained.outcome.summary["test/acc"] == pytest.approx(accuracy)
 
-    epochs = round(fmean(metrics["fold/best_epoch"] for metrics in trained.course.folds.values()))
+    epochs = round(fmean(metrics["fold/best_epoch"] for metrics in trained.runner.folds.values()))
     model = build_model(trained.config, whole)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     loader = whole.train_dataloader()
     for _ in range(epochs):
-        for stretch in loader:
-            for x, y in stretch:
+        for chunk in loader:
+            for x, y in chunk:
                 optimizer.zero_grad()
                 torch.nn.functional.cross_entropy(model(x), y).backward()
                 optimizer.step()
@@ -161,20 +161,20 @@ def test_the_model_that_is_kept_and_tested_learned_from_all_folds_for_as_long_as
         torch.testing.assert_close(saved.module.state_dict()[name], tensor, atol=1e-5, rtol=1e-4)
 
 
-def test_the_same_config_comes_to_the_same_in_every_fold(trained: Trained, course: Course):
-    outcome = course.run(trained.config)
-    assert course.folds == trained.course.folds
+def test_the_same_config_comes_to_the_same_in_every_fold(trained: Trained, runner: Runner):
+    outcome = runner.run(trained.config)
+    assert runner.folds == trained.runner.folds
     assert outcome == trained.outcome
 
 
-def test_a_fold_is_what_its_rows_alone_make_it(trained: Trained, course: Course, config: Config):
+def test_a_fold_is_what_its_rows_alone_make_it(trained: Trained, runner: Runner, config: Config):
     # The second of two folds, had again without the first: nothing of an earlier fold is left in a later one.
     class Second(InMemoryDataModule):
         def folded(self, count: int, *, held_out: int | None = None) -> Any:
             return super().folded(count, held_out=1 if held_out == 0 else held_out)
 
-    course.run({**trained.config, "data": {**trained.config["data"], "_target_": _named(Second)}})
-    first, own = course.folds[1], trained.course.folds[2]
+    runner.run({**trained.config, "data": {**trained.config["data"], "_target_": _named(Second)}})
+    first, own = runner.folds[1], trained.runner.folds[2]
     assert {name: first[name] for name in first if name.startswith("fold/")} == {
         name: own[name] for name in own if name.startswith("fold/")
     }
@@ -186,48 +186,48 @@ def _named(kind: type) -> str:
     return f"{__name__}.{kind.__name__}"
 
 
-def test_early_stopping_ends_a_fold_and_not_the_trial(config: Config, course: Course):
+def test_early_stopping_ends_a_fold_and_not_the_trial(config: Config, runner: Runner):
     # Maximizing a loss that falls: no epoch after the first one improves.
-    course.run(config("objective=val/loss", "early_stopping.patience=1", "trainer.max_epochs=50"))
-    assert [metrics["fold/best_epoch"] for metrics in course.folds.values()] == [1, 1, 1]
+    runner.run(config("objective=val/loss", "early_stopping.patience=1", "trainer.max_epochs=50"))
+    assert [metrics["fold/best_epoch"] for metrics in runner.folds.values()] == [1, 1, 1]
 
 
-def test_a_trial_that_is_told_to_stop_ends_after_its_fold(config: Config, course: Course):
-    course.stop_after_fold = 2
+def test_a_trial_that_is_told_to_stop_ends_after_its_fold(config: Config, runner: Runner):
+    runner.stop_after_fold = 2
     with pytest.raises(TrialPruned):
-        course.run(config())
-    assert list(course.folds) == [1, 2]
-    assert not list(course.directory.iterdir())
+        runner.run(config())
+    assert list(runner.folds) == [1, 2]
+    assert not list(runner.directory.iterdir())
 
 
-def test_a_trial_that_is_told_to_stop_at_once_does_not_finish_its_fold(config: Config, course: Course):
-    course.stop_at_step = 7
+def test_a_trial_that_is_told_to_stop_at_once_does_not_finish_its_fold(config: Config, runner: Runner):
+    runner.stop_at_step = 7
     with pytest.raises(TrialPruned):
-        course.run(config())
-    assert list(course.folds) == [1]
+        runner.run(config())
+    assert list(runner.folds) == [1]
 
 
-def test_a_test_part_that_is_not_there_is_missed_before_anything_is_trained(config: Config, course: Course):
+def test_a_test_part_that_is_not_there_is_missed_before_anything_is_trained(config: Config, runner: Runner):
     with pytest.raises(ConfigError, match="test: the data has no test part"):
-        course.run(config("test=true", "data.test_fraction=0"))
-    assert not course.about
+        runner.run(config("test=true", "data.test_fraction=0"))
+    assert not runner.about
 
 
-def test_several_objectives_are_means_or_costs(config: Config, course: Course):
+def test_several_objectives_are_means_or_costs(config: Config, runner: Runner):
     wanted = {**config(), "objective": ["val/acc", "cost/params", "cost/seconds"]}
     wanted["direction"] = ["maximize", "minimize", "minimize"]
-    accuracy, params, seconds = course.run(wanted).values
-    assert (accuracy, params) == (course.folds[3]["val/acc"], 650)
+    accuracy, params, seconds = runner.run(wanted).values
+    assert (accuracy, params) == (runner.folds[3]["val/acc"], 650)
     assert seconds > 0
 
 
-def test_a_loss_that_is_not_finite_fails_the_trial_with_its_fold(config: Config, course: Course):
+def test_a_loss_that_is_not_finite_fails_the_trial_with_its_fold(config: Config, runner: Runner):
     with pytest.raises(
         TrialFailed, match=r"^fold 1: (val/loss is|loss became) (nan|inf).*; lower optimizer\.lr"
     ) as failed:
-        course.run(config("optimizer=sgd", "optimizer.lr=1e38"))
+        runner.run(config("optimizer=sgd", "optimizer.lr=1e38"))
     assert "\n" not in str(failed.value)
-    assert not list(course.directory.iterdir())
+    assert not list(runner.directory.iterdir())
 
 
 # What a user brings along.
@@ -240,21 +240,21 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("own")
-def test_a_users_own_data_module_is_refused(config: Config, course: Course):
+def test_a_users_own_data_module_is_refused(config: Config, runner: Runner):
     with pytest.raises(ConfigError, match=r"^evaluation\.folds: the rows of own_folds\.Points cannot .*folds=null, or"):
-        course.run({**config(), "data": {"_target_": "own_folds.Points", "rows": 32}})
-    assert not course.about
+        runner.run({**config(), "data": {"_target_": "own_folds.Points", "rows": 32}})
+    assert not runner.about
 
 
 @pytest.mark.usefixtures("own")
-def test_a_users_own_model_is_evaluated_by_folds_and_a_nan_fails_it_in_its_fold(config: Config, course: Course):
+def test_a_users_own_model_is_evaluated_by_folds_and_a_nan_fails_it_in_its_fold(config: Config, runner: Runner):
     ours = config(
         "data=diabetes", "data.limit=60", "objective=val/error", "direction=minimize", "model=linear_regression"
     )
     model = {"_target_": "own_folds.Unit", "lr": 0.001}
     ours = {**ours, "data": {**ours["data"], "source": {"_target_": "besom.data.sources.line"}, "limit": None}}
-    outcome = course.run({**ours, "model": model})
-    assert outcome.values == (fmean(metrics["fold/val/error"] for metrics in course.folds.values()),)
-    course.about.clear()
+    outcome = runner.run({**ours, "model": model})
+    assert outcome.values == (fmean(metrics["fold/val/error"] for metrics in runner.folds.values()),)
+    runner.about.clear()
     with pytest.raises(TrialFailed, match=r"^fold 2: val/error became nan in epoch 1"):
-        course.run({**ours, "model": {**model, "spoilt": 6}})
+        runner.run({**ours, "model": {**model, "spoilt": 6}})

@@ -89,10 +89,10 @@ def test_a_worker_that_dies_names_the_trials_that_were_not_over_and_its_slot_can
 
 def test_a_worker_that_is_killed_before_it_is_ready_gets_a_successor_with_its_bundle(tmp_path: Path):
     """Its trials have not begun, and lose nothing."""
-    stillborn, healthy = FakeLauncher(talking, ready=False), FakeLauncher(talking)
+    startup_deaths, healthy = FakeLauncher(talking, ready=False), FakeLauncher(talking)
 
     def launcher(slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
-        return (healthy if stillborn.launched else stillborn)(slot, log, task)
+        return (healthy if startup_deaths.launched else startup_deaths)(slot, log, task)
 
     (slot,) = slots = cpu_slots(1)
     with WorkerPool(slots, Training(), logs=tmp_path, launcher=launcher) as pool:
@@ -111,10 +111,10 @@ def test_the_successor_of_a_worker_that_was_never_ready_hears_what_was_told_to_s
             time.sleep(0.01)
         yield completed(assignment.trial, 0.5)
 
-    stillborn, healthy = FakeLauncher(endless, ready=False), FakeLauncher(endless)
+    startup_deaths, healthy = FakeLauncher(endless, ready=False), FakeLauncher(endless)
 
     def launcher(slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
-        return (healthy if stillborn.launched else stillborn)(slot, log, task)
+        return (healthy if startup_deaths.launched else startup_deaths)(slot, log, task)
 
     (slot,) = slots = cpu_slots(1)
     with WorkerPool(slots, Training(), logs=tmp_path, launcher=launcher) as pool:
@@ -276,10 +276,10 @@ def test_a_real_worker_says_how_many_of_a_bundle_train_at_once_before_they_begin
     assert isinstance(ready, Ready)
     assert isinstance(told, Sized)
     assert (told.trial, told.of) == (0, 3)
-    assert 1 <= told.lanes <= 3
+    assert 1 <= told.members <= 3
     shared = [event.about.get("bundle", 1) for event in rest if isinstance(event, Started)]
     assert len(shared) == 3
-    assert max(shared) <= told.lanes
+    assert max(shared) <= told.members
     ends = [event for event in rest if isinstance(event, Finished)]
     assert sorted(end.trial for end in ends) == [0, 1, 2]
     assert all(end.state is State.COMPLETE for end in ends)

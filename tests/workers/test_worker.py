@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from besom.training.progress import Conversation, Outcome
+from besom.training.progress import Channel, Outcome
 from besom.workers.messages import Assignment, Blame, State
 from besom.workers.worker import Parent, Trial, finish
 
@@ -21,7 +21,7 @@ def raising(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Blame:
     cuda = SimpleNamespace(is_available=lambda: True, empty_cache=answers_no_more)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))  # type: ignore[arg-type]
 
-    def run(assignment: Assignment, conversation: Conversation) -> Outcome:
+    def run(assignment: Assignment, channel: Channel) -> Outcome:
         raise error
 
     nobody: Parent = None  # type: ignore[assignment]

@@ -16,7 +16,7 @@ _TRAINER = ("_target_", "accelerator", "devices", "max_epochs", "deterministic")
 _IN_PLACE = ("linear", "relu", "leaky_relu", "elu", "tanh", "sigmoid")
 
 
-def company(config: Mapping[str, Any], *, own_models: bool = True) -> str | None:
+def bundle_key(config: Mapping[str, Any], *, own_models: bool = True) -> str | None:
     """Return what trials must have in common to share a stack, as text; None of one that trains by itself.
 
     Free to differ are the model, the optimizer, the scheduler, early stopping and the seeds of all of these; the
@@ -36,7 +36,7 @@ def company(config: Mapping[str, Any], *, own_models: bool = True) -> str | None
 
 def may_share(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether the trials of two resolved configs may train in one stack."""
-    return company(one) is not None and company(one) == company(other)
+    return bundle_key(one) is not None and bundle_key(one) == bundle_key(other)
 
 
 def is_ours(model: Mapping[str, Any]) -> bool:

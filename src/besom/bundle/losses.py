@@ -86,17 +86,17 @@ STACKED_LOSSES: dict[Task, Loss] = {
 def stacked_scores(task: Task, kept: Tensor, targets: Tensor, *, classes: int) -> list[dict[str, float]]:
     """Return for each lane what `scores` returns, for what `Loss.kept` kept, [lanes, kept, n]."""
     if task is not Task.MULTICLASS:
-        found = [scores(task, lane.t(), targets) for lane in kept]
+        found = [scores(task, member.t(), targets) for member in kept]
         return [{name: float(value) for name, value in one.items()} for one in found]
     return _class_scores(kept[:, 0], targets.long(), classes)
 
 
 def _class_scores(predicted: Tensor, targets: Tensor, classes: int) -> list[dict[str, float]]:
     # All of a lane's metrics follow from its confusion matrix, and one count makes those of all lanes.
-    lanes = len(predicted)
-    offsets = torch.arange(lanes, device=predicted.device)[:, None] * classes * classes
-    cells = torch.bincount((offsets + targets * classes + predicted).view(-1), minlength=lanes * classes * classes)
-    confusion = cells.view(lanes, classes, classes)
+    members = len(predicted)
+    offsets = torch.arange(members, device=predicted.device)[:, None] * classes * classes
+    cells = torch.bincount((offsets + targets * classes + predicted).view(-1), minlength=members * classes * classes)
+    confusion = cells.view(members, classes, classes)
     hits = confusion.diagonal(dim1=1, dim2=2)
     seen = confusion.sum(2) + confusion.sum(1)  # twice the hits, and each kind of miss
     f1 = torch.where(seen > 0, 2 * hits / seen.clamp(min=1), 0.0)
@@ -110,4 +110,4 @@ def mean_losses(task: Task, outputs: Tensor, targets: Tensor) -> list[float]:
     """Return each lane's mean loss, of outputs [lanes, out, n]."""
     if task is Task.MULTICLASS:
         return F.cross_entropy(outputs, targets.long().expand(len(outputs), -1), reduction="none").mean(1).tolist()
-    return torch.stack([LOSSES[task](lane.t(), targets) for lane in outputs]).tolist()
+    return torch.stack([LOSSES[task](member.t(), targets) for member in outputs]).tolist()

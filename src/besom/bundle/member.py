@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from besom.bundle.optimizers import LaneState
+from besom.bundle.optimizers import MemberState
 from besom.config.objectives import leading, read_objectives
 from besom.config.targets import check_targets
 from besom.data import InMemoryDataModule
@@ -20,17 +20,17 @@ from besom.errors import ConfigError
 from besom.models import SupervisedModule
 from besom.models.network import MLP
 from besom.models.saved import save
-from besom.training.best_epoch import Course
-from besom.training.figure_data import Judged, write_evidence
+from besom.training.best_epoch import BestEpochTracker
+from besom.training.figure_data import Predictions, write_figure_data
 from besom.training.fit import build_model, copied, costs_of, objective_values
-from besom.training.progress import Conversation, Outcome
+from besom.training.progress import Channel, Outcome
 
 
-class Lane:
+class Member:
     """A trial in a bundle; `course` is what it came to so far."""
 
     def __init__(
-        self, trial: int, config: Mapping[str, Any], data: InMemoryDataModule, conversation: Conversation, folder: Path
+        self, trial: int, config: Mapping[str, Any], data: InMemoryDataModule, channel: Channel, folder: Path
     ) -> None:
         """Build what the trial would train alone. Raises ConfigError as it would."""
         # As alone: a module of the user's own may draw from the generators that everybody shares.
@@ -41,18 +41,18 @@ class Lane:
         self.trial = trial
         self.config = config
         self.module = model
-        self.conversation = conversation
+        self.channel = channel
         self._folder = folder
         self._objectives = read_objectives(config)
-        self.course: Course[dict[str, Tensor]] = Course(leading(self._objectives), conversation)
-        self._patience = _Patience(config["early_stopping"], self.course)
+        self.tracker: BestEpochTracker[dict[str, Tensor]] = BestEpochTracker(leading(self._objectives), channel)
+        self._patience = _Patience(config["early_stopping"], self.tracker)
         if isinstance(self.network, MLP) and self.network.batch_norm and _has_lone_row(data):
             raise ConfigError("model.batch_norm: a batch of one sample has no variance; change data.batch_size")
         made: Any = self.module.configure_optimizers()
         self.optimizer: Optimizer = made["optimizer"] if isinstance(made, dict) else made
         self._scheduler = made["lr_scheduler"] if isinstance(made, dict) else None
         self.optimizer._opt_called = True  # its steps are taken for it: see `stepper`
-        self.state: LaneState | None = None
+        self.state: MemberState | None = None
 
     @property
     def network(self) -> nn.Module:
@@ -72,19 +72,19 @@ class Lane:
             self._scheduler.step(metrics[monitor])
         elif self._scheduler is not None:
             self._scheduler.step()
-        self.course.go_on(epoch, metrics, lambda: copied(self.module))
+        self.tracker.go_on(epoch, metrics, lambda: copied(self.module))
         return self._patience.is_over(metrics)
 
     def complete(self, data: InMemoryDataModule) -> Outcome:
         """Leave the best weights in the lane's folder, and return what the trial came to."""
-        self.module.load_state_dict(self.course.best_weights())
+        self.module.load_state_dict(self.tracker.best_weights())
         save(self.module, data, self._folder)
-        judged = Judged.of(self.module, data, self.config)
-        write_evidence(self.module, data, judged, self.config, self._folder)
+        predictions = Predictions.of(self.module, data, self.config)
+        write_figure_data(self.module, data, predictions, self.config, self._folder)
         costs = costs_of(self.module)
         return Outcome(
-            values=objective_values(self._objectives, {**self.course.metrics, **costs}),
-            best_epoch=self.course.epoch,
+            values=objective_values(self._objectives, {**self.tracker.metrics, **costs}),
+            best_epoch=self.tracker.epoch,
             summary=costs,
         )
 
@@ -97,8 +97,8 @@ def device_of(config: Mapping[str, Any]) -> torch.device:
 class _Patience:
     """Early stopping by the rule of Lightning's EarlyStopping, in single precision as there."""
 
-    def __init__(self, keys: Mapping[str, Any], course: Course[Any]) -> None:
-        self._objective = course.objective
+    def __init__(self, keys: Mapping[str, Any], tracker: BestEpochTracker[Any]) -> None:
+        self._objective = tracker.objective
         self._limit: int | None = keys["patience"]
         delta = float(keys["min_delta"])
         self._delta = delta if self._objective.direction == "maximize" else -delta

@@ -32,7 +32,7 @@ def likeness(network: MLP) -> tuple[object, ...]:
 class Block:
     """One lane's part of a layer: the units it has there, as rows of the layer's activations."""
 
-    lane: int
+    member: int
     rows: slice
     weight: Tensor
     bias: Tensor
@@ -68,39 +68,39 @@ class Stack:
         self._build()
 
     @property
-    def lanes(self) -> int:
+    def members(self) -> int:
         """How many networks there are."""
         return len(self.networks)
 
     def _build(self) -> None:
-        deep = range(self.bare, self.lanes)
+        deep = range(self.bare, self.members)
         # Hidden units first, then the outputs of lanes that have nothing else: see `Pass`.
-        first = [(lane, 0) for lane in (*deep, *range(self.bare))]
-        matrix = self.new(sum(self._linear(lane, 0).out_features for lane, _ in first), self.features)
+        first = [(member, 0) for member in (*deep, *range(self.bare))]
+        matrix = self.new(sum(self._linear(member, 0).out_features for member, _ in first), self.features)
         self.first, self.first_weight, self.first_weight_grad = self._layer(first, matrix)
         depth = max(len(network.hidden_sizes) for network in self.networks)
         self.hidden = [
-            self._layer([(lane, level) for lane in deep if len(self.networks[lane].hidden_sizes) > level])[0]
+            self._layer([(member, level) for member in deep if len(self.networks[member].hidden_sizes) > level])[0]
             for level in range(1, depth)
         ]
-        self.heads = self._layer([(lane, len(self.networks[lane].hidden_sizes)) for lane in deep])[0]
+        self.heads = self._layer([(member, len(self.networks[member].hidden_sizes)) for member in deep])[0]
         self.norms = [self._norm(level) for level in range(depth)]
 
-    def _layer(self, members: Sequence[tuple[int, int]], matrix: Tensor | None = None) -> tuple[Layer, Tensor, Tensor]:
+    def _layer(self, places: Sequence[tuple[int, int]], matrix: Tensor | None = None) -> tuple[Layer, Tensor, Tensor]:
         """Put the given linear layers, (lane, level) each, side by side."""
-        linears = [self._linear(lane, level) for lane, level in members]
+        linears = [self._linear(member, level) for member, level in places]
         weight = self.new(sum(linear.weight.numel() for linear in linears)) if matrix is None else matrix
         weight_grad = torch.zeros_like(weight)
         bias = self.new(sum(linear.out_features for linear in linears))
         bias_grad = torch.zeros_like(bias)
         blocks, number, row = [], 0, 0
-        for (lane, _), linear in zip(members, linears, strict=True):
+        for (member, _), linear in zip(places, linears, strict=True):
             shape, count, units = linear.weight.shape, linear.weight.numel(), linear.out_features
             rows = slice(row, row + units)
             own, grad = (flat.view(-1)[number : number + count].view(shape) for flat in (weight, weight_grad))
             move(linear.weight, own, grad)
             move(linear.bias, bias[rows], bias_grad[rows])
-            blocks.append(Block(lane, rows, own, bias[rows], grad))
+            blocks.append(Block(member, rows, own, bias[rows], grad))
             number, row = number + count, row + units
         return Layer(tuple(blocks), bias, bias_grad), weight, weight_grad
 
@@ -125,8 +125,8 @@ class Stack:
             row += norm.num_features
         return {**side, **{f"{name}_grad": grad for name, grad in grads.items()}}
 
-    def _linear(self, lane: int, level: int) -> nn.Linear:
-        return self.networks[lane].linears[level]
+    def _linear(self, member: int, level: int) -> nn.Linear:
+        return self.networks[member].linears[level]
 
     def through(self, rows: int, *, training: bool) -> Pass:
         """Return a way through for batches of so many rows."""
@@ -177,11 +177,11 @@ class Pass:
         self._sources: dict[int, _Source] = {}
         self.x = stack.new(rows, stack.features)
         first = stack.first
-        deep = first.blocks[: stack.lanes - stack.bare]
+        deep = first.blocks[: stack.members - stack.bare]
         hidden = first.units - stack.bare * stack.outputs
         # The outputs lie behind the first hidden layer, those of lanes that have nothing else first: they are in place.
-        z, d = self._memory(hidden + stack.lanes * stack.outputs)
-        self.outputs, self.output_grads = (t[hidden:].view(stack.lanes, stack.outputs, rows) for t in (z, d))
+        z, d = self._memory(hidden + stack.members * stack.outputs)
+        self.outputs, self.output_grads = (t[hidden:].view(stack.members, stack.outputs, rows) for t in (z, d))
         units = first.units
         self._stage(
             [partial(torch.addmm, first.bias[:, None], stack.first_weight, self.x.t(), out=z[:units])],
@@ -226,7 +226,7 @@ class Pass:
         for blocks in _alike(layer.blocks, self._sources):
             count, (units, inputs) = len(blocks), blocks[0].weight.shape
             rows = slice(blocks[0].rows.start, blocks[-1].rows.stop)
-            first, last = (self._sources[blocks[at].lane] for at in (0, -1))
+            first, last = (self._sources[blocks[at].member] for at in (0, -1))
             values = first.values[first.rows.start : last.rows.stop]
             grads = first.grads[first.grad_rows.start : last.grad_rows.stop]
             own_z, own_d = z[rows], d[rows]
@@ -249,15 +249,15 @@ class Pass:
     def _activate(self, level: int, blocks: Sequence[Block], z: Tensor, d: Tensor) -> None:
         """Go through what follows a hidden layer: batch norm, activation, dropout, for runs of lanes that are alike."""
         networks = self._stack.networks
-        norms_from = next((block.rows.start for block in blocks if networks[block.lane].batch_norm), 0)
+        norms_from = next((block.rows.start for block in blocks if networks[block.member].batch_norm), 0)
 
         def kind(block: Block) -> tuple[bool, str, bool]:
-            network = networks[block.lane]
+            network = networks[block.member]
             return network.batch_norm, network.activation, network.dropout > 0
 
         for (batch_norm, activation, dropout), run in groupby(blocks, kind):
-            lanes = list(run)
-            rows = slice(lanes[0].rows.start, lanes[-1].rows.stop)
+            members = list(run)
+            rows = slice(members[0].rows.start, members[-1].rows.stop)
             values, grads = z[rows], d[rows]
             if batch_norm:
                 own = slice(rows.start - norms_from, rows.stop - norms_from)
@@ -266,10 +266,10 @@ class Pass:
             if activation != "linear":
                 values = self._through(ACTIVATIONS[activation], values, grads)
             if dropout and self._training:
-                values = self._drop(level, lanes, values, grads, rows.start)
-            for block in lanes:
+                values = self._drop(level, members, values, grads, rows.start)
+            for block in members:
                 inner = slice(block.rows.start - rows.start, block.rows.stop - rows.start)
-                self._sources[block.lane] = _Source(values, inner, d, block.rows)
+                self._sources[block.member] = _Source(values, inner, d, block.rows)
 
     def _normalize(self, z: Tensor, d: Tensor, side: dict[str, Tensor]) -> Tensor:
         out, saved = torch.empty_like(z), [self._stack.new(len(z)) for _ in range(2)]
@@ -298,12 +298,12 @@ class Pass:
         self._stage([partial(activation.forward, z, a)], [partial(activation.backward, d, z)])
         return a
 
-    def _drop(self, level: int, lanes: Sequence[Block], values: Tensor, d: Tensor, start: int) -> Tensor:
+    def _drop(self, level: int, members: Sequence[Block], values: Tensor, d: Tensor, start: int) -> Tensor:
         """Thin the lanes' activations, each by masks drawn as its network alone would draw them."""
         thinned = torch.empty_like(values)
-        for block in lanes:
+        for block in members:
             own = slice(block.rows.start - start, block.rows.stop - start)
-            layer = [one for one in self._stack.networks[block.lane].layers if isinstance(one, SeededDropout)][level]
+            layer = [one for one in self._stack.networks[block.member].layers if isinstance(one, SeededDropout)][level]
             mask = self._stack.new(self._rows, own.stop - own.start)
             self._stage(
                 [partial(layer.draw, mask), partial(torch.mul, values[own], mask.t(), out=thinned[own])],
@@ -312,18 +312,18 @@ class Pass:
         return thinned
 
     def _bound_outputs(self) -> None:
-        for lane, network in enumerate(self._stack.networks):
+        for member, network in enumerate(self._stack.networks):
             if network.output_activation != "linear":
-                self._through(ACTIVATIONS[network.output_activation], self.outputs[lane], self.output_grads[lane])
+                self._through(ACTIVATIONS[network.output_activation], self.outputs[member], self.output_grads[member])
 
 
 def _alike(blocks: Sequence[Block], sources: dict[int, _Source]) -> Iterator[list[Block]]:
     """Runs of lanes whose weights have one shape, and whose inputs lie side by side: they multiply together."""
     run: list[Block] = []
     for block in blocks:
-        source = sources[block.lane]
+        source = sources[block.member]
         if run:
-            before = sources[run[-1].lane]
+            before = sources[run[-1].member]
             if (
                 block.weight.shape != run[-1].weight.shape
                 or source.values is not before.values

@@ -20,7 +20,7 @@ _UNCOVERED = ("maximize", "amsgrad", "centered", "differentiable", "capturable")
 
 
 @dataclass(eq=False)
-class LaneState:
+class MemberState:
     """What a lane's optimizer remembers from step to step, as lists along its parameters."""
 
     steps: Tensor
@@ -34,21 +34,21 @@ class LaneState:
 
 
 @dataclass(frozen=True, eq=False)
-class OptimizedLane:
+class OptimizedMember:
     """A lane's optimizer, what it remembers, and the memory of its parameters and their gradients now."""
 
     optimizer: Optimizer
-    state: LaneState
+    state: MemberState
     params: list[Tensor]
     grads: list[Tensor]
 
     @classmethod
-    def of(cls, optimizer: Optimizer, state: LaneState | None = None) -> OptimizedLane:
+    def of(cls, optimizer: Optimizer, state: MemberState | None = None) -> OptimizedMember:
         """Look at an optimizer's parameters, which lie in a stack."""
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         grads = [parameter.grad for parameter in parameters]
         assert all(grad is not None for grad in grads)
-        state = state or LaneState(torch.zeros((), device=parameters[0].device))
+        state = state or MemberState(torch.zeros((), device=parameters[0].device))
         return cls(optimizer, state, [parameter.data for parameter in parameters], grads)
 
     @property
@@ -74,15 +74,18 @@ def is_covered(optimizer: Optimizer, parameters: Sequence[Tensor]) -> bool:
     )
 
 
-def _is_fused(lane: OptimizedLane) -> bool:
+def _is_fused(member: OptimizedMember) -> bool:
     # An average of squares that never moves, alpha 1, would be corrected by a division by zero.
-    return not any(lane.options.get(flag) for flag in _UNCOVERED) and lane.options.get("alpha", 0.0) < 1.0
+    return not any(member.options.get(flag) for flag in _UNCOVERED) and member.options.get("alpha", 0.0) < 1.0
 
 
-def stepper(lanes: Sequence[OptimizedLane]) -> Callable[[], None]:
+def stepper(members: Sequence[OptimizedMember]) -> Callable[[], None]:
     """Return what takes a step of every lane, with the hyperparameters that they have now."""
-    steps = [_FUSED[type(lane.optimizer).__name__](lane) if _is_fused(lane) else lane.optimizer.step for lane in lanes]
-    counts = [lane.state.steps for lane in lanes]
+    steps = [
+        _FUSED[type(member.optimizer).__name__](member) if _is_fused(member) else member.optimizer.step
+        for member in members
+    ]
+    counts = [member.state.steps for member in members]
 
     def step() -> None:
         torch._foreach_add_(counts, 1.0)
@@ -92,14 +95,15 @@ def stepper(lanes: Sequence[OptimizedLane]) -> Callable[[], None]:
     return step
 
 
-def _adam(lane: OptimizedLane) -> Callable[[], object]:
-    options, state = lane.options, lane.state
+def _adam(member: OptimizedMember) -> Callable[[], object]:
+    options, state = member.options, member.state
     # AdamW by its class: in early versions of torch it has no such flag.
-    decoupled = isinstance(lane.optimizer, AdamW) or options.get("decoupled_weight_decay")
+    decoupled = isinstance(member.optimizer, AdamW) or options.get("decoupled_weight_decay")
     kernel: Callable[..., object] = torch._fused_adamw_ if decoupled else torch._fused_adam_
     arguments: tuple[Any, ...] = (
-        lane.params, lane.grads, state.zeros("exp_avg", lane.params), state.zeros("exp_avg_sq", lane.params), [],
-        [state.steps] * len(lane.params),
+        member.params, member.grads, state.zeros("exp_avg", member.params), state.zeros("exp_avg_sq", member.params),
+        [],
+        [state.steps] * len(member.params),
     )  # fmt: skip
     beta1, beta2 = map(float, options["betas"])
     numbers: dict[str, Any] = {
@@ -109,55 +113,57 @@ def _adam(lane: OptimizedLane) -> Callable[[], object]:
     return lambda: kernel(*arguments, **numbers)
 
 
-def _sgd(lane: OptimizedLane) -> Callable[[], object]:
-    options, state = lane.options, lane.state
+def _sgd(member: OptimizedMember) -> Callable[[], object]:
+    options, state = member.options, member.state
     momentum = float(options["momentum"])
     numbers: dict[str, Any] = {
         "weight_decay": float(options["weight_decay"]), "momentum": momentum, "lr": float(options["lr"]),
         "dampening": float(options["dampening"]), "nesterov": bool(options["nesterov"]), "maximize": False,
     }  # fmt: skip
     begun = "momentum" in state.lists
-    buffers = state.zeros("momentum", lane.params) if momentum else []
+    buffers = state.zeros("momentum", member.params) if momentum else []
 
     def step() -> None:
         nonlocal begun
         # The first step makes the gradient the buffer, without dampening.
-        torch._fused_sgd_(lane.params, lane.grads, buffers, is_first_step=bool(momentum) and not begun, **numbers)
+        torch._fused_sgd_(member.params, member.grads, buffers, is_first_step=bool(momentum) and not begun, **numbers)
         begun = True
 
     return step
 
 
-def _adagrad(lane: OptimizedLane) -> Callable[[], object]:
-    options, state = lane.options, lane.state
-    sums = state.zeros("sum", lane.params, float(options["initial_accumulator_value"]))
+def _adagrad(member: OptimizedMember) -> Callable[[], object]:
+    options, state = member.options, member.state
+    sums = state.zeros("sum", member.params, float(options["initial_accumulator_value"]))
     numbers: dict[str, Any] = {name: float(options[name]) for name in ("lr", "lr_decay", "weight_decay", "eps")}
-    steps = [state.steps] * len(lane.params)
-    return lambda: torch._fused_adagrad_(lane.params, lane.grads, sums, steps, **numbers, maximize=False)
+    steps = [state.steps] * len(member.params)
+    return lambda: torch._fused_adagrad_(member.params, member.grads, sums, steps, **numbers, maximize=False)
 
 
-def _rmsprop(lane: OptimizedLane) -> Callable[[], object]:
+def _rmsprop(member: OptimizedMember) -> Callable[[], object]:
     # Torch has no fused RMSprop, but Adam without a first moment and with its corrections at 1 is the same: its first
     # moment is then the gradient, which it may overwrite, and after so many steps nothing is left to correct.
-    options, state = lane.options, lane.state
+    options, state = member.options, member.state
     momentum, weight_decay, rate = (float(options[name]) for name in ("momentum", "weight_decay", "lr"))
-    averages = state.zeros("square_avg", lane.params)
-    late = [torch.full_like(state.steps, _CORRECTED)] * len(lane.params)
+    averages = state.zeros("square_avg", member.params)
+    late = [torch.full_like(state.steps, _CORRECTED)] * len(member.params)
     numbers: dict[str, Any] = {
         "beta1": 0.0, "beta2": float(options["alpha"]), "eps": float(options["eps"]), "amsgrad": False,
         "maximize": False,
     }  # fmt: skip
     if not momentum:
         numbers |= {"lr": rate, "weight_decay": weight_decay}
-        return lambda: torch._fused_adam_(lane.params, lane.grads, lane.grads, averages, [], late, **numbers)
-    buffers = state.zeros("momentum", lane.params)
+        return lambda: torch._fused_adam_(member.params, member.grads, member.grads, averages, [], late, **numbers)
+    buffers = state.zeros("momentum", member.params)
 
     def step() -> None:
         if weight_decay:
-            torch._foreach_add_(lane.grads, lane.params, alpha=weight_decay)
+            torch._foreach_add_(member.grads, member.params, alpha=weight_decay)
         torch._foreach_mul_(buffers, momentum)
-        torch._fused_adam_(buffers, lane.grads, lane.grads, averages, [], late, lr=-1.0, weight_decay=0.0, **numbers)
-        torch._foreach_add_(lane.params, buffers, alpha=-rate)
+        torch._fused_adam_(
+            buffers, member.grads, member.grads, averages, [], late, lr=-1.0, weight_decay=0.0, **numbers
+        )
+        torch._foreach_add_(member.params, buffers, alpha=-rate)
 
     return step
 
@@ -165,7 +171,7 @@ def _rmsprop(lane: OptimizedLane) -> Callable[[], object]:
 _CORRECTED = 1e30
 """A step of Adam's at which `1 - beta2**step` is 1 in double precision, whatever beta2 below 1."""
 
-_FUSED: Mapping[str, Callable[[OptimizedLane], Callable[[], object]]] = {
+_FUSED: Mapping[str, Callable[[OptimizedMember], Callable[[], object]]] = {
     "SGD": _sgd,
     "Adam": _adam,
     "AdamW": _adam,

@@ -11,9 +11,9 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from besom.bundle.member import Lane, device_of
+from besom.bundle.member import Member, device_of
 from besom.bundle.room import bytes_of, fitting, free_bytes
-from besom.bundle.timing import Probe
+from besom.bundle.timing import Timing
 from besom.data import InMemoryDataModule
 from besom.models.network import MLP
 
@@ -30,7 +30,7 @@ class Found:
     """What was measured: the size that pays, among so many lanes."""
 
     size: int
-    lanes: int
+    members: int
 
 
 @cache
@@ -48,40 +48,40 @@ class Sizing:
     when memory is short: the first lane's trial, the size, and of how many lanes.
     """
 
-    company: str
+    bundle_key: str
     auto: bool
     slots: int
     tell: Callable[[int, int, int], None]
     found: MutableMapping[str, Found]
     free: Callable[[torch.device], int] = free_bytes
 
-    def size(self, lanes: Sequence[Lane], data: InMemoryDataModule, config: Mapping[str, Any]) -> int:
+    def size(self, members: Sequence[Member], data: InMemoryDataModule, config: Mapping[str, Any]) -> int:
         """Return how many of the lanes train as one."""
         device = device_of(config)
         room = self.free(device) // self.slots
-        fit = size = fitting(_needs(lanes, data), room)
-        known = self.found.get(self.company, Found(1, 1))
-        measures = self.auto and known.size == known.lanes < fit
+        fit = size = fitting(_needs(members, data), room)
+        known = self.found.get(self.bundle_key, Found(1, 1))
+        measures = self.auto and known.size == known.members < fit
         if measures:
-            probe = Probe(lanes, data, device, epochs=config["trainer"]["max_epochs"] or 0)
-            known = Found(grown(fit, probe.epochs_s, begin=known.size, goes_on=probe.in_time), fit)
-            self.found[self.company] = known
+            timing = Timing(members, data, device, epochs=config["trainer"]["max_epochs"] or 0)
+            known = Found(grown(fit, timing.epochs_s, begin=known.size, goes_on=timing.in_time), fit)
+            self.found[self.bundle_key] = known
         if self.auto:
             size = min(fit, known.size)
-        if measures or fit < len(lanes):
-            self.tell(lanes[0].trial, size, len(lanes))
+        if measures or fit < len(members):
+            self.tell(members[0].trial, size, len(members))
         return size
 
 
-def grown(lanes: int, costs: Costs, *, begin: int = 1, goes_on: Callable[[], bool] = lambda: True) -> int:
+def grown(members: int, costs: Costs, *, begin: int = 1, goes_on: Callable[[], bool] = lambda: True) -> int:
     """Return the size at which twice the lanes save no clear part of the cost any more, or `lanes` if they always do.
 
     Twice the lanes are compared with the same lanes in two halves. Where it no longer `goes_on`, what has paid so far
     is the answer.
     """
     size = begin
-    while size < lanes and goes_on():
-        more = min(2 * size, lanes)
+    while size < members and goes_on():
+        more = min(2 * size, members)
         half, other, whole = costs([slice(0, size), slice(size, more), slice(0, more)])
         if whole > (1 - _GAIN) * (half + other):
             break
@@ -96,7 +96,7 @@ def cut(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[start:stop] for start, stop in pairwise(bounds)]
 
 
-def _needs(lanes: Sequence[Lane], data: InMemoryDataModule) -> list[int]:
+def _needs(members: Sequence[Member], data: InMemoryDataModule) -> list[int]:
     train, val = data.sizes["train"], data.sizes["val"]
     batch = min(data.batch_size or train, train)
-    return [bytes_of(cast(MLP, lane.network), batch=batch, train=train, val=val) for lane in lanes]
+    return [bytes_of(cast(MLP, member.network), batch=batch, train=train, val=val) for member in members]

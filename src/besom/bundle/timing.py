@@ -13,8 +13,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from besom.bundle.losses import STACKED_LOSSES
-from besom.bundle.member import Lane
-from besom.bundle.optimizers import OptimizedLane, stepper
+from besom.bundle.member import Member
+from besom.bundle.optimizers import OptimizedMember, stepper
 from besom.bundle.stacking import OURS, Stacking
 from besom.data import Batches, InMemoryDataModule
 
@@ -26,7 +26,7 @@ _EPOCH_S = 0.01
 Step = Callable[[], None]
 
 
-class Probe:
+class Timing:
     """Takes steps of copies of lanes, on a batch of their data; the lanes stay as they are, and the order of the data.
 
     It is `in_time` for 0.3 s, or 2 % of what training is expected to take if that is less, and for 0.1 s at least.
@@ -34,14 +34,14 @@ class Probe:
 
     def __init__(
         self,
-        lanes: Sequence[Lane],
+        members: Sequence[Member],
         data: InMemoryDataModule,
         device: torch.device,
         *,
         epochs: int,
         stacking: Stacking = OURS,
     ) -> None:
-        self._lanes = lanes
+        self._members = members
         self._stacking = stacking
         self._device = device
         self._task = data.spec.task
@@ -58,11 +58,11 @@ class Probe:
 
     def epochs_s(self, parts: Sequence[slice]) -> list[float]:
         """Return what an epoch of some of the lanes takes, in seconds, for each part: of one alone, of more as one."""
-        lanes = [self._lanes[part] for part in parts]
-        steps = [self._alone(*some) if len(some) == 1 else self._together(some) for some in lanes]
+        members = [self._members[part] for part in parts]
+        steps = [self._alone(*some) if len(some) == 1 else self._together(some) for some in members]
         found = [self._steps * step_s + _EPOCH_S for step_s in self._quickest_s(steps)]
         if self._budget_s is None:
-            expected_s = self._epochs * found[0] * len(self._lanes) / len(lanes[0])
+            expected_s = self._epochs * found[0] * len(self._members) / len(members[0])
             self._budget_s = min(_MOST_S, max(_LEAST_S, _SHARE * expected_s))
         return found
 
@@ -92,10 +92,10 @@ class Probe:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
-    def _alone(self, lane: Lane) -> Step:
+    def _alone(self, member: Member) -> Step:
         """A step as `SupervisedModule` takes it."""
-        network, optimizer = self._copied(lane)
-        parameters, norm, loss = list(network.parameters()), lane.module.gradient_clip_norm, lane.module.loss
+        network, optimizer = self._copied(member)
+        parameters, norm, loss = list(network.parameters()), member.module.gradient_clip_norm, member.module.loss
 
         def step() -> None:
             optimizer.zero_grad()
@@ -106,17 +106,17 @@ class Probe:
 
         return step
 
-    def _together(self, lanes: Sequence[Lane]) -> Step:
+    def _together(self, members: Sequence[Member]) -> Step:
         """A step as `StackedModule` takes it."""
-        lanes = sorted(lanes, key=lambda lane: self._stacking.key(lane.network))
-        copies = [self._copied(lane) for lane in lanes]
+        members = sorted(members, key=lambda member: self._stacking.key(member.network))
+        copies = [self._copied(member) for member in members]
         stack = self._stacking.make([network for network, _ in copies])
         through, loss = stack.through(len(self._y), training=True), STACKED_LOSSES[self._task]
-        take = stepper([OptimizedLane.of(optimizer) for _, optimizer in copies])
+        take = stepper([OptimizedMember.of(optimizer) for _, optimizer in copies])
         clipped = [
-            (list(network.parameters()), lane.module.gradient_clip_norm)
-            for (network, _), lane in zip(copies, lanes, strict=True)
-            if lane.module.gradient_clip_norm is not None
+            (list(network.parameters()), member.module.gradient_clip_norm)
+            for (network, _), member in zip(copies, members, strict=True)
+            if member.module.gradient_clip_norm is not None
         ]
 
         @torch.no_grad()
@@ -132,7 +132,7 @@ class Probe:
 
         return step
 
-    def _copied(self, lane: Lane) -> tuple[nn.Module, Optimizer]:
+    def _copied(self, member: Member) -> tuple[nn.Module, Optimizer]:
         """A lane's network on the device, and its optimizer, of whose parameters they are copies."""
-        network, optimizer = copy.deepcopy((lane.network, lane.optimizer))
+        network, optimizer = copy.deepcopy((member.network, member.optimizer))
         return network.to(self._device), optimizer

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from besom.bundle.compatibility import is_ours
 from besom.bundle.losses import STACKED_LOSSES, mean_losses, stacked_scores
-from besom.bundle.member import Lane
-from besom.bundle.optimizers import OptimizedLane, has_kernels, stepper
+from besom.bundle.member import Member
+from besom.bundle.optimizers import OptimizedMember, has_kernels, stepper
 from besom.bundle.room import EVALUATED_ROWS
 from besom.bundle.size import Sizing, cut
 from besom.bundle.stacking import OURS, Stacking, Through, by_vmap
@@ -31,7 +31,7 @@ from besom.errors import TrialPruned
 from besom.models.scoring import check_finite
 from besom.training.fit import build_data, configure_torch, describe
 from besom.training.folds import train_trial
-from besom.training.progress import Conversation, Outcome
+from besom.training.progress import Channel, Outcome
 
 Over = Callable[[int, "Outcome | Exception"], None]
 """Told how a trial ended: with an outcome, or with what it raised."""
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
     trial: int
     config: Mapping[str, Any]
-    conversation: Conversation
+    channel: Channel
     directory: Path
 
 
@@ -61,7 +61,7 @@ def train_bundle(
     if not has_kernels():
         for entry in entries:
             if not _called_off(entry, over):
-                train_alone(entry, over)
+                train_unbundled(entry, over)
         return
     if not is_ours(config["model"]):
         _train_own_models(entries, over, measure)
@@ -70,14 +70,14 @@ def train_bundle(
     built = _built(entries, data, over)
     if not built:
         return
-    size = sizing.size([lane for _, lane in built], data, config) if sizing else len(built)
+    size = sizing.size([member for _, member in built], data, config) if sizing else len(built)
     for part in cut(built, size):
-        left = [(entry, lane) for entry, lane in part if not _called_off(entry, over)]
+        left = [(entry, member) for entry, member in part if not _called_off(entry, over)]
         if len(part) == 1 < len(built):
             for entry, _ in left:
-                train_alone(entry, over)
+                train_unbundled(entry, over)
         elif left:
-            _train_stack([lane for _, lane in left], data, config, over, OURS)
+            _train_stack([member for _, member in left], data, config, over, OURS)
 
 
 def _train_own_models(entries: Sequence[Entry], over: Over, measure: Measure) -> None:
@@ -89,13 +89,13 @@ def _train_own_models(entries: Sequence[Entry], over: Over, measure: Measure) ->
     if data is not None and random_state() == before:  # else the data hang on the seed, and are not the same for all
         built = _built(entries, data, over)
         left = {entry.trial: entry for entry, _ in built}
-        for group in groups_of([lane for _, lane in built], data, measure):
-            lanes = [lane for lane in group if not _called_off(left.pop(lane.trial), over)]
-            if lanes:
-                _train_stack(lanes, data, config, over, by_vmap(data.spec))
+        for group in groups_of([member for _, member in built], data, measure):
+            members = [member for member in group if not _called_off(left.pop(member.trial), over)]
+            if members:
+                _train_stack(members, data, config, over, by_vmap(data.spec))
     for entry in left.values():
         if not _called_off(entry, over):
-            train_alone(entry, over)
+            train_unbundled(entry, over)
 
 
 def _data(config: Mapping[str, Any]) -> InMemoryDataModule:
@@ -104,22 +104,22 @@ def _data(config: Mapping[str, Any]) -> InMemoryDataModule:
     return data
 
 
-def _built(entries: Sequence[Entry], data: InMemoryDataModule, over: Over) -> list[tuple[Entry, Lane]]:
+def _built(entries: Sequence[Entry], data: InMemoryDataModule, over: Over) -> list[tuple[Entry, Member]]:
     """Build the trials' lanes; a trial whose lane cannot be built is over."""
     built = []
     for entry in entries:
         try:
-            built.append((entry, Lane(entry.trial, entry.config, data, entry.conversation, entry.directory)))
+            built.append((entry, Member(entry.trial, entry.config, data, entry.channel, entry.directory)))
         except Exception as error:
             over(entry.trial, error)
     return built
 
 
-def train_alone(entry: Entry, over: Over) -> None:
+def train_unbundled(entry: Entry, over: Over) -> None:
     """Train a trial by itself; tell of its end."""
     came_to: Outcome | Exception
     try:
-        came_to = train_trial(entry.config, conversation=entry.conversation, directory=entry.directory)
+        came_to = train_trial(entry.config, channel=entry.channel, directory=entry.directory)
     except Exception as error:
         came_to = error
     over(entry.trial, came_to)
@@ -127,21 +127,21 @@ def train_alone(entry: Entry, over: Over) -> None:
 
 def _called_off(entry: Entry, over: Over) -> bool:
     """Whether a trial was stopped while it waited for its turn: it is over then."""
-    if stopped := entry.conversation.should_stop(in_epoch=False):
+    if stopped := entry.channel.should_stop(in_epoch=False):
         over(entry.trial, TrialPruned())
     return stopped
 
 
 def _train_stack(
-    lanes: Sequence[Lane], data: InMemoryDataModule, config: Mapping[str, Any], over: Over, stacking: Stacking
+    members: Sequence[Member], data: InMemoryDataModule, config: Mapping[str, Any], over: Over, stacking: Stacking
 ) -> None:
-    module = StackedModule(lanes, data, over, stacking)
+    module = StackedModule(members, data, over, stacking)
     trainer = build(
         config["trainer"], logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=-1,
     )  # fmt: skip
-    for lane in lanes:
-        lane.conversation.started({**describe(data, lane.module, trainer), "bundle": len(lanes)})
+    for member in members:
+        member.channel.started({**describe(data, member.module, trainer), "bundle": len(members)})
     try:
         trainer.fit(module, datamodule=data)
     except _NobodyLeft:
@@ -156,16 +156,16 @@ class _NobodyLeft(Exception):
 class StackedModule(pl.LightningModule):
     """Trains the networks of several lanes as one stack; tells `over` how each ended."""
 
-    def __init__(self, lanes: Sequence[Lane], data: InMemoryDataModule, over: Over, stacking: Stacking) -> None:
+    def __init__(self, members: Sequence[Member], data: InMemoryDataModule, over: Over, stacking: Stacking) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self._lanes = list(lanes)
+        self._members = list(members)
         self._data = data
         self._over = over
         self._stacking = stacking
         self._task = data.spec.task
         self._loss = STACKED_LOSSES[self._task]
-        self._gone: set[Lane] = set()
+        self._gone: set[Member] = set()
         self._loss_sums: list[float] = []
         self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
         self._val: list[dict[str, float]] = []
@@ -175,27 +175,27 @@ class StackedModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Put the lanes into a stack on the trainer's device."""
-        for lane in self._lanes:
-            lane.module.to(self.device)
-        self._val = [{} for _ in self._lanes]
+        for member in self._members:
+            member.module.to(self.device)
+        self._val = [{} for _ in self._members]
         self._stack_up()
 
     def on_train_start(self) -> None:
         """Report epoch 0, with no metrics where nothing is held out to validate on."""
-        for index, lane in self._alive():
-            with self._fate_of(lane):
-                lane.course.begin(self._val[index])
+        for index, member in self._alive():
+            with self._fate_of(member):
+                member.tracker.begin(self._val[index])
 
     def on_train_epoch_start(self) -> None:
         """Take up what the schedulers have changed."""
-        self._loss_sums = [0.0] * len(self._lanes)
-        self._val = [{} for _ in self._lanes]
+        self._loss_sums = [0.0] * len(self._members)
+        self._val = [{} for _ in self._members]
         self._step = stepper(self._optimized)
 
     @torch.no_grad()
     def training_step(self, batch: Batches, batch_idx: int) -> None:
         """Train all lanes on each batch of a stretch."""
-        losses = torch.zeros(len(self._lanes), device=self.device)
+        losses = torch.zeros(len(self._members), device=self.device)
         for rows in _cut(batch.index, batch.batch_size):
             through = self._pass(len(rows), training=True)
             targets = self._loss.targets(_gather(batch, rows, into=through.x))
@@ -208,12 +208,12 @@ class StackedModule(pl.LightningModule):
             self._step()
         self._stack.count_batches(len(batch))
         found = losses.tolist()  # waits for the device
-        for index, lane in self._alive():
-            with self._fate_of(lane):
+        for index, member in self._alive():
+            with self._fate_of(member):
                 check_finite(found[index], f"loss became {{}} in epoch {self.current_epoch + 1}")
                 self._loss_sums[index] += found[index]
-                lane.course.check()
-        if len(self._gone) == len(self._lanes):
+                member.tracker.check()
+        if len(self._gone) == len(self._members):
             raise _NobodyLeft
 
     @torch.no_grad()
@@ -234,62 +234,62 @@ class StackedModule(pl.LightningModule):
             {"val/loss": loss, **{f"val/{name}": value for name, value in scores.items()}}
             for loss, scores in zip(mean_losses(self._task, outputs, targets), found, strict=True)
         ]
-        for index, lane in self._alive():
-            with self._fate_of(lane):
+        for index, member in self._alive():
+            with self._fate_of(member):
                 check_finite(self._val[index]["val/loss"], "val/loss is {}")
 
     def on_train_epoch_end(self) -> None:
         """Let each lane report the epoch, and go on without those that are over."""
         kept, targets = self._take("train")
         found = stacked_scores(self._task, kept, targets, classes=self._stack.outputs)
-        for index, lane in self._alive():
+        for index, member in self._alive():
             scores = {f"train/{name}": value for name, value in found[index].items()}
             metrics = {"train/loss": self._loss_sums[index] / len(targets), **scores, **self._val[index]}
-            with self._fate_of(lane):
-                if lane.end_epoch(self.current_epoch + 1, metrics):
-                    self._complete(lane)
+            with self._fate_of(member):
+                if member.end_epoch(self.current_epoch + 1, metrics):
+                    self._complete(member)
         if self._gone:
-            self._lanes = [lane for lane in self._lanes if lane not in self._gone]
-            if not self._lanes:
+            self._members = [member for member in self._members if member not in self._gone]
+            if not self._members:
                 raise _NobodyLeft
             self._stack_up()
 
     def complete(self) -> None:
         """End the lanes that went all the way."""
-        for lane in self._lanes:
-            with self._fate_of(lane):
-                self._complete(lane)
+        for member in self._members:
+            with self._fate_of(member):
+                self._complete(member)
 
-    def _complete(self, lane: Lane) -> None:
-        outcome = lane.complete(self._data)
-        self._gone.add(lane)
-        self._over(lane.trial, outcome)
+    def _complete(self, member: Member) -> None:
+        outcome = member.complete(self._data)
+        self._gone.add(member)
+        self._over(member.trial, outcome)
 
-    def _alive(self) -> Iterator[tuple[int, Lane]]:
+    def _alive(self) -> Iterator[tuple[int, Member]]:
         """The lanes that are not over, with their places in the stack."""
-        return ((index, lane) for index, lane in enumerate(self._lanes) if lane not in self._gone)
+        return ((index, member) for index, member in enumerate(self._members) if member not in self._gone)
 
     @contextmanager
-    def _fate_of(self, lane: Lane) -> Iterator[None]:
+    def _fate_of(self, member: Member) -> Iterator[None]:
         """Whatever is raised inside ends this lane, and no other."""
         try:
             yield
         except Exception as error:
-            self._gone.add(lane)
-            self._over(lane.trial, error)
+            self._gone.add(member)
+            self._over(member.trial, error)
 
     def _stack_up(self) -> None:
         self._gone.clear()
-        self._lanes.sort(key=lambda lane: self._stacking.key(lane.network))
-        self._stack = self._stacking.make([lane.network for lane in self._lanes])
+        self._members.sort(key=lambda member: self._stacking.key(member.network))
+        self._stack = self._stacking.make([member.network for member in self._members])
         self._passes: dict[tuple[int, bool], Through] = {}
-        self._optimized = [OptimizedLane.of(lane.optimizer, lane.state) for lane in self._lanes]
-        for lane, optimized in zip(self._lanes, self._optimized, strict=True):
-            lane.state = optimized.state
+        self._optimized = [OptimizedMember.of(member.optimizer, member.state) for member in self._members]
+        for member, optimized in zip(self._members, self._optimized, strict=True):
+            member.state = optimized.state
         self._clipped = [
-            (list(lane.module.parameters()), lane.module.gradient_clip_norm)
-            for lane in self._lanes
-            if lane.module.gradient_clip_norm is not None
+            (list(member.module.parameters()), member.module.gradient_clip_norm)
+            for member in self._members
+            if member.module.gradient_clip_norm is not None
         ]
 
     def _pass(self, rows: int, *, training: bool) -> Through:

@@ -20,16 +20,16 @@ from hydra.utils import get_class
 from torch import Tensor, nn
 
 from besom.bundle.losses import STACKED_LOSSES, Loss
-from besom.bundle.member import Lane, device_of
+from besom.bundle.member import Member, device_of
 from besom.bundle.optimizers import is_covered
 from besom.bundle.size import Costs
 from besom.bundle.stacking import Stacking, by_vmap
-from besom.bundle.timing import Probe
+from besom.bundle.timing import Timing
 from besom.data import InMemoryDataModule
 from besom.models import SupervisedModule
 from besom.models.scoring import LOSSES
 
-Measure = Callable[[Sequence[Lane], InMemoryDataModule], Costs]
+Measure = Callable[[Sequence[Member], InMemoryDataModule], Costs]
 """Finds out what lanes of one architecture cost, alone and as a stack."""
 
 _TOLERANCE = 1e-5
@@ -58,44 +58,44 @@ def random_state() -> Hashable:
     return random.getstate(), _frozen(numpy), *map(_bytes, states)
 
 
-def measured(lanes: Sequence[Lane], data: InMemoryDataModule) -> Costs:
+def measured(members: Sequence[Member], data: InMemoryDataModule) -> Costs:
     """Return what tells the costs of lanes of one architecture: an epoch's seconds, on their device."""
-    device, epochs = device_of(lanes[0].config), lanes[0].config["trainer"]["max_epochs"] or 0
-    return Probe(lanes, data, device, epochs=epochs, stacking=by_vmap(data.spec)).epochs_s
+    device, epochs = device_of(members[0].config), members[0].config["trainer"]["max_epochs"] or 0
+    return Timing(members, data, device, epochs=epochs, stacking=by_vmap(data.spec)).epochs_s
 
 
-def groups_of(lanes: Sequence[Lane], data: InMemoryDataModule, measure: Measure = measured) -> list[list[Lane]]:
+def groups_of(members: Sequence[Member], data: InMemoryDataModule, measure: Measure = measured) -> list[list[Member]]:
     """Return those of the lanes that can share stacks and gain from it, stack by stack; the lanes stay as they are."""
-    alike: dict[Hashable, list[Lane]] = defaultdict(list)
-    for lane in lanes:
-        if _is_all_network(lane, data):
-            alike[_architecture(lane.network)].append(lane)
+    alike: dict[Hashable, list[Member]] = defaultdict(list)
+    for member in members:
+        if _is_all_network(member, data):
+            alike[_architecture(member.network)].append(member)
     return [group for group in alike.values() if len(group) > 1 and _may_stack(group, data, measure)]
 
 
-def _may_stack(lanes: Sequence[Lane], data: InMemoryDataModule, measure: Measure) -> bool:
+def _may_stack(members: Sequence[Member], data: InMemoryDataModule, measure: Measure) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # vmap's, of operations that it takes lane by lane: the costs tell
-            return _works(lanes, data) and _pays(measure(lanes, data), len(lanes))
+            return _works(members, data) and _pays(measure(members, data), len(members))
     except Exception:  # anything may go wrong in somebody else's network; alone, it says what
         return False
 
 
-def _pays(costs: Costs, lanes: int) -> bool:
-    *alone, together = costs([*(slice(lane, lane + 1) for lane in range(lanes)), slice(0, lanes)])
+def _pays(costs: Costs, members: int) -> bool:
+    *alone, together = costs([*(slice(member, member + 1) for member in range(members)), slice(0, members)])
     return together < _ENOUGH * sum(alone)
 
 
-def _works(lanes: Sequence[Lane], data: InMemoryDataModule) -> bool:
+def _works(members: Sequence[Member], data: InMemoryDataModule) -> bool:
     """Whether copies of lanes of one architecture come to the same as one stack, on the first rows.
 
     Not if a pass changes more than gradients: draws random numbers, writes buffers, counts. Raises what vmap raises.
     """
-    device = device_of(lanes[0].config)
+    device = device_of(members[0].config)
     loader, spec = data.train_dataloader(), data.spec
     x, y = (part[: loader.batch_size].to(device) for part in (loader.x, loader.y))
-    alone, together = ([copy.deepcopy(lane.network).to(device) for lane in lanes] for _ in range(2))
+    alone, together = ([copy.deepcopy(member.network).to(device) for member in members] for _ in range(2))
     before = _state(alone)
     wanted = [_alone(network, x, y, LOSSES[spec.task]) for network in alone]
     found = _together(together, x, STACKED_LOSSES[spec.task], y, by_vmap(spec))
@@ -143,16 +143,16 @@ def _state(networks: Sequence[nn.Module]) -> Hashable:
     return *map(_architecture, networks), *buffers, random_state()
 
 
-def _is_all_network(lane: Lane, data: InMemoryDataModule) -> bool:
+def _is_all_network(member: Member, data: InMemoryDataModule) -> bool:
     """Whether a lane's module is a SupervisedModule around its network and no more, whatever its constructor did."""
-    module, parameters = lane.module, list(lane.network.parameters())
+    module, parameters = member.module, list(member.network.parameters())
     return (
         not any(callable(getattr(SupervisedModule, name, None)) for name in vars(module))
         and module.loss is LOSSES[data.spec.task]
         and module.spec == data.spec
         and not module.automatic_optimization
         and {*map(id, module.parameters())} == {*map(id, parameters)}
-        and is_covered(lane.optimizer, parameters)
+        and is_covered(member.optimizer, parameters)
         and not any(getattr(part, hooks) for part in module.modules() for hooks in _HOOKS)
         and not any(getattr(parameter, hooks, None) for parameter in parameters for hooks in _TENSOR_HOOKS)
     )

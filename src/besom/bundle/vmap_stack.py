@@ -24,15 +24,15 @@ class FunctionalStack:
     """
 
     def __init__(self, networks: Sequence[nn.Module], *, features: int, outputs: int) -> None:
-        self.lanes, self.features, self.outputs = len(networks), features, outputs
+        self.members, self.features, self.outputs = len(networks), features, outputs
         # Without memory: what a lane does not bring along is missed at once.
         self.skeletons = {True: copy.deepcopy(networks[0]).to("meta"), False: copy.deepcopy(networks[0]).to("meta")}
         self.skeletons[False].eval()
         self.parameters, self.buffers = stack_module_state(list(networks))
         self.grads = {name: torch.zeros_like(stacked) for name, stacked in self.parameters.items()}
-        for lane, network in enumerate(networks):
+        for member, network in enumerate(networks):
             for name, parameter in network.named_parameters():
-                move(parameter, self.parameters[name].data[lane], self.grads[name][lane])
+                move(parameter, self.parameters[name].data[member], self.grads[name][member])
 
     def through(self, rows: int, *, training: bool) -> FunctionalPass:
         """Return a way through for batches of so many rows."""
@@ -52,7 +52,7 @@ class FunctionalPass:
         self._made: Tensor | None = None  # the outputs as autograd knows them, [lanes, b, out]
         some = next(iter(stack.grads.values()))
         self.x = some.new_empty(rows, stack.features)
-        self.outputs = some.new_empty(stack.lanes, stack.outputs, rows)
+        self.outputs = some.new_empty(stack.members, stack.outputs, rows)
         self.output_grads = torch.empty_like(self.outputs)
 
     def forward(self) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-STEPS_PER_STRETCH = 128
+STEPS_PER_CHUNK = 128
 
 
 class Batches:
@@ -96,7 +96,7 @@ class InMemoryLoader:
         batch_size: int | None,
         shuffle: bool,
         shuffle_seed: int = 0,
-        steps_per_stretch: int | None = STEPS_PER_STRETCH,
+        steps_per_chunk: int | None = STEPS_PER_CHUNK,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -105,23 +105,23 @@ class InMemoryLoader:
         self.batch_size = min(batch_size or len(y), len(y))
         self.shuffle = shuffle and self.batch_size < len(y)
         self.shuffle_seed = shuffle_seed
-        self.steps_per_stretch = steps_per_stretch
+        self.steps_per_chunk = steps_per_chunk
         self.rank = rank
         self.ranks = ranks
         self.epoch = 0
 
     def __len__(self) -> int:
-        return -(-len(self.y) // (self.batch_size * (self.steps_per_stretch or 1)))
+        return -(-len(self.y) // (self.batch_size * (self.steps_per_chunk or 1)))
 
     def __iter__(self) -> Iterator[Batches | tuple[Tensor, Tensor]]:
         # A generator: the epoch is counted when its first stretch is asked for, so an iterator that is made
         # and never used skips no epoch.
         order = self._order(self.epoch)
         self.epoch += 1
-        if self.steps_per_stretch is None:
+        if self.steps_per_chunk is None:
             yield from self._plain(order)
             return
-        step = self.batch_size * self.steps_per_stretch
+        step = self.batch_size * self.steps_per_chunk
         for start in range(0, len(self.y), step):
             rows = order[start : start + step]
             yield Batches(self.x, self.y, rows, self.batch_size, rank=self.rank, ranks=self.ranks)

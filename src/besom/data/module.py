@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from besom.data.dataset import DataSpec, Source
-from besom.data.loader import STEPS_PER_STRETCH, Batches, InMemoryLoader
+from besom.data.loader import STEPS_PER_CHUNK, Batches, InMemoryLoader
 from besom.data.prepared import Folds, Part, Plan, Prepared, prepare
 from besom.data.scaling import Scaler, parse_scaling
 from besom.errors import ConfigError
@@ -45,7 +45,7 @@ class InMemoryDataModule(pl.LightningDataModule):
         limit: int | None = None,
     ) -> None:
         super().__init__()
-        self.steps_per_stretch: int | None = STEPS_PER_STRETCH
+        self.steps_per_chunk: int | None = STEPS_PER_CHUNK
         self.source = source
         self.batch_size = None if batch_size is None else _whole("batch_size", batch_size, at_least=1)
         self.eval_batch_size = _whole("eval_batch_size", eval_batch_size, at_least=1)
@@ -139,7 +139,7 @@ class InMemoryDataModule(pl.LightningDataModule):
             batch_size=self.batch_size,
             shuffle=True,
             shuffle_seed=self.shuffle_seed,
-            steps_per_stretch=self.steps_per_stretch,
+            steps_per_chunk=self.steps_per_chunk,
             rank=self.trainer.global_rank if self.trainer else 0,
             ranks=ranks,
         )
@@ -161,7 +161,7 @@ class InMemoryDataModule(pl.LightningDataModule):
             part.y,
             batch_size=self.eval_batch_size,
             shuffle=False,
-            steps_per_stretch=self.steps_per_stretch,
+            steps_per_chunk=self.steps_per_chunk,
         )
 
     @property

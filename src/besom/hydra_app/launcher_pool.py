@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from besom.errors import kind_and_line
 from besom.hydra_app.job import keep_hydra_files, pack_job, plain_config, read_values
 from besom.secrets.masks import masked_override
-from besom.training.progress import Conversation, Outcome
+from besom.training.progress import Channel, Outcome
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import Assignment, Bundle, Failure, Finished, Started, State
 from besom.workers.pool import Event
@@ -112,8 +112,8 @@ class LauncherPool:
         assignments = [one for bundle in self._collected.values() for one in bundle.assignments]
         assignments.sort(key=lambda one: one.trial)
         # A launcher numbers the jobs of a batch from its first on; trials that are taken up again may leave gaps.
-        for _, stretch in groupby(enumerate(assignments), lambda pair: pair[1].trial - pair[0]):
-            yield from self._launch([assignment for _, assignment in stretch])
+        for _, chunk in groupby(enumerate(assignments), lambda pair: pair[1].trial - pair[0]):
+            yield from self._launch([assignment for _, assignment in chunk])
         self._collected.clear()
 
     def _launch(self, batch: Sequence[Assignment]) -> Iterator[Event]:
@@ -136,7 +136,7 @@ class LauncherPool:
             about = {"config": _config(job), "output": masked_override(job.hydra_cfg.hydra.runtime.output_dir)}
             yield Started(trial=assignment.trial, about=about, began_s=time.time() - duration_s)
 
-        def run(_: Assignment, __: Conversation) -> Outcome:
+        def run(_: Assignment, __: Channel) -> Outcome:
             if job.status is not JobStatus.COMPLETED:
                 raise job._return_value
             return Outcome(values=read_values(job.return_value, self._metrics), job=pack_job(job))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import SupportsFloat, SupportsIndex
 
 from besom.errors import TrialPruned
-from besom.training.progress import Conversation
+from besom.training.progress import Channel
 
 UNNAMED = "value"
 """The objective of an app whose config does not name it."""
@@ -21,8 +21,8 @@ UNNAMED = "value"
 class _Job:
     """The job that runs in this process, and where it is."""
 
-    def __init__(self, conversation: Conversation, metric: str) -> None:
-        self._conversation = conversation
+    def __init__(self, channel: Channel, metric: str) -> None:
+        self._channel = channel
         self._metric = metric
         self._step: int | None = None
 
@@ -38,11 +38,11 @@ class _Job:
         if self._step is not None and number < self._step:
             raise ValueError(f"besom.report: step {number} comes after step {self._step}; count upwards in a job")
         self._step = number
-        self._conversation.report(number, {str(name): _number(name, one) for name, one in metrics.items()})
+        self._channel.report(number, {str(name): _number(name, one) for name, one in metrics.items()})
         self.stop_if_told(in_epoch=False)
 
     def stop_if_told(self, *, in_epoch: bool) -> None:
-        if self._conversation.should_stop(in_epoch=in_epoch):
+        if self._channel.should_stop(in_epoch=in_epoch):
             raise TrialPruned
 
 
@@ -78,10 +78,10 @@ def is_heard() -> bool:
 
 
 @contextmanager
-def reporting(conversation: Conversation, *, metric: str) -> Iterator[None]:
+def reporting(channel: Channel, *, metric: str) -> Iterator[None]:
     """Let `report` speak in this conversation for the time of a `with` block; `metric` names a bare value."""
     global _job
-    _job = _Job(conversation, metric)
+    _job = _Job(channel, metric)
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ from besom.config.messages import explain
 from besom.errors import ConfigError, TrialFailed, first_line
 from besom.hydra_app.job import about_job, keep_hydra_files, pack_job, read_values
 from besom.hydra_app.report import UNNAMED, reporting
-from besom.training.progress import Conversation, Outcome
+from besom.training.progress import Channel, Outcome
 from besom.workers.messages import Assignment
 from besom.workers.sources import SOURCES
 from besom.workers.tasks import Run
@@ -77,8 +77,8 @@ class HydraTask:
         if script is not None:
             script.install()
 
-        def run(assignment: Assignment, conversation: Conversation) -> Outcome:
-            job = _Job(assignment, conversation, task_function, metric=next(iter(self.metrics), UNNAMED))
+        def run(assignment: Assignment, channel: Channel) -> Outcome:
+            job = _Job(assignment, channel, task_function, metric=next(iter(self.metrics), UNNAMED))
             returned = job.run(context, config)
             if returned.status is JobStatus.FAILED:
                 raise returned._return_value  # by its property it would tell stderr of an error, also when pruned
@@ -91,11 +91,9 @@ class HydraTask:
 class _Job:
     """One job of the app: the task function that Hydra calls, with the sweep listening."""
 
-    def __init__(
-        self, assignment: Assignment, conversation: Conversation, task_function: TaskFunction, *, metric: str
-    ) -> None:
+    def __init__(self, assignment: Assignment, channel: Channel, task_function: TaskFunction, *, metric: str) -> None:
         self._assignment = assignment
-        self._conversation = conversation
+        self._channel = channel
         self._task_function = task_function
         self._metric = metric
 
@@ -124,8 +122,8 @@ class _Job:
                 keep_hydra_files(config, self._assignment.directory)
 
     def __call__(self, config: DictConfig) -> Any:
-        self._conversation.started(about_job(config))
-        with reporting(self._conversation, metric=self._metric):
+        self._channel.started(about_job(config))
+        with reporting(self._channel, metric=self._metric):
             return self._task_function(config)
 
     def __getattr__(self, name: str) -> Any:

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 Pair: TypeAlias = tuple[Tensor, Tensor]
 """A batch (x [b, ...], y [b]), or what a network made of it (outputs [b, out], y [b])."""
 
-Stretch: TypeAlias = Pair | list[Tensor] | Iterable[Pair]
+Chunk: TypeAlias = Pair | list[Tensor] | Iterable[Pair]
 """A batch, also as the list that torch's DataLoader makes of it, or many: `besom.data.Batches`."""
 
 
-def batches(stretch: Stretch) -> Iterator[Pair]:
+def batches(chunk: Chunk) -> Iterator[Pair]:
     """Yield the batches of a stretch, or the one batch that it is."""
-    if isinstance(stretch, tuple | list) and isinstance(stretch[0], Tensor):
-        yield stretch[0], cast(Tensor, stretch[1])
+    if isinstance(chunk, tuple | list) and isinstance(chunk[0], Tensor):
+        yield chunk[0], cast(Tensor, chunk[1])
     else:
-        yield from cast(Iterable[Pair], stretch)
+        yield from cast(Iterable[Pair], chunk)
 
 
 def concatenate(pairs: Sequence[Pair]) -> Pair:

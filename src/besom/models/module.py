@@ -25,7 +25,7 @@ from besom.data.dataset import DataSpec
 from besom.data.loader import Batches
 from besom.errors import ConfigError
 from besom.models.distributed import agreed, rows_of_all_ranks, sum_over_ranks
-from besom.models.evaluating import Pair, Stretch, batches, concatenate, evaluating
+from besom.models.evaluating import Chunk, Pair, batches, concatenate, evaluating
 from besom.models.network import SeededDropout, dropout_seed
 from besom.models.scoring import LOSSES, finite, probabilities, scores
 
@@ -87,13 +87,13 @@ class SupervisedModule(pl.LightningModule):
         with evaluating(self):
             return probabilities(self.spec.task, self(x.to(self.device)))
 
-    def outputs(self, loader: Iterable[Stretch]) -> Pair:
+    def outputs(self, loader: Iterable[Chunk]) -> Pair:
         """Return (outputs [n, out], targets [n]) over all samples of a loader, on the module's device.
 
         In evaluation mode and without gradients. Raises ValueError if the loader is empty.
         """
         with evaluating(self):
-            parts = (pair for stretch in loader for pair in batches(stretch))
+            parts = (pair for chunk in loader for pair in batches(chunk))
             return concatenate([(self(x.to(self.device)), y.to(self.device)) for x, y in parts])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -111,7 +111,7 @@ class SupervisedModule(pl.LightningModule):
         if stage == "fit" and self.trainer.world_size > 1:
             self._join_ranks()
 
-    def training_step(self, batch: Stretch, batch_idx: int) -> None:
+    def training_step(self, batch: Chunk, batch_idx: int) -> None:
         """Train on each batch of a stretch, or on the one batch that it is."""
         optimizer, parameters = self._optimizer(), list(self.parameters())
         pairs: list[Pair] = []
@@ -140,13 +140,13 @@ class SupervisedModule(pl.LightningModule):
     def _backward(self, loss: Tensor, rows: int) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def _backward_with_others(self, stretch: Stretch) -> Callable[[Tensor, int], None]:
+    def _backward_with_others(self, chunk: Chunk) -> Callable[[Tensor, int], None]:
         """Return how to go backward from a piece of each batch in turn: to the gradient of the whole batch's loss.
 
         The ranks' gradients are averaged, so each counts by its share of the rows.
         """
         ranks = self.trainer.world_size
-        sizes = stretch.sizes() if isinstance(stretch, Batches) else None
+        sizes = chunk.sizes() if isinstance(chunk, Batches) else None
 
         def backward(loss: Tensor, rows: int) -> None:
             share = ranks * rows / next(sizes) if sizes else 1.0
@@ -163,15 +163,15 @@ class SupervisedModule(pl.LightningModule):
             if isinstance(layer, SeededDropout) and self.global_rank:
                 layer.seed = dropout_seed(layer.seed, self.global_rank)
 
-    def validation_step(self, batch: Stretch, batch_idx: int) -> None:
+    def validation_step(self, batch: Chunk, batch_idx: int) -> None:
         """Keep the outputs for a stretch or a batch of the validation part."""
         self._seen["val"] += [(self(x), y) for x, y in batches(batch)]
 
-    def test_step(self, batch: Stretch, batch_idx: int) -> None:
+    def test_step(self, batch: Chunk, batch_idx: int) -> None:
         """Keep the outputs for a stretch or a batch of the test part."""
         self._seen["test"] += [(self(x), y) for x, y in batches(batch)]
 
-    def predict_step(self, batch: Stretch | Tensor, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Chunk | Tensor, batch_idx: int) -> Tensor:
         """Return what `predict` returns, for inputs alone, a batch or a stretch."""
         inputs = [batch] if isinstance(batch, Tensor) else [x for x, _ in batches(batch)]
         return torch.cat([self.predict(x) for x in inputs])

@@ -37,8 +37,8 @@ class Attempt:
     asked: Asked
     number: int = 0
     alone: bool = False
-    solo: bool = False
-    company: str | None = None
+    unbundled: bool = False
+    bundle_key: str | None = None
     bundled: int = 1
     slot: Slot | None = None
     directory: Path | None = None
@@ -61,7 +61,7 @@ class Attempt:
     @property
     def retries(self) -> int:
         """How often it was tried again for an error; once more for others, or for want of memory, does not count."""
-        return self.number - self.alone - self.solo
+        return self.number - self.alone - self.unbundled
 
     @property
     def last_epoch(self) -> int | None:
@@ -94,10 +94,14 @@ class Attempt:
         about |= {} if self.card is None else origin(self.card.tags)
         return about | ({"attempts": self.number + 1} if self.number else {})
 
-    def again(self, *, alone: bool = False, solo: bool = False) -> Attempt:
+    def again(self, *, alone: bool = False, unbundled: bool = False) -> Attempt:
         """The next attempt at the same parameters; one that had to be alone, or unbundled, stays so."""
         return Attempt(
-            asked=self.asked, number=self.number + 1, alone=alone or self.alone, solo=solo or self.solo, slot=self.slot
+            asked=self.asked,
+            number=self.number + 1,
+            alone=alone or self.alone,
+            unbundled=unbundled or self.unbundled,
+            slot=self.slot,
         )
 
     def may_take(self, slot: Slot, running: Iterable[Attempt]) -> bool:

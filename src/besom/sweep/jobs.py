@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from besom.bundle.compatibility import company
+from besom.bundle.compatibility import bundle_key
 from besom.config.checks import check
 from besom.errors import ConfigError
 from besom.secrets.masks import hidden_override
+from besom.sweep.cached_configs import CachedConfig, CachedConfigs
 from besom.sweep.compose import Composer
-from besom.sweep.drafts import Draft, Drafts
 from besom.sweep.space.search_space import Params
 from besom.sweep.study.study import Asked
 from besom.sweep.trial import family
@@ -67,12 +67,12 @@ class TrainingJobs:
         own_models: bool = False,
     ) -> None:
         self._composer = composer
-        self._drafts = Drafts(composer)
+        self._cached_configs = CachedConfigs(composer)
         self._study_name = study_name
         self._tags = tags
         self._bundles = bundles
         self._own_models = own_models
-        self._ahead: dict[int, Draft | ConfigError] = {}
+        self._ahead: dict[int, CachedConfig | ConfigError] = {}
 
     def overrides(self, params: Params) -> list[str]:
         """The overrides that `besom train` would need for the same config."""
@@ -81,8 +81,8 @@ class TrainingJobs:
     def prefetch(self, asked: Asked) -> str | None:
         """Compose the config of a trial that will be prepared."""
         try:
-            self._ahead[asked.number] = draft = self._drafts.draft(asked.params)
-            return company(draft.config, own_models=self._own_models) if self._bundles else None
+            self._ahead[asked.number] = cached_config = self._cached_configs.cached_config(asked.params)
+            return bundle_key(cached_config.config, own_models=self._own_models) if self._bundles else None
         except ConfigError as error:
             self._ahead[asked.number] = error
             return None
@@ -91,10 +91,10 @@ class TrainingJobs:
         """Compose a trial's config and check it; raises ConfigError."""
         if asked.number not in self._ahead:
             self.prefetch(asked)
-        draft = self._ahead.pop(asked.number)
-        if isinstance(draft, ConfigError):
-            raise draft
-        config, recorded = draft.written_for(slot)
+        cached_config = self._ahead.pop(asked.number)
+        if isinstance(cached_config, ConfigError):
+            raise cached_config
+        config, recorded = cached_config.written_for(slot)
         check(config)
         assignment = Assignment(trial=asked.number, config=config, directory=directory)
         return assignment, self.card(asked, directory, recorded)

@@ -19,8 +19,8 @@ from typing import Any
 from besom.errors import BesomError, ConfigError, DataError, Interrupted
 from besom.sweep.attempt import Attempt, Verdict
 from besom.sweep.jobs import Jobs
-from besom.sweep.progress.observer import Board, told_kept
-from besom.sweep.scheduler import UNWRITTEN, Agenda
+from besom.sweep.progress.observer import Observer, told_kept
+from besom.sweep.scheduler import UNWRITTEN, Scheduler
 from besom.sweep.space.constraints import Constraint
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.code import StudyCode
@@ -57,10 +57,10 @@ class SweepLoop:
         jobs: Jobs,
         pool: Pool,
         recorder: Recorder,
-        board: Board,
+        observer: Observer,
         scratch: Path,
         constraints: Sequence[Constraint] = (),
-        lanes: int = 1,
+        members: int = 1,
         unwritten: int = UNWRITTEN,
         changed: Callable[[], Sequence[Path]] = list,
     ) -> None:
@@ -69,12 +69,12 @@ class SweepLoop:
         self._jobs = jobs
         self._pool = pool
         self._recorder = recorder
-        self._board = board
+        self._observer = observer
         self._scratch = scratch
         self._constraints = constraints
-        self._agenda = Agenda(spec=spec, book=book, jobs=jobs, lanes=lanes, unwritten=unwritten)
-        self._running = self._agenda.running
-        self._code = StudyCode(book, board.warned)
+        self._scheduler = Scheduler(spec=spec, book=book, jobs=jobs, members=members, unwritten=unwritten)
+        self._running = self._scheduler.running
+        self._code = StudyCode(book, observer.warned)
         self._changed = changed
         self._put_back = False
         self._asked_to_stop = False
@@ -87,7 +87,7 @@ class SweepLoop:
     @property
     def gave_up(self) -> BesomError | None:
         """What is wrong, when more trials failed than may."""
-        return self._agenda.gave_up
+        return self._scheduler.gave_up
 
     def run(self) -> None:
         """Run the sweep to its end.
@@ -109,11 +109,11 @@ class SweepLoop:
                 raise
             self._settle_all(stop)
         self._asked_to_stop = stop.asked
-        if stop.asked and (self._put_back or self._agenda.goes_on):
+        if stop.asked and (self._put_back or self._scheduler.goes_on):
             raise Interrupted
 
     def _go_on(self, stop: Stop) -> None:
-        while self._running or (not stop.asked and self._agenda.goes_on):
+        while self._running or (not stop.asked and self._scheduler.goes_on):
             if stop.at_once:
                 return
             if stop.asked:
@@ -125,19 +125,19 @@ class SweepLoop:
             self._replace_what_hangs()
             self._settle()
             for file in self._changed():
-                self._board.warned(
+                self._observer.warned(
                     f"{file} was changed on disk: this sweep goes on with what it held when it began, and the next "
                     "start takes it as it is then"
                 )
-            self._board.refresh()
+            self._observer.refresh()
 
     def _dispatch(self) -> None:
         for slot in self._pool.idle():
-            assignments = [self._start(attempt, slot) for attempt in self._agenda.take(slot)]
+            assignments = [self._start(attempt, slot) for attempt in self._scheduler.take(slot)]
             if bundle := tuple(assignment for assignment in assignments if assignment is not None):
                 sharing = sum(slot.shares(other) for other in self._pool.slots)
                 self._pool.submit(slot, Bundle(assignments=bundle, auto=self._spec.bundle == "auto", slots=sharing))
-        self._agenda.ask_ahead()
+        self._scheduler.ask_ahead()
 
     def _start(self, attempt: Attempt, slot: Slot) -> Assignment | None:
         # What an earlier attempt left is still being recorded.
@@ -145,7 +145,7 @@ class SweepLoop:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         attempt.directory = directory
-        self._board.started(attempt.trial, slot, attempt.number)
+        self._observer.started(attempt.trial, slot, attempt.number)
         try:
             assignment, card = self._jobs.prepare(attempt.asked, slot, directory)
         except ConfigError as error:
@@ -159,9 +159,9 @@ class SweepLoop:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Sized(trial=trial, lanes=lanes, of=of):
-                self._agenda.sized(self._running[trial], lanes, of)
-                self._board.sized(trial, lanes, of)
+            case Sized(trial=trial, members=members, of=of):
+                self._scheduler.sized(self._running[trial], members, of)
+                self._observer.sized(trial, members, of)
             case Started(trial=trial, about=about, began_s=began_s, sources=sources):
                 self._running[trial].began_s = began_s
                 self._record(self._running[trial], about, sources)
@@ -201,7 +201,7 @@ class SweepLoop:
         attempt.epoch = epoch
         attempt.history[epoch] = metrics if self._constraints else {}
         self._recorder.report(trial, epoch, metrics, reported.time_s)
-        self._board.reported(trial, epoch, value)
+        self._observer.reported(trial, epoch, value)
         if not self._spec.pruner or value is None or not math.isfinite(value) or epoch < self._jobs.first_step:
             return
         prune = self._book.report(attempt.asked.trial, epoch, value)
@@ -254,7 +254,7 @@ class SweepLoop:
             raise DataError(f"study {self._spec.study_name}: {failure.reason}")
         if failure.blame is Blame.DISK:
             raise disk_is_full(f"study {self._spec.study_name}: trial {attempt.trial}", failure)
-        again = self._agenda.another(attempt, failure)
+        again = self._scheduler.another(attempt, failure)
         if again is None:
             ending = Ending(state=State.FAIL, about=attempt.about(duration_s, reason=failure.reason))
             self._end(attempt, ending, Status.FAILED, failure=failure, tags={"besom.state": State.FAIL})
@@ -262,13 +262,13 @@ class SweepLoop:
         if again.alone and not attempt.alone and attempt.slot is not None:
             self._pool.replace(attempt.slot)  # whatever still lay on the device is gone with its process
         self._record_unless_started(attempt)
-        self._agenda.retry(attempt, again)
+        self._scheduler.retry(attempt, again)
         self._recorder.finish(
             attempt.trial, Status.FAILED, last=False, traceback=failure.traceback or failure.reason,
             ended_s=attempt.ended_s, tags={"besom.state": "RETRIED", "besom.reason": failure.reason},
         )  # fmt: skip
         self._book.forget(attempt.asked.trial)
-        self._board.retrying(attempt.trial, failure.reason)
+        self._observer.retrying(attempt.trial, failure.reason)
 
     def _end(
         self, attempt: Attempt, ending: Ending, status: Status, *,
@@ -277,7 +277,7 @@ class SweepLoop:
         """Tell the study, the recorder and the board that a trial is over."""
         trial = attempt.trial
         self._record_unless_started(attempt)
-        self._agenda.over(attempt, ending.state)
+        self._scheduler.over(attempt, ending.state)
         self._book.tell(attempt.asked.trial, replace(ending, began_s=attempt.began_s, ended_s=attempt.ended_s))
         reason = failure.reason if failure else None
         if ending.state is not State.COMPLETE:
@@ -286,7 +286,7 @@ class SweepLoop:
             tags = {**tags, "besom.reason": reason}
         traceback = (failure.traceback or failure.reason) if failure else None
         self._recorder.finish(trial, status, metrics=metrics, tags=tags, traceback=traceback, ended_s=attempt.ended_s)
-        self._board.finished(trial, ending.state, ending.values, reason, ending.feasible)
+        self._observer.finished(trial, ending.state, ending.values, reason, ending.feasible)
 
     def _replace_what_hangs(self) -> None:
         limit_s = self._spec.trial_timeout_s
@@ -307,20 +307,20 @@ class SweepLoop:
         """Write to the study's storage what the recorder has written: a trial is over in both, or in neither."""
         for trial in self._recorder.ended():
             self._book.settle(trial)
-            self._agenda.written(trial)
+            self._scheduler.written(trial)
         for notice in self._recorder.notices():
-            self._board.warned(notice)
+            self._observer.warned(notice)
 
     def _settle_all(self, stop: Stop) -> None:
         """Settle everything; of a server that is away, what it has missed is settled too, for it is kept."""
-        kept = self._recorder.wait(stop, self._board.warned)
+        kept = self._recorder.wait(stop, self._observer.warned)
         self._settle()
         for trial in kept.trials:
             self._book.settle(trial)
-            self._agenda.written(trial)
+            self._scheduler.written(trial)
         if kept.trials:
             self._put_back = True
-            self._board.warned(told_kept(len(kept.trials)))
+            self._observer.warned(told_kept(len(kept.trials)))
         if kept.error is not None and not stop.asked:
             raise kept.error
 
@@ -331,7 +331,7 @@ class SweepLoop:
             return
         stop.noticed = True
         self._recorder.hurry()
-        self._board.stopping()
+        self._observer.stopping()
         for attempt in self._running.values():
             if attempt.verdict is None:
                 attempt.verdict = Verdict.INTERRUPTED
@@ -340,13 +340,13 @@ class SweepLoop:
 
     def _interrupted(self, attempt: Attempt) -> None:
         """Record a trial that was stopped; it waits to be run again."""
-        self._agenda.stopped(attempt)
+        self._scheduler.stopped(attempt)
         self._put_back = True
         if attempt.recorded:
             self._recorder.finish(attempt.trial, Status.KILLED, last=False, tags={"besom.state": "INTERRUPTED"})
         elif attempt.directory is not None:
             shutil.rmtree(attempt.directory, ignore_errors=True)
-        self._board.interrupted([attempt.trial])
+        self._observer.interrupted([attempt.trial])
 
     def _cut_off(self) -> None:
         """End at once what still trains; it waits to be run again."""

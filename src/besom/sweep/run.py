@@ -20,14 +20,14 @@ from besom.reports.read.report import Report
 from besom.reports.text.leaderboard import Summary, summarize
 from besom.secrets.masks import hidden_override
 from besom.sweep.dry_run.show import dry_run
-from besom.sweep.finalists.board import FinalistsBoard
 from besom.sweep.finalists.choose import FinalistJobs, missing
 from besom.sweep.finalists.loop import FinalistsLoop
+from besom.sweep.finalists.observer import FinalistsObserver
 from besom.sweep.finalists.other_configs import OtherConfigs
 from besom.sweep.finish import keep_report, register_winner
 from besom.sweep.loop import SweepLoop
 from besom.sweep.progress.console import announce, tell_end, tell_left_out, warn_of_chance, warn_of_changes
-from besom.sweep.progress.display import make_boards
+from besom.sweep.progress.display import make_observers
 from besom.sweep.progress.log import LogFile
 from besom.sweep.space.constraints import parse_constraints
 from besom.sweep.space.search_space import SearchSpace
@@ -158,18 +158,18 @@ def _search(sweep: _Sweep) -> Exception | None:
     """Run the trials that are missing; return why it ended before its time, if it did."""
     spec, book, recorder, slots = sweep.spec, sweep.book, sweep.recorder, sweep.pool.slots
     try:
-        with make_boards(
+        with make_observers(
             sweep.console, spec, slots, book.study, total=book.total, log=sweep.log, max_epochs=sweep.app.max_epochs
         ) as board:
             if told := _open_parent(recorder, book, spec, sweep.space):  # seconds, on the first use of a store
                 board.warned(told)
             if recorded := recorder.record_kept():
-                board.warned(f"recorded {len(recorded)} of its runs, which the tracking server had missed")
+                observer.warned(f"recorded {len(recorded)} of its runs, which the tracking server had missed")
             adopt_recorded(recorder, book, spec)
             recorder.keep_code()
             loop = SweepLoop(
-                spec=spec, book=book, jobs=sweep.app.jobs(sweep.tags), pool=sweep.pool, recorder=recorder, board=board,
-                scratch=sweep.scratch, lanes=spec.lanes(slots), changed=sweep.configs.changed,
+                spec=spec, book=book, jobs=sweep.app.jobs(sweep.tags), pool=sweep.pool, recorder=recorder,
+                observer=observer, scratch=sweep.scratch, members=spec.members(slots), changed=sweep.configs.changed,
                 constraints=parse_constraints(spec.constraints, spec.source),
             )  # fmt: skip
             loop.run()
@@ -194,10 +194,10 @@ def _retrain(sweep: _Sweep, summary: Summary) -> Exception | None:
         return None
     jobs = FinalistJobs(sweep.app.composer, spec, sweep.tags, found.others)
     try:
-        with FinalistsBoard(sweep.console, LogFile(sweep.log), spec, total=len(found.entries)) as board:
+        with FinalistsObserver(sweep.console, LogFile(sweep.log), spec, total=len(found.entries)) as observer:
             FinalistsLoop(
-                found.entries, spec=spec, book=book, jobs=jobs, pool=sweep.pool, recorder=recorder, board=board,
-                scratch=sweep.scratch,
+                found.entries, spec=spec, book=book, jobs=jobs, pool=sweep.pool, recorder=recorder,
+                observer=observer, scratch=sweep.scratch,
             ).run()  # fmt: skip
     except Interrupted as stopped:
         return stopped

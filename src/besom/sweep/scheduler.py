@@ -26,7 +26,7 @@ _AT_FIRST = 8
 """How many trials share a slot under `auto`, before a worker has measured how many pay."""
 
 
-class Agenda:
+class Scheduler:
     """The attempts that run, those that wait, and the budgets of a sweep: trials, time, patience and failures.
 
     `running` are the attempts that have a slot, by trial. As many as `lanes` share a slot, where they may; under `auto`
@@ -34,13 +34,13 @@ class Agenda:
     """
 
     def __init__(
-        self, *, spec: SweepSpec, book: StudyBook, jobs: Jobs, lanes: int = 1, unwritten: int = UNWRITTEN
+        self, *, spec: SweepSpec, book: StudyBook, jobs: Jobs, members: int = 1, unwritten: int = UNWRITTEN
     ) -> None:
         self.running: dict[int, Attempt] = {}
         self._spec = spec
         self._book = book
         self._jobs = jobs
-        self._lanes = lanes
+        self._members = members
         self._paying: dict[str, int] = {}  # by the company of trials, as the workers found
         self._again: deque[Attempt] = deque()  # failed, and to be tried once more
         self._ahead: deque[Attempt] = deque()  # asked, and not yet started
@@ -94,10 +94,10 @@ class Agenda:
                 return
             self._ask()
 
-    def sized(self, attempt: Attempt, lanes: int, of: int) -> None:
+    def sized(self, attempt: Attempt, members: int, of: int) -> None:
         """Of the trials of an attempt's bundle, so many train at once."""
-        assert attempt.company is not None
-        self._paying[attempt.company] = lanes if lanes < of else max(self._at_once(attempt), 2 * of)
+        assert attempt.bundle_key is not None
+        self._paying[attempt.bundle_key] = members if members < of else max(self._at_once(attempt), 2 * of)
 
     def stopped(self, attempt: Attempt) -> None:
         """An attempt does not run any more, and its trial is not over."""
@@ -106,7 +106,7 @@ class Agenda:
     def another(self, attempt: Attempt, failure: Failure) -> Attempt | None:
         """Return the next attempt at a trial that failed, if there is to be one."""
         if attempt.bundled > 1 and failure.blame in (Blame.CODE, Blame.MEMORY):
-            return attempt.again(solo=True)  # which of them it was is not known
+            return attempt.again(unbundled=True)  # which of them it was is not known
         if failure.blame is Blame.MEMORY and not attempt.alone and attempt.slot is not None:
             return attempt.again(alone=True)
         # What is wrong with a config stays wrong.
@@ -161,7 +161,7 @@ class Agenda:
         if wanted == 1:
             return together
         for _ in range(wanted):  # of those asked for in vain, none is asked for again
-            others = (other for other in self._ahead if other is not first and other.company == first.company)
+            others = (other for other in self._ahead if other is not first and other.bundle_key == first.bundle_key)
             together = [first, *islice(others, wanted - 1)]
             if len(together) == wanted or not self._more:
                 break
@@ -170,11 +170,11 @@ class Agenda:
 
     def _at_once(self, attempt: Attempt) -> int:
         """How many trials an attempt's bundle is to hold."""
-        if attempt.company is None or attempt.solo:
+        if attempt.bundle_key is None or attempt.unbundled:
             return 1
-        at_first = _AT_FIRST if self._spec.bundle == "auto" else self._lanes
-        return min(self._lanes, self._paying.get(attempt.company, at_first))
+        at_first = _AT_FIRST if self._spec.bundle == "auto" else self._members
+        return min(self._members, self._paying.get(attempt.bundle_key, at_first))
 
     def _ask(self) -> None:
         asked = self._book.ask(self._jobs.overrides)
-        self._ahead.append(Attempt(asked=asked, company=self._jobs.prefetch(asked)))
+        self._ahead.append(Attempt(asked=asked, bundle_key=self._jobs.prefetch(asked)))

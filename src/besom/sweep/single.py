@@ -94,7 +94,7 @@ def run_single(
                 run.run_id = _recorded(recorder, console, stopped=False)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return _judged(run)
+    return _predictions(run)
 
 
 def _recorded(recorder: Recorder, console: Console, *, stopped: bool) -> str:
@@ -167,7 +167,7 @@ def _record_end(run: SingleRun, recorder: Recorder, objectives: Sequence[Objecti
             recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": "INTERRUPTED"})
 
 
-def _judged(run: SingleRun) -> SingleRun:
+def _predictions(run: SingleRun) -> SingleRun:
     finished = run.finished
     assert finished is not None
     failure = finished.failure

@@ -19,7 +19,7 @@ from besom.workers.devices import Slot
 
 # Under `auto`: where many trials at once cost the sampler some quality and a CPU little more than 8 of them saves, and
 # where they cost nothing or save more. See docs/performance.md.
-_FEW_LANES, _MANY_LANES = 8, 64
+_FEW_MEMBERS, _MANY_MEMBERS = 8, 64
 _SHARE_AT_ONCE = 0.25
 _LONGEST_NAME = 210  # characters of a study: of MLflow's 250 the tag of its view takes the others
 _LEARN_NOTHING = ("RandomSampler", "GridSampler", "BruteForceSampler", "QMCSampler")
@@ -176,7 +176,7 @@ class SweepSpec:
                 f"{len(self.objectives)}; leave it out, or name one objective"
             )
 
-    def lanes(self, slots: Sequence[Slot]) -> int:
+    def members(self, slots: Sequence[Slot]) -> int:
         """How many trials a slot may train at once, where these are all the slots.
 
         A trial that has a time limit, or several devices, trains by itself. `auto` leaves the sampler something to
@@ -187,7 +187,7 @@ class SweepSpec:
         if isinstance(self.bundle, int):
             return min(self.bundle, self.max_trials_per_worker or self.bundle)
         learns = str(self.sampler.get("_target_")).rpartition(".")[2] not in _LEARN_NOTHING
-        most = _FEW_LANES if learns and slots[0].device.kind == "cpu" else _MANY_LANES
+        most = _FEW_MEMBERS if learns and slots[0].device.kind == "cpu" else _MANY_MEMBERS
         most = min(self.max_trials_per_worker or most, most)
         if self.n_trials is None:
             return most

@@ -8,20 +8,20 @@ from typing import Generic, TypeVar
 
 from besom.config.objectives import Objective
 from besom.errors import ConfigError, TrialFailed, TrialPruned
-from besom.training.progress import Conversation
+from besom.training.progress import Channel
 
 Weights = TypeVar("Weights")
 
 
-class Course(Generic[Weights]):
+class BestEpochTracker(Generic[Weights]):
     """Reports each epoch, keeps the best epoch's metrics and weights, and ends the trial when it is told to."""
 
-    def __init__(self, objective: Objective, conversation: Conversation) -> None:
+    def __init__(self, objective: Objective, channel: Channel) -> None:
         self.objective = objective
         self.metrics: Mapping[str, float] = {}
         self.epoch = 0
         self.weights: Weights | None = None
-        self._conversation = conversation
+        self._channel = channel
 
     def begin(self, metrics: Mapping[str, float]) -> None:
         """Report epoch 0, before the first step. Raises TrialPruned when the trial is to stop."""
@@ -35,7 +35,7 @@ class Course(Generic[Weights]):
         """
         name = self.objective.name
         if name not in metrics:
-            self._conversation.report(epoch, metrics)
+            self._channel.report(epoch, metrics)
             raise ConfigError(
                 f"objective: '{name}' is not a metric of this run; use one of {', '.join(sorted(metrics))}"
             )
@@ -48,7 +48,7 @@ class Course(Generic[Weights]):
 
     def check(self) -> None:
         """Raise TrialPruned when the trial is to stop in mid-epoch."""
-        if self._conversation.should_stop(in_epoch=True):
+        if self._channel.should_stop(in_epoch=True):
             raise TrialPruned
 
     def best_weights(self) -> Weights:
@@ -58,12 +58,12 @@ class Course(Generic[Weights]):
         return self.weights
 
     def _report(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        self._conversation.report(epoch, metrics)
-        if self._conversation.should_stop(in_epoch=False):
+        self._channel.report(epoch, metrics)
+        if self._channel.should_stop(in_epoch=False):
             raise TrialPruned
 
 
-class Straight(Course[Weights]):
+class LastEpochTracker(BestEpochTracker[Weights]):
     """A course on which nothing is chosen: the last epoch counts, whatever its metrics are."""
 
     def go_on(self, epoch: int, metrics: Mapping[str, float], weights: Callable[[], Weights]) -> None:

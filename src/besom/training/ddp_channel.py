@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from besom.models.distributed import agreed
-from besom.training.progress import Conversation
+from besom.training.progress import Channel
 
 _STEPS = 16
 
 
-class OneVoice:
+class DDPChannel:
     """A conversation that all ranks lead as one: rank 0 decides when to stop, and all stop at the same step.
 
     Every rank reports; whoever started them listens to rank 0. Between steps the wish is asked for every 16 steps
     only, since all ranks wait for each other then.
     """
 
-    def __init__(self, own: Conversation) -> None:
+    def __init__(self, own: Channel) -> None:
         self._own = own
         self._step = 0
 

@@ -31,7 +31,7 @@ _SHOWN_PAIRS = 2000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
+class Predictions:
     """What a model said of rows that it has not learned from: probabilities [n, classes] or values [n], on the CPU.
 
     `targets` [n] is the truth, and `rows` [n] (int64) where each lies in its source.
@@ -42,7 +42,9 @@ class Judged:
     rows: Tensor
 
     @classmethod
-    def of(cls, module: pl.LightningModule, data: pl.LightningDataModule, config: Mapping[str, Any]) -> Judged | None:
+    def of(
+        cls, module: pl.LightningModule, data: pl.LightningDataModule, config: Mapping[str, Any]
+    ) -> Predictions | None:
         """Let a model judge the validation part.
 
         None where there is none, or the model or the data are not Besom's, or no figure of the config needs it.
@@ -60,7 +62,7 @@ class Judged:
         return cls(said=said, targets=targets.cpu(), rows=data.val_rows)
 
     @classmethod
-    def joined(cls, parts: Sequence[Judged]) -> Judged | None:
+    def joined(cls, parts: Sequence[Predictions]) -> Predictions | None:
         """Return what several models said of rows that are all different; None of none."""
         if not parts:
             return None
@@ -74,10 +76,10 @@ def wants_everything(config: Mapping[str, Any]) -> bool:
     return bool(figures == "all" or (figures == "auto" and config["test"]))
 
 
-def write_evidence(
+def write_figure_data(
     module: pl.LightningModule,
     data: pl.LightningDataModule,
-    judged: Judged | None,
+    predictions: Predictions | None,
     config: Mapping[str, Any],
     directory: Path,
 ) -> None:
@@ -86,12 +88,12 @@ def write_evidence(
         return
     source, everything = data.source, wants_everything(config)
     found: dict[str, Any] = {}
-    if judged is not None and source.task is Task.REGRESSION:
-        found[PREDICTIONS] = pairs(judged)
-    elif judged is not None:
-        found[CONFUSION] = confusion(source, judged)
+    if predictions is not None and source.task is Task.REGRESSION:
+        found[PREDICTIONS] = pairs(predictions)
+    elif predictions is not None:
+        found[CONFUSION] = confusion(source, predictions)
         if everything and source.picture is not None:
-            found[MISTAKES] = mistakes(source, judged)
+            found[MISTAKES] = mistakes(source, predictions)
     network = module.network
     if everything and source.picture is not None and isinstance(network, MLP) and not network.hidden_sizes:
         found[WEIGHTS] = weights(source, network)
@@ -99,31 +101,31 @@ def write_evidence(
         (directory / name).write_text(json.dumps(table), encoding="utf-8")
 
 
-def confusion(source: Source, judged: Judged) -> dict[str, Any]:
+def confusion(source: Source, predictions: Predictions) -> dict[str, Any]:
     """Count each true class by the class that it was taken for."""
     size = len(source.class_names)
-    counts = torch.bincount(judged.targets.long() * size + judged.said.argmax(dim=1), minlength=size * size)
+    counts = torch.bincount(predictions.targets.long() * size + predictions.said.argmax(dim=1), minlength=size * size)
     return {"classes": source.class_names, "counts": counts.reshape(size, size).tolist()}
 
 
-def mistakes(source: Source, judged: Judged) -> dict[str, Any]:
+def mistakes(source: Source, predictions: Predictions) -> dict[str, Any]:
     """Return the mistakes that seemed most probable, most probable first, with their pixels as 8-bit grey in base64."""
-    probability, predicted = judged.said.max(dim=1)
-    wrong = (predicted != judged.targets).nonzero().flatten()
+    probability, predicted = predictions.said.max(dim=1)
+    wrong = (predicted != predictions.targets).nonzero().flatten()
     worst = wrong[probability[wrong].argsort(descending=True, stable=True)][:_SHOWN_MISTAKES]
-    pixels = source.x[judged.rows[worst]].float() * (255 / (source.max_value or 255))
+    pixels = source.x[predictions.rows[worst]].float() * (255 / (source.max_value or 255))
     names = source.class_names
     shown = [
         {
-            "row": int(judged.rows[index]),
-            "true": names[int(judged.targets[index])],
+            "row": int(predictions.rows[index]),
+            "true": names[int(predictions.targets[index])],
             "predicted": names[int(predicted[index])],
             "probability": float(probability[index]),
             "pixels": b64encode(bytes(picture.round().clamp(0, 255).to(torch.uint8).tolist())).decode(),
         }
         for index, picture in zip(worst.tolist(), pixels, strict=True)
     ]
-    return {"size": source.picture, "rows": len(judged.targets), "total": len(wrong), "mistakes": shown}
+    return {"size": source.picture, "rows": len(predictions.targets), "total": len(wrong), "mistakes": shown}
 
 
 def weights(source: Source, network: MLP) -> dict[str, Any]:
@@ -134,8 +136,8 @@ def weights(source: Source, network: MLP) -> dict[str, Any]:
     return {"size": source.picture, "outputs": names[source.task], "weights": rows}
 
 
-def pairs(judged: Judged) -> dict[str, Any]:
+def pairs(predictions: Predictions) -> dict[str, Any]:
     """Return true and predicted values, of evenly spaced rows where there are many."""
-    count = len(judged.targets)
+    count = len(predictions.targets)
     places = torch.linspace(0, count - 1, min(count, _SHOWN_PAIRS)).round().long()
-    return {"true": judged.targets[places].tolist(), "predicted": judged.said[places].tolist(), "rows": count}
+    return {"true": predictions.targets[places].tolist(), "predicted": predictions.said[places].tolist(), "rows": count}

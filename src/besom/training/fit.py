@@ -35,11 +35,11 @@ from besom.models import SupervisedModule
 from besom.models.distributed import mean_over_ranks, meet, rank_count
 from besom.models.saved import save
 from besom.system.hardware import nvidia_driver, processor_name
-from besom.training.best_epoch import Course
-from besom.training.ddp_channel import OneVoice
-from besom.training.figure_data import Judged, write_evidence
+from besom.training.best_epoch import BestEpochTracker
+from besom.training.ddp_channel import DDPChannel
+from besom.training.figure_data import Predictions, write_figure_data
 from besom.training.hooks import check_hooks
-from besom.training.progress import Conversation, Outcome
+from besom.training.progress import Channel, Outcome
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "optuna", "mlflow")
 
@@ -49,7 +49,7 @@ warnings.filterwarnings("ignore", module="pytorch_lightning")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 
-def train(config: Mapping[str, Any], *, conversation: Conversation, directory: Path) -> Outcome:
+def train(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Outcome:
     """Train what a resolved config describes and leave the best weights in `directory`.
 
     The conversation hears once what was built, and the metrics of each epoch, from epoch 0, before the first step.
@@ -58,18 +58,18 @@ def train(config: Mapping[str, Any], *, conversation: Conversation, directory: P
     """
     set_up(config)
     if rank_count() > 1:
-        conversation = OneVoice(conversation)
+        channel = DDPChannel(channel)
     data = build_data(config)
     if config["test"]:
         check_test_part(data)
     objectives = read_objectives(config)
-    course: Course[dict[str, Tensor]] = Course(leading(objectives), conversation)
-    fitted = fit(config, data, course, told=conversation)
+    tracker: BestEpochTracker[dict[str, Tensor]] = BestEpochTracker(leading(objectives), channel)
+    fitted = fit(config, data, tracker, told=channel)
     costs = costs_of(fitted.model, objectives, seconds=fitted.seconds)
-    summary = fitted.leave(config, directory, fitted.judged(config))
+    summary = fitted.leave(config, directory, fitted.predictions(config))
     return Outcome(
-        values=objective_values(objectives, {**course.metrics, **costs}),
-        best_epoch=course.epoch,
+        values=objective_values(objectives, {**tracker.metrics, **costs}),
+        best_epoch=tracker.epoch,
         summary={**summary, **costs},
     )
 
@@ -83,11 +83,11 @@ class Fitted:
     trainer: pl.Trainer
     seconds: float
 
-    def judged(self, config: Mapping[str, Any]) -> Judged | None:
+    def predictions(self, config: Mapping[str, Any]) -> Predictions | None:
         """Return what the model says of its validation part, for the figures; None where none needs it."""
-        return Judged.of(self.model, self.data, config) if self.trainer.is_global_zero else None
+        return Predictions.of(self.model, self.data, config) if self.trainer.is_global_zero else None
 
-    def leave(self, config: Mapping[str, Any], directory: Path, judged: Judged | None) -> dict[str, float]:
+    def leave(self, config: Mapping[str, Any], directory: Path, predictions: Predictions | None) -> dict[str, float]:
         """Leave in `directory` the weights and what the figures are drawn from; return what the test part says.
 
         That is nothing, unless the config asks for it.
@@ -95,7 +95,7 @@ class Fitted:
         summary = evaluate(self.trainer, self.model, self.data) if config["test"] else {}
         if self.trainer.is_global_zero:
             save(self.model, self.data, directory)
-            write_evidence(self.model, self.data, judged, config, directory)
+            write_figure_data(self.model, self.data, predictions, config, directory)
         return summary
 
 
@@ -115,13 +115,13 @@ def seed(config: Mapping[str, Any]) -> None:
 def fit(
     config: Mapping[str, Any],
     data: pl.LightningDataModule,
-    course: Course[dict[str, Tensor]],
+    tracker: BestEpochTracker[dict[str, Tensor]],
     *,
-    told: Conversation | None = None,
+    told: Channel | None = None,
 ) -> Fitted:
     """Train a new model on data, through a course; `told` hears what was built, before the first step."""
     model = build_model(config, data)
-    trainer = build_trainer(config, course)
+    trainer = build_trainer(config, tracker)
     if told is not None:
         told.started(describe(data, model, trainer))
     if rank_count() > 1:
@@ -129,7 +129,7 @@ def fit(
     began = time.perf_counter()
     trainer.fit(model, datamodule=data)
     seconds = time.perf_counter() - began
-    model.load_state_dict(course.best_weights())
+    model.load_state_dict(tracker.best_weights())
     return Fitted(model=model, data=data, trainer=trainer, seconds=seconds)
 
 
@@ -163,19 +163,19 @@ def build_model(config: Mapping[str, Any], data: pl.LightningDataModule) -> pl.L
     if not isinstance(model, pl.LightningModule):
         raise ConfigError(f"model._target_: {target} is not a LightningModule; name one that is")
     if isinstance(data, InMemoryDataModule) and not isinstance(model, SupervisedModule):
-        data.steps_per_stretch = None  # a module of the user's own takes a batch at a time
+        data.steps_per_chunk = None  # a module of the user's own takes a batch at a time
     return model
 
 
-def build_trainer(config: Mapping[str, Any], course: Course[dict[str, Tensor]]) -> pl.Trainer:
+def build_trainer(config: Mapping[str, Any], tracker: BestEpochTracker[dict[str, Tensor]]) -> pl.Trainer:
     """Build Lightning's Trainer with early stopping and the best weights by the objective."""
-    callbacks: list[pl.Callback] = [BestEpoch(course)]
+    callbacks: list[pl.Callback] = [BestEpoch(tracker)]
     patience = config["early_stopping"]["patience"]
     if patience is not None:
         callbacks.append(
             EarlyStopping(
-                course.objective.name,
-                mode="max" if course.objective.direction == "maximize" else "min",
+                tracker.objective.name,
+                mode="max" if tracker.objective.direction == "maximize" else "min",
                 patience=patience,
                 min_delta=config["early_stopping"]["min_delta"],
                 check_on_train_epoch_end=True,
@@ -218,20 +218,20 @@ class BestEpoch(Checkpoint):
     A Checkpoint because Lightning calls those last, when everything that was logged in the epoch is there.
     """
 
-    def __init__(self, course: Course[dict[str, Tensor]]) -> None:
-        self._course = course
+    def __init__(self, tracker: BestEpochTracker[dict[str, Tensor]]) -> None:
+        self._tracker = tracker
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report epoch 0."""
-        self._course.begin(_metrics(trainer))
+        self._tracker.begin(_metrics(trainer))
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Stop before the next step, if it is so urgent."""
-        self._course.check()
+        self._tracker.check()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the epoch that just ended; keep its weights if it is the best so far."""
-        self._course.go_on(trainer.current_epoch + 1, _metrics(trainer), lambda: copied(pl_module))
+        self._tracker.go_on(trainer.current_epoch + 1, _metrics(trainer), lambda: copied(pl_module))
 
 
 def copied(module: pl.LightningModule) -> dict[str, Tensor]:

@@ -20,23 +20,23 @@ from besom.config.objectives import Objective, leading, read_objectives
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, TrialFailed, TrialPruned
 from besom.models.distributed import rank_count
-from besom.training.best_epoch import Course, Straight
-from besom.training.ddp_channel import OneVoice
-from besom.training.figure_data import Judged
+from besom.training.best_epoch import BestEpochTracker, LastEpochTracker
+from besom.training.ddp_channel import DDPChannel
+from besom.training.figure_data import Predictions
 from besom.training.fit import build_data, check_test_part, costs_of, fit, objective_values, seed, set_up, train
-from besom.training.progress import Conversation, Outcome
+from besom.training.progress import Channel, Outcome
 
 Weights = dict[str, Tensor]
 
 
-def train_trial(config: Mapping[str, Any], *, conversation: Conversation, directory: Path) -> Outcome:
+def train_trial(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Outcome:
     """Train what a resolved config describes, once or by its folds: see `train`, `cross_validate`."""
     if folds_of(config) is None:
-        return train(config, conversation=conversation, directory=directory)
-    return cross_validate(config, conversation=conversation, directory=directory)
+        return train(config, channel=channel, directory=directory)
+    return cross_validate(config, channel=channel, directory=directory)
 
 
-def cross_validate(config: Mapping[str, Any], *, conversation: Conversation, directory: Path) -> Outcome:
+def cross_validate(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Outcome:
     """Evaluate a config by its folds, and leave the weights of the model of all folds in `directory`.
 
     The conversation hears once what was built, and after the i-th fold, as step i from 1, what `so_far` returns. Raises
@@ -44,26 +44,26 @@ def cross_validate(config: Mapping[str, Any], *, conversation: Conversation, dir
     """
     set_up(config)
     if rank_count() > 1:
-        conversation = OneVoice(conversation)
+        channel = DDPChannel(channel)
     data, objectives = _data(config), read_objectives(config)
     count, leader = folds_of(config) or 0, leading(objectives)
     if config["test"]:
         check_test_part(data.folded(count))
-    within = _WithinFolds(conversation, count)
+    within = _WithinFolds(channel, count)
     folds: list[Fold] = []
     for number in range(count):
-        course: Course[Weights] = Course(leader, within)
-        folds.append(_train_fold(config, data.folded(count, held_out=number), course, within, number))
-        conversation.report(len(folds), so_far(folds, objectives))
-        if conversation.should_stop(in_epoch=False):
+        tracker: BestEpochTracker[Weights] = BestEpochTracker(leader, within)
+        folds.append(_train_fold(config, data.folded(count, held_out=number), tracker, within, number))
+        channel.report(len(folds), so_far(folds, objectives))
+        if channel.should_stop(in_epoch=False):
             raise TrialPruned
     seed(config)
     epochs = round(fmean(fold.best_epoch for fold in folds))
-    whole = fit(_for_epochs(config, epochs), data.folded(count), Straight(leader, within))
+    whole = fit(_for_epochs(config, epochs), data.folded(count), LastEpochTracker(leader, within))
     seconds = whole.seconds + sum(fold.seconds for fold in folds)
     costs = costs_of(whole.model, objectives, seconds=seconds)
-    judged = Judged.joined([fold.judged for fold in folds if fold.judged])
-    summary = {**whole.leave(config, directory, judged), **costs}
+    predictions = Predictions.joined([fold.predictions for fold in folds if fold.predictions])
+    summary = {**whole.leave(config, directory, predictions), **costs}
     return Outcome(values=objective_values(objectives, {**means(folds), **costs}), summary=summary)
 
 
@@ -73,7 +73,7 @@ class Fold:
 
     metrics: Mapping[str, float]
     best_epoch: int
-    judged: Judged | None
+    predictions: Predictions | None
     seconds: float
 
 
@@ -107,15 +107,19 @@ def _data(config: Mapping[str, Any]) -> InMemoryDataModule:
 
 
 def _train_fold(
-    config: Mapping[str, Any], data: InMemoryDataModule, course: Course[Weights], within: _WithinFolds, number: int
+    config: Mapping[str, Any],
+    data: InMemoryDataModule,
+    tracker: BestEpochTracker[Weights],
+    within: _WithinFolds,
+    number: int,
 ) -> Fold:
     seed(config)
     try:
-        fitted = fit(config, data, course, told=None if number else within)
+        fitted = fit(config, data, tracker, told=None if number else within)
     except TrialFailed as failed:
         raise TrialFailed(f"fold {number + 1}: {failed}") from failed
-    judged = fitted.judged(config)
-    return Fold(metrics=course.metrics, best_epoch=course.epoch, judged=judged, seconds=fitted.seconds)
+    predictions = fitted.predictions(config)
+    return Fold(metrics=tracker.metrics, best_epoch=tracker.epoch, predictions=predictions, seconds=fitted.seconds)
 
 
 def _for_epochs(config: Mapping[str, Any], epochs: int) -> dict[str, Any]:
@@ -127,19 +131,19 @@ def _for_epochs(config: Mapping[str, Any], epochs: int) -> dict[str, Any]:
 class _WithinFolds:
     """What is told and asked while folds train: of single epochs, only whether to stop."""
 
-    def __init__(self, conversation: Conversation, count: int) -> None:
-        self._conversation = conversation
+    def __init__(self, channel: Channel, count: int) -> None:
+        self._channel = channel
         self._count = count
 
     def started(self, about: Mapping[str, Any]) -> None:
         """Say what was built for the first fold, with the rows of all."""
         sizes = about["sizes"]
         rows = {f"in {self._count} folds": sizes["train"] + sizes["val"], "test": sizes["test"]}
-        self._conversation.started({**about, "sizes": rows})
+        self._channel.started({**about, "sizes": rows})
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Say nothing: the fold will be told of as a whole."""
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         """Whether to stop early."""
-        return self._conversation.should_stop(in_epoch=in_epoch)
+        return self._channel.should_stop(in_epoch=in_epoch)

@@ -21,7 +21,7 @@ class Outcome:
     job: bytes | None = None
 
 
-class Conversation(Protocol):
+class Channel(Protocol):
     """What a trial says while it runs, and what it is told."""
 
     def started(self, about: Mapping[str, Any]) -> None:

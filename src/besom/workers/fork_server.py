@@ -25,26 +25,30 @@ from besom.system.processes import Led, kill_with_children, session_members, sta
 
 def start_worker(environment: Mapping[str, str], output: IO[bytes]) -> tuple[Led | Forked, Connection]:
     """Start a worker that trains Besom's own configs: fork it where that comes to the same, or else start it afresh."""
-    global _nursery
+    global _fork_server
     with _choosing:
         try:
             place = _place(environment)
-            if _nursery is None or not _nursery.is_alive() or (_nursery.place != place and not _nursery.is_busy()):
-                end_nursery()
-                _nursery = Nursery(environment, output)
-            if _nursery.place == place:
-                return _nursery.fork(output)
+            if (
+                _fork_server is None
+                or not _fork_server.is_alive()
+                or (_fork_server.place != place and not _fork_server.is_busy())
+            ):
+                end_fork_server()
+                _fork_server = ForkServer(environment, output)
+            if _fork_server.place == place:
+                return _fork_server.fork(output)
         except OSError:
             pass  # it died just now, or the folder is gone
     return start("besom.workers.worker", environment=environment, output=output)
 
 
-def end_nursery() -> None:
+def end_fork_server() -> None:
     """End this process's nursery, if there is one; the workers that it forked go on."""
-    global _nursery
-    if _nursery is not None:
-        _nursery.end()
-        _nursery = None
+    global _fork_server
+    if _fork_server is not None:
+        _fork_server.end()
+        _fork_server = None
 
 
 def _place(environment: Mapping[str, str]) -> tuple[Mapping[str, str], Path | None]:
@@ -53,12 +57,14 @@ def _place(environment: Mapping[str, str]) -> tuple[Mapping[str, str], Path | No
     return environment, Path.cwd() if path and not all(map(os.path.isabs, path.split(os.pathsep))) else None
 
 
-class Nursery:
+class ForkServer:
     """A process that imports what a worker needs, and then forks, for those of the same `place`."""
 
     def __init__(self, environment: Mapping[str, str], output: IO[bytes]) -> None:
         self.place = _place(environment)
-        self._process, self._control = start("besom.workers.nursery", environment=environment, output=output)
+        self._process, self._control = start(
+            "besom.workers.fork_server_process", environment=environment, output=output
+        )
         self._workers: list[Forked] = []
 
     def is_alive(self) -> bool:
@@ -101,9 +107,9 @@ class Forked:
     reaps it only when it was waited for, so that its number is not given to another process before.
     """
 
-    def __init__(self, nursery: Led, news: Connection) -> None:
+    def __init__(self, fork_server: Led, news: Connection) -> None:
         self.over = False
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._news = news
         self._pid: int | None = None
         self._code: int | None = None
@@ -112,7 +118,7 @@ class Forked:
     def pid(self) -> int:
         """Its number; the nursery's until it is there."""
         self._listen()
-        return self._pid or self._nursery.pid
+        return self._pid or self._fork_server.pid
 
     def kill(self) -> None:
         """End it at once, with whatever it started; nothing once it was waited for."""
@@ -144,7 +150,7 @@ class Forked:
         try:
             news: int = self._news.recv()
         except (EOFError, OSError):
-            self._code = self._nursery.wait()
+            self._code = self._fork_server.wait()
             return
         if self._pid is None:
             self._pid = news
@@ -152,18 +158,18 @@ class Forked:
             self._code = news
 
 
-_nursery: Nursery | None = None
+_fork_server: ForkServer | None = None
 _choosing = threading.Lock()
 
 
 def _leave() -> None:
     """In a process that was forked from this one: leave the nursery to its parent."""
-    global _nursery, _choosing
-    if _nursery is not None:
-        _nursery.leave()
-        _nursery = None
+    global _fork_server, _choosing
+    if _fork_server is not None:
+        _fork_server.leave()
+        _fork_server = None
     _choosing = threading.Lock()
 
 
-atexit.register(end_nursery)
+atexit.register(end_fork_server)
 os.register_at_fork(after_in_child=_leave)

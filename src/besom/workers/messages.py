@@ -79,7 +79,7 @@ class Sized:
     """Of the trials of a bundle, this one among them, so many train at once: more do not pay, or do not fit."""
 
     trial: int
-    lanes: int
+    members: int
     of: int
 
 

@@ -40,7 +40,7 @@ class Died:
 Event = Message | Died
 
 
-_STILLBORN = 2  # workers of a slot, one after the other, that may be killed before they are ready
+_MAX_STARTUP_DEATHS = 2  # workers of a slot, one after the other, that may be killed before they are ready
 
 
 class Process(Protocol):
@@ -157,7 +157,7 @@ class WorkerPool:
         self._launcher = launcher
         self._max_trials = max_trials
         self._workers: dict[Slot, _Worker] = {}
-        self._stillborn = Counter[Slot]()
+        self._startup_deaths = Counter[Slot]()
 
     def __enter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -229,22 +229,22 @@ class WorkerPool:
                 message: Message = worker.connection.recv()
                 if isinstance(message, Ready):
                     worker.ready = True
-                    del self._stillborn[worker.slot]
+                    del self._startup_deaths[worker.slot]
                 elif isinstance(message, Finished):
                     worker.pending.discard(message.trial)
                 yield message
         except (EOFError, OSError):
-            yield from self._bury(worker)
+            yield from self._reap(worker)
 
-    def _bury(self, worker: _Worker) -> Iterator[Died]:
+    def _reap(self, worker: _Worker) -> Iterator[Died]:
         code = worker.end()
         del self._workers[worker.slot]
         how = how_it_ended(code)
         if not worker.ready:
-            self._stillborn[worker.slot] += 1
-            if code >= 0 or self._stillborn[worker.slot] > _STILLBORN:
+            self._startup_deaths[worker.slot] += 1
+            if code >= 0 or self._startup_deaths[worker.slot] > _MAX_STARTUP_DEATHS:
                 # It would die again: stop instead of starting workers for ever.
-                raise BesomError(f"a worker {how} before it was ready; {_last_words(worker.log)}")
+                raise BesomError(f"a worker {how} before it was ready; {_last_log_line(worker.log)}")
             self._start(worker.slot)  # somebody killed it, and its trials have not begun
             if worker.bundle is not None:
                 self.submit(worker.slot, worker.bundle)
@@ -266,7 +266,7 @@ class WorkerPool:
         return worker
 
 
-def _last_words(log: Path) -> str:
+def _last_log_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return f"its last words: {without_secrets(last)}; more in {log}" if last else f"its log is in {log}"

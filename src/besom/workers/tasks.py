@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from besom.training.progress import Conversation, Outcome
+from besom.training.progress import Channel, Outcome
 from besom.workers.messages import Assignment, Bundle
 
 if TYPE_CHECKING:
     from besom.config.trust import Trust
 
-Run = Callable[[Assignment, Conversation], Outcome]
+Run = Callable[[Assignment, Channel], Outcome]
 """Runs one trial. Raises TrialPruned when it was stopped early, and anything else when it failed."""
 
 
@@ -35,7 +35,7 @@ class Task(Protocol):
 class Bundling(Task, Protocol):
     """A task that can run several trials at once."""
 
-    def run_together(self, bundle: Bundle, talks: Sequence[Conversation], over: Over, sized: SizeFound) -> None:
+    def run_together(self, bundle: Bundle, talks: Sequence[Channel], over: Over, sized: SizeFound) -> None:
         """Run the trials of a bundle, with a conversation for each; `sized` hears how many of them run at once.
 
         Raises what is wrong with all of those that `over` was not told of.
@@ -51,7 +51,7 @@ class Inspection:
         from besom.config.targets import check_targets
         from besom.training.hooks import check_hooks
 
-        def run(assignment: Assignment, conversation: Conversation) -> Outcome:
+        def run(assignment: Assignment, channel: Channel) -> Outcome:
             check_targets(assignment.config)
             check_hooks(assignment.config)
             return Outcome(values=())
@@ -69,29 +69,29 @@ class Training:
         """Import torch and Lightning, which takes seconds."""
         from besom.training.folds import train_trial
 
-        def run(assignment: Assignment, conversation: Conversation) -> Outcome:
+        def run(assignment: Assignment, channel: Channel) -> Outcome:
             self._check(assignment)
-            return train_trial(assignment.config, conversation=conversation, directory=assignment.directory)
+            return train_trial(assignment.config, channel=channel, directory=assignment.directory)
 
         return run
 
-    def run_together(self, bundle: Bundle, talks: Sequence[Conversation], over: Over, sized: SizeFound) -> None:
+    def run_together(self, bundle: Bundle, talks: Sequence[Channel], over: Over, sized: SizeFound) -> None:
         """Train those that may share a stack in one, or in several where that pays, and the others one by one."""
-        from besom.bundle.compatibility import company
+        from besom.bundle.compatibility import bundle_key
         from besom.bundle.size import Sizing, found_here
-        from besom.bundle.train import Entry, train_alone, train_bundle
+        from besom.bundle.train import Entry, train_bundle, train_unbundled
 
         stacks: dict[str, list[Entry]] = {}
         for one, talk in zip(bundle.assignments, talks, strict=True):
             self._check(one)
             entry = Entry(one.trial, one.config, talk, one.directory)
-            stacks.setdefault(company(one.config) or str(one.trial), []).append(entry)
+            stacks.setdefault(bundle_key(one.config) or str(one.trial), []).append(entry)
         for key, entries in stacks.items():
             if len(entries) > 1:
-                sizing = Sizing(company=key, auto=bundle.auto, slots=bundle.slots, tell=sized, found=found_here())
+                sizing = Sizing(bundle_key=key, auto=bundle.auto, slots=bundle.slots, tell=sized, found=found_here())
                 train_bundle(entries, over, sizing)
             else:
-                train_alone(entries[0], over)
+                train_unbundled(entries[0], over)
 
     def _check(self, assignment: Assignment) -> None:
         trust = assignment.trust or self.trust

@@ -26,7 +26,7 @@ from besom.errors import BesomError, DataError, TrialPruned, kind_and_line
 from besom.secrets.masks import hide_in_output, remember_secrets_of
 from besom.system.processes import adopt, end_with_children
 from besom.system.store_errors import says_disk_is_full
-from besom.training.progress import Conversation, Outcome
+from besom.training.progress import Channel, Outcome
 from besom.workers.memory import Memory
 from besom.workers.messages import (
     Assignment,
@@ -142,12 +142,12 @@ class Trial:
         return stop is not None and (stop.at_once or not in_epoch)
 
 
-def finish(run: Run, assignment: Assignment, conversation: Conversation) -> Finished:
+def finish(run: Run, assignment: Assignment, channel: Channel) -> Finished:
     """Run a trial and return how it ended, whatever it raised."""
     began = time.perf_counter()
     remember_secrets_of(assignment.config)
     try:
-        return _ended(assignment.trial, run(assignment, conversation), began)
+        return _ended(assignment.trial, run(assignment, channel), began)
     except Exception as error:
         finished = _ended(assignment.trial, error, began)
     _clean_after(finished)  # only here, where Python has let go of the error, and of the frames and tensors behind it
@@ -165,8 +165,8 @@ def finish_together(
     def over(trial: int, came_to: Outcome | Exception) -> None:
         send(_ended(trial, came_to, left.pop(trial).began_s))
 
-    def sized(trial: int, lanes: int, of: int) -> None:
-        send(Sized(trial=trial, lanes=lanes, of=of))
+    def sized(trial: int, members: int, of: int) -> None:
+        send(Sized(trial=trial, members=members, of=of))
 
     try:
         task.run_together(bundle, trials, over, sized)

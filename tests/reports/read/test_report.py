@@ -138,7 +138,7 @@ def test_slots_are_busy_while_a_trial_of_theirs_trains_and_pauses_do_not_count()
     assert times.busy(0) == pytest.approx(1)
     assert times.busy(1) == pytest.approx(0.25)
     assert times.utilisation == pytest.approx(0.625)
-    assert [stint.lane for stint in times.stints if stint.slot == 1] == [0, 1]
+    assert [stint.member for stint in times.stints if stint.slot == 1] == [0, 1]
     assert dict(facts(report(trials)))["time"] == "20.0 s, 12.0 trials/min, in 2 sweeps"
 
 

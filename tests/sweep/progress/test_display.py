@@ -13,10 +13,10 @@ from rich.console import Console
 
 from besom.config.objectives import Objective
 from besom.errors import StoreError
-from besom.sweep.progress.counts import Tally
-from besom.sweep.progress.display import LiveBoard, make_boards
+from besom.sweep.progress.counts import TrialCounts
+from besom.sweep.progress.display import LiveObserver, make_observers
 from besom.sweep.progress.live_view import clock, draw, spark
-from besom.sweep.progress.observer import Board
+from besom.sweep.progress.observer import Observer
 from besom.sweep.spec import SweepSpec
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import State
@@ -32,9 +32,9 @@ def spec(*objectives: Objective, **changes: Any) -> SweepSpec:
     return SweepSpec(objectives=objectives or (ACCURACY,), **{**usual, **changes})
 
 
-def watch(screen: Console, spec: SweepSpec, *, log: Path, study: optuna.Study | None = None) -> Board:
+def watch(screen: Console, spec: SweepSpec, *, log: Path, study: optuna.Study | None = None) -> Observer:
     study = study or optuna.create_study(directions=[objective.direction for objective in spec.objectives])
-    return make_boards(screen, spec, SLOTS, study, total=spec.n_trials, log=log)
+    return make_observers(screen, spec, SLOTS, study, total=spec.n_trials, log=log)
 
 
 def console(*, width: int = 80, terminal: bool = False) -> Console:
@@ -46,25 +46,25 @@ def shown(console: Console) -> str:
     return console.file.getvalue()
 
 
-def play(board: Board) -> None:
+def play(observer: Observer) -> None:
     """A sweep with one of everything."""
-    board.started(0, SLOTS[0])
-    board.reported(0, 1, 0.5)
-    board.finished(0, State.COMPLETE, (0.75,), None)
-    board.started(1, SLOTS[1])
-    board.retrying(1, "worker died")
-    board.started(1, SLOTS[1], 1)
-    board.finished(1, State.FAIL, (), "ValueError: see postgresql://me:secret@host/db\nand more")
-    board.started(2, SLOTS[2])
-    board.reported(2, 3, 0.1)
-    board.finished(2, State.PRUNED, (), None)
-    board.started(3, SLOTS[0])
-    board.finished(3, State.COMPLETE, (0.99,), None, False)
-    board.started(4, SLOTS[0])
-    board.started(5, SLOTS[1])
-    board.stopping()
-    board.interrupted([5])
-    board.interrupted([4])
+    observer.started(0, SLOTS[0])
+    observer.reported(0, 1, 0.5)
+    observer.finished(0, State.COMPLETE, (0.75,), None)
+    observer.started(1, SLOTS[1])
+    observer.retrying(1, "worker died")
+    observer.started(1, SLOTS[1], 1)
+    observer.finished(1, State.FAIL, (), "ValueError: see postgresql://me:secret@host/db\nand more")
+    observer.started(2, SLOTS[2])
+    observer.reported(2, 3, 0.1)
+    observer.finished(2, State.PRUNED, (), None)
+    observer.started(3, SLOTS[0])
+    observer.finished(3, State.COMPLETE, (0.99,), None, False)
+    observer.started(4, SLOTS[0])
+    observer.started(5, SLOTS[1])
+    observer.stopping()
+    observer.interrupted([5])
+    observer.interrupted([4])
 
 
 # Not a terminal.
@@ -72,8 +72,8 @@ def play(board: Board) -> None:
 
 def test_a_line_is_written_for_each_trial_where_there_is_no_terminal(tmp_path: Path) -> None:
     screen = console()
-    with watch(screen, spec(), log=tmp_path / "sweep.log") as board:
-        play(board)
+    with watch(screen, spec(), log=tmp_path / "sweep.log") as observer:
+        play(observer)
     assert shown(screen).splitlines() == [
         "trial    0  val/acc 0.7500   [1/10, best 0.7500 (trial 0)]",
         "trial    1  failed and is run again: worker died",
@@ -87,9 +87,9 @@ def test_a_line_is_written_for_each_trial_where_there_is_no_terminal(tmp_path: P
 
 def test_several_objectives_are_all_shown_and_the_front_is_counted(tmp_path: Path) -> None:
     screen = console()
-    with watch(screen, spec(ACCURACY, SIZE), log=tmp_path / "sweep.log") as board:
+    with watch(screen, spec(ACCURACY, SIZE), log=tmp_path / "sweep.log") as observer:
         for trial, values in enumerate([(0.9, 5000.0), (0.8, 100.0), (0.7, 200.0)]):
-            board.finished(trial, State.COMPLETE, values, None)
+            observer.finished(trial, State.COMPLETE, values, None)
     *_, second, third = shown(screen).splitlines()
     assert second == "trial    1  val/acc 0.8000  cost/params 100   [2/10, 2 on the Pareto front]"
     assert third.endswith("[3/10, 2 on the Pareto front]")
@@ -101,16 +101,16 @@ def test_what_an_earlier_part_of_the_sweep_did_counts(tmp_path: Path) -> None:
     study.add_trial(optuna.create_trial(state=optuna.trial.TrialState.FAIL))
     study.add_trial(optuna.create_trial(state=optuna.trial.TrialState.WAITING))
     screen = console()
-    with watch(screen, spec(), log=tmp_path / "sweep.log", study=study) as board:
-        board.finished(2, State.COMPLETE, (0.5,), None)
+    with watch(screen, spec(), log=tmp_path / "sweep.log", study=study) as observer:
+        observer.finished(2, State.COMPLETE, (0.5,), None)
     assert shown(screen) == "trial    2  val/acc 0.5000   [3/10, best 0.8750 (trial 0)]\n"
 
 
 def test_quiet_shows_nothing_but_the_answer_to_ctrl_c_and_still_logs(tmp_path: Path) -> None:
     screen = console(terminal=True)
-    with watch(screen, spec(quiet=True), log=tmp_path / "sweep.log") as board:
-        play(board)
-        board.refresh()
+    with watch(screen, spec(quiet=True), log=tmp_path / "sweep.log") as observer:
+        play(observer)
+        observer.refresh()
     assert shown(screen) == "stopping: what runs may finish its epoch; ctrl-C again stops at once\n"
     assert "trial 0 finished" in (tmp_path / "sweep.log").read_text(encoding="utf-8")
 
@@ -121,8 +121,8 @@ def test_quiet_shows_nothing_but_the_answer_to_ctrl_c_and_still_logs(tmp_path: P
 def test_every_event_is_logged_with_its_time_and_without_a_password(tmp_path: Path) -> None:
     log = tmp_path / "logs/own/sweep.log"
     for _ in range(2):
-        with watch(console(), spec(), log=log) as board:
-            play(board)
+        with watch(console(), spec(), log=log) as observer:
+            play(observer)
             assert "trial 4 started" in log.read_text(encoding="utf-8"), "it is written at once"
     text = log.read_text(encoding="utf-8")
     lines = [line.partition("  ")[2] for line in text.splitlines()]
@@ -180,31 +180,33 @@ class Clock:
         return self.now
 
 
-def picture(tally: Tally, *, width: int = 80, height: int = 30, slots: Sequence[Slot] = SLOTS) -> list[str]:
+def picture(counts: TrialCounts, *, width: int = 80, height: int = 30, slots: Sequence[Slot] = SLOTS) -> list[str]:
     screen = console(width=width)
-    screen.print(draw(tally, title="own", slots=slots, max_epochs=20, best_params=PARAMS, note="", height=height))
+    screen.print(draw(counts, title="own", slots=slots, max_epochs=20, best_params=PARAMS, note="", height=height))
     return [line.rstrip() for line in shown(screen).splitlines()]
 
 
 @pytest.fixture
-def busy() -> tuple[Tally, Clock]:
+def busy() -> tuple[TrialCounts, Clock]:
     """Six trials done in a minute, two running."""
     now = Clock()
-    tally = Tally([ACCURACY], total=12, timeout_s=None, clock=now)
+    counts = TrialCounts([ACCURACY], total=12, timeout_s=None, clock=now)
     for trial in range(6):
-        tally.started(trial, SLOTS[trial % 3], 0)
+        counts.started(trial, SLOTS[trial % 3], 0)
         now.now += 10
         state = State.FAIL if trial == 4 else State.COMPLETE
-        tally.finished(trial, state, () if trial == 4 else (0.5 + trial / 100,), feasible=True)
-    tally.started(6, SLOTS[0], 0)
-    tally.started(7, SLOTS[1], 1)
-    tally.reported(6, 4, 0.31)
-    tally.reported(7, 20, 0.9)
-    return tally, now
+        counts.finished(trial, state, () if trial == 4 else (0.5 + trial / 100,), feasible=True)
+    counts.started(6, SLOTS[0], 0)
+    counts.started(7, SLOTS[1], 1)
+    counts.reported(6, 4, 0.31)
+    counts.reported(7, 20, 0.9)
+    return counts, now
 
 
 @pytest.mark.parametrize("width", [80, 140])
-def test_the_board_shows_counts_pace_best_and_what_runs_in_each_slot(busy: tuple[Tally, Clock], width: int) -> None:
+def test_the_view_shows_counts_pace_best_and_what_runs_in_each_slot(
+    busy: tuple[TrialCounts, Clock], width: int
+) -> None:
     title, counts, best, gap, heading, *rows = picture(busy[0], width=width)
     assert title.startswith("own  maximize val/acc")
     assert title.endswith("6 trials/min  1:00 left")
@@ -224,42 +226,42 @@ def test_the_board_shows_counts_pace_best_and_what_runs_in_each_slot(busy: tuple
 def test_time_left_is_by_the_count_or_by_the_clock_whichever_ends_first() -> None:
     now = Clock()
     for timeout_s, left_s in ((None, 80.0), (25.0, 5.0), (500.0, 80.0)):
-        tally = Tally([ACCURACY], total=10, timeout_s=timeout_s, clock=now)
+        counts = TrialCounts([ACCURACY], total=10, timeout_s=timeout_s, clock=now)
         for trial in range(2):
-            tally.started(trial, SLOTS[0], 0)
+            counts.started(trial, SLOTS[0], 0)
             now.now += 10
-            tally.finished(trial, State.COMPLETE, (0.5,), feasible=True)
-        assert tally.left_s == pytest.approx(left_s)
+            counts.finished(trial, State.COMPLETE, (0.5,), feasible=True)
+        assert counts.left_s == pytest.approx(left_s)
 
 
 def test_the_pace_is_that_of_the_last_trials() -> None:
     now = Clock()
-    tally = Tally([ACCURACY], total=None, clock=now)
+    counts = TrialCounts([ACCURACY], total=None, clock=now)
     for trial in range(100):
-        tally.started(trial, SLOTS[0], 0)
+        counts.started(trial, SLOTS[0], 0)
         now.now += 1000 if trial < 50 else 1
-        tally.finished(trial, State.COMPLETE, (0.5,), feasible=True)
-    assert tally.per_minute == pytest.approx(60)
-    assert tally.left_s is None
+        counts.finished(trial, State.COMPLETE, (0.5,), feasible=True)
+    assert counts.per_minute == pytest.approx(60)
+    assert counts.left_s is None
 
 
 def test_a_board_of_more_slots_than_lines_keeps_to_the_screen_and_shows_the_busy_ones() -> None:
     slots = [Slot(index=index, devices=(Device(kind="cpu", name="a CPU"),)) for index in range(64)]
-    tally = Tally([ACCURACY], total=100)
-    tally.started(0, slots[63], 0)
-    lines = picture(tally, height=24, slots=slots)
+    counts = TrialCounts([ACCURACY], total=100)
+    counts.started(0, slots[63], 0)
+    lines = picture(counts, height=24, slots=slots)
     assert len(lines) <= 24
     assert lines[-2].startswith("63  cpu")
     assert lines[-1].startswith("… and ")
 
 
 def test_a_bundle_is_one_line_the_best_of_its_trials_and_how_many_others() -> None:
-    tally = Tally([ACCURACY], total=10)
+    counts = TrialCounts([ACCURACY], total=10)
     for trial in range(4):
-        tally.started(trial, SLOTS[0], 0)
-        tally.reported(trial, 3, trial / 10)
-    tally.started(9, SLOTS[1], 0)
-    bundle, alone = picture(tally, slots=SLOTS[:2])[-2:]
+        counts.started(trial, SLOTS[0], 0)
+        counts.reported(trial, 3, trial / 10)
+    counts.started(9, SLOTS[1], 0)
+    bundle, alone = picture(counts, slots=SLOTS[:2])[-2:]
     assert bundle.split()[2:4] == ["3", "+3"]
     assert "0.3000" in bundle
     assert alone.split()[2] == "9"
@@ -267,18 +269,18 @@ def test_a_bundle_is_one_line_the_best_of_its_trials_and_how_many_others() -> No
 
 
 def test_before_the_first_epoch_the_board_says_that_workers_start() -> None:
-    lines = picture(Tally([ACCURACY], total=12))
+    lines = picture(TrialCounts([ACCURACY], total=12))
     assert lines[0].endswith("workers are starting …")
     assert lines[2] == "best  none yet"
 
 
 def test_a_failure_scrolls_by_above_the_board_and_the_same_one_over_and_over_does_not() -> None:
     screen = console(terminal=True)
-    with LiveBoard(screen, Tally([ACCURACY], total=100), title="own", slots=SLOTS) as board:
+    with LiveObserver(screen, TrialCounts([ACCURACY], total=100), title="own", slots=SLOTS) as observer:
         for trial in range(20):
-            board.started(trial, SLOTS[0])
-            board.finished(trial, State.FAIL, (), f"RuntimeError: no luck with {trial}.5")
-        board.finished(20, State.FAIL, (), "another")
+            observer.started(trial, SLOTS[0])
+            observer.finished(trial, State.FAIL, (), f"RuntimeError: no luck with {trial}.5")
+        observer.finished(20, State.FAIL, (), "another")
     out = shown(screen)
     assert "trial 0 failed: RuntimeError: no luck with 0.5" in out
     assert out.count("no luck") == 3
@@ -292,12 +294,12 @@ def test_the_best_ones_parameters_are_asked_for_once() -> None:
         asked.append(trial)
         return PARAMS
 
-    tally = Tally([ACCURACY], total=10)
-    with LiveBoard(console(terminal=True), tally, title="own", slots=SLOTS, params_of=params_of) as board:
+    counts = TrialCounts([ACCURACY], total=10)
+    with LiveObserver(console(terminal=True), counts, title="own", slots=SLOTS, params_of=params_of) as observer:
         for trial, value in enumerate((0.5, 0.4, 0.6)):
-            board.finished(trial, State.COMPLETE, (value,), None)
-            board.stopping()  # redraws at once
-            board.stopping()
+            observer.finished(trial, State.COMPLETE, (value,), None)
+            observer.stopping()  # redraws at once
+            observer.stopping()
     assert asked == [0, 2]
 
 
@@ -325,11 +327,11 @@ def test_a_time_reads_as_on_a_clock(seconds: float, text: str) -> None:
 def test_any_listener_of_ones_own_takes_what_the_loop_tells() -> None:
     heard: list[tuple[int, ...]] = []
 
-    class Mine(Board):
+    class Mine(Observer):
         def interrupted(self, trials: Sequence[int]) -> None:
             heard.append(tuple(trials))
 
-    mine: Callable[[], Board] = Mine
-    with mine() as board:
-        play(board)
+    mine: Callable[[], Observer] = Mine
+    with mine() as observer:
+        play(observer)
     assert heard == [(5,), (4,)]

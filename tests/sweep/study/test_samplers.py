@@ -23,7 +23,7 @@ from besom.errors import ConfigError
 from besom.sweep.space.search_space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.samplers import build_pruner, build_sampler
-from besom.sweep.study.storage import Ledger
+from besom.sweep.study.storage import TrialStorage
 from tests.conftest import App
 
 PARAMS = {"rate": "tag(log, interval(1e-3, 1))", "size": "range(1, 20)", "model": "choice(linear, mlp)"}
@@ -126,11 +126,11 @@ def test_a_study_in_a_database_goes_on_as_well(
     go_on(whole, spec, space, TRIALS)
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     for stop in (7, TRIALS):
-        ledger = Ledger(RDBStorage(url), url, "digits", whole.directions)
-        while (number := len(ledger.study.trials)) < stop:
-            go_on(ledger.study, spec, space, number + 1)
-            ledger.write_asked(number)
-        ledger.close()
+        trial_storage = TrialStorage(RDBStorage(url), url, "digits", whole.directions)
+        while (number := len(trial_storage.study.trials)) < stop:
+            go_on(trial_storage.study, spec, space, number + 1)
+            trial_storage.write_asked(number)
+        trial_storage.close()
     stored = optuna.load_study(study_name="digits", storage=url)
     assert asked(stored) == asked(whole)
 

@@ -313,8 +313,8 @@ def test_a_signal_ends_it_and_frees_the_port(recorded: Path, number: signal.Sign
             found.process.send_signal(number)
             assert found.process.wait(timeout=30) == 0
             response.close()
-        with closing(socket.socket()) as probe:
-            assert probe.connect_ex(("127.0.0.1", found.port)) != 0
+        with closing(socket.socket()) as timing:
+            assert timing.connect_ex(("127.0.0.1", found.port)) != 0
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
@@ -377,7 +377,7 @@ Receive = Callable[[], Any]
 Send = Callable[[Mapping[str, Any]], Any]
 
 
-async def stillborn(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+async def startup_deaths(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "the database is gone"})
 
@@ -387,7 +387,7 @@ def test_a_server_that_does_not_start_shows_where_its_log_is(tmp_path: Path):
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         with pytest.raises(BesomError, match=re.escape(str(log))):
-            run(lambda: stillborn, listener, log=log, ready=lambda: called.append(True))
+            run(lambda: startup_deaths, listener, log=log, ready=lambda: called.append(True))
     assert "the database is gone" in log.read_text()
     assert not called
 

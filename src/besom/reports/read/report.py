@@ -150,9 +150,9 @@ def _with_curves(report: Report, record: StudyRecord, reader: StudyReader, most:
     wanted += thinned(others, most if most is not None else _OTHERS if reader.cheap else _OTHERS_BY_CALLS)
     trials = {record.run_ids[trial]: trial for trial in wanted}
     for metric in dict.fromkeys((*(objective.name for objective in report.objectives), "val/loss")):
-        probe = reader.curves(list(trials)[:LEADERS], metric)
-        if any(len(curve) > 1 for curve in probe.values()):
-            found = probe | reader.curves(list(trials)[LEADERS:], metric)
+        timing = reader.curves(list(trials)[:LEADERS], metric)
+        if any(len(curve) > 1 for curve in timing.values()):
+            found = timing | reader.curves(list(trials)[LEADERS:], metric)
             return replace(report, curve_metric=metric, curves={trials[run]: curve for run, curve in found.items()})
     return report
 

@@ -28,7 +28,7 @@ class Stint:
     slot: int
     began_s: float
     ended_s: float
-    lane: int = 0
+    member: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +114,10 @@ def _stints(spans: Sequence[tuple[float, float, FrozenTrial]]) -> tuple[Stint, .
     found = []
     for began_s, ended_s, trial in sorted(spans, key=lambda span: (span[0], span[2].number)):
         slot = int(about(trial)["slot"])
-        lanes = free.setdefault(slot, [])
-        lane = next((index for index, until in enumerate(lanes) if until <= began_s + 1e-3), len(lanes))
-        lanes[lane : lane + 1] = [ended_s]
+        members = free.setdefault(slot, [])
+        member = next((index for index, until in enumerate(members) if until <= began_s + 1e-3), len(members))
+        members[member : member + 1] = [ended_s]
         found.append(
-            Stint(trial=trial.number, state=trial.state, slot=slot, began_s=began_s, ended_s=ended_s, lane=lane)
+            Stint(trial=trial.number, state=trial.state, slot=slot, began_s=began_s, ended_s=ended_s, member=member)
         )
     return tuple(found)

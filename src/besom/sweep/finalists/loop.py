@@ -13,8 +13,8 @@ from typing import Any
 
 from besom.errors import BesomError, ConfigError, Interrupted
 from besom.reports.read.finalists import FinalistRun
-from besom.sweep.finalists.board import FinalistsBoard
 from besom.sweep.finalists.choose import Entry, FinalistJobs
+from besom.sweep.finalists.observer import FinalistsObserver
 from besom.sweep.progress.observer import told_kept
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.code import StudyCode
@@ -51,7 +51,7 @@ class FinalistsLoop:
         jobs: FinalistJobs,
         pool: Pool,
         recorder: Recorder,
-        board: FinalistsBoard,
+        observer: FinalistsObserver,
         scratch: Path,
     ) -> None:
         self._waiting = deque(entries)
@@ -61,9 +61,9 @@ class FinalistsLoop:
         self._jobs = jobs
         self._pool = pool
         self._recorder = recorder
-        self._board = board
+        self._observer = observer
         self._scratch = scratch
-        self._code = StudyCode(book, board.warned)
+        self._code = StudyCode(book, observer.warned)
         self._running: dict[int, _Running] = {}
         self._unwritten: dict[int, FinalistRun] = {}
 
@@ -90,7 +90,7 @@ class FinalistsLoop:
     def _go_on(self, stop: Stop) -> None:
         while (self._waiting or self._running) and not stop.asked:
             for notice in self._recorder.notices():
-                self._board.warned(notice)
+                self._observer.warned(notice)
             for slot in self._pool.idle():
                 if self._waiting:
                     self._start(self._waiting.popleft(), slot)
@@ -103,7 +103,7 @@ class FinalistsLoop:
         directory = self._scratch / f"{entry.trial}-seed-{entry.seed}"
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        self._board.started(entry, slot)
+        self._observer.started(entry, slot)
         try:
             assignment, card = self._jobs.prepare(entry, slot, directory)
         except ConfigError as error:
@@ -167,7 +167,7 @@ class FinalistsLoop:
         del self._running[entry.number]
         run = FinalistRun(trial=entry.trial, seed=entry.seed, run_id="", **more)
         self._unwritten[entry.number] = run
-        self._board.finished(run)
+        self._observer.finished(run)
 
     def _replace_what_hangs(self) -> None:
         limit_s = self._limit_s
@@ -190,10 +190,10 @@ class FinalistsLoop:
 
     def _settle_all(self, stop: Stop) -> bool:
         """Settle everything; return whether runs are kept for a server that is away: the next start takes them over."""
-        kept = self._recorder.wait(stop, self._board.warned)
+        kept = self._recorder.wait(stop, self._observer.warned)
         self._settle()
         if kept.trials:
-            self._board.warned(told_kept(len(kept.trials)))
+            self._observer.warned(told_kept(len(kept.trials)))
         if kept.error is not None and not stop.asked:
             raise kept.error
         return bool(kept.trials)

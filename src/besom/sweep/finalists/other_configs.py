@@ -76,8 +76,8 @@ class OtherConfigs:
     def of(self, row: Row) -> OtherConfig:
         """Return what a trial was trained by. Raises BesomError saying why it cannot be trained again."""
         number = row.config or 1
-        if judged := self._judged_otherwise(number):
-            raise ConfigError(f"config {self._number} judges otherwise ({in_short(judged)}); {_REMEDY}")
+        if predictions := self._judged_otherwise(number):
+            raise ConfigError(f"config {self._number} judges otherwise ({in_short(predictions)}); {_REMEDY}")
         if not row.run_id:
             why = "MLflow has none of it" if self._recorder.keeps else "none is read with tracking=none"
             raise RunNotFound(f"its config is kept with its run, and {why}; {_REMEDY}")
@@ -97,7 +97,7 @@ class OtherConfigs:
     def _judged_otherwise(self, number: int) -> list[str]:
         """Return what differs of what models are judged on: their values tell nothing of one another then."""
         before = configs_of(self._book.study.user_attrs).get(number, {})
-        return differences(_judged(before), _judged(self._shared))
+        return differences(_predictions(before), _predictions(self._shared))
 
     def _trust(self) -> Trust:
         own = dict.fromkeys(target for config in self._own for target in brought_along(_plain(config)))
@@ -124,7 +124,7 @@ def _plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=False)
 
 
-def _judged(config: Mapping[str, str]) -> dict[str, str]:
+def _predictions(config: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in config.items() if _says_how_it_is_judged(key.rpartition(OF_A_CHOICE)[2])}
 
 

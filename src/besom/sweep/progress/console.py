@@ -37,8 +37,8 @@ def announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Seque
         left, f"{left} of {total} trials to go"
     )
     devices = f"{len(slots)} x {slots[0]}, {slots[0].threads} thread(s) each"
-    if (lanes := spec.lanes(slots)) > 1:
-        devices += f", up to {lanes} trials at once in each" + " if that pays" * (spec.bundle == "auto")
+    if (members := spec.members(slots)) > 1:
+        devices += f", up to {members} trials at once in each" + " if that pays" * (spec.bundle == "auto")
     goal = ", ".join(map(str, spec.objectives))
     console.print(Text.assemble("study ", (spec.study_name, "bold"), f": {goal}; {todo}"))
     console.print(f"devices: {devices}", highlight=False, markup=False)

@@ -28,7 +28,7 @@ class Running:
     value: float | None = None
 
 
-class Tally:
+class TrialCounts:
     """Counts what happens; `clock` gives seconds."""
 
     def __init__(
@@ -43,11 +43,11 @@ class Tally:
         self.total = total
         self._followed = next((one for one in self.objectives if not one.is_cost), self.objectives[0])
         self.running: dict[int, Running] = {}
-        self.counts: Counter[State] = Counter()
+        self.by_state: Counter[State] = Counter()
         self.best: tuple[int, float] | None = None  # of a single objective
         self.front = Front(objectives)  # of several
         self.waiting: list[int] = []  # interrupted, and to be run again
-        self.course: list[float] = []  # the best value after each trial that is complete
+        self.tracker: list[float] = []  # the best value after each trial that is complete
         self._timeout_s = timeout_s
         self._clock = clock
         self._began: float | None = None
@@ -56,7 +56,7 @@ class Tally:
     @property
     def done(self) -> int:
         """Trials that are over and count."""
-        return sum(self.counts.values())
+        return sum(self.by_state.values())
 
     def started(self, trial: int, slot: Slot, attempt: int) -> None:
         """A trial was handed to a slot."""
@@ -85,7 +85,7 @@ class Tally:
 
     def count(self, trial: int, state: State, values: tuple[float, ...], *, feasible: bool) -> None:
         """Count a trial that is over, one of an earlier part of the sweep too."""
-        self.counts[state] += 1
+        self.by_state[state] += 1
         if state is not State.COMPLETE or not feasible or len(values) != len(self.objectives):
             return
         if len(self.objectives) > 1:
@@ -93,7 +93,7 @@ class Tally:
             return
         if self.best is None or self.objectives[0].better(values[0], self.best[1]):
             self.best = (trial, values[0])
-        self.course.append(self.best[1])
+        self.tracker.append(self.best[1])
 
     def leads(self, value: float | None) -> bool:
         """Whether a value of a running trial is better than the best so far."""

@@ -17,10 +17,10 @@ from rich.text import Text
 from besom.reports.read.failures import cause, one_line
 from besom.reports.read.trials import is_feasible, plain_params
 from besom.secrets.masks import mask
-from besom.sweep.progress.counts import Tally
+from besom.sweep.progress.counts import TrialCounts
 from besom.sweep.progress.live_view import draw
 from besom.sweep.progress.log import SweepLog
-from besom.sweep.progress.observer import STOPPING, Board, Boards, QuietBoard, outcome, told_trials
+from besom.sweep.progress.observer import STOPPING, Observer, Observers, QuietObserver, outcome, told_trials
 from besom.sweep.spec import SweepSpec
 from besom.workers.devices import Slot
 from besom.workers.messages import State
@@ -32,7 +32,7 @@ _CLOCK_S = 1.0  # how often to redraw where only the time has changed
 _TOLD_PER_CAUSE = 3  # failures of one cause that are told while the sweep runs; the end has them all
 
 
-def make_boards(
+def make_observers(
     console: Console,
     spec: SweepSpec,
     slots: Sequence[Slot],
@@ -41,69 +41,69 @@ def make_boards(
     total: int | None,
     log: Path,
     max_epochs: int | None = None,
-) -> Boards:
+) -> Observers:
     """Return what is told of a sweep, for a `with` block: what the screen shows, and the log file at `log`.
 
     What the study has finished already counts; `total` is how many trials it is to have, `max_epochs` how many epochs
     a trial, where that is known.
     """
-    tally = Tally(spec.objectives, total=total, timeout_s=spec.timeout_s)
+    counts = TrialCounts(spec.objectives, total=total, timeout_s=spec.timeout_s)
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished():
             values = tuple(trial.values or ())
-            tally.count(trial.number, State(trial.state.name), values, feasible=is_feasible(trial))
-    screen: Board
+            counts.count(trial.number, State(trial.state.name), values, feasible=is_feasible(trial))
+    screen: Observer
     if spec.quiet:
-        screen = QuietBoard(console)
+        screen = QuietObserver(console)
     elif console.is_terminal:
-        screen = LiveBoard(
-            console, tally, title=spec.study_name, slots=slots, max_epochs=max_epochs,
+        screen = LiveObserver(
+            console, counts, title=spec.study_name, slots=slots, max_epochs=max_epochs,
             params_of=lambda number: plain_params(study.get_trials(deepcopy=False)[number]),
         )  # fmt: skip
     else:
-        screen = PlainBoard(console, tally)
-    return Boards(SweepLog(log, study=spec.study_name, objectives=spec.objectives), screen)
+        screen = PlainObserver(console, counts)
+    return Observers(SweepLog(log, study=spec.study_name, objectives=spec.objectives), screen)
 
 
-class PlainBoard(Board):
+class PlainObserver(Observer):
     """A line per trial, for pipes, files and CI. Written past rich, which takes a hundred times as long."""
 
-    def __init__(self, console: Console, tally: Tally) -> None:
+    def __init__(self, console: Console, counts: TrialCounts) -> None:
         self._console = console
-        self._tally = tally
+        self._counts = counts
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._tally.waiting:
-            self._write(_put_back(self._tally.waiting))
+        if self._counts.waiting:
+            self._write(_put_back(self._counts.waiting))
 
     def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
         """Note where it runs."""
-        self._tally.started(trial, slot, attempt)
+        self._counts.started(trial, slot, attempt)
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
         """Note how far it is."""
-        self._tally.reported(trial, epoch, value)
+        self._counts.reported(trial, epoch, value)
 
     def finished(
         self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
     ) -> None:
         """Write the trial's line."""
-        ran = self._tally.finished(trial, state, values, feasible=feasible)
+        ran = self._counts.finished(trial, state, values, feasible=feasible)
         epoch = ran.epoch if ran else 0
-        told = outcome(self._tally.objectives, state, values, _safe(reason), feasible=feasible, epoch=epoch)
-        done = f"{self._tally.done}/{self._tally.total}" if self._tally.total else f"{self._tally.done}"
+        told = outcome(self._counts.objectives, state, values, _safe(reason), feasible=feasible, epoch=epoch)
+        done = f"{self._counts.done}/{self._counts.total}" if self._counts.total else f"{self._counts.done}"
         self._write(f"trial {trial:>4}  {told}   [{done}{self._best()}]")
 
     def retrying(self, trial: int, reason: str) -> None:
         """Write why it is run again."""
-        self._tally.running.pop(trial, None)
+        self._counts.running.pop(trial, None)
         self._write(f"trial {trial:>4}  failed and is run again: {_safe(reason)}")
 
     def interrupted(self, trials: Sequence[int]) -> None:
         """Note which ones come again; they are told at the end, in one line."""
-        self._tally.put_back(trials)
+        self._counts.put_back(trials)
 
     def warned(self, text: str) -> None:
         """Write it."""
@@ -114,22 +114,22 @@ class PlainBoard(Board):
         self._write(STOPPING)
 
     def _best(self) -> str:
-        if len(self._tally.objectives) > 1:
-            return f", {len(self._tally.front)} on the Pareto front" if len(self._tally.front) else ""
-        return "" if self._tally.best is None else f", best {self._tally.best[1]:.4f} (trial {self._tally.best[0]})"
+        if len(self._counts.objectives) > 1:
+            return f", {len(self._counts.front)} on the Pareto front" if len(self._counts.front) else ""
+        return "" if self._counts.best is None else f", best {self._counts.best[1]:.4f} (trial {self._counts.best[0]})"
 
     def _write(self, line: str) -> None:
         self._console.file.write(f"{line}\n")
         self._console.file.flush()
 
 
-class LiveBoard(Board):
+class LiveObserver(Observer):
     """The whole sweep at a glance, drawn in place; failures scroll by above it."""
 
     def __init__(
         self,
         console: Console,
-        tally: Tally,
+        counts: TrialCounts,
         *,
         title: str,
         slots: Sequence[Slot],
@@ -137,7 +137,7 @@ class LiveBoard(Board):
         params_of: ParamsOf = lambda trial: {},
     ) -> None:
         self._console = console
-        self._tally = tally
+        self._counts = counts
         self._title = title
         self._slots = tuple(slots)
         self._max_epochs = max_epochs
@@ -158,37 +158,37 @@ class LiveBoard(Board):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.__exit__(kind, error, trace)
-        if self._tally.waiting:
-            self._tell(_put_back(self._tally.waiting), "yellow")
+        if self._counts.waiting:
+            self._tell(_put_back(self._counts.waiting), "yellow")
 
     def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
         """Show it in its slot."""
-        self._tally.started(trial, slot, attempt)
+        self._counts.started(trial, slot, attempt)
         self._changed = True
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
         """Show its epoch and value."""
-        self._tally.reported(trial, epoch, value)
+        self._counts.reported(trial, epoch, value)
         self._changed = True
 
     def finished(
         self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
     ) -> None:
         """Empty its slot and count it; a failure is told above the board."""
-        self._tally.finished(trial, state, values, feasible=feasible)
+        self._counts.finished(trial, state, values, feasible=feasible)
         self._changed = True
         if state is State.FAIL:
             self._tell_failure(f"trial {trial} failed: ", reason or "unknown", "red")
 
     def retrying(self, trial: int, reason: str) -> None:
         """Empty its slot; why is told above the board."""
-        self._tally.running.pop(trial, None)
+        self._counts.running.pop(trial, None)
         self._changed = True
         self._tell_failure(f"trial {trial} failed and is run again: ", reason, "yellow")
 
     def interrupted(self, trials: Sequence[int]) -> None:
         """Empty their slots; they are told at the end, in one line."""
-        self._tally.put_back(trials)
+        self._counts.put_back(trials)
         self._changed = True
 
     def warned(self, text: str) -> None:
@@ -209,11 +209,11 @@ class LiveBoard(Board):
             self._live.update(self._view(), refresh=True)
 
     def _view(self) -> Any:
-        tally = self._tally
-        if tally.best is not None and (self._best_params is None or self._best_params[0] != tally.best[0]):
-            self._best_params = (tally.best[0], self._params_of(tally.best[0]))
+        counts = self._counts
+        if counts.best is not None and (self._best_params is None or self._best_params[0] != counts.best[0]):
+            self._best_params = (counts.best[0], self._params_of(counts.best[0]))
         return draw(
-            tally,
+            counts,
             title=self._title,
             slots=self._slots,
             max_epochs=self._max_epochs,

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from besom.reports.format import in_short, number
-from besom.sweep.progress.counts import Running, Tally
+from besom.sweep.progress.counts import Running, TrialCounts
 from besom.workers.devices import Slot
 from besom.workers.messages import State
 
@@ -22,7 +22,7 @@ _HEAD = 6  # lines that are not slots
 
 
 def draw(
-    tally: Tally,
+    counts: TrialCounts,
     *,
     title: str,
     slots: Sequence[Slot],
@@ -32,8 +32,8 @@ def draw(
     height: int,
 ) -> RenderableType:
     """Draw a sweep, not higher than `height` lines; `note` is a line at the end, where there is one."""
-    parts = [_title(tally, title), _counts(tally), *_best(tally, best_params), Text()]
-    parts.append(_slots(tally, slots, max_epochs, rows=max(2, height - _HEAD - bool(note))))
+    parts = [_title(counts, title), _counts(counts), *_best(counts, best_params), Text()]
+    parts.append(_slots(counts, slots, max_epochs, rows=max(2, height - _HEAD - bool(note))))
     if note:
         parts.append(Text(note, style="yellow"))
     return Group(*parts)
@@ -79,63 +79,63 @@ def _line(left: RenderableType, right: RenderableType) -> RenderableType:
     return _Capped(grid)
 
 
-def _title(tally: Tally, title: str) -> RenderableType:
-    wanted = ", ".join(str(objective) for objective in tally.objectives)
-    pace, left = tally.per_minute, tally.left_s
+def _title(counts: TrialCounts, title: str) -> RenderableType:
+    wanted = ", ".join(str(objective) for objective in counts.objectives)
+    pace, left = counts.per_minute, counts.left_s
     told = [f"{pace:.3g} trials/min"] if pace is not None else []
     if left is not None:
         told.append(f"{clock(left)} left")
-    elif not tally.running or not any(running.epoch for running in tally.running.values()):
+    elif not counts.running or not any(running.epoch for running in counts.running.values()):
         told.append("workers are starting …")
     return _line(Text.assemble((title, "bold"), "  ", (wanted, "dim")), Text("  ".join(told), style="dim"))
 
 
-def _counts(tally: Tally) -> RenderableType:
-    of_total = f"{tally.done}/{tally.total}" if tally.total else f"{tally.done}"
-    counts = Text.assemble(
+def _counts(counts: TrialCounts) -> RenderableType:
+    of_total = f"{counts.done}/{counts.total}" if counts.total else f"{counts.done}"
+    shares = Text.assemble(
         (f"{of_total} done", "green"),
-        (f"  {len(tally.running)} running", "cyan"),
+        (f"  {len(counts.running)} running", "cyan"),
         *[
-            (f"  {tally.counts[state]} {word}", style)
+            (f"  {counts.by_state[state]} {word}", style)
             for state, word, style in ((State.PRUNED, "pruned", "yellow"), (State.FAIL, "failed", "red"))
-            if tally.counts[state]
+            if counts.by_state[state]
         ],
     )
-    if not tally.total:
-        return counts
-    bar = ProgressBar(total=tally.total, completed=tally.done, complete_style="green", finished_style="green")
-    return _line(bar, counts)
+    if not counts.total:
+        return shares
+    bar = ProgressBar(total=counts.total, completed=counts.done, complete_style="green", finished_style="green")
+    return _line(bar, shares)
 
 
-def _best(tally: Tally, params: Mapping[str, Any]) -> list[RenderableType]:
-    if len(tally.objectives) > 1:
-        front = len(tally.front)
-        told = f"{front} on the Pareto front: trials " + ", ".join(map(str, tally.front.trials[-8:])) if front else "…"
+def _best(counts: TrialCounts, params: Mapping[str, Any]) -> list[RenderableType]:
+    if len(counts.objectives) > 1:
+        front = len(counts.front)
+        told = f"{front} on the Pareto front: trials " + ", ".join(map(str, counts.front.trials[-8:])) if front else "…"
         return [_line(Text.assemble(("best ", "dim"), (told, "bold green" if front else "dim")), Text())]
-    if tally.best is None:
+    if counts.best is None:
         return [_line(Text("best  none yet", style="dim"), Text())]
-    trial, value = tally.best
+    trial, value = counts.best
     best = Text.assemble(
         ("best ", "dim"), (number(value), "bold green"), (f"  trial {trial}  ", "dim"), in_short(params),
     )  # fmt: skip
-    return [_line(best, Text(spark(tally.course, 24), style="green"))]
+    return [_line(best, Text(spark(counts.tracker, 24), style="green"))]
 
 
-def _slots(tally: Tally, slots: Sequence[Slot], max_epochs: int | None, *, rows: int) -> RenderableType:
+def _slots(counts: TrialCounts, slots: Sequence[Slot], max_epochs: int | None, *, rows: int) -> RenderableType:
     by_slot: dict[int, dict[int, Running]] = {}
-    for trial, running in tally.running.items():
+    for trial, running in counts.running.items():
         by_slot.setdefault(running.slot.index, {})[trial] = running
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for name in ("slot", "trial", "time"):
         table.add_column(name, justify="left" if name == "slot" else "right", no_wrap=True)
     table.add_column("epoch", no_wrap=True)
-    followed = next((one for one in tally.objectives if not one.is_cost), tally.objectives[0])
+    followed = next((one for one in counts.objectives if not one.is_cost), counts.objectives[0])
     table.add_column(followed.name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     shown = sorted(slots, key=lambda slot: (slot.index not in by_slot, slot.index))[: rows - (len(slots) > rows)]
     for slot in sorted(shown, key=lambda slot: slot.index):
         if slot.index in by_slot:
-            table.add_row(_name(slot), *_row(tally, by_slot[slot.index], max_epochs))
+            table.add_row(_name(slot), *_row(counts, by_slot[slot.index], max_epochs))
         else:
             table.add_row(_name(slot), "·", style="dim")
     if len(slots) <= rows:
@@ -143,22 +143,22 @@ def _slots(tally: Tally, slots: Sequence[Slot], max_epochs: int | None, *, rows:
     return Group(table, Text(f"… and {len(slots) - len(shown)} slots more", style="dim"))
 
 
-def _row(tally: Tally, bundle: Mapping[int, Running], max_epochs: int | None) -> list[RenderableType]:
+def _row(counts: TrialCounts, bundle: Mapping[int, Running], max_epochs: int | None) -> list[RenderableType]:
     """What a slot trains: one trial, or of a bundle the one that is ahead of the others."""
-    trial = tally.ahead(bundle)
+    trial = counts.ahead(bundle)
     running, others = bundle[trial], len(bundle) - 1
     epoch: RenderableType = Text(str(running.epoch))
     if max_epochs:
         epoch = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=max_epochs, completed=running.epoch, width=14, complete_style="cyan")
         epoch.add_row(bar, f"{running.epoch}/{max_epochs}")
-    leads = tally.leads(running.value)
+    leads = counts.leads(running.value)
     value = Text("" if running.value is None else number(running.value), style="bold green" if leads else "")
     again = f"attempt {running.attempt + 1}" if running.attempt else ""
     mark = Text.assemble(("▲ best so far" if leads else "", "green"), "  " * (leads and bool(again)), (again, "yellow"))
     return [
         f"{trial} +{others}" if others else str(trial),
-        Text(clock(tally.seconds_since(running.since_s)), style="dim"),
+        Text(clock(counts.seconds_since(running.since_s)), style="dim"),
         epoch,
         value,
         mark,

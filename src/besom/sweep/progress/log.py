@@ -13,7 +13,7 @@ from besom.config.objectives import Objective
 from besom.errors import StoreError
 from besom.reports.read.failures import one_line
 from besom.secrets.masks import without_secrets
-from besom.sweep.progress.observer import Board, outcome, told_trials
+from besom.sweep.progress.observer import Observer, outcome, told_trials
 from besom.system.store_errors import Trouble, trouble_of
 from besom.workers.devices import Slot
 from besom.workers.messages import State
@@ -55,7 +55,7 @@ class LogFile:
             self._file = None
 
 
-class SweepLog(Board):
+class SweepLog(Observer):
     """Logs a line for each event but an epoch."""
 
     def __init__(self, path: Path, *, study: str, objectives: Sequence[Objective]) -> None:
@@ -83,9 +83,9 @@ class SweepLog(Board):
         again = f", attempt {attempt + 1}" if attempt else ""
         self._log.write(f"trial {trial} started in slot {slot.index} on {slot}{again}")
 
-    def sized(self, trial: int, lanes: int, of: int) -> None:
+    def sized(self, trial: int, members: int, of: int) -> None:
         """Log how many train at once."""
-        self._log.write(f"bundle of {of} with trial {trial}: {lanes} train at once")
+        self._log.write(f"bundle of {of} with trial {trial}: {members} train at once")
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
         """Note the epoch; lines are for events."""

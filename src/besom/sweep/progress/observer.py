@@ -19,7 +19,7 @@ from besom.workers.messages import State
 STOPPING = "stopping: what runs may finish its epoch; ctrl-C again stops at once"
 
 
-class Board:
+class Observer:
     """Is told what happens, and shows nothing: each kind of board says what it shows."""
 
     def __enter__(self) -> Self:
@@ -33,7 +33,7 @@ class Board:
     def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
         """A trial was handed to a slot; `attempt` counts from 0."""
 
-    def sized(self, trial: int, lanes: int, of: int) -> None:
+    def sized(self, trial: int, members: int, of: int) -> None:
         """Of the trials of a bundle, this one among them, so many train at once."""
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
@@ -60,17 +60,17 @@ class Board:
         """Redraw, if it is time."""
 
 
-class Boards(Board):
+class Observers(Observer):
     """Tells several boards."""
 
-    def __init__(self, *boards: Board) -> None:
-        self._boards = boards
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            for board in self._boards:
-                stack.enter_context(board)
+            for observer in self._observers:
+                stack.enter_context(observer)
             self._stack = stack.pop_all()
         return self
 
@@ -81,53 +81,53 @@ class Boards(Board):
 
     def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
         """Tell them all."""
-        for board in self._boards:
-            board.started(trial, slot, attempt)
+        for observer in self._observers:
+            observer.started(trial, slot, attempt)
 
-    def sized(self, trial: int, lanes: int, of: int) -> None:
+    def sized(self, trial: int, members: int, of: int) -> None:
         """Tell them all."""
-        for board in self._boards:
-            board.sized(trial, lanes, of)
+        for observer in self._observers:
+            observer.sized(trial, members, of)
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
         """Tell them all."""
-        for board in self._boards:
-            board.reported(trial, epoch, value)
+        for observer in self._observers:
+            observer.reported(trial, epoch, value)
 
     def finished(
         self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
     ) -> None:
         """Tell them all."""
-        for board in self._boards:
-            board.finished(trial, state, values, reason, feasible)
+        for observer in self._observers:
+            observer.finished(trial, state, values, reason, feasible)
 
     def retrying(self, trial: int, reason: str) -> None:
         """Tell them all."""
-        for board in self._boards:
-            board.retrying(trial, reason)
+        for observer in self._observers:
+            observer.retrying(trial, reason)
 
     def interrupted(self, trials: Sequence[int]) -> None:
         """Tell them all."""
-        for board in self._boards:
-            board.interrupted(trials)
+        for observer in self._observers:
+            observer.interrupted(trials)
 
     def warned(self, text: str) -> None:
         """Tell them all."""
-        for board in self._boards:
-            board.warned(text)
+        for observer in self._observers:
+            observer.warned(text)
 
     def stopping(self) -> None:
         """Tell them all."""
-        for board in self._boards:
-            board.stopping()
+        for observer in self._observers:
+            observer.stopping()
 
     def refresh(self) -> None:
         """Tell them all."""
-        for board in self._boards:
-            board.refresh()
+        for observer in self._observers:
+            observer.refresh()
 
 
-class QuietBoard(Board):
+class QuietObserver(Observer):
     """Says nothing of its own accord but warnings; it answers a ctrl-C."""
 
     def __init__(self, console: Console) -> None:

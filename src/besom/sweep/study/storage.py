@@ -34,7 +34,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)  # Besom tells of its trial
 PATIENCE_S = 10.0  # for a database that another program is writing to
 
 
-class Ledger:
+class TrialStorage:
     """One study in memory, and its storage.
 
     Trials that the storage has as RUNNING belong to a process that died: they wait to be run again, under their

@@ -27,7 +27,7 @@ from besom.sweep.spec import SweepSpec, storage_url
 from besom.sweep.study.grid import Grid
 from besom.sweep.study.lock import held_alone
 from besom.sweep.study.samplers import build_pruner, build_sampler
-from besom.sweep.study.storage import Ledger, forget_attempt, open_storage
+from besom.sweep.study.storage import TrialStorage, forget_attempt, open_storage
 from besom.workers.messages import State
 
 ABOUT = "besom"  # the attribute of a trial that holds what the report tells of it
@@ -72,13 +72,13 @@ class Ending:
 class StudyBook:
     """Asks and tells one study, and knows how many of its trials are still to come."""
 
-    def __init__(self, ledger: Ledger, spec: SweepSpec, space: SearchSpace) -> None:
-        self._ledger = ledger
+    def __init__(self, trial_storage: TrialStorage, spec: SweepSpec, space: SearchSpace) -> None:
+        self._trial_storage = trial_storage
         self._spec = spec
         self._space = space
         self._grid = Grid.of(spec, space)
         self._asked: set[int] = set()
-        self.study = ledger.study
+        self.study = trial_storage.study
         self.study.pruner = build_pruner(spec)
         finished = sorted(finished_trials(self.study), key=_ended_s)
         self._done = len(finished)
@@ -120,7 +120,7 @@ class StudyBook:
         params = self._space.sample(trial)
         if overrides is not None:
             trial.set_user_attr(OVERRIDES, [hidden_override(one) for one in overrides(params)])
-        self._ledger.write_asked(trial.number)
+        self._trial_storage.write_asked(trial.number)
         self._asked.add(trial.number)
         return Asked(trial=trial, params=params)
 
@@ -131,7 +131,7 @@ class StudyBook:
 
     def forget(self, trial: Trial) -> None:
         """Forget what a trial reported, before another attempt at it."""
-        for known in (self._ledger.trial(trial.number), trial._cached_frozen_trial):
+        for known in (self._trial_storage.trial(trial.number), trial._cached_frozen_trial):
             forget_attempt(known)
 
     def tell(self, trial: Trial, ending: Ending) -> None:
@@ -147,14 +147,14 @@ class StudyBook:
         except RuntimeError:
             # A sampler that has been everywhere asks Optuna to stop, which it allows inside `optimize` alone. The
             # trial is told by then.
-            if not self._ledger.trial(trial.number).state.is_finished():
+            if not self._trial_storage.trial(trial.number).state.is_finished():
                 raise
-        self._ledger.set_times(trial.number, ending.began_s, ending.ended_s)
-        self._record.add(self._ledger.trial(trial.number))
+        self._trial_storage.set_times(trial.number, ending.began_s, ending.ended_s)
+        self._record.add(self._trial_storage.trial(trial.number))
 
     def settle(self, number: int) -> None:
         """Write how a trial ended."""
-        self._ledger.write_finished(number)
+        self._trial_storage.write_finished(number)
         self._asked.discard(number)
 
     def adopt(self, number: int, ending: Ending, values: Mapping[int, float]) -> None:
@@ -173,7 +173,7 @@ class StudyBook:
     def release(self) -> None:
         """Write that what was asked and is not over waits to be run again."""
         for number in sorted(self._asked):
-            self._ledger.write_waiting(number)
+            self._trial_storage.write_waiting(number)
         self._asked.clear()
 
     def enqueue(self, params: Sequence[Params]) -> None:
@@ -182,11 +182,11 @@ class StudyBook:
             before = len(self.study.get_trials(deepcopy=False))
             self.study.enqueue_trial(self._space.to_stored(wanted), skip_if_exists=True)
             if len(self.study.get_trials(deepcopy=False)) > before:
-                self._ledger.write_asked(before)
+                self._trial_storage.write_asked(before)
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Set an attribute of the study."""
-        self._ledger.set_user_attr(key, value)
+        self._trial_storage.set_user_attr(key, value)
 
 
 def set_constraints(trial: Trial, constraints: Mapping[str, float]) -> None:
@@ -227,16 +227,16 @@ def open_study(spec: SweepSpec, space: SearchSpace, directory: Path) -> Iterator
     directions = [StudyDirection[objective.direction.upper()] for objective in spec.objectives]
     with held_alone(spec, directory) as alone:
         with alone.creating():
-            ledger = Ledger(open_storage(storage), url, spec.study_name, directions)
+            trial_storage = TrialStorage(open_storage(storage), url, spec.study_name, directions)
         try:
-            _check_same(ledger, spec, space)
-            book = StudyBook(ledger, spec, space)
+            _check_same(trial_storage, spec, space)
+            book = StudyBook(trial_storage, spec, space)
             try:
                 yield book
             finally:
                 book.release()
         finally:
-            ledger.close()
+            trial_storage.close()
 
 
 def _ended_s(trial: FrozenTrial) -> float:
@@ -249,16 +249,16 @@ def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
-def _check_same(ledger: Ledger, spec: SweepSpec, space: SearchSpace) -> None:
+def _check_same(trial_storage: TrialStorage, spec: SweepSpec, space: SearchSpace) -> None:
     now = {_SPACE: space.signature(), _OBJECTIVE: ", ".join(map(str, spec.objectives))}
-    directions = [one.name.lower() for one in ledger.study.directions]
+    directions = [one.name.lower() for one in trial_storage.study.directions]
     wanted = [one.direction for one in spec.objectives]
-    if _OBJECTIVE not in ledger.study.user_attrs and directions != wanted:  # another program made it
+    if _OBJECTIVE not in trial_storage.study.user_attrs and directions != wanted:  # another program made it
         raise _refused(spec, "objective", _difference(", ".join(directions), ", ".join(wanted)))
     for key, value in now.items():
-        before = ledger.study.user_attrs.get(key)
-        if before is None or (key == _SPACE and before != value and not ledger.study.get_trials(deepcopy=False)):
-            ledger.set_user_attr(key, value)  # a study that never asked a trial is bound to nothing
+        before = trial_storage.study.user_attrs.get(key)
+        if before is None or (key == _SPACE and before != value and not trial_storage.study.get_trials(deepcopy=False)):
+            trial_storage.set_user_attr(key, value)  # a study that never asked a trial is bound to nothing
         elif before != json.loads(json.dumps(value)):
             what = "search space" if key == _SPACE else "objective"
             raise _refused(spec, what, _difference(before, value))

@@ -28,11 +28,11 @@ def gantt(report: Report) -> Picture | None:
     for pause_s in found.pauses_s:
         x = panel.x(across, pause_s / seconds)
         parts.append(f'<path class="pause" d="M{x:.1f} {panel.top}V{panel.bottom}"/>')
-    lanes = {slot: 1 + max(stint.lane for stint in found.stints if stint.slot == slot) for slot in slots}
+    members = {slot: 1 + max(stint.member for stint in found.stints if stint.slot == slot) for slot in slots}
     for stint in found.stints:
-        row, height = slots.index(stint.slot), (_SLOT - 6) / lanes[stint.slot]
+        row, height = slots.index(stint.slot), (_SLOT - 6) / members[stint.slot]
         left, right = (panel.x(across, moment / seconds) for moment in (stint.began_s, stint.ended_s))
-        y = panel.top + _SLOT * row + 3 + height * stint.lane
+        y = panel.top + _SLOT * row + 3 + height * stint.member
         parts.append(
             f'<rect class="stint {stint.state.name.lower()}" data-t="{stint.trial}" x="{left:.2f}" y="{y:.1f}" '
             f'width="{max(0.8, right - left - 0.4):.2f}" height="{height:.1f}"/>'
@@ -46,7 +46,7 @@ def gantt(report: Report) -> Picture | None:
     told = f"{len(found.stints)} trials in {len(slots)} slots over {found.swept_s:.1f} s"
     note = "At the right, the share of the time in which a slot trained."
     note += " Dashed: the sweep was stopped there, and taken up later." if found.pauses_s else ""
-    note += " A slot with several rows trained that many trials in one pass." if max(lanes.values()) > 1 else ""
+    note += " A slot with several rows trained that many trials in one pass." if max(members.values()) > 1 else ""
     return Picture(
         title=title,
         svg=drawing(900, panel.bottom + 40, "".join(parts), title=title, description=told),

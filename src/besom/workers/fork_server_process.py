@@ -1,4 +1,4 @@
-"""The process that forks workers: `python -m besom.workers.nursery FD` imports torch and Lightning once, for all.
+"""The fork server: `python -m besom.workers.fork_server_process FD` imports torch and Lightning once, for all workers.
 
 It trains nothing, and imports nothing of a user's own: that is done in the worker.
 """
@@ -39,7 +39,7 @@ def main(descriptor: int) -> None:
             Training().load()
     gc.freeze()  # or the first collection in a worker would write to all that was imported, and so copy it
     safe = has_one_thread()
-    pipe = Nursery(parent).serve()
+    pipe = ForkServer(parent).serve()
     if not safe:
         start_afresh(pipe, environment)
     importlib.invalidate_caches()  # what was written since the nursery looked is found
@@ -80,7 +80,7 @@ def start_afresh(pipe: int, environment: Mapping[str, str]) -> NoReturn:
     os.execve(sys.executable, [sys.executable, "-P", "-m", "besom.workers.worker", str(pipe)], dict(environment))
 
 
-class Nursery:
+class ForkServer:
     """Forks workers for the parent, and tells it how each of them ended."""
 
     def __init__(self, parent: socket.socket) -> None:
@@ -97,7 +97,7 @@ class Nursery:
                 if death in ready:
                     os.read(death, 4096)
                     self._tell_ends()
-                self._bury([news for news in ready if isinstance(news, Connection)])
+                self._reap([news for news in ready if isinstance(news, Connection)])
                 if self._parent in ready and (pipe := self._fork()) is not None:
                     return pipe
 
@@ -135,7 +135,7 @@ class Nursery:
                 with suppress(OSError):
                     self._ended[pid].send(end.si_status if end.si_code == os.CLD_EXITED else -end.si_status)
 
-    def _bury(self, heard: Sequence[Connection]) -> None:
+    def _reap(self, heard: Sequence[Connection]) -> None:
         """Let go of those of whose end the parent has heard."""
         for pid in [pid for pid, news in self._ended.items() if news in heard]:
             os.waitpid(pid, 0)

@@ -22,7 +22,7 @@ from besom.sweep.trial import for_slot
 from besom.system import processes
 from besom.system.processes import start
 from besom.workers.devices import Device, Slot
-from besom.workers.fork_server import end_nursery
+from besom.workers.fork_server import end_fork_server
 from besom.workers.messages import State
 from besom.workers.pool import Died, Process, WorkerPool, launch
 from besom.workers.tasks import Task, Training
@@ -186,10 +186,10 @@ def gone(*pids: int) -> bool:
     return all(stat_of(pid)[0] in "ZX" for pid in pids)
 
 
-def nursery_of(pid: int) -> int:
+def fork_server_of(pid: int) -> int:
     """The process that forked a worker, checked to be a nursery."""
     parent = int(stat_of(pid)[1])
-    assert b"besom.workers.nursery" in Path(f"/proc/{parent}/cmdline").read_bytes()
+    assert b"besom.workers.fork_server_process" in Path(f"/proc/{parent}/cmdline").read_bytes()
     return parent
 
 
@@ -212,7 +212,9 @@ def test_a_forked_worker_sees_and_computes_what_one_that_was_started_afresh_does
             runs = Runs(pool, folder / launcher.__name__)
             ends = [runs.train(slot, config) for config in configs]
             pid, sight = seen(folder)
-            assert (b"besom.workers.nursery" in Path(f"/proc/{pid}/cmdline").read_bytes()) is (launcher is launch)
+            assert (b"besom.workers.fork_server_process" in Path(f"/proc/{pid}/cmdline").read_bytes()) is (
+                launcher is launch
+            )
         values = [end.outcome and (end.outcome.values, runs.epochs(trial)) for trial, end in enumerate(ends)]
         assert all(values)
         found[launcher.__name__] = sight, values
@@ -232,8 +234,8 @@ def test_one_nursery_serves_all_slots_and_sweeps_and_code_is_read_anew_for_each(
         assert sight["version"] == 1
         runs.finish(runs.submit(slots[1], config("Looking")))
         second, _ = seen(folder)
-        nursery = nursery_of(first)
-        assert nursery_of(second) == nursery
+        fork_server = fork_server_of(first)
+        assert fork_server_of(second) == fork_server
         assert [process.pid for process in launched.processes] == [first, second]
 
         waiting = runs.submit(slots[0], config("Waiting"))
@@ -255,7 +257,7 @@ def test_one_nursery_serves_all_slots_and_sweeps_and_code_is_read_anew_for_each(
         Runs(pool, folder / "logs").train(slots[0], config("Looking"))
         third, sight = seen(folder)
         assert sight["version"] == 1000
-        assert nursery_of(third) == nursery
+        assert fork_server_of(third) == fork_server
 
 
 def test_a_worker_is_forked_into_the_folder_of_its_sweep_and_takes_nothing_from_there_for_a_library(
@@ -274,23 +276,23 @@ def test_a_worker_is_forked_into_the_folder_of_its_sweep_and_takes_nothing_from_
             pid, sight = seen(folder)
             assert (sight["folder"], sight["path"][-1]) == (str(where), str(where))
             if launcher is launch:
-                nurseries.add(nursery_of(pid))
+                nurseries.add(fork_server_of(pid))
     assert len(nurseries) == 1
 
 
 def test_a_nursery_that_is_killed_costs_nothing(folder: Path, config: Config):
-    end_nursery()
+    end_fork_server()
     slots = cpu_slots(2)
     with pool_of(slots, folder, launched := Launched()) as pool:
         runs = Runs(pool, folder)
-        nursery = launched.processes[0].pid
-        os.kill(nursery, signal.SIGKILL)  # while it imports
+        fork_server = launched.processes[0].pid
+        os.kill(fork_server, signal.SIGKILL)  # while it imports
         trials = [runs.submit(slot, config("Waiting")) for slot in slots]
         eventually(lambda: list(pool.events(timeout_s=0.1)) or len(list(folder.glob("waiting-*"))) == 2)
         eventually(lambda: len(list(folder.glob("waiting-*"))) == 2)
         pids = [process.pid for process in launched.processes[2:]]
-        successor = nursery_of(pids[0])
-        assert successor != nursery
+        successor = fork_server_of(pids[0])
+        assert successor != fork_server
         os.kill(successor, signal.SIGKILL)  # while its workers train
         eventually(lambda: gone(successor))
         os.kill(pids[1], signal.SIGKILL)
@@ -300,26 +302,26 @@ def test_a_nursery_that_is_killed_costs_nothing(folder: Path, config: Config):
         assert runs.finish(trials[0]).state is State.COMPLETE
         assert runs.finish(runs.submit(slots[1], config("Waiting"))).state is State.COMPLETE
         last = launched.processes[-1].pid
-        assert nursery_of(last) not in (nursery, successor)
+        assert fork_server_of(last) not in (fork_server, successor)
     assert gone(*pids, last)
 
 
 def test_a_worker_that_was_not_waited_for_is_never_forked(folder: Path):
-    end_nursery()
+    end_fork_server()
     slots = cpu_slots(1)
     with pool_of(slots, folder, launched := Launched()):
-        nursery = launched.processes[0].pid
+        fork_server = launched.processes[0].pid
     with pool_of(slots, folder, launched) as pool:
         eventually(lambda: list(pool.events(timeout_s=0.1)))
-        assert nursery_of(launched.processes[1].pid) == nursery
-        forked = Path(f"/proc/{nursery}/task/{nursery}/children").read_text().split()
+        assert fork_server_of(launched.processes[1].pid) == fork_server
+        forked = Path(f"/proc/{fork_server}/task/{fork_server}/children").read_text().split()
         assert forked == [str(launched.processes[1].pid)]
 
 
 def test_another_environment_has_another_nursery_or_none_while_the_first_is_busy(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    end_nursery()
+    end_fork_server()
     slots = cpu_slots(1)
 
     def started() -> tuple[int, bytes]:
@@ -328,7 +330,7 @@ def test_another_environment_has_another_nursery_or_none_while_the_first_is_busy
 
     with pool_of(slots, folder, launched := Launched()):
         first, command = started()
-        assert b"besom.workers.nursery" in command
+        assert b"besom.workers.fork_server_process" in command
         monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
         with pool_of(slots, folder, launched):
             other, command = started()
@@ -336,7 +338,7 @@ def test_another_environment_has_another_nursery_or_none_while_the_first_is_busy
         assert gone(other)
     with pool_of(slots, folder, launched):
         second, command = started()
-        assert b"besom.workers.nursery" in command
+        assert b"besom.workers.fork_server_process" in command
         assert second != first
         assert gone(first)
     monkeypatch.setenv("PYTHONPATH", ".")  # which says something else in another folder
@@ -344,7 +346,7 @@ def test_another_environment_has_another_nursery_or_none_while_the_first_is_busy
         monkeypatch.chdir(where)
         with pool_of(slots, folder, launched):
             third, command = started()
-            assert b"besom.workers.nursery" in command
+            assert b"besom.workers.fork_server_process" in command
             assert third != second
             second = third
 
@@ -402,23 +404,23 @@ def parent(folder: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 def test_a_parent_that_is_killed_takes_along_a_nursery_that_still_imports(folder: Path, parent: Any):
     process = parent()
-    ((_, nursery),) = notes(folder, 1)
+    ((_, fork_server),) = notes(folder, 1)
     process.kill()
     process.wait()
-    eventually(lambda: gone(nursery))
+    eventually(lambda: gone(fork_server))
     assert len(notes(folder, 1)) == 1, "before its worker was ready"
 
 
 def test_a_forked_process_has_a_nursery_of_its_own_and_each_ends_with_its_parent(folder: Path, parent: Any):
     process = parent()
-    (_, nursery), (_, own, worker), (_, idle), (_, others), (_, child, grandchild) = notes(folder, 5)
+    (_, fork_server), (_, own, worker), (_, idle), (_, others), (_, child, grandchild) = notes(folder, 5)
     try:
         assert own == process.pid
-        assert nursery != others
-        assert not gone(nursery)
+        assert fork_server != others
+        assert not gone(fork_server)
         process.kill()
         process.wait()
-        eventually(lambda: gone(nursery, worker))
+        eventually(lambda: gone(fork_server, worker))
         assert not any(map(gone, (idle, child, others)))
     finally:
         os.kill(idle, signal.SIGKILL)

@@ -20,7 +20,7 @@ from besom.system.console import warn
 from besom.workers.devices import Slot
 
 
-class FinalistsBoard:
+class FinalistsObserver:
     """Is told of each finalist's run; for a `with` block. Of a `quiet` sweep the log alone hears of them."""
 
     def __init__(self, console: Console, log: LogFile, spec: SweepSpec, *, total: int) -> None:

@@ -29,14 +29,14 @@ Plain = dict[str, Any]
 _RESOLVER = re.compile(r"\$\{\s*(?!oc\.)[\w.]+\s*:")
 
 
-class Drafts:
+class CachedConfigs:
     """Makes drafts of trials' configs."""
 
     def __init__(self, composer: Composer) -> None:
         self._composer = composer
         self._models: dict[tuple[tuple[str, ...], tuple[str, ...]], _Model] = {}
 
-    def draft(self, params: Params) -> Draft:
+    def cached_config(self, params: Params) -> CachedConfig:
         """Return the draft of a trial with these parameters.
 
         Raises ConfigError naming the key that does not exist or the value that does not fit.
@@ -50,10 +50,10 @@ class Drafts:
                 self._models[kind] = model
             else:
                 values = {}  # they are in the model, which is this trial's own
-        return Draft(model, model.accept(values))
+        return CachedConfig(model, model.accept(values))
 
 
-class Draft:
+class CachedConfig:
     """A trial's config, before it is known which slot it gets."""
 
     def __init__(self, model: _Model, values: Plain) -> None:

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 
 from besom.config.checks import recordable, resolved
 from besom.errors import ConfigError
+from besom.sweep.cached_configs import CachedConfigs
 from besom.sweep.compose import Composer
-from besom.sweep.drafts import Drafts
 from besom.sweep.trial import for_slot
 from besom.workers.devices import Slot
 from tests.conftest import App
@@ -63,8 +63,8 @@ def the_whole_way(composer: Composer, params: dict[str, Any], slot: Slot) -> tup
     return repr(resolved(config)), repr(recordable(config))
 
 
-def drafted(drafts: Drafts, params: dict[str, Any], slot: Slot) -> tuple[str, str]:
-    config, recorded = drafts.draft(params).written_for(slot)
+def drafted(cached_configs: CachedConfigs, params: dict[str, Any], slot: Slot) -> tuple[str, str]:
+    config, recorded = cached_configs.cached_config(params).written_for(slot)
     return repr(config), repr(recorded)
 
 
@@ -94,15 +94,15 @@ PARAMS = st.fixed_dictionaries(
 @given(sweep=st.lists(PARAMS, min_size=1, max_size=4))
 def test_the_drafts_of_a_sweep_are_what_each_trial_comes_to_by_itself(composer: Composer, sweep: list[dict[str, Any]]):
     (slot,) = cpu_slots(1)
-    drafts = Drafts(composer)
+    cached_configs = CachedConfigs(composer)
     for params in (*sweep, *reversed(sweep)):  # twice, so that each is made of a model, too
         try:
             expected = the_whole_way(composer, params, slot)
         except ConfigError:
             with pytest.raises(ConfigError):
-                drafted(drafts, params, slot)
+                drafted(cached_configs, params, slot)
         else:
-            assert drafted(drafts, params, slot) == expected
+            assert drafted(cached_configs, params, slot) == expected
 
 
 @settings(max_examples=20)
@@ -124,15 +124,15 @@ def test_the_drafts_of_a_sweep_are_what_each_trial_comes_to_by_itself(composer: 
 )
 def test_the_shipped_configs_are_drafted_with_their_types(digits_composer: Composer, sweep: list[dict[str, Any]]):
     composer, (slot,) = digits_composer, cpu_slots(1)
-    drafts = Drafts(composer)
+    cached_configs = CachedConfigs(composer)
     for params in sweep:
         try:
             expected = the_whole_way(composer, params, slot)
         except ConfigError as error:
             with pytest.raises(ConfigError, match=f"^{re.escape(str(error))}$"):
-                drafted(drafts, params, slot)
+                drafted(cached_configs, params, slot)
         else:
-            assert drafted(drafts, params, slot) == expected
+            assert drafted(cached_configs, params, slot) == expected
 
 
 def test_what_nothing_else_reads_is_drafted_without_composing_again(app: App, monkeypatch: pytest.MonkeyPatch):
@@ -140,32 +140,35 @@ def test_what_nothing_else_reads_is_drafted_without_composing_again(app: App, mo
     composed: list[dict[str, Any]] = []
     compose = composer.compose
     monkeypatch.setattr(composer, "compose", lambda params: (composed.append(params), compose(params))[1])
-    drafts = Drafts(composer)
+    cached_configs = CachedConfigs(composer)
     for number in range(3):
-        drafts.draft({"deep.er.est": number, "trainer.max_epochs": 1 + number})
+        cached_configs.cached_config({"deep.er.est": number, "trainer.max_epochs": 1 + number})
     assert len(composed) == 1
     for number in range(3):
-        drafts.draft({"rate": number})  # `twice` reads it
+        cached_configs.cached_config({"rate": number})  # `twice` reads it
     assert len(composed) == 4
 
 
 def test_a_resolver_of_the_users_own_may_read_whatever_it_likes(make_app: Callable[..., App]):
     OmegaConf.register_new_resolver("what_a_test_computes", lambda *, _root_: f"it is {_root_.free}", replace=True)
-    drafts = Drafts(Composer(*make_app(f"{CONFIG}computed: ${{what_a_test_computes:}}\n"), fixed=[]))
-    assert [drafts.draft({"free": number}).config["computed"] for number in (1, 2)] == ["it is 1", "it is 2"]
+    cached_configs = CachedConfigs(Composer(*make_app(f"{CONFIG}computed: ${{what_a_test_computes:}}\n"), fixed=[]))
+    assert [cached_configs.cached_config({"free": number}).config["computed"] for number in (1, 2)] == [
+        "it is 1",
+        "it is 2",
+    ]
 
 
 def test_a_trial_does_not_change_the_draft_of_another(app: App):
-    drafts = Drafts(Composer(*app, fixed=[]))
-    first = drafts.draft({"deep.er.est": 1})
-    second = drafts.draft({"deep.er.est": 2})
+    cached_configs = CachedConfigs(Composer(*app, fixed=[]))
+    first = cached_configs.cached_config({"deep.er.est": 1})
+    second = cached_configs.cached_config({"deep.er.est": 2})
     assert first.config["deep"] == {"er": {"est": 1}}
     assert second.config["deep"] == {"er": {"est": 2}}
 
 
 def test_a_draft_of_a_model_is_refused_as_it_would_be_composed(digits_app: App):
-    drafts = Drafts(Composer(*digits_app, fixed=[]))
-    drafts.draft({"optimizer.lr": 0.1})
+    cached_configs = CachedConfigs(Composer(*digits_app, fixed=[]))
+    cached_configs.cached_config({"optimizer.lr": 0.1})
     with pytest.raises(ConfigError, match=r"optimizer\.lr"):
-        drafts.draft({"optimizer.lr": "fast"})
-    assert drafts.draft({"optimizer.lr": 0.2}).config["optimizer"]["lr"] == 0.2
+        cached_configs.cached_config({"optimizer.lr": "fast"})
+    assert cached_configs.cached_config({"optimizer.lr": 0.2}).config["optimizer"]["lr"] == 0.2
