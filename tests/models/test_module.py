@@ -134,7 +134,7 @@ def test_predictions_are_values_or_probabilities(task, problem, fit):
         assert torch.allclose(torch.cat(trainer.predict(module, loader)), predicted, atol=1e-6)
 
 
-@pytest.mark.parametrize("loader", ["stretches", "batches"])
+@pytest.mark.parametrize("loader", ["chunks", "batches"])
 def test_a_loss_that_is_not_finite_fails_the_trial_in_its_epoch(loader, problem, fit):
     data = problem(Task.REGRESSION)
     network = MLP(2, (), 1)

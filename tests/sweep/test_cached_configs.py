@@ -64,7 +64,7 @@ def the_whole_way(composer: Composer, params: dict[str, Any], slot: Slot) -> tup
 
 
 def drafted(cached_configs: CachedConfigs, params: dict[str, Any], slot: Slot) -> tuple[str, str]:
-    config, recorded = cached_configs.cached_config(params).written_for(slot)
+    config, recorded = cached_configs.of(params).written_for(slot)
     return repr(config), repr(recorded)
 
 
@@ -142,17 +142,17 @@ def test_what_nothing_else_reads_is_drafted_without_composing_again(app: App, mo
     monkeypatch.setattr(composer, "compose", lambda params: (composed.append(params), compose(params))[1])
     cached_configs = CachedConfigs(composer)
     for number in range(3):
-        cached_configs.cached_config({"deep.er.est": number, "trainer.max_epochs": 1 + number})
+        cached_configs.of({"deep.er.est": number, "trainer.max_epochs": 1 + number})
     assert len(composed) == 1
     for number in range(3):
-        cached_configs.cached_config({"rate": number})  # `twice` reads it
+        cached_configs.of({"rate": number})  # `twice` reads it
     assert len(composed) == 4
 
 
 def test_a_resolver_of_the_users_own_may_read_whatever_it_likes(make_app: Callable[..., App]):
     OmegaConf.register_new_resolver("what_a_test_computes", lambda *, _root_: f"it is {_root_.free}", replace=True)
     cached_configs = CachedConfigs(Composer(*make_app(f"{CONFIG}computed: ${{what_a_test_computes:}}\n"), fixed=[]))
-    assert [cached_configs.cached_config({"free": number}).config["computed"] for number in (1, 2)] == [
+    assert [cached_configs.of({"free": number}).config["computed"] for number in (1, 2)] == [
         "it is 1",
         "it is 2",
     ]
@@ -160,15 +160,15 @@ def test_a_resolver_of_the_users_own_may_read_whatever_it_likes(make_app: Callab
 
 def test_a_trial_does_not_change_the_draft_of_another(app: App):
     cached_configs = CachedConfigs(Composer(*app, fixed=[]))
-    first = cached_configs.cached_config({"deep.er.est": 1})
-    second = cached_configs.cached_config({"deep.er.est": 2})
+    first = cached_configs.of({"deep.er.est": 1})
+    second = cached_configs.of({"deep.er.est": 2})
     assert first.config["deep"] == {"er": {"est": 1}}
     assert second.config["deep"] == {"er": {"est": 2}}
 
 
 def test_a_draft_of_a_model_is_refused_as_it_would_be_composed(digits_app: App):
     cached_configs = CachedConfigs(Composer(*digits_app, fixed=[]))
-    cached_configs.cached_config({"optimizer.lr": 0.1})
+    cached_configs.of({"optimizer.lr": 0.1})
     with pytest.raises(ConfigError, match=r"optimizer\.lr"):
-        cached_configs.cached_config({"optimizer.lr": "fast"})
-    assert cached_configs.cached_config({"optimizer.lr": 0.2}).config["optimizer"]["lr"] == 0.2
+        cached_configs.of({"optimizer.lr": "fast"})
+    assert cached_configs.of({"optimizer.lr": 0.2}).config["optimizer"]["lr"] == 0.2

@@ -36,7 +36,7 @@ class CachedConfigs:
         self._composer = composer
         self._models: dict[tuple[tuple[str, ...], tuple[str, ...]], _Model] = {}
 
-    def cached_config(self, params: Params) -> CachedConfig:
+    def of(self, params: Params) -> CachedConfig:
         """Return the draft of a trial with these parameters.
 
         Raises ConfigError naming the key that does not exist or the value that does not fit.

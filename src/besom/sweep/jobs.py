@@ -81,7 +81,7 @@ class TrainingJobs:
     def prefetch(self, asked: Asked) -> str | None:
         """Compose the config of a trial that will be prepared."""
         try:
-            self._ahead[asked.number] = cached_config = self._cached_configs.cached_config(asked.params)
+            self._ahead[asked.number] = cached_config = self._cached_configs.of(asked.params)
             return bundle_key(cached_config.config, own_models=self._own_models) if self._bundles else None
         except ConfigError as error:
             self._ahead[asked.number] = error
