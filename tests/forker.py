@@ -30,7 +30,7 @@ from pathlib import Path
 from types import CodeType
 from typing import NoReturn
 
-from besom.workers.nursery import deaths
+from besom.workers.fork_server_process import deaths
 
 LARGEST = 1 << 20  # bytes of a request: an environment, mostly
 
@@ -56,7 +56,7 @@ IMPORTED = {
         "optuna.samplers",
         "uvicorn.protocols.http.auto",
     ),
-    "nurseries": ("besom.bundle.train", "besom.training.folds", "besom.workers.nursery"),
+    "fork_servers": ("besom.bundle.train", "besom.training.folds", "besom.workers.fork_server_process"),
     # Those that run the jobs of another app, which may import what it likes in its own time.
     "workers": ("besom.hydra_app.task", "besom.workers.worker", "hydra.main", "sklearn.linear_model"),
 }

@@ -124,7 +124,7 @@ def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
 
 def kind_of(command: Sequence[Any]) -> str:
     """Which process forks a command."""
-    modules = {"besom.workers.nursery": "nurseries", "besom.workers.worker": "workers"}
+    modules = {"besom.workers.fork_server_process": "fork_servers", "besom.workers.worker": "workers"}
     return next((modules[word] for word in command if word in modules), "parents")
 
 

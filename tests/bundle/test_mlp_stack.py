@@ -9,6 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from besom.bundle.losses import STACKED_LOSSES
+from besom.bundle.mlp_stack import Pass, Stack, likeness
+from besom.data import Task
+from besom.models.network import ACTIVATIONS, MLP
+from besom.models.scoring import LOSSES
 from tests.bundle.members import (
     ADAM,
     CLASSES,
@@ -25,12 +31,6 @@ from tests.bundle.members import (
     train_together,
     train_unbundled,
 )
-
-from besom.bundle.losses import STACKED_LOSSES
-from besom.bundle.mlp_stack import Pass, Stack, likeness
-from besom.data import Task
-from besom.models.network import ACTIVATIONS, MLP
-from besom.models.scoring import LOSSES
 
 tasks, seeds = st.sampled_from(list(Task)), st.integers(0, 10_000)
 PLAIN = [make for make in OPTIMIZERS if make.func is SGD]

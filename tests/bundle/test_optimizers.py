@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.bundle.members import ADAGRAD, ADAM, ADAMW, HAS_DECOUPLED_ADAM, OPTIMIZERS, RMSPROP, SGD, distance
 
 from besom.bundle.optimizers import OptimizedMember, stepper
+from tests.bundle.members import ADAGRAD, ADAM, ADAMW, HAS_DECOUPLED_ADAM, OPTIMIZERS, RMSPROP, SGD, distance
 
 decays = st.sampled_from([0.0, 1e-3, 0.1])
 rates = st.floats(1e-4, 0.1)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.bundle.members import OPTIMIZERS, distance
 from torch import Tensor, nn
 
 from besom.bundle.losses import STACKED_LOSSES
@@ -15,6 +14,7 @@ from besom.bundle.optimizers import OptimizedMember, stepper
 from besom.bundle.vmap_stack import FunctionalStack
 from besom.data import Task
 from besom.models.scoring import LOSSES
+from tests.bundle.members import OPTIMIZERS, distance
 from tests.bundle.own_models import Block, Images, RandomFeatures
 
 FEATURES, CLASSES, ROWS, BATCH = 16, 3, 22, 8  # the last batch of an epoch is short

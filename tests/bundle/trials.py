@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.bundle.members import distance
 
 from besom.bundle.size import Sizing
 from besom.bundle.train import Entry, train_bundle
 from besom.bundle.user_models import Measure, measured
 from besom.training.fit import train
 from besom.training.progress import Outcome
+from tests.bundle.members import distance
 
 Config = dict[str, Any]
 
@@ -103,7 +103,7 @@ def alone(config: Config, folder: Path, talk: Talk | None = None) -> End:
     if type(talk) is not Talk or key not in _ALONE:
         directory = _fresh(folder)
         try:
-            end = End(talk, train(config, conversation=talk, directory=directory), directory)
+            end = End(talk, train(config, channel=talk, directory=directory), directory)
         except Exception as error:
             end = End(talk, error.with_traceback(None), directory)
         if type(talk) is not Talk:

@@ -137,10 +137,10 @@ def _own(folder: Path) -> None:
 @pytest.fixture(autouse=True)
 def _started_not_forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The nursery and the workers that import for themselves are started as users' are."""
-    end_nursery()
+    end_fork_server()
     monkeypatch.setattr(processes, "Led", Led)
     yield
-    end_nursery()
+    end_fork_server()
 
 
 class Launched:

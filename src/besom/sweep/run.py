@@ -160,9 +160,9 @@ def _search(sweep: _Sweep) -> Exception | None:
     try:
         with make_observers(
             sweep.console, spec, slots, book.study, total=book.total, log=sweep.log, max_epochs=sweep.app.max_epochs
-        ) as board:
+        ) as observer:
             if told := _open_parent(recorder, book, spec, sweep.space):  # seconds, on the first use of a store
-                board.warned(told)
+                observer.warned(told)
             if recorded := recorder.record_kept():
                 observer.warned(f"recorded {len(recorded)} of its runs, which the tracking server had missed")
             adopt_recorded(recorder, book, spec)
