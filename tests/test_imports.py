@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -106,6 +107,11 @@ def test_every_room_has_one_place_and_exists() -> None:
 def test_imports_go_down_only() -> None:
     upward = {(module, target) for module, target in edges() if level(room(target)) < level(room(module))}
     assert upward == set()
+
+
+def test_no_module_is_part_of_a_circle() -> None:
+    beneath = {module: imports(module) & modules().keys() - {module} for module in modules()}
+    graphlib.TopologicalSorter(beneath).prepare()  # raises CycleError, which names the circle
 
 
 def test_tracking_stands_beside_on_the_ground_alone() -> None:

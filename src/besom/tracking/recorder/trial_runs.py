@@ -14,8 +14,8 @@ from besom.system.store_errors import is_absent
 from besom.tracking.figures import draw
 from besom.tracking.recorder.told_runs import RunCard, ToldRun
 from besom.tracking.study_run import Status, StudyRuns
-from besom.tracking.writers.client_writer import NewRun, Writer
 from besom.tracking.writers.entries import as_markdown, config_text, dataset, metrics_at, params_of, tags_about, to_key
+from besom.tracking.writers.writer import NewRun, Writer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

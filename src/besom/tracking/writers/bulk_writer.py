@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from besom.tracking.store import Location
     from besom.tracking.study_run import Status
-    from besom.tracking.writers.client_writer import NewRun
+    from besom.tracking.writers.writer import NewRun
 
 Row = dict[str, Any]
 
@@ -82,7 +82,7 @@ def _transaction(store: Any) -> Any:
 
 
 class RowWriter:
-    """Writes the runs of one experiment of a local store; see besom.tracking.writers.client_writer.Writer."""
+    """Writes the runs of one experiment of a local store; see besom.tracking.writers.writer.Writer."""
 
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         from sqlalchemy import event

@@ -1,66 +1,21 @@
-"""How a run reaches the store: call by call through MLflow's client, or as rows where the store is our own file."""
+"""The writer of runs through MLflow's client, and the choice between it and the bulk writer."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from besom.tracking.store import Location
 from besom.tracking.study_run import Status
 from besom.tracking.writers.bulk_writer import row_writer
 from besom.tracking.writers.entries import CONFIG, run_tags
+from besom.tracking.writers.writer import NewRun, Writer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric, Param
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewRun:
-    """What a run is created with; `config` is the text of its artifact config.yaml.
-
-    With a `run_id`, the store has the run, and perhaps not all that it begins with.
-    """
-
-    name: str
-    began_ms: int
-    tags: Mapping[str, str]
-    params: Sequence[Param]
-    data: DatasetInput | None
-    config: str
-    run_id: str | None = None
-
-
-class Writer(Protocol):
-    """Writes the runs of one experiment."""
-
-    def create(self, run: NewRun, directory: Path, made: Callable[[str], None]) -> None:
-        """Create a run that is RUNNING, with all that it begins with.
-
-        `made` is called with its id as soon as the store has it: if what follows fails, it can still be ended.
-        `directory` is the trial's own.
-        """
-
-    def measure(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        """Add metrics to a run that goes on."""
-
-    def finish(
-        self,
-        run_id: str,
-        status: Status,
-        *,
-        metrics: Sequence[Metric],
-        tags: Mapping[str, str],
-        directory: Path,
-        ended_ms: int,
-    ) -> None:
-        """End a run with its last metrics, more tags, and the files of a directory, which may be moved.
-
-        The run has its new status only when everything else is there.
-        """
+    from mlflow.entities import Metric
 
 
 def writer_of(client: MlflowClient, location: Location, experiment_id: str) -> Writer:
