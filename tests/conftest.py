@@ -19,6 +19,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import hydra
 import pytest
+from alembic.script import ScriptDirectory
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -93,6 +94,26 @@ def pytest_pyfunc_call() -> None:
 def hide_the_test() -> None:
     """Let workers not see which test runs: those of one environment come from one nursery, which saves seconds each."""
     os.environ.pop("PYTEST_CURRENT_TEST", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _revisions_are_read_once() -> Iterator[None]:
+    # For each database that is opened, Optuna and MLflow have Alembic import all revisions to learn of the latest one.
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("get_heads", "get_current_head"):
+            patch.setattr(ScriptDirectory, name, once_for_each_folder(getattr(ScriptDirectory, name)))
+        yield
+
+
+def once_for_each_folder(look: Callable[[ScriptDirectory], Any]) -> Callable[[ScriptDirectory], Any]:
+    known: dict[str, Any] = {}
+
+    def remember(scripts: ScriptDirectory) -> Any:
+        if scripts.dir not in known:
+            known[scripts.dir] = look(scripts)
+        return copy.copy(known[scripts.dir])
+
+    return remember
 
 
 @pytest.fixture(autouse=True)
@@ -200,11 +221,21 @@ def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return location.database
 
 
+@pytest.fixture(scope="session")
+def put_store(_empty_store: Path) -> Callable[[Path], Location]:
+    """Makes a folder a tracking store with nothing in it."""
+
+    def put(directory: Path) -> Location:
+        found = Location.of({"uri": None, "directory": directory})
+        found.directory.mkdir(parents=True)
+        shutil.copy(_empty_store, found.database)
+        settle(found.database)
+        return found
+
+    return put
+
+
 @pytest.fixture
-def location(tmp_path: Path, _empty_store: Path) -> Location:
+def location(tmp_path: Path, put_store: Callable[[Path], Location]) -> Location:
     """A tracking store of the test's own, with nothing in it."""
-    found = Location.of({"uri": None, "directory": tmp_path / "mlruns"})
-    found.directory.mkdir()
-    shutil.copy(_empty_store, found.database)
-    settle(found.database)
-    return found
+    return put_store(tmp_path / "mlruns")

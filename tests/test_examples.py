@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from besom.tracking.store import Location
 from tests.forking import run
 from tests.running import BESOM, environment
 
@@ -20,9 +22,10 @@ def besom(*arguments: str, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def spirals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def spirals(tmp_path_factory: pytest.TempPathFactory, put_store: Callable[[Path], Location]) -> Path:
     folder = tmp_path_factory.mktemp("example") / "two_spirals"
     shutil.copytree(EXAMPLES / "two_spirals", folder)
+    put_store(folder / "mlruns")
     return folder
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from besom.system.locks import locked
+from besom.tracking.store import Location
 from tests.forking import run
 from tests.running import BESOM, environment
 
@@ -44,7 +45,7 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def study(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study(chromium: str, tmp_path_factory: pytest.TempPathFactory, put_store: Callable[[Path], Location]) -> Path:
     """A folder with a study of digits, recorded once for all test processes."""
     parallel = "PYTEST_XDIST_WORKER" in os.environ
     root = tmp_path_factory.getbasetemp().parent if parallel else tmp_path_factory.getbasetemp()
@@ -53,7 +54,7 @@ def study(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = [*short, "hydra.sweeper.finalists=null"]
     with locked(root / "browser-study.lock", wait=True):
         if not folder.exists():
-            folder.mkdir()
+            put_store(folder / "mlruns")
             run(
                 [*BESOM, "sweep", "digits", *([] if PICTURES else small)],
                 cwd=folder,

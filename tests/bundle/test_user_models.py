@@ -18,6 +18,7 @@ from besom.bundle.user_models import Measure, keeps_the_loop, measured
 from besom.data.dataset import Source, Task
 from besom.errors import TrialFailed, TrialPruned
 from besom.models.saved import load
+from besom.tracking.store import Location
 from besom.training.fit import build_data
 from besom.training.progress import Outcome
 from besom.workers.messages import Assignment, Bundle
@@ -299,7 +300,7 @@ class Deep(SupervisedModule):
 """
 
 
-def test_a_sweep_over_a_users_own_module_trains_it_in_bundles(tmp_path: Path):
+def test_a_sweep_over_a_users_own_module_trains_it_in_bundles(tmp_path: Path, location: Location):
     (tmp_path / "own.yaml").write_text(SWEEP)
     (tmp_path / "net.py").write_text(DEEP)
     (tmp_path / "conf/model").mkdir(parents=True)
@@ -309,7 +310,7 @@ def test_a_sweep_over_a_users_own_module_trains_it_in_bundles(tmp_path: Path):
         [sys.executable, "-m", "besom.cli", "sweep", "own.yaml", "--config-dir", "conf"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True, timeout=300,
     )  # fmt: skip
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlruns/mlflow.db'}")
+    client = MlflowClient(location.uri)
     runs = client.search_runs([client.get_experiment_by_name("own").experiment_id])
     trials = [run for run in runs if "besom.trial" in run.data.tags]
     assert [run.info.status for run in trials] == ["FINISHED"] * 4
