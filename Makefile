@@ -15,6 +15,7 @@ STAMP = .venv/.installed
 IN_VENV = .venv/bin/python -P -m
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 SOURCES = src tests bench docs examples
+TEST_IN_VENV = env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS $(IN_VENV) pytest
 
 # The stamp is written last and holds the checkout's path: a virtual environment that was left half finished,
 # was moved, or lost its Python is made anew; one that is merely older than the lock is updated.
@@ -37,32 +38,57 @@ if [ -z "$$python" ]; then \
 fi
 endef
 
-.PHONY: help setup sweep train reproduce ui test test-floors test-newest check bench tables docs build lock clean which-run
+.PHONY: help setup sweep train reproduce ui check lint types test test-zones test-floors test-newest docs lock build \
+  bench tables clean which-run
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' \
+	  $(firstword $(MAKEFILE_LIST))
 
-setup: $(STAMP) ## install Besom and its locked dependencies into .venv; PIP_ARGS="…" goes to every pip call
+##@ Use Besom
 
-sweep: $(STAMP) ## run a sweep: SWEEP=digits unless said otherwise, ARGS="…" is passed on
+setup: $(STAMP) ## install Besom and its locked dependencies into .venv (other targets do it too); PIP_ARGS="…" goes to pip
+
+sweep: $(STAMP) ## run a sweep: make sweep SWEEP=digits ARGS="hydra.sweeper.n_trials=50"
 	@exec $(IN_VENV) besom.cli sweep $(SWEEP) $(ARGS)
 
-train: $(STAMP) ## train one model: ARGS="model=logistic_regression optimizer.lr=0.05"
+train: $(STAMP) ## train one model: make train ARGS="model=logistic_regression optimizer.lr=0.05"
 	@exec $(IN_VENV) besom.cli train $(ARGS)
 
-reproduce: which-run $(STAMP) ## train a recorded run again and compare: RUN=<run id>; ARGS=--exact in its own code
+reproduce: which-run $(STAMP) ## train a recorded run again and compare: make reproduce RUN=<run id> ARGS=--exact
 	@exec $(IN_VENV) besom.cli reproduce $(RUN) $(ARGS)
 
-ui: $(STAMP) ## browse and compare what is recorded, in the MLflow UI: PORT=5000
+ui: $(STAMP) ## browse and compare recorded runs in the MLflow UI: make ui PORT=5000
 	@exec $(IN_VENV) besom.cli ui --port $(PORT) $(ARGS)
 
-test: $(STAMP) ## run all tests; ARGS="-k devices" picks some
-	@exec env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS $(IN_VENV) pytest $(ARGS)
+##@ Change Besom
+
+check: lint types ## run lint and types
+
+lint: $(STAMP) ## check the code and its format with ruff
+	@$(IN_VENV) ruff check $(SOURCES)
+	@$(IN_VENV) ruff format --check $(SOURCES)
+
+types: $(STAMP) ## check the types with mypy
+	@$(IN_VENV) mypy
+
+test: $(STAMP) ## run all tests; some of them: make test ARGS="-k devices"
+	@exec $(TEST_IN_VENV) $(ARGS)
+
+docs: $(STAMP) ## regenerate the pages of docs/commands from the output of --help
+	@PYTHONPATH=. .venv/bin/python docs/pages.py
+
+##@ Test and release, less often
+
+test-zones: $(STAMP) ## run the tests of times again in time zones behind and ahead of UTC
+	@for zone in America/New_York Asia/Kolkata; do \
+	  TZ=$$zone $(TEST_IN_VENV) tests/reports tests/tracking/test_runs.py tests/studies/test_cards.py || exit; \
+	done
 
 test-floors: build/floors.txt ## run the tests with the lowest versions that pyproject.toml allows, in build/test-floors
 	@$(call TEST_APART,--constraint build/floors.txt)
 
-test-newest: ## run the tests with the newest versions that it allows, in build/test-newest: PYTHON=python3.13
+test-newest: ## run them with the newest versions, in build/test-newest: make test-newest PYTHON=python3.13
 	@$(call TEST_APART,--upgrade)
 
 # $1 goes to pip, beside PIP_ARGS. The environment is made anew: what was installed into it before would count.
@@ -78,24 +104,10 @@ build/floors.txt: pyproject.toml .ci/floors.py
 	@mkdir -p build
 	@$(FIND_PYTHON); "$$python" .ci/floors.py > $@
 
-check: $(STAMP) ## lint, check the format, check the types
-	@$(IN_VENV) ruff check $(SOURCES)
-	@$(IN_VENV) ruff format --check $(SOURCES)
-	@$(IN_VENV) mypy
-
-bench: $(STAMP) ## measure Besom beside its peers: ARGS="--data fashion_mnist --trials 4 --epochs 2"
-	@PYTHONPATH=. .venv/bin/python bench/bundles.py $(ARGS)
-
-tables: $(STAMP) ## train the reference experiments and the published tables' rows, five seeds each, into docs/tables.md
-	@PYTHONPATH=. .venv/bin/python bench/tables.py $(ARGS)
-
-docs: $(STAMP) ## renew the pages of docs/commands from what --help prints
-	@PYTHONPATH=. .venv/bin/python docs/pages.py
-
-build: $(STAMP) ## build the wheel into dist/
+build: $(STAMP) ## build the wheel in dist/
 	@.venv/bin/python -m build --wheel --no-isolation
 
-lock: ## renew constraints.txt with the newest versions that pyproject.toml allows: PYTHON=python3.11
+lock: ## update constraints.txt to the newest versions that pyproject.toml allows: make lock PYTHON=python3.11
 	@$(FIND_PYTHON); "$$python" -m venv --clear build/lock
 	@echo "installing the newest versions into build/lock …"
 	@build/lock/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) '.[dev,browser]'
@@ -105,7 +117,13 @@ lock: ## renew constraints.txt with the newest versions that pyproject.toml allo
 	@rm -rf build/lock build/freeze.txt
 	@echo "constraints.txt: $$(grep -c == constraints.txt) versions; look at the difference, then: make test"
 
-clean: ## remove .venv, caches and build products; what is recorded in mlruns/ and data/ stays
+bench: $(STAMP) ## compare Besom with other tools: make bench ARGS="--data fashion_mnist --trials 4 --epochs 2"
+	@PYTHONPATH=. .venv/bin/python bench/bundles.py $(ARGS)
+
+tables: $(STAMP) ## train the reference experiments and published tables with five seeds each, into docs/tables.md
+	@PYTHONPATH=. .venv/bin/python bench/tables.py $(ARGS)
+
+clean: ## remove .venv, caches and build products; mlruns/ and data/ stay
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +
 

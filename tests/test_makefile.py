@@ -1,13 +1,17 @@
-"""The Makefile's set-up, with a Python that only notes what it is asked to do."""
+"""The Makefile's set-up, with a Python that only notes what it is asked to do; and what runs its targets elsewhere."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 # `PYTHON -m venv --clear .venv` leaves the same script there, as a virtual environment's Python.
@@ -52,7 +56,7 @@ def calls(checkout: Path, word: str) -> list[str]:
 def test_help_is_the_default_and_sets_nothing_up(checkout: Path) -> None:
     done = make(checkout)
     assert done.returncode == 0
-    for target in ("setup", "sweep", "train", "reproduce", "ui", "test", "check", "clean"):
+    for target in ("setup", "sweep", "train", "reproduce", "ui", "test", "check", "lint", "types", "clean"):
         assert f"make {target} " in done.stdout
     assert not (checkout / ".venv").exists()
 
@@ -150,3 +154,50 @@ def test_a_checkout_where_python_makes_no_environment_is_refused_in_one_line(che
     assert done.returncode != 0
     assert "with : in its name; rename" in done.stderr
     assert not (odd / ".venv").exists()
+
+
+def workflow() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+
+
+def workflow_commands() -> list[str]:
+    return [step["run"] for job in workflow().values() for step in job["steps"] if "run" in step]
+
+
+def targets(commands: str) -> set[str]:
+    """The targets that `make` is told in some text; `check` counts as the two that it consists of."""
+    found = set(re.findall(r"^make ([a-z-]+)", commands, re.MULTILINE))
+    return found - {"check"} | ({"lint", "types"} if "check" in found else set())
+
+
+def test_check_consists_of_lint_and_types() -> None:
+    assert re.search(r"^check: lint types ##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_workflow_and_ci_run_have_the_same_steps() -> None:
+    here = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    there = "\n".join(workflow_commands())
+    assert targets(there) - {"test-floors", "test-newest"} == targets(here)
+    for step in re.findall(r"^make .*ARGS=.*$", here, re.MULTILINE):
+        assert step in workflow_commands()
+
+
+def test_the_workflow_tests_the_oldest_and_the_newest_python_and_both_ends_of_the_ranges() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    versions = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert project["requires-python"] == f">={versions[0]}"
+    assert workflow()["tests"]["strategy"]["matrix"]["python"] == [versions[0], versions[-1]]
+    newest = [case["python"] for case in workflow()["newest"]["strategy"]["matrix"]["include"]]
+    assert {*versions[1:]} == {*newest}
+    assert {"test-floors", "test-newest"} <= targets("\n".join(workflow_commands()))
+
+
+def test_the_hooks_of_a_commit_run_the_tools_of_make_check() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    hooks = {hook["entry"] for repo in config["repos"] for hook in repo["hooks"]}
+    recipes = set(
+        re.findall(r"^\t@\$\(IN_VENV\) (ruff \w+|mypy)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    )
+    assert recipes == {"ruff check", "ruff format", "mypy"}
+    for tool in recipes:
+        assert any(hook.startswith(f".venv/bin/python -P -m {tool}") for hook in hooks), tool
