@@ -1,1 +1,1 @@
-"""Any Hydra app: how Besom sweeps it, and what its jobs report."""
+"""Sweeps of any Hydra app: its jobs, their workers or launchers, and the values that they report."""

@@ -1,4 +1,4 @@
-"""Another Hydra app under Besom's sweeper: where its runs go, what its workers do, what Hydra gets back."""
+"""Another Hydra app under Besom's sweeper: its tracking, its workers, and its results for Hydra."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def swept_app(
     *,
     launcher: Launcher = launch,
 ) -> App:
-    """Return the app that a sweep is of: Besom's own configs, trained by its workers, or any other Hydra app.
+    """Return the app to sweep: Besom's own configs, trained by its workers, or any other Hydra app.
 
-    Raises ConfigError for a sweep that cannot be run as it is written.
+    Raises ConfigError for a sweep that cannot run as written.
     """
     ours = trains_besom_config(task)
     request = SweepRequest.read(config, arguments, context, foreign=not ours)
@@ -58,18 +58,18 @@ def swept_app(
 
 
 def trains_besom_config(task: TaskFunction) -> bool:
-    """Whether a task function is that of `besom train` and `besom sweep`."""
+    """Return whether a task function is that of `besom train` and `besom sweep`."""
     return bool(getattr(task, "trains_besom_config", False))
 
 
 class ForeignApp:
     """Any Hydra app: a task function that returns a number, and the config that Hydra composed for it.
 
-    `chooses` says whether anything is sampled; `metrics` are the names of the values that a job returns.
+    `chooses` is true if anything is sampled; `metrics` are the names of the values that a job returns.
     """
 
     kind = "hydra"
-    max_epochs: int | None = None  # an app counts its steps as it likes
+    max_epochs: int | None = None  # unknown: the app defines its steps
 
     def __init__(
         self,
@@ -96,28 +96,28 @@ class ForeignApp:
         self._jobs: HydraJobs | None = None
         self._extra: tuple[str, ...] = ()
         if trains_besom_config(task_function):
-            # Through another launcher, each job records its own run, as `besom train` does; only the best are tested.
+            # With another launcher, each job records its own run, as `besom train` does, but without a test.
             self._tracking = Tracking(Location.of(config.tracking), enabled=False)
             self._extra = ("test=false",)
         else:
             self._tracking = read_tracking(config.hydra.sweeper.tracking, spec.source)
         self.chooses = bool(space.parameters) or space.custom is not None
-        # One job may return whatever it likes: there is nothing to choose by it.
+        # A single job may return anything: there is no objective.
         self.metrics = tuple(objective.name for objective in spec.objectives) if self.chooses else ()
 
     @property
     def location(self) -> Location:
-        """Under mlruns/ where the app was started, unless `hydra.sweeper.tracking` says otherwise."""
+        """The location set by `hydra.sweeper.tracking`; by default mlruns/ in the working directory."""
         return self._tracking.location
 
     @cached_property
     def task(self) -> HydraTask:
-        """The app, packed for its workers."""
+        """The app, pickled for its workers."""
         return HydraTask.of(self._context, self._config, self._task_function, metrics=self.metrics)
 
     @contextmanager
     def snapshot(self, folder: Path) -> Iterator[Snapshot]:
-        """The config files as they are now; the jobs of another launcher, maybe elsewhere, read their own."""
+        """Freeze the config files as they are now; jobs of another launcher, maybe elsewhere, read their own."""
         if uses_launcher(self._config):
             yield Snapshot(folder)
         else:
@@ -125,7 +125,7 @@ class ForeignApp:
                 yield taken
 
     def pool(self, logs: Path) -> Pool:
-        """Worker processes, or another Hydra launcher if one was chosen."""
+        """Return the pool of workers, or of another Hydra launcher if the config chooses one."""
         if uses_launcher(self._config):
             return LauncherPool.of(
                 self._context, self._config, self._task_function, n_jobs=self._spec.n_jobs, metrics=self.metrics
@@ -133,25 +133,25 @@ class ForeignApp:
         return worker_pool(self._spec, self.task, logs, self._launcher)
 
     def inspect(self) -> list[str]:
-        """Nothing is known of what another app's config names."""
+        """Return nothing: the targets in another app's config are not known."""
         return []
 
     def check_config(self, config: DictConfig) -> None:
-        """Nothing is known of what another app can run."""
+        """Do nothing: the valid configs of another app are not known."""
 
     def recorder(self) -> Recorder:
-        """Record in MLflow if the app asks for it."""
+        """Return the recorder for MLflow, a no-op one if the app does not enable tracking."""
         if not self._tracking.enabled:
             return NoRecorder()
         return Recorder(self.location, self._tracking.experiment or self._spec.study_name, views=self._tracking.views)
 
     def jobs(self, tags: Mapping[str, str]) -> HydraJobs:
-        """Overrides, composed in the workers."""
+        """Return the jobs, whose configs the workers compose."""
         self._jobs = HydraJobs(self.composer, study_name=self._spec.study_name, tags=tags, extra=self._extra)
         return self._jobs
 
     def run_once(self, pool: Pool, scratch: Path) -> Sequence[Sequence[Any]]:
-        """Run the one job that there is where nothing is sampled.
+        """Run the only job of an app of which nothing is sampled.
 
         Raises TrialFailed when it fails, Interrupted when the user stopped it.
         """
@@ -162,7 +162,10 @@ class ForeignApp:
             return [[run_single_job(pool, recorder, name=name, overrides=overrides, directory=scratch / "0")]]
 
     def check(self) -> None:
-        """Compose every parameter and every choice once, so that a wrong key fails before anything has run."""
+        """Compose every parameter and every choice once, so that a wrong key fails before any job runs.
+
+        Raises ConfigError.
+        """
         for params in self._space.examples():
             try:
                 self.composer.compose(params)
@@ -170,11 +173,11 @@ class ForeignApp:
                 raise ConfigError(f"{self._spec.source}: {error}") from error
 
     def shared(self) -> dict[str, Any]:
-        """The flattened config without what is sampled, as it is written: only a job can resolve all of it."""
+        """Return the flattened config without the sampled keys, unresolved: only a job can resolve all of it."""
         return shared_by(self._space, self.composer, _as_written)
 
     def results(self) -> Sequence[Sequence[Any]]:
-        """Hydra's JobReturns of the jobs that ran now, in batches."""
+        """Return Hydra's JobReturns of the jobs of this run, in batches."""
         return self._jobs.returns() if self._jobs is not None else []
 
 
@@ -185,7 +188,7 @@ def _as_written(config: DictConfig) -> dict[str, Any]:
 
 
 class Tracking:
-    """Where an app's runs go, if anywhere; where its study is kept in any case."""
+    """The tracking of an app: the location of its study, and of its runs if it is enabled."""
 
     def __init__(self, location: Location, *, enabled: bool, experiment: str | None = None, views: bool = True) -> None:
         self.location = location
@@ -228,14 +231,14 @@ def save_multirun(config: DictConfig) -> None:
 
 
 class SweepFailed(CompactHydraException):
-    """A sweep that could not be run, or came to nothing, for code that calls Hydra; its message is one line."""
+    """A sweep that could not run or has no result, for code that calls Hydra; its message is one line."""
 
 
 @contextmanager
 def told_by_hydra() -> Iterator[None]:
-    """End an app's command line in one line and exit code 2; raise SweepFailed to any other caller.
+    """Print a BesomError as one line and exit with code 2 on a command line; raise SweepFailed for any other caller.
 
-    HYDRA_FULL_ERROR=1 raises in both.
+    With HYDRA_FULL_ERROR=1, it is raised in both cases.
     """
     try:
         yield
@@ -251,5 +254,5 @@ def told_by_hydra() -> Iterator[None]:
 
 
 def _is_command_line() -> bool:
-    """Whether Hydra's main function is behind this, which would print an error over several lines and exit with 1."""
+    """Return whether Hydra's main function is a caller, which would print several lines and exit with code 1."""
     return any(is_hydras_main(frame) for frame, _ in traceback.walk_stack(None))

@@ -1,7 +1,7 @@
 """`besom.PruningCallback`: pruning for an app that trains with Lightning.
 
-Lightning comes as two packages, `pytorch_lightning` and `lightning.pytorch`, whose classes do not know each other; the
-callback belongs to whichever the app has imported by the time it makes one. Nothing is imported here before.
+Lightning comes as two packages, `pytorch_lightning` and `lightning.pytorch`, with separate classes; the callback is a
+subclass of those that the app has imported when it creates one. This module imports neither of them.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ _PACKAGES = ("pytorch_lightning", "lightning.pytorch")
 
 
 class PruningCallback:
-    """Reports a logged metric after every training epoch, and ends the training when the sweep says so.
+    """Reports a logged metric after every training epoch, and stops the training when the sweep prunes the trial.
 
     `monitor` is the name under which the LightningModule logs it, such as `val/acc`. Outside a sweep it does nothing.
-    Raises TrialPruned out of `trainer.fit`: let it pass. Raises ConfigError when nothing of that name is logged.
+    Raises TrialPruned through `trainer.fit`: do not catch it. Raises ConfigError when the metric is never logged.
     """
 
     def __new__(cls, monitor: str) -> Self:
-        """Make one for the Lightning that is imported."""
+        """Create a subclass instance for the imported Lightning package."""
         plain: Any = cls
-        made: Self = super().__new__(_for_lightning(plain, _imported()))
-        return made
+        callback: Self = super().__new__(_for_lightning(plain, _imported()))
+        return callback
 
     def __init__(self, monitor: str) -> None:
-        # Lightning's own EarlyStopping is not initialized: only its place in the order of callbacks is wanted.
+        # Lightning's EarlyStopping is not initialized: it only determines the position among the callbacks.
         self.monitor = monitor
         self.mode = "min"
         self.stopped_epoch = 0
@@ -42,32 +42,32 @@ class PruningCallback:
 
     @property
     def state_key(self) -> str:
-        """Its name in a checkpoint."""
+        """The key of its state in a checkpoint."""
         return f"besom.PruningCallback[{self.monitor}]"
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: what was reported is the sweep's to keep."""
+        """Return no state: the sweep stores the reported values."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take nothing from a checkpoint."""
+        """Do nothing: it has no state."""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Need nothing."""
+        """Do nothing, unlike EarlyStopping."""
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Wait for the end of the epoch: only then is everything logged."""
+        """Do nothing, unlike EarlyStopping: all metrics are logged only at the end of the epoch."""
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        """Stop before the next step, if it is so urgent."""
+        """Stop before the next step if the sweep requests it at once."""
         _stop_everywhere(trainer, stop_if_urgent, always=False)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Report the epoch that just ended."""
+        """Report the metric of the finished epoch."""
         _stop_everywhere(trainer, lambda: self._report(trainer), always=True)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Refuse a training that never logged the metric."""
+        """Raise ConfigError if the metric was never logged."""
         if is_heard() and not self._reported and trainer.is_global_zero and trainer.current_epoch:
             raise self._unknown(trainer)
 
@@ -77,7 +77,7 @@ class PruningCallback:
         value = trainer.callback_metrics.get(self.monitor)
         epoch, every = trainer.current_epoch + 1, trainer.check_val_every_n_epoch
         if value is None:
-            if every and epoch % every == 0:  # the validation part was measured, so that everything is there
+            if every and epoch % every == 0:  # after a validation, every metric should be logged
                 raise self._unknown(trainer)
             return
         self._reported = True
@@ -89,11 +89,11 @@ class PruningCallback:
 
 
 def _stop_everywhere(trainer: Any, step: Any, *, always: bool) -> None:
-    """Do a step in the process that the sweep listens to; when it stops, the trial's other processes stop as well."""
+    """Run a step in rank 0, which has the channel to the sweep; if it is pruned, stop all ranks of the trial."""
     if trainer.world_size == 1:
         step()
         return
-    if not always:  # an exchange after every batch would cost more than the rest of an epoch saves
+    if not always:  # a broadcast after every batch would cost more time than it saves
         return
     pruned = False
     if trainer.is_global_zero:
@@ -107,8 +107,8 @@ def _stop_everywhere(trainer: Any, step: Any, *, always: bool) -> None:
 
 def _imported() -> tuple[type, ...]:
     names = [name for name in _PACKAGES if name in sys.modules] or [_PACKAGES[0]]
-    # Lightning calls an EarlyStopping after everything was logged, as it does a Checkpoint. A Checkpoint would
-    # also take the place of the app's own, or be refused where the app wants none.
+    # Lightning calls EarlyStopping and Checkpoint callbacks last, after all metrics are logged. A Checkpoint would
+    # also replace the default one, or be refused with `enable_checkpointing=False`.
     return tuple(importlib.import_module(f"{name}.callbacks").EarlyStopping for name in names)
 
 

@@ -1,4 +1,4 @@
-"""What is known of a job of another Hydra app: its config as it may be recorded, where it runs, what it returned."""
+"""A job of another Hydra app: its recordable config, its environment, and its returned values."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ _PACKAGES = {
     "numpy": "numpy",
     "hydra": "hydra-core",
 }
-"""Modules whose versions a result depends on, where an app imported them, and the packages that they come in."""
+"""Modules on whose versions a result depends, if the app imports them, and their packages."""
 
 
 def about_job(config: DictConfig) -> dict[str, Any]:
-    """Return what a recorder wants of the job that begins, in plain values; `config` is without `hydra`."""
+    """Return the facts about a starting job for the recorder, as plain values; `config` is without `hydra`."""
     return {
         "config": plain_config(config),
-        "output": masked_override(HydraConfig.get().runtime.output_dir),  # its name may be of overrides
+        "output": masked_override(HydraConfig.get().runtime.output_dir),  # its name may contain overrides
         "threads": threads(),
         "versions": versions(),
     }
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:
-    """Return a job's config as it may be recorded.
+    """Return the recordable config of a job.
 
-    What cannot be resolved stays as it is written: an app need not read every key of its config.
+    If it cannot be resolved, it is recorded as written: an app need not use every key of its config.
     """
     try:
-        found: Any = recordable(config)
+        masked: Any = recordable(config)
     except (ConfigError, OmegaConfBaseException):
-        found = hidden_in(OmegaConf.to_container(config, resolve=False, enum_to_str=True))
-    plain = _plain(found)
+        masked = hidden_in(OmegaConf.to_container(config, resolve=False, enum_to_str=True))
+    plain = _plain(masked)
     assert isinstance(plain, dict)
     return plain
 
 
 def _plain(value: Any) -> Any:
-    # A value of a type of the app's own would not be understood by who records it.
+    # The recorder, in another process, may not know the app's own types.
     match value:
         case Mapping():
             return {str(_plain(key)): _plain(item) for key, item in value.items()}
@@ -77,28 +77,28 @@ def _plain(value: Any) -> Any:
 
 
 def threads() -> int:
-    """How many threads the libraries of numbers may use."""
+    """Return the number of threads of the numeric libraries."""
     torch = sys.modules.get("torch")
-    given = os.environ.get("OMP_NUM_THREADS", "")
+    variable = os.environ.get("OMP_NUM_THREADS", "")
     if torch is not None:
         return int(torch.get_num_threads())
-    return int(given) if given.isdecimal() else os.cpu_count() or 1
+    return int(variable) if variable.isdecimal() else os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of those packages that the app has imported."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that the app has imported."""
+    installed = {"python": platform.python_version()}
     for module, package in _PACKAGES.items():
         if module in sys.modules:
             try:
-                found[package] = metadata.version(package)
-            except metadata.PackageNotFoundError:  # built by hand, or under another name
+                installed[package] = metadata.version(package)
+            except metadata.PackageNotFoundError:  # not installed as a package, or under another name
                 continue
-    return found
+    return installed
 
 
 def keep_hydra_files(config: DictConfig, directory: Path) -> None:
-    """Copy what Hydra wrote of a job's config to a folder; `config` is the job's, or its `hydra` alone."""
+    """Copy Hydra's files of a job, such as config.yaml, to a folder; `config` is the job's, or its `hydra` node."""
     subdir, output = config.hydra.output_subdir, config.hydra.runtime.get("output_dir")
     if subdir is None or output is None:
         return
@@ -109,43 +109,43 @@ def keep_hydra_files(config: DictConfig, directory: Path) -> None:
 
 
 def _hydra_file(text: str) -> str:
-    """What Hydra wrote, without secrets: as it is where there are none."""
+    """Return the text of a Hydra file without secrets, unchanged if there are none."""
     try:
-        found = yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except yaml.YAMLError:
         return without_secrets(text)
-    recordable = _as_overrides(hidden_in(found))
-    return text if recordable == found else yaml.safe_dump(recordable, sort_keys=False, allow_unicode=True)
+    recordable = _as_overrides(hidden_in(content))
+    return text if recordable == content else yaml.safe_dump(recordable, sort_keys=False, allow_unicode=True)
 
 
-def _as_overrides(found: Any) -> Any:
-    """The same, where the items of lists may be overrides, and other texts, such as folders, be made of some."""
-    match found:
+def _as_overrides(node: Any) -> Any:
+    """Return it with secrets hidden in list items, which may be overrides, and in texts that contain overrides."""
+    match node:
         case dict():
-            return {key: _as_overrides(value) for key, value in found.items()}
+            return {key: _as_overrides(value) for key, value in node.items()}
         case list():
-            return [hidden_override(one) if isinstance(one, str) else _as_overrides(one) for one in found]
-        case str() if "=" in found:
-            return masked_override(found)
-    return found
+            return [hidden_override(item) if isinstance(item, str) else _as_overrides(item) for item in node]
+        case str() if "=" in node:
+            return masked_override(node)
+    return node
 
 
 def pack_job(job: JobReturn) -> bytes:
-    """Return what Hydra is given back of a job in a few kilobytes: a sweep keeps all of them."""
+    """Return a compressed pickle of a job's return, a few kilobytes: a sweep keeps all of them."""
     packed: bytes = zlib.compress(cloudpickle.dumps(job))
     return packed
 
 
 def unpack_job(packed: bytes) -> JobReturn:
-    """Return what `pack_job` packed."""
+    """Return the JobReturn that `pack_job` pickled."""
     job: JobReturn = cloudpickle.loads(zlib.decompress(packed))
     return job
 
 
 def read_values(returned: Any, metrics: Sequence[str]) -> tuple[float, ...]:
-    """Return the values of a job's objectives; none when nothing is asked of it.
+    """Return the values of a job's objectives; none if `metrics` is empty.
 
-    Raises TrialFailed when the job returned something else than a number, or than as many as there are objectives.
+    Raises TrialFailed when the job did not return one number per objective.
     """
     if not metrics:
         return ()
@@ -167,6 +167,6 @@ def _number(value: Any) -> float | None:
 
 
 def _shown(returned: Any) -> str:
-    text = " ".join(without_secrets(repr(returned)).split())  # before it is cut
+    text = " ".join(without_secrets(repr(returned)).split())  # mask before cutting
     cut = text if len(text) <= 60 else f"{text[:57]}..."
     return cut if returned is None else f"{cut} ({type(returned).__name__})"

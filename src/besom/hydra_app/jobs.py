@@ -1,4 +1,4 @@
-"""The jobs of another Hydra app: overrides out, Hydra's JobReturns back."""
+"""The jobs of another Hydra app: they are sent as overrides, and return Hydra's JobReturns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from besom.workers.messages import Assignment, State
 
 
 class Batch(Sequence[JobReturn]):
-    """Jobs by their trials, unpacked when they are looked at: a thousand at once would weigh a gigabyte."""
+    """A batch of JobReturns, unpickled on access: a thousand at once would take a gigabyte."""
 
     def __init__(self, trials: Sequence[int], returned: Callable[[int], JobReturn]) -> None:
         self._trials = tuple(trials)
@@ -42,12 +42,12 @@ class Batch(Sequence[JobReturn]):
 
 
 class HydraJobs:
-    """Makes a trial's overrides, which its worker composes; keeps what the jobs returned.
+    """Prepares jobs, whose configs the workers compose, and stores their returns.
 
-    `extra` are overrides that every job gets besides.
+    `extra` are further overrides of every job.
     """
 
-    first_step = 0  # an app counts its steps as it likes
+    first_step = 0  # the app defines its steps
 
     def __init__(
         self, composer: Composer, *, study_name: str, tags: Mapping[str, str], extra: Sequence[str] = ()
@@ -62,21 +62,21 @@ class HydraJobs:
         self._slots = 0
 
     def overrides(self, params: Params) -> list[str]:
-        """The overrides of a job, in the order in which the command line and the config have them."""
+        """Return the overrides of a job, in the order of the config and the command line."""
         return [*self._composer.overrides(params), *self._extra]
 
     def prefetch(self, asked: Asked) -> str | None:
-        """Nothing is done ahead, since the worker composes, and nothing is bundled."""
+        """Return None: the worker composes, and jobs are never bundled."""
         return None
 
     def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
-        """Return the job's overrides, and a card whose config the worker will tell."""
+        """Return the assignment with the job's overrides, and a card, to which the worker's config is added later."""
         overrides = self.overrides(asked.params)
         self._overrides[asked.number] = overrides
         self._slots = max(self._slots, slot.index + 1)
         assignment = Assignment(trial=asked.number, overrides=tuple(overrides), directory=directory)
         card = self.card(asked, directory, {})
-        # Told here, not by the worker: an app may not want torch started for the device's name.
+        # Set here, not by the worker, which would have to import torch for the device's name.
         return assignment, replace(card, tags={**card.tags, "besom.device": str(slot)})
 
     def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
@@ -94,19 +94,19 @@ class HydraJobs:
         )
 
     def complete(self, trial: int, outcome: Outcome) -> None:
-        """Keep what a job returned."""
+        """Store the return of a job."""
         if outcome.job is not None:
             self._outcomes[trial] = outcome.job
 
     def incomplete(self, trial: int, state: State, reason: str | None) -> None:
-        """Keep how a job ended that returned nothing."""
-        told = reason or "the sweep stopped it early"
-        self._reasons[trial] = TrialPruned(told) if state is State.PRUNED else TrialFailed(told)
+        """Store the exception of a job that did not return."""
+        message = reason or "the sweep stopped it early"
+        self._reasons[trial] = TrialPruned(message) if state is State.PRUNED else TrialFailed(message)
 
     def returns(self) -> list[Batch]:
-        """What the jobs returned, in the order of their trials, as many in a batch as ran at a time.
+        """Return the JobReturns in the order of the trials; a batch has as many as there are slots.
 
-        A job that did not return raises on access, as Hydra's own do.
+        The return value of a job that did not return raises its exception on access, as with Hydra's own launchers.
         """
         trials, width = sorted(self._overrides), max(1, self._slots)
         return [Batch(trials[start : start + width], self._returned) for start in range(0, len(trials), width)]

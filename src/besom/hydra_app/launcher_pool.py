@@ -1,7 +1,7 @@
-"""Jobs through another Hydra launcher, such as joblib or submitit: a batch goes out, all of it comes back.
+"""A pool on another Hydra launcher, such as joblib or submitit, which runs jobs in batches.
 
-A launcher returns when its last job is over, and nothing is heard of a job before: there is no pruning, and the
-slots of a batch wait for its slowest job.
+A launcher returns when the last job of a batch is over, and reports nothing before: there is no pruning, and all slots
+wait for the slowest job of a batch.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from besom.workers.pool import Event
 from besom.workers.worker import finish
 
 BATCH = 2
-"""Jobs in a batch where `n_jobs` says nothing, as in hydra-optuna-sweeper."""
+"""The default of `n_jobs`, the number of jobs in a batch, as in hydra-optuna-sweeper."""
 
 _BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 def uses_launcher(config: DictConfig) -> bool:
-    """Whether a launcher was chosen that starts processes of its own: any but Hydra's basic one."""
+    """Return whether the config chooses another launcher than Hydra's basic one."""
     return bool(config.hydra.launcher._target_ != _BASIC)
 
 
 class LauncherPool:
-    """What a WorkerPool is to workers, for a launcher: `submit` collects, `events` launches what was collected.
+    """A pool whose jobs a Hydra launcher runs: `submit` collects jobs, `events` launches the collected batch.
 
     `metrics` are the names of the values that a job returns.
     """
@@ -82,36 +82,36 @@ class LauncherPool:
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """The places of a batch, in order."""
+        """The slots, one for each job of a batch."""
         return self._slots
 
     def idle(self) -> list[Slot]:
-        """The places of the next batch that are free."""
+        """Return the slots without a job in the next batch."""
         return [slot for slot in self._slots if slot not in self._collected]
 
     def is_ready(self, slot: Slot) -> bool:
-        """Never known: what a job waits for is the launcher's affair."""
+        """Return False: a launcher does not report when a job starts."""
         return False
 
     def submit(self, slot: Slot, bundle: Bundle) -> None:
-        """Put a job into the next batch."""
+        """Add a job to the next batch."""
         self._collected[slot] = bundle
 
     def stop(self, slot: Slot, trial: int, *, at_once: bool) -> None:
-        """Nothing: a job that was launched is not heard of before its end."""
+        """Do nothing: a launched job cannot be stopped."""
 
     def replace(self, slot: Slot) -> None:
-        """Nothing: a launcher starts its processes itself."""
+        """Do nothing: a launcher manages its own processes."""
 
     def close(self) -> None:
-        """Forget what was not launched."""
+        """Drop the jobs that were not launched."""
         self._collected.clear()
 
     def events(self, *, timeout_s: float) -> Iterator[Event]:
-        """Launch what was collected, wait for all of it, and yield how each job went. The launcher knows no time."""
-        assignments = [one for bundle in self._collected.values() for one in bundle.assignments]
-        assignments.sort(key=lambda one: one.trial)
-        # A launcher numbers the jobs of a batch from its first on; trials that are taken up again may leave gaps.
+        """Launch the collected jobs, wait for all of them, and yield their events; `timeout_s` is ignored."""
+        assignments = [assignment for bundle in self._collected.values() for assignment in bundle.assignments]
+        assignments.sort(key=lambda assignment: assignment.trial)
+        # A launcher numbers the jobs of a batch consecutively; the numbers of resumed trials may have gaps.
         for _, chunk in groupby(enumerate(assignments), lambda pair: pair[1].trial - pair[0]):
             yield from self._launch([assignment for _, assignment in chunk])
         self._collected.clear()
@@ -119,18 +119,18 @@ class LauncherPool:
     def _launch(self, batch: Sequence[Assignment]) -> Iterator[Event]:
         began = time.perf_counter()
         try:
-            jobs = self._launcher.launch([one.overrides for one in batch], initial_job_idx=batch[0].trial)
-        except Exception as error:  # of the launcher, or of a job that could not be composed: nothing came back
+            jobs = self._launcher.launch([assignment.overrides for assignment in batch], initial_job_idx=batch[0].trial)
+        except Exception as error:  # of the launcher, or in composing a job: there are no returns
             failure = Failure(reason=kind_and_line(error), traceback=traceback.format_exc()).without_secrets()
             duration_s = time.perf_counter() - began
-            for one in batch:
-                yield Finished(trial=one.trial, state=State.FAIL, duration_s=duration_s, failure=failure)
+            for assignment in batch:
+                yield Finished(trial=assignment.trial, state=State.FAIL, duration_s=duration_s, failure=failure)
             return
         duration_s = time.perf_counter() - began
         for assignment, job in zip(batch, jobs, strict=True):
-            yield from self._tell(assignment, job, duration_s)
+            yield from self._events_of(assignment, job, duration_s)
 
-    def _tell(self, assignment: Assignment, job: JobReturn, duration_s: float) -> Iterator[Event]:
+    def _events_of(self, assignment: Assignment, job: JobReturn, duration_s: float) -> Iterator[Event]:
         if job.cfg is not None and job.hydra_cfg is not None:
             keep_hydra_files(job.hydra_cfg, assignment.directory)
             about = {"config": _config(job), "output": masked_override(job.hydra_cfg.hydra.runtime.output_dir)}
@@ -141,28 +141,28 @@ class LauncherPool:
                 raise job._return_value
             return Outcome(values=read_values(job.return_value, self._metrics), job=pack_job(job))
 
-        over = finish(run, assignment, _Unheard())
+        over = finish(run, assignment, _NoChannel())
         yield Finished(
             trial=over.trial, state=over.state, duration_s=duration_s, outcome=over.outcome, failure=over.failure
         )
 
 
-class _Unheard:
-    """The conversation of a job that is over."""
+class _NoChannel:
+    """A no-op channel, for a job that is over."""
 
     def started(self, about: object) -> None:
-        """Nobody listens."""
+        """Do nothing."""
 
     def report(self, epoch: int, metrics: object) -> None:
-        """Nobody listens."""
+        """Do nothing."""
 
     def should_stop(self, *, in_epoch: bool) -> bool:
-        """It is too late."""
+        """Return False: the job is over."""
         return False
 
 
 def _config(job: JobReturn) -> dict[str, object]:
-    """The job's config, with what it took from Hydra's own resolved."""
+    """Return the job's config, with references to Hydra's own config resolved."""
     hydra = HydraConfig.instance()
     before = hydra.cfg
     try:

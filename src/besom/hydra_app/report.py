@@ -1,7 +1,7 @@
-"""What another app's job says while it runs: `besom.report`, which also stops the job when the sweep says so.
+"""`besom.report`: report a job's metrics to the sweep, and stop the job when the sweep requests it.
 
-The conversation with the sweep belongs to the process, since a worker runs one job at a time; where there is none,
-nothing is said and nothing stops.
+The channel to the sweep is global in the process, since a worker runs one job at a time; without a channel, nothing is
+reported and nothing stops.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from besom.errors import TrialPruned
 from besom.training.progress import Channel
 
 UNNAMED = "value"
-"""The objective of an app whose config does not name it."""
+"""The name of the objective if the app's config has none."""
 
 
 class _Job:
-    """The job that runs in this process, and where it is."""
+    """The running job of this process, with its channel and its last step."""
 
     def __init__(self, channel: Channel, metric: str) -> None:
         self._channel = channel
@@ -27,21 +27,21 @@ class _Job:
         self._step: int | None = None
 
     def report(self, value: SupportsFloat | Mapping[str, SupportsFloat], step: SupportsIndex) -> None:
-        self._say(value if isinstance(value, Mapping) else {self._metric: value}, step)
+        self._send(value if isinstance(value, Mapping) else {self._metric: value}, step)
 
     def follow(self, name: str, value: SupportsFloat, step: SupportsIndex) -> None:
         unnamed = {UNNAMED: value} if self._metric == UNNAMED else {}
-        self._say({name: value, **unnamed}, step)
+        self._send({name: value, **unnamed}, step)
 
-    def _say(self, metrics: Mapping[str, SupportsFloat], step: SupportsIndex) -> None:
+    def _send(self, metrics: Mapping[str, SupportsFloat], step: SupportsIndex) -> None:
         number = _integer(step)
         if self._step is not None and number < self._step:
             raise ValueError(f"besom.report: step {number} comes after step {self._step}; count upwards in a job")
         self._step = number
-        self._channel.report(number, {str(name): _number(name, one) for name, one in metrics.items()})
-        self.stop_if_told(in_epoch=False)
+        self._channel.report(number, {str(name): _number(name, value) for name, value in metrics.items()})
+        self.stop_if_requested(in_epoch=False)
 
-    def stop_if_told(self, *, in_epoch: bool) -> None:
+    def stop_if_requested(self, *, in_epoch: bool) -> None:
         if self._channel.should_stop(in_epoch=in_epoch):
             raise TrialPruned
 
@@ -50,36 +50,36 @@ _job: _Job | None = None
 
 
 def report(value: SupportsFloat | Mapping[str, SupportsFloat], *, step: SupportsIndex) -> None:
-    """Tell the sweep a value after a step, or several metrics by their names; does nothing outside a sweep.
+    """Report a value after a step to the sweep, or several metrics by name; do nothing outside a sweep.
 
-    A value without a name is the objective's. `step` counts what the app counts, epochs say, from 0 or 1.
-    Raises TrialPruned when the sweep says that the job should end: let it pass. Raises ValueError for a step that is
-    negative, no whole number, or lies before the last one, and for a value that is no number.
+    A value without a name is that of the objective. `step` is any counter of the app, such as epochs, from 0 or 1.
+    Raises TrialPruned when the sweep stops the job: do not catch it. Raises ValueError for a step that is negative, not
+    an integer, or before the last one, and for a value that is not a number.
     """
     if _job is not None:
         _job.report(value, step)
 
 
 def follow(name: str, value: SupportsFloat, *, step: SupportsIndex) -> None:
-    """As `report`, for the metric that is to be followed: where the objective has no name, this is it."""
+    """Report a metric as `report` does, also as the objective if that has no name."""
     if _job is not None:
         _job.follow(name, value, step)
 
 
 def stop_if_urgent() -> None:
-    """Raise TrialPruned if the sweep wants the job to end before its next step; does nothing outside a sweep."""
+    """Raise TrialPruned if the sweep requests a stop before the next step; do nothing outside a sweep."""
     if _job is not None:
-        _job.stop_if_told(in_epoch=True)
+        _job.stop_if_requested(in_epoch=True)
 
 
 def is_heard() -> bool:
-    """Whether a sweep listens to this process."""
+    """Return whether this process has a channel to a sweep."""
     return _job is not None
 
 
 @contextmanager
 def reporting(channel: Channel, *, metric: str) -> Iterator[None]:
-    """Let `report` speak in this conversation for the time of a `with` block; `metric` names a bare value."""
+    """Let `report` use this channel within a `with` block; `metric` is the name of a value without one."""
     global _job
     _job = _Job(channel, metric)
     try:

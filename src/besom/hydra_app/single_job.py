@@ -1,4 +1,4 @@
-"""One job of another Hydra app, where there is nothing to choose: no study, and it may return anything."""
+"""A single job of another Hydra app, of which nothing is sampled: no study, and any return value."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TRIAL = 0
 def run_single_job(
     pool: Pool, recorder: Recorder, *, name: str, overrides: tuple[str, ...], directory: Path
 ) -> JobReturn:
-    """Run a job and record it; `directory` is for what the recorder keeps of it, and is gone afterwards.
+    """Run a job and record it; `directory` is for the files to record, and is deleted afterwards.
 
     Raises TrialFailed when the job fails, Interrupted when the user stopped it.
     """
@@ -42,7 +42,7 @@ def run_single_job(
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     if finished.outcome is None or finished.outcome.job is None:
-        raise _told(finished.failure)
+        raise _error(finished.failure)
     return unpack_job(finished.outcome.job)
 
 
@@ -63,7 +63,7 @@ def _follow(pool: Pool, recorder: Recorder, card: RunCard) -> Finished:
                         failure = Failure(reason=reason)
                         finished = Finished(trial=_TRIAL, state=State.FAIL, duration_s=0.0, failure=failure)
     if finished is None:
-        pool.close()  # it would write beside the recorder
+        pool.close()  # the job would write files while they are recorded
     if recorded:
         _end(recorder, finished)
     if finished is None:
@@ -72,8 +72,8 @@ def _follow(pool: Pool, recorder: Recorder, card: RunCard) -> Finished:
 
 
 def _start(recorder: Recorder, card: RunCard, about: Mapping[str, Any], sources: Sequence[SourceFile] | None) -> None:
-    told = dict(about)
-    recorder.start(_TRIAL, replace(card, config=told.pop("config", {})), told, sources)
+    facts = dict(about)
+    recorder.start(_TRIAL, replace(card, config=facts.pop("config", {})), facts, sources)
 
 
 def _end(recorder: Recorder, finished: Finished | None) -> None:
@@ -90,7 +90,7 @@ def _end(recorder: Recorder, finished: Finished | None) -> None:
             recorder.finish(_TRIAL, Status.FINISHED, tags={"besom.state": State.COMPLETE}, ended_s=ended_s)
 
 
-def _told(failure: Failure | None) -> BesomError:
+def _error(failure: Failure | None) -> BesomError:
     if failure is None:
         return TrialFailed("the job ended itself with TrialPruned; nothing else had asked for that")
     if failure.blame is Blame.CODE and failure.traceback:

@@ -1,7 +1,7 @@
-"""The jobs of any Hydra app, run one after the other in a warm worker.
+"""The task of a worker for any Hydra app: it runs the app's jobs one after the other.
 
-What Hydra needs for them travels once, pickled by value: the app's task function may be defined in its main script,
-in a function or as an object that can be called.
+The app is sent once, pickled by value: its task function may be defined in the main script or in a function, or be a
+callable object.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from besom.workers.tasks import Run
 
 @dataclass(frozen=True, kw_only=True)
 class HydraTask:
-    """Run the jobs of a Hydra app.
+    """A pickled Hydra app, whose jobs a worker runs.
 
-    `metrics` are the names of the values that a job returns, in order; a bare number that it reports is the first.
-    A job may return anything when there are none.
+    `metrics` are the names of the values that a job returns, in order; a number reported without a name is the first.
+    Without metrics, a job may return anything.
     """
 
     app: bytes
@@ -47,9 +47,9 @@ class HydraTask:
     def of(
         cls, context: HydraContext, config: DictConfig, task_function: TaskFunction, *, metrics: Sequence[str]
     ) -> HydraTask:
-        """Pack an app as Hydra hands it to a sweeper.
+        """Pickle an app, with the arguments that Hydra passes to a sweeper.
 
-        Raises ConfigError when something of the app cannot be sent to another process.
+        Raises ConfigError when a part of the app cannot be pickled.
         """
         from hydra.core.singleton import Singleton
 
@@ -62,12 +62,12 @@ class HydraTask:
                 f"{config.hydra.job.name}: the task function cannot be sent to a worker ({first_line(error)}); "
                 "make what it uses inside of it, or import it from a module"
             ) from error
-        # The script's own folder is on it, which a worker would not look into.
+        # It has the folder of the main script, which is not on a worker's path.
         path = tuple(str(Path(entry or ".").absolute()) for entry in sys.path)
         return cls(app=app, path=path, metrics=tuple(metrics))
 
     def load(self) -> Run:
-        """Unpack the app in a worker: its modules are imported, its resolvers are registered."""
+        """Unpickle the app in a worker: import its modules and register its resolvers."""
         from hydra.core.singleton import Singleton
 
         sys.path[:] = [*self.path, *(entry for entry in sys.path if entry not in self.path)]
@@ -81,7 +81,7 @@ class HydraTask:
             job = _Job(assignment, channel, task_function, metric=next(iter(self.metrics), UNNAMED))
             returned = job.run(context, config)
             if returned.status is JobStatus.FAILED:
-                raise returned._return_value  # by its property it would tell stderr of an error, also when pruned
+                raise returned._return_value  # its property would write to stderr, even for a pruned job
             values = read_values(returned.return_value, self.metrics)
             return Outcome(values=values, job=pack_job(returned))
 
@@ -89,7 +89,7 @@ class HydraTask:
 
 
 class _Job:
-    """One job of the app: the task function that Hydra calls, with the sweep listening."""
+    """One job of the app: Hydra calls it as the task function, and it reports to the sweep."""
 
     def __init__(self, assignment: Assignment, channel: Channel, task_function: TaskFunction, *, metric: str) -> None:
         self._assignment = assignment
@@ -127,13 +127,13 @@ class _Job:
             return self._task_function(config)
 
     def __getattr__(self, name: str) -> Any:
-        # A callback of the app's that asks the task function for its name, say.
+        # For callbacks that use attributes of the task function, such as its name.
         return getattr(self.__dict__["_task_function"], name)
 
 
 @contextmanager
 def _in_the_same_folder() -> Iterator[None]:
-    """Come back to the working directory, wherever a job went."""
+    """Restore the working directory, which a job may change."""
     folder = Path.cwd()
     try:
         yield
@@ -143,7 +143,7 @@ def _in_the_same_folder() -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class _MainScript:
-    """What an app's main script defines: `_target_: __main__.Model` finds it in the worker too."""
+    """The definitions of an app's main script, so that `_target_: __main__.Model` works in the worker too."""
 
     file: str | None
     source: bytes | None
@@ -151,7 +151,7 @@ class _MainScript:
 
     @classmethod
     def of(cls, task_function: TaskFunction) -> _MainScript | None:
-        """The main script, if it is the app's."""
+        """Return the main script, None if the task function is defined elsewhere."""
         while hasattr(task_function, "__wrapped__"):
             task_function = task_function.__wrapped__
         if getattr(task_function, "__module__", None) != "__main__":
@@ -160,17 +160,17 @@ class _MainScript:
         defined = {
             name: value
             for name, value in vars(main).items()
-            if isinstance(value, type | types.FunctionType) and value.__module__ == "__main__" and _travels(value)
+            if isinstance(value, type | types.FunctionType) and value.__module__ == "__main__" and _is_picklable(value)
         }
         file = getattr(main, "__file__", None)
         source = None
         if file is not None:
             with suppress(OSError):
-                source = Path(file).read_bytes()  # as it runs here: a worker that starts later does not read it anew
+                source = Path(file).read_bytes()  # as it runs here: it may change before a later worker starts
         return cls(file=file, source=source, names=defined)
 
     def install(self) -> None:
-        """Stand in for the main script. A process that the app spawns reads the file itself, as it would at home."""
+        """Replace `__main__` by the definitions of the script. Processes that the app spawns import its file."""
         main = types.ModuleType("__main__")
         vars(main).update(self.names)
         if self.file is not None:
@@ -180,9 +180,9 @@ class _MainScript:
         sys.modules["__main__"] = main
 
 
-def _travels(value: type | Callable[..., Any]) -> bool:
+def _is_picklable(value: type | Callable[..., Any]) -> bool:
     try:
         cloudpickle.dumps(value)
-    except Exception:  # whatever its globals hold: the task function may not need it
+    except Exception:  # any error, from any global; the task function may not need it
         return False
     return True

@@ -1,1 +1,1 @@
-"""Search space, study, and the loop that asks, dispatches and tells."""
+"""A sweep: its search space, its study, and the loop that asks for trials, dispatches them and records results."""

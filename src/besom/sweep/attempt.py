@@ -1,4 +1,4 @@
-"""A trial on its way: one attempt at its parameters, and whether it must have its device to itself."""
+"""One attempt at a trial: its parameters, its slot, and whether it needs its device exclusively."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from besom.workers.devices import Slot
 
 
 class Verdict(Enum):
-    """What the parent decided of a trial that still runs."""
+    """The parent's decision about a trial that is still running."""
 
     PRUNED = "pruned"
     INTERRUPTED = "interrupted"
@@ -29,14 +29,14 @@ class Verdict(Enum):
 class Attempt:
     """One attempt at a trial: `number` is 0 for the first.
 
-    `solo` says that it must not be bundled, `alone` that nothing else may use its device meanwhile; `company` is what
-    others must have in common with it to share its bundle, and `bundled` how many they were. It ran from `began_s`
-    to `ended_s`, in seconds since the epoch, as its worker says.
+    An `unbundled` attempt must not share a bundle, an `exclusive` one must not share its device. Attempts with the same
+    `bundle_key` may share a bundle; `bundled` is the size of the bundle. `began_s` and `ended_s` are in seconds since
+    the epoch, as its worker reports them.
     """
 
     asked: Asked
     number: int = 0
-    alone: bool = False
+    exclusive: bool = False
     unbundled: bool = False
     bundle_key: str | None = None
     bundled: int = 1
@@ -60,12 +60,12 @@ class Attempt:
 
     @property
     def retries(self) -> int:
-        """How often it was tried again for an error; once more for others, or for want of memory, does not count."""
-        return self.number - self.alone - self.unbundled
+        """The number of retries after an error of its own, not after a failed bundle or out of memory."""
+        return self.number - self.exclusive - self.unbundled
 
     @property
     def last_epoch(self) -> int | None:
-        """The epoch with which it is complete, where that is known: from there on nothing is left to save."""
+        """The last epoch, or fold, if it is known: pruning there would save nothing."""
         folds = folds_of(self.card.config) if self.card else None
         if folds is not None:
             return folds
@@ -74,18 +74,18 @@ class Attempt:
 
     @property
     def has_everybodys_data(self) -> bool:
-        """Whether the data are the same for every trial, so that what is wrong with them would fail all the others."""
+        """True if every trial uses the same data, so that an error in them would fail all trials."""
         groups = {re.split(r"[.@]", key.lstrip("+"))[0] for key in self.asked.params}
         return not groups & {"data", "experiment"}
 
     def is_overdue(self, limit_s: float, *, ready: bool) -> bool:
-        """Whether it takes longer than it may, from the moment on when its worker is `ready`."""
+        """Return whether it has run for longer than `limit_s`, counted from the moment when its worker is `ready`."""
         if self.taken_up_s is None and ready:
             self.taken_up_s = time.monotonic()
         return self.taken_up_s is not None and time.monotonic() - self.taken_up_s > limit_s
 
     def about(self, duration_s: float | None, **more: Any) -> dict[str, Any]:
-        """What the report tells of its trial, if it ends with this attempt."""
+        """Return the facts about its trial for the report, if the trial ends with this attempt."""
         config = self.card.config if self.card else {}
         about = {"family": family(config), "duration_s": duration_s, "epochs": self.epoch, **more}
         about |= {} if self.slot is None else {"slot": self.slot.index}
@@ -94,19 +94,19 @@ class Attempt:
         about |= {} if self.card is None else origin(self.card.tags)
         return about | ({"attempts": self.number + 1} if self.number else {})
 
-    def again(self, *, alone: bool = False, unbundled: bool = False) -> Attempt:
-        """The next attempt at the same parameters; one that had to be alone, or unbundled, stays so."""
+    def again(self, *, exclusive: bool = False, unbundled: bool = False) -> Attempt:
+        """Return the next attempt at the same parameters; it keeps `exclusive` and `unbundled`."""
         return Attempt(
             asked=self.asked,
             number=self.number + 1,
-            alone=alone or self.alone,
+            exclusive=exclusive or self.exclusive,
             unbundled=unbundled or self.unbundled,
             slot=self.slot,
         )
 
     def may_take(self, slot: Slot, running: Iterable[Attempt]) -> bool:
-        """Whether it may start in an idle slot, beside what is running."""
+        """Return whether it may start in an idle slot beside the running attempts."""
         neighbours = [other for other in running if other.slot is not None and other.slot.shares(slot)]
-        if any(other.alone for other in neighbours):
+        if any(other.exclusive for other in neighbours):
             return False
-        return not (self.alone and neighbours)
+        return not (self.exclusive and neighbours)

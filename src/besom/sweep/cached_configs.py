@@ -1,8 +1,8 @@
-"""Trials' configs as plain values. OmegaConf takes milliseconds for each copy; most trials differ in a few leaves.
+"""Trials' configs as plain values, cached: OmegaConf takes milliseconds per copy, and most trials differ in few leaves.
 
-The first trial of a kind, with its choices of config groups and its sampled keys, goes the whole way: composed,
-written for its slot, resolved, made recordable. The next ones differ from it in the sampled leaves alone, unless what
-is sampled may be read elsewhere in the config; then each of them goes the whole way.
+The config of the first trial with some choices of config groups and sampled keys is composed, completed for its slot,
+resolved and made recordable. It is the template of later ones, which differ in the sampled leaves only. If a sampled
+key may be referenced elsewhere in the config, each trial's config is made from scratch.
 """
 
 from __future__ import annotations
@@ -30,50 +30,50 @@ _RESOLVER = re.compile(r"\$\{\s*(?!oc\.)[\w.]+\s*:")
 
 
 class CachedConfigs:
-    """Makes drafts of trials' configs."""
+    """Makes the configs of trials, from templates where possible."""
 
     def __init__(self, composer: Composer) -> None:
         self._composer = composer
-        self._models: dict[tuple[tuple[str, ...], tuple[str, ...]], _Model] = {}
+        self._templates: dict[tuple[tuple[str, ...], tuple[str, ...]], _Template] = {}
 
     def of(self, params: Params) -> CachedConfig:
-        """Return the draft of a trial with these parameters.
+        """Return the config of a trial with these parameters.
 
         Raises ConfigError naming the key that does not exist or the value that does not fit.
         """
         line, values = self._composer.split(params)
         kind = line, tuple(values)
-        model = self._models.get(kind)
-        if model is None or not all(map(_is_leaf, values.values())):
-            model = _Model(self._composer.compose(params))
-            if all(model.may_change(key) and _is_leaf(value) for key, value in values.items()):
-                self._models[kind] = model
+        template = self._templates.get(kind)
+        if template is None or not all(map(_is_leaf, values.values())):
+            template = _Template(self._composer.compose(params))
+            if all(template.may_change(key) and _is_leaf(value) for key, value in values.items()):
+                self._templates[kind] = template
             else:
-                values = {}  # they are in the model, which is this trial's own
-        return CachedConfig(model, model.accept(values))
+                values = {}  # the template is for this trial alone and has them
+        return CachedConfig(template, template.accept(values))
 
 
 class CachedConfig:
-    """A trial's config, before it is known which slot it gets."""
+    """The config of a trial whose slot is not known yet."""
 
-    def __init__(self, model: _Model, values: Plain) -> None:
-        self._model = model
+    def __init__(self, template: _Template, values: Plain) -> None:
+        self._template = template
         self._values = values
 
     @cached_property
     def config(self) -> Plain:
         """The resolved config; raises ConfigError when it cannot be resolved."""
-        return _with(self._model.resolved, self._values)
+        return _with(self._template.resolved, self._values)
 
     def written_for(self, slot: Slot) -> tuple[Plain, Plain]:
-        """Return what a worker trains from in a slot, and what is recorded; raises ConfigError as `config` does."""
-        config, recorded = self._model.written_for(slot)
+        """Return the config for a worker in this slot, and the recordable one. Raises ConfigError as `config` does."""
+        config, recorded = self._template.written_for(slot)
         recordable = {key: hidden(key, value) for key, value in self._values.items()}
         return _with(config, self._values), _with(recorded, recordable)
 
 
-class _Model:
-    """A composed config that others are like, but for some leaves; which values are there now is of no account."""
+class _Template:
+    """A composed config that others equal except for some leaves, whose current values do not matter."""
 
     def __init__(self, config: DictConfig) -> None:
         self._config = config
@@ -91,7 +91,7 @@ class _Model:
         return self._written[kind]
 
     def may_change(self, key: str) -> bool:
-        """Whether a key is a leaf that nothing else in the config is made of, as far as one can tell by its name."""
+        """Return whether a key is a leaf that, judging by its name, nothing else in the config references."""
         if any(f"{other}.".startswith(f"{key}.") for other in WRITTEN_BY_SLOT):
             return False
         node: Any = self._text
@@ -106,14 +106,16 @@ class _Model:
         )
 
     def accept(self, values: Params) -> Plain:
-        """Return values as the config's types have them; raises ConfigError for one that does not fit."""
+        """Return the values converted to the config's types. Raises ConfigError for one that does not fit."""
         try:
             for key, value in values.items():
                 OmegaConf.update(self._config, key, value, merge=True)
         except OmegaConfBaseException as error:
             raise ConfigError(explain(error)) from error
         chosen = {key: OmegaConf.select(self._config, key) for key in values}
-        return {key: OmegaConf.to_container(one) if OmegaConf.is_list(one) else one for key, one in chosen.items()}
+        return {
+            key: OmegaConf.to_container(value) if OmegaConf.is_list(value) else value for key, value in chosen.items()
+        }
 
     @cached_property
     def _text(self) -> Any:
@@ -142,7 +144,7 @@ def _texts(node: Any) -> Iterator[str]:
 
 
 def _with(config: Plain, values: Mapping[str, Any]) -> Plain:
-    """Return a config with other leaves, sharing what is the same."""
+    """Return a config with other values at some leaves; all other nodes are shared."""
     changed = dict(config)
     for key, value in values.items():
         *path, leaf = key.split(".")

@@ -1,7 +1,7 @@
-"""From sampled parameters to a trial's config, without paying Hydra's 80 ms for every trial.
+"""Composition of a trial's config from sampled parameters, without Hydra's 80 ms for every trial.
 
-Hydra composes once per combination of what only it can do (config groups, additions, deletions); plain values are
-then set on a copy, which takes about a millisecond and gives the same config.
+Hydra composes once per combination of overrides that only it can apply (config groups, additions, deletions); plain
+values are then set on a copy, which takes about a millisecond and results in the same config.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from besom.sweep.space.search_space import Params
 class Composer:
     """Composes trials' configs from a sweep's config and the overrides that are the same for each trial.
 
-    `fixed` are those overrides, or a `Line` that holds the places of the sampled ones among them as well.
+    `fixed` are those overrides, or a `Line`, which also has the positions of the sampled ones.
     """
 
     def __init__(self, loader: ConfigLoader, sweep_config: DictConfig, fixed: Line | Sequence[str]) -> None:
@@ -48,25 +48,25 @@ class Composer:
         return config
 
     def split(self, params: Params) -> tuple[tuple[str, ...], Params]:
-        """Return the overrides that only Hydra can apply, and the values that are then set in what it composes."""
+        """Return the overrides that only Hydra can apply, and the values to set in the config that it composes."""
         structural = {key: value for key, value in params.items() if self._needs_hydra(key)}
         values = {key: value for key, value in params.items() if key not in structural}
         return tuple(self._line.filled(structural)), values
 
     def overrides(self, params: Params) -> list[str]:
-        """Return the overrides that `besom train` would need for the same config, in the order they were written."""
+        """Return the overrides with which `besom train` composes the same config, in their written order."""
         return self._line.filled(params)
 
     def _compose(self, overrides: tuple[str, ...]) -> DictConfig:
         if overrides not in self._composed:
             self._composed[overrides] = self._composed_by_hydra(overrides)
-        found = self._composed[overrides]
-        if isinstance(found, str):
-            raise ConfigError(found)
-        return found
+        config = self._composed[overrides]
+        if isinstance(config, str):
+            raise ConfigError(config)
+        return config
 
     def _composed_by_hydra(self, overrides: tuple[str, ...]) -> DictConfig | str:
-        """Return the config, or what is wrong with it, which is asked for as often."""
+        """Return the config, or the error message, which is cached as well."""
         try:
             with composing(" ".join(overrides)):
                 config = self._loader.load_sweep_config(self._sweep_config, list(overrides))
@@ -82,15 +82,15 @@ class Composer:
         return self._needs[key]
 
     def chooses(self, key: str) -> bool:
-        """Whether it chooses a file of a config group."""
+        """Return whether a key chooses an option of a config group."""
         if key not in self._is_group:
-            # A group may lie in hydra.searchpath alone, where the loader does not look: then it was chosen from before.
+            # The loader does not look into hydra.searchpath: a group there is known by its choice in the config.
             chosen = key in self._sweep_config.hydra.runtime.choices
             self._is_group[key] = chosen or bool(self._loader.get_group_options(key))
         return self._is_group[key]
 
     def _overlaps(self, key: str) -> bool:
-        """Whether another override sets what lies in it or around it, so that the order counts."""
+        """Return whether another override sets a key inside or around this one, so that their order matters."""
         others = {_path(other) for other in self._line.order if other != key and not self.chooses(_path(other))}
         return any(f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.") for other in others)
 

@@ -1,4 +1,4 @@
-"""What a sweep leaves at its end: the report, as a page and as the parent run's description, and the winner's model."""
+"""The end of a sweep: the report, as a page and as the parent run's description, and the winner's model."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from besom.tracking.study_reader import study_reader
 def keep_report(
     console: Console, recorder: Recorder, book: StudyBook, summary: Summary, spec: SweepSpec, location: Location
 ) -> tuple[Report, Path] | None:
-    """Write the report, give it to the parent run, and return it with its path; None where nothing is recorded.
+    """Write the report, log it with the parent run, and return it with its path; None where nothing is recorded.
 
-    A report that cannot be made is told of and costs the sweep nothing else: everything is recorded by then.
+    A report that cannot be written only causes a warning: everything else is recorded by then.
     """
     if not recorder.keeps:
         return None
@@ -37,7 +37,7 @@ def keep_report(
         report = read_report(
             book.study, book.study.get_trials(deepcopy=False), spec.objectives, base=location.ui, reader=reader,
             total=book.total, stage="complete" if over_all else "interrupted", summary=summary,
-            others=None if reader is None or reader.cheap else 0,  # nobody waits for a server at the end of a sweep
+            others=None if reader is None or reader.cheap else 0,  # other runs on a server would delay the end
         )  # fmt: skip
         text = page(report)
         write(text, path)
@@ -49,10 +49,10 @@ def keep_report(
 
 
 def register_winner(recorder: Recorder, finalists: Finalists | None, spec: SweepSpec, location: Location) -> str:
-    """Put the winner's best run into MLflow's registry, as its champion; return what to call it there.
+    """Register the model of the winner's best run in MLflow's registry, as its champion; return its name there.
 
-    Empty where that was not asked for, or there is no winner. A run that is registered already keeps its version, and
-    the alias stays where it is: it may have been given to another one since. Raises BesomError.
+    Return an empty string without `finalists.register` or without a winner. A registered run keeps its version, and
+    the alias is not moved: the user may have assigned it to another version since. Raises BesomError.
     """
     name = spec.finalists.register if spec.finalists else None
     best = finalists.winner.best if finalists and finalists.winner else None

@@ -1,4 +1,4 @@
-"""From an asked trial to what a worker gets and what is recorded of it."""
+"""Jobs: turn an asked trial into the assignment of a worker and the card of its run."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from besom.workers.messages import Assignment, State
 
 
 class Jobs(Protocol):
-    """Makes trials ready for their workers: Besom's own configs, or the jobs of another Hydra app."""
+    """The interface that prepares trials for workers: Besom's own configs, or the jobs of another Hydra app."""
 
     first_step: int
-    """The first step that a pruner sees: what is reported before it tells nothing of the parameters."""
+    """The first step that a pruner sees: values reported before it do not depend on the parameters."""
 
     def overrides(self, params: Params) -> list[str]:
-        """The Hydra overrides that make a trial's config."""
+        """Return the Hydra overrides of a trial's config."""
 
     def prefetch(self, asked: Asked) -> str | None:
-        """Do ahead, while every slot is busy, what `prepare` would otherwise have to wait for.
+        """Prepare as much as possible while every slot is busy, so that `prepare` returns sooner.
 
-        Return what other trials must have in common with this one to share a bundle; None if it trains by itself.
+        Return the bundle key, which trials of one bundle have in common; None for a trial that is not bundled.
         """
 
     def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
-        """Return what the worker of a slot gets, and the card of its run.
+        """Return the assignment for the worker of a slot, and the card of the run.
 
-        Raises ConfigError when the parameters make no config that could be run.
+        Raises ConfigError when the parameters do not result in a valid config.
         """
 
     def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
         """Return the card of a trial's run."""
 
     def complete(self, trial: int, outcome: Outcome) -> None:
-        """A trial is complete; a job's own result may be kept for Hydra."""
+        """Handle a complete trial; the result of a job may be kept for Hydra."""
 
     def incomplete(self, trial: int, state: State, reason: str | None) -> None:
-        """A trial was pruned or has failed."""
+        """Handle a trial that was pruned or failed."""
 
 
 class TrainingJobs:
-    """Besom's own configs, composed in the parent."""
+    """Prepares trials of Besom's own configs, which are composed in the parent process."""
 
     first_step = 1  # epoch 0 is before the first step of training
 
@@ -75,11 +75,11 @@ class TrainingJobs:
         self._ahead: dict[int, CachedConfig | ConfigError] = {}
 
     def overrides(self, params: Params) -> list[str]:
-        """The overrides that `besom train` would need for the same config."""
+        """Return the overrides with which `besom train` composes the same config."""
         return self._composer.overrides(params)
 
     def prefetch(self, asked: Asked) -> str | None:
-        """Compose the config of a trial that will be prepared."""
+        """Compose the config of a trial ahead, and return its bundle key; an error is raised by `prepare`."""
         try:
             self._ahead[asked.number] = cached_config = self._cached_configs.of(asked.params)
             return bundle_key(cached_config.config, own_models=self._own_models) if self._bundles else None
@@ -88,7 +88,7 @@ class TrainingJobs:
             return None
 
     def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
-        """Compose a trial's config and check it; raises ConfigError."""
+        """Compose a trial's config and check it. Raises ConfigError."""
         if asked.number not in self._ahead:
             self.prefetch(asked)
         cached_config = self._ahead.pop(asked.number)
@@ -115,7 +115,7 @@ class TrainingJobs:
         )
 
     def complete(self, trial: int, outcome: Outcome) -> None:
-        """Do nothing: results are in the store."""
+        """Do nothing: results are recorded in MLflow and in the study."""
 
     def incomplete(self, trial: int, state: State, reason: str | None) -> None:
-        """Do nothing: reasons are in the store."""
+        """Do nothing: reasons are recorded in MLflow and in the study."""

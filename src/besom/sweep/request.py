@@ -1,4 +1,4 @@
-"""A sweep as its config and its command line ask for it."""
+"""A sweep request: its spec, its search space and its fixed overrides, read from the config and the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from besom.sweep.spec import SweepSpec
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """What is searched, and how; `line` holds the overrides that all trials have in common."""
+    """The spec and the search space of a sweep; `line` holds the overrides that all trials have in common."""
 
     spec: SweepSpec
     space: SearchSpace
@@ -27,9 +27,9 @@ class SweepRequest:
     def read(
         cls, config: DictConfig, arguments: Sequence[str], context: HydraContext, *, foreign: bool
     ) -> SweepRequest:
-        """Read the sweeper's keys and the command line's overrides; `foreign` is an app other than Besom's own.
+        """Read the sweeper's keys and the command line's overrides; `foreign` is true for an app other than Besom.
 
-        Raises ConfigError for a key that is wrong, and for a secret that would be sampled.
+        Raises ConfigError for a wrong key, and for a secret among the sampled values.
         """
         spec = SweepSpec.read(config, foreign=foreign)
         parser = SpaceParser(context.config_loader, source=spec.source, arguments=arguments)
@@ -41,7 +41,7 @@ class SweepRequest:
 
 
 def _refuse_secrets(spec: SweepSpec, space: SearchSpace) -> None:
-    """Refuse to sample what may not be recorded: a study holds the choices and values of its parameters as they are."""
+    """Refuse to sample secrets: a study stores the values of its parameters as they are. Raises ConfigError."""
     for params in space.examples():
         for key, value in params.items():
             if is_secret(key.rpartition(".")[2], value):

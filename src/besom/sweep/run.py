@@ -1,4 +1,4 @@
-"""A whole sweep, from Hydra's config to the leaderboard."""
+"""A whole sweep, from the app and its request to the leaderboard."""
 
 from __future__ import annotations
 
@@ -54,23 +54,23 @@ _TOKEN, _PARENTS = "besom.token", "besom.parent_runs"
 @whoever_reads()
 @ending_in_order()
 def run_sweep(app: App) -> Sequence[Sequence[Any]]:
-    """Run what is missing of a sweep and show what it came to.
+    """Run the missing trials of a sweep and show its results; return the results for Hydra.
 
-    Returns what Hydra is given back. Raises BesomError for a sweep that cannot be run as it is written, or that came
-    to nothing; Interrupted when the user stopped it.
+    Raises BesomError for a sweep that cannot run as written, or without a complete trial; Interrupted when the user
+    stopped it.
     """
     console, spec = plain_console(), app.request.spec
     if spec.dry_run:
         _run_dry(console, app)
         return []
-    build_sampler(spec, 0, app.request.space)  # before anything is made: it may not exist
+    build_sampler(spec, 0, app.request.space)  # before anything is created: they may be invalid
     build_pruner(spec)
     app.location.prepare()
     scratch = app.location.directory / "scratch" / spec.folder
     logs = app.location.directory / "logs" / spec.folder
     with ExitStack() as stack:
         configs = stack.enter_context(app.snapshot(scratch.parent))
-        # First of all, since torch takes a worker seconds to import, while the rest takes us seconds as well.
+        # Start the workers first: they import torch for seconds, while the parent prepares the rest.
         pool = stack.enter_context(app.pool(logs))
         app.check()
         if not app.chooses:
@@ -88,7 +88,7 @@ def run_sweep(app: App) -> Sequence[Sequence[Any]]:
 
 
 def _run_dry(console: Console, app: App) -> None:
-    """Show what the sweep would be. Raises ConfigError for what would fail, after all of it was shown."""
+    """Show what the sweep would do. Raises ConfigError at the end if anything would fail."""
     spec = app.request.spec
     errors = dry_run(
         console, spec=spec, space=app.request.space, composer=app.composer,
@@ -100,7 +100,7 @@ def _run_dry(console: Console, app: App) -> None:
 
 
 class _Sweep:
-    """What a sweep has at hand once everything is open: its study and its recorder, until the stack is closed."""
+    """The open resources of a sweep, among them its study and its recorder, until the stack is closed."""
 
     def __init__(
         self, app: App, console: Console, configs: Snapshot, pool: Pool, scratch: Path, logs: Path, stack: ExitStack
@@ -111,7 +111,7 @@ class _Sweep:
         known = known_good(self.spec, self.space, app.location.directory)
         self.book = stack.enter_context(open_study(self.spec, self.space, app.location.directory))
         self.recorder = stack.enter_context(app.recorder())
-        shutil.rmtree(scratch, ignore_errors=True)  # what a parent that was killed left behind
+        shutil.rmtree(scratch, ignore_errors=True)  # left behind by a killed parent process
         _describe(self.book, app)
         self.book.enqueue(known)
         announce(console, self.spec, self.space, pool.slots, self.book)
@@ -123,7 +123,7 @@ class _Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class _End:
-    """What a sweep came to; `kept` is its report and where that is, `registered` the winner's name in the registry."""
+    """The results of a sweep; `kept` is its report and the path, `registered` the winner's name in the registry."""
 
     summary: Summary
     finalists: Finalists | None
@@ -133,9 +133,9 @@ class _End:
 
 
 def _run(sweep: _Sweep) -> _End:
-    """Search, train the finalists, and record what that came to."""
+    """Run the search, train the finalists, and record the results."""
     spec, book, recorder, location = sweep.spec, sweep.book, sweep.recorder, sweep.app.location
-    with _closed_if_it_breaks(recorder):
+    with _closed_on_error(recorder):
         failure = _search(sweep)
         summary = summarize(book.study, finished_trials(book.study), spec.objectives, recorder.run_ids())
         if spec.finalists is not None and failure is None:
@@ -155,14 +155,14 @@ def _run(sweep: _Sweep) -> _End:
 
 
 def _search(sweep: _Sweep) -> Exception | None:
-    """Run the trials that are missing; return why it ended before its time, if it did."""
+    """Run the missing trials; return the exception that ended the search early, if any."""
     spec, book, recorder, slots = sweep.spec, sweep.book, sweep.recorder, sweep.pool.slots
     try:
         with make_observers(
             sweep.console, spec, slots, book.study, total=book.total, log=sweep.log, max_epochs=sweep.app.max_epochs
         ) as observer:
-            if told := _open_parent(recorder, book, spec, sweep.space):  # seconds, on the first use of a store
-                observer.warned(told)
+            if notice := _open_parent(recorder, book, spec, sweep.space):  # seconds, on the first use of a store
+                observer.warned(notice)
             if recorded := recorder.record_kept():
                 observer.warned(f"recorded {len(recorded)} of its runs, which the tracking server had missed")
             adopt_recorded(recorder, book, spec)
@@ -176,27 +176,27 @@ def _search(sweep: _Sweep) -> Exception | None:
     except Interrupted as stopped:
         return stopped
     if loop.was_stopped and spec.finalists is not None:
-        return Interrupted()  # the trials were all but over, and what comes now is not wanted any more
+        return Interrupted()  # the last trials still ended; the user wants no finalists any more
     return loop.gave_up
 
 
 def _retrain(sweep: _Sweep, summary: Summary) -> Exception | None:
-    """Run what is missing of the finalists; return Interrupted if the user stopped it."""
+    """Run the missing runs of the finalists; return Interrupted if the user stopped it."""
     spec, book, recorder = sweep.spec, sweep.book, sweep.recorder
     adopt_finalists(recorder, book, spec)
     configs = OtherConfigs(
         recorder, book, spec, sweep.space, sweep.app.composer, number=sweep.config, shared=sweep.app.shared()
     )
-    found = missing(spec, sweep.space, book, summary, configs)
-    for row, why in found.left_out:
+    runs = missing(spec, sweep.space, book, summary, configs)
+    for row, why in runs.left_out:
         tell_left_out(sweep.console, row, why)
-    if not found.entries:
+    if not runs.entries:
         return None
-    jobs = FinalistJobs(sweep.app.composer, spec, sweep.tags, found.others)
+    jobs = FinalistJobs(sweep.app.composer, spec, sweep.tags, runs.others)
     try:
-        with FinalistsObserver(sweep.console, LogFile(sweep.log), spec, total=len(found.entries)) as observer:
+        with FinalistsObserver(sweep.console, LogFile(sweep.log), spec, total=len(runs.entries)) as observer:
             FinalistsLoop(
-                found.entries, spec=spec, book=book, jobs=jobs, pool=sweep.pool, recorder=recorder,
+                runs.entries, spec=spec, book=book, jobs=jobs, pool=sweep.pool, recorder=recorder,
                 observer=observer, scratch=sweep.scratch,
             ).run()  # fmt: skip
     except Interrupted as stopped:
@@ -205,7 +205,7 @@ def _retrain(sweep: _Sweep, summary: Summary) -> Exception | None:
 
 
 @contextmanager
-def _closed_if_it_breaks(recorder: Recorder) -> Iterator[None]:
+def _closed_on_error(recorder: Recorder) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
@@ -214,12 +214,12 @@ def _closed_if_it_breaks(recorder: Recorder) -> Iterator[None]:
 
 
 def _describe(book: StudyBook, app: App) -> None:
-    """Write with the study what `besom studies` and `besom best` tell of it, and what its finalists will need."""
+    """Store the study attributes that `besom studies`, `besom best` and the finalists need."""
     spec, space = app.request.spec, app.request.space
-    objectives = [[one.name, one.direction] for one in spec.objectives]
+    objectives = [[objective.name, objective.direction] for objective in spec.objectives]
     described = {
         "objectives": objectives,
-        "fixed": [hidden_override(one) for one in app.request.line.fixed],
+        "fixed": [hidden_override(override) for override in app.request.line.fixed],
         "source": spec.source,
         "app": app.kind,
     }
@@ -232,7 +232,7 @@ def _describe(book: StudyBook, app: App) -> None:
 
 
 def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: SearchSpace) -> str | None:
-    """Make or take up the study's run; return what is to be told where the one that it had is gone for good."""
+    """Create or resume the study's run; return a warning if its former run was deleted from MLflow."""
     token = book.study.user_attrs.get(_TOKEN)
     if token is None:
         token = uuid.uuid4().hex
@@ -286,16 +286,16 @@ def _close_parent(
 
 
 def _tested(finalists: Finalists) -> dict[str, float]:
-    """What the winner came to on the test part: the mean, and its 95 % interval."""
+    """Return the winner's metrics on the test part: the mean, and its 95 % confidence interval."""
     test = finalists.winner.test if finalists.winner else None
     if test is None:
         return {}
     name = test_metric(finalists.objective)
-    found = {name: test.mean, f"{name}_low": test.low, f"{name}_high": test.high}
-    return {name: value for name, value in found.items() if value is not None}
+    metrics = {name: test.mean, f"{name}_low": test.low, f"{name}_high": test.high}
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def _winner(finalists: Finalists) -> dict[str, str]:
-    """Which trial the winner is, and the best of its runs."""
+    """Return the tags for the winning trial, and for the best of its runs."""
     best = finalists.winner.best if finalists.winner else None
     return {"besom.winner": str(best.trial), "besom.winner_run": best.run_id} if best else {}

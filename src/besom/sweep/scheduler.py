@@ -1,4 +1,4 @@
-"""What runs next: which trial may start, in which slot, and whether one may start at all."""
+"""The scheduler: which trial starts next, in which slot, and whether another one may start at all."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from besom.workers.devices import Slot
 from besom.workers.messages import Blame, Failure, State
 
 UNWRITTEN = 100
-"""How many trials may be over and not yet written before new ones wait for the recorder.
+"""The number of finished trials that the recorder has not written yet at which new ones wait.
 
-Each of them holds its config in memory, and would be run again if the process died.
+Each of them holds its config in memory, and would run again if the process died.
 """
 
 
-_AT_FIRST = 8
-"""How many trials share a slot under `auto`, before a worker has measured how many pay."""
+_INITIAL_MEMBERS = 8
+"""The size of a bundle under `bundle=auto` until a worker has measured which size is fastest."""
 
 
 class Scheduler:
-    """The attempts that run, those that wait, and the budgets of a sweep: trials, time, patience and failures.
+    """The running and the waiting attempts, and the budgets of a sweep: trials, time, patience and failures.
 
-    `running` are the attempts that have a slot, by trial. As many as `lanes` share a slot, where they may; under `auto`
-    as many as a worker has found to pay, and twice as many as long as all of them do.
+    `running` holds the attempts that have a slot, by trial. A bundle has at most `members` trials; under `bundle=auto`
+    as many as a worker found to be fastest, and twice as many as before as long as all of them train at once.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class Scheduler:
         self._book = book
         self._jobs = jobs
         self._members = members
-        self._paying: dict[str, int] = {}  # by the company of trials, as the workers found
-        self._again: deque[Attempt] = deque()  # failed, and to be tried once more
-        self._ahead: deque[Attempt] = deque()  # asked, and not yet started
+        self._best_sizes: dict[str, int] = {}  # by bundle key, as measured by the workers
+        self._again: deque[Attempt] = deque()  # to be retried
+        self._ahead: deque[Attempt] = deque()  # asked for and not started
         self._failed: set[int] = set()
         self._unwritten: set[int] = set()
         self._most_unwritten = unwritten
@@ -51,21 +51,21 @@ class Scheduler:
 
     @property
     def goes_on(self) -> bool:
-        """Whether there is a trial that may still start."""
-        return self._in_budget and (bool(self._again or self._ahead) or self._more)
+        """True if another trial may still start."""
+        return self._in_budget and (bool(self._again or self._ahead) or self._wants_more)
 
     @property
     def gave_up(self) -> BesomError | None:
-        """What is wrong, when more trials failed than may fail."""
+        """The error to raise when more trials failed than `max_failure_rate` allows."""
         if not self._too_many_failed:
             return None
         total = self._book.total
-        # Failures of earlier sweeps were mended, or so the user thinks.
-        ours = (
+        # Failures of earlier runs of this sweep do not count: the user has presumably fixed them.
+        counted = (
             trial for trial in finished_trials(self._book.study)
             if trial.state.name != State.FAIL or trial.number in self._failed
         )  # fmt: skip
-        group = failures_of(list(ours))[0]
+        group = failures_of(list(counted))[0]
         shared = f", {group.shared}" if group.shared else ""
         return BesomError(
             f"study {self._spec.study_name}: {len(self._failed)} of {total or self._book.done} trials failed, "
@@ -73,13 +73,13 @@ class Scheduler:
         )
 
     def take(self, slot: Slot) -> list[Attempt]:
-        """Return the attempts that may start together in an idle slot; they count as running there."""
+        """Return the attempts that start together in an idle slot, and count them as running there."""
         if not self._in_budget or len(self._unwritten) >= self._most_unwritten:
             return []
         first = self._first_for(slot)
         if first is None or not first.may_take(slot, self.running.values()):
             return []
-        together = self._with_company(first)
+        together = self._bundle_for(first)
         for attempt in together:
             (self._ahead if attempt in self._ahead else self._again).remove(attempt)
             attempt.slot, attempt.bundled = slot, len(together)
@@ -87,45 +87,45 @@ class Scheduler:
         return together
 
     def ask_ahead(self) -> None:
-        """Ask for the trials that start when a slot falls free, a few at a time, and make them ready."""
-        for _ in range(_AT_FIRST):  # each takes a while, in which nobody listens to the workers
-            wanted = max(map(self._at_once, self._ahead), default=1)
-            if len(self._ahead) >= wanted or not self._in_budget or not self._more:
+        """Ask for the trials that start when a slot becomes free, a few at a time, and prepare them."""
+        for _ in range(_INITIAL_MEMBERS):  # events of the workers wait meanwhile
+            wanted = max(map(self._bundle_size, self._ahead), default=1)
+            if len(self._ahead) >= wanted or not self._in_budget or not self._wants_more:
                 return
             self._ask()
 
     def sized(self, attempt: Attempt, members: int, of: int) -> None:
-        """Of the trials of an attempt's bundle, so many train at once."""
+        """Note that `members` of the `of` trials in an attempt's bundle train at once."""
         assert attempt.bundle_key is not None
-        self._paying[attempt.bundle_key] = members if members < of else max(self._at_once(attempt), 2 * of)
+        self._best_sizes[attempt.bundle_key] = members if members < of else max(self._bundle_size(attempt), 2 * of)
 
     def stopped(self, attempt: Attempt) -> None:
-        """An attempt does not run any more, and its trial is not over."""
+        """Note that an attempt was stopped before its trial was over."""
         del self.running[attempt.trial]
 
     def another(self, attempt: Attempt, failure: Failure) -> Attempt | None:
-        """Return the next attempt at a trial that failed, if there is to be one."""
+        """Return the next attempt at a trial that failed, None if there is none."""
         if attempt.bundled > 1 and failure.blame in (Blame.CODE, Blame.MEMORY):
-            return attempt.again(unbundled=True)  # which of them it was is not known
-        if failure.blame is Blame.MEMORY and not attempt.alone and attempt.slot is not None:
-            return attempt.again(alone=True)
-        # What is wrong with a config stays wrong.
+            return attempt.again(unbundled=True)  # which member failed is unknown
+        if failure.blame is Blame.MEMORY and not attempt.exclusive and attempt.slot is not None:
+            return attempt.again(exclusive=True)
+        # An error in a config or in the data would only repeat itself.
         return attempt.again() if failure.blame is Blame.CODE and attempt.retries < self._spec.retries else None
 
     def retry(self, attempt: Attempt, again: Attempt) -> None:
-        """An attempt failed, and its trial is to be tried again."""
+        """Replace a failed attempt by the next one, which waits for a slot."""
         del self.running[attempt.trial]
         self._again.append(again)
 
     def over(self, attempt: Attempt, state: State) -> None:
-        """A trial is over; its end is not yet written."""
+        """Note that a trial is over and not written yet."""
         del self.running[attempt.trial]
         self._unwritten.add(attempt.trial)
         if state is State.FAIL:
             self._failed.add(attempt.trial)
 
     def written(self, trial: int) -> None:
-        """The end of a trial is written."""
+        """Note that the end of a trial is written."""
         self._unwritten.discard(trial)
 
     @property
@@ -138,42 +138,42 @@ class Scheduler:
         return len(self._failed) > self._spec.max_failure_rate * (self._book.total or max(self._book.done, 10))
 
     @property
-    def _more(self) -> bool:
-        """Whether another trial should be asked for."""
+    def _wants_more(self) -> bool:
+        """True if the study should be asked for another trial."""
         total = self._book.total
         in_hand = len(self.running) + len(self._again) + len(self._ahead)
         return total is None or self._book.done + in_hand < total
 
     def _first_for(self, slot: Slot) -> Attempt | None:
         for attempt in self._again:
-            # One that must be alone holds its device until nothing else runs there.
-            if attempt.alone and attempt.slot is not None and attempt.slot.shares(slot):
+            # An exclusive attempt blocks its device until nothing else runs there.
+            if attempt.exclusive and attempt.slot is not None and attempt.slot.shares(slot):
                 return attempt
-        ready = next((attempt for attempt in self._again if not attempt.alone), None)
-        if ready is None and not self._ahead and self._more:
+        ready = next((attempt for attempt in self._again if not attempt.exclusive), None)
+        if ready is None and not self._ahead and self._wants_more:
             self._ask()
         return ready or (self._ahead[0] if self._ahead else None)
 
-    def _with_company(self, first: Attempt) -> list[Attempt]:
-        """The attempts that start with the first one: it alone, or as many as may share its bundle."""
+    def _bundle_for(self, first: Attempt) -> list[Attempt]:
+        """Return the attempts that start together: the first one, and those that may share its bundle."""
         together = [first]
-        wanted = self._at_once(first)
+        wanted = self._bundle_size(first)
         if wanted == 1:
             return together
-        for _ in range(wanted):  # of those asked for in vain, none is asked for again
+        for _ in range(wanted):  # at most so many requests: new trials may not fit into this bundle
             others = (other for other in self._ahead if other is not first and other.bundle_key == first.bundle_key)
             together = [first, *islice(others, wanted - 1)]
-            if len(together) == wanted or not self._more:
+            if len(together) == wanted or not self._wants_more:
                 break
             self._ask()
         return together
 
-    def _at_once(self, attempt: Attempt) -> int:
-        """How many trials an attempt's bundle is to hold."""
+    def _bundle_size(self, attempt: Attempt) -> int:
+        """Return how many trials the bundle of an attempt should hold."""
         if attempt.bundle_key is None or attempt.unbundled:
             return 1
-        at_first = _AT_FIRST if self._spec.bundle == "auto" else self._members
-        return min(self._members, self._paying.get(attempt.bundle_key, at_first))
+        initial = _INITIAL_MEMBERS if self._spec.bundle == "auto" else self._members
+        return min(self._members, self._best_sizes.get(attempt.bundle_key, initial))
 
     def _ask(self) -> None:
         asked = self._book.ask(self._jobs.overrides)

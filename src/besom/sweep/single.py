@@ -1,7 +1,7 @@
-"""One run of its own, outside any study: what `besom train` and `besom reproduce` share.
+"""A single run outside any study, for `besom train` and `besom reproduce`.
 
-It takes the same way as a sweep's trial (a fresh worker, the same messages, the same recorder), so that a
-trial that is trained again alone sees nothing different.
+It uses the same parts as a sweep's trial (a fresh worker, the same messages, the same recorder), so that retraining
+a trial as a single run changes nothing.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from besom.workers.tasks import Training
 
 EXPERIMENT = "train"
 _TRIAL = 0
-_LINES = 20  # epochs that are told of, at most
+_LINES = 20  # printed epochs at most
 
 
 @dataclass
 class SingleRun:
-    """A run that was trained: its id, what was built, its metrics by epoch, and how it ended."""
+    """A trained run: its id, the worker's description of what it built, its metrics by epoch, and its end."""
 
     run_id: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -59,10 +59,10 @@ def run_single(
     launcher: Launcher = launch,
     trust: Trust | None = None,
 ) -> SingleRun:
-    """Train a composed config in a fresh worker and record it; of a recorded one, only what `trust` lets be built.
+    """Train a composed config in a fresh worker and record it; of a recorded config, only targets that `trust` allows.
 
-    Raises BesomError for what the user can mend (nothing is recorded if training had not started), Interrupted
-    on ctrl-C, TrainingCrashed for anything else that training raised.
+    Raises BesomError for errors that the user can fix (nothing is recorded if training had not started), Interrupted
+    on ctrl-C, TrainingCrashed for any other exception in training.
     """
     check(config)
     location.prepare()
@@ -70,10 +70,10 @@ def run_single(
     config = for_slot(config, slot, test=config.test)
     if config.get("figures", "auto") == "auto":
         with open_dict(config):
-            config.figures = "all"  # who trains one model wants to see it
+            config.figures = "all"  # of a single model, the user wants to see them all
     plain = resolved(config)
     run = SingleRun()
-    scratch = Path(tempfile.mkdtemp(prefix="run-", dir=_made(location.directory / "scratch")))
+    scratch = Path(tempfile.mkdtemp(prefix="run-", dir=_created(location.directory / "scratch")))
     card = RunCard(
         name=name,
         config=recordable(config),
@@ -91,23 +91,24 @@ def run_single(
             pool.submit(slot, Bundle(assignments=(assignment,)))
             _follow(run, pool, recorder, card, console, _Steps.of(config))
             if run.about:
-                run.run_id = _recorded(recorder, console, stopped=False)
+                run.run_id = _wait_until_recorded(recorder, console, stopped=False)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return _predictions(run)
+    _raise_failure(run)
+    return run
 
 
-def _recorded(recorder: Recorder, console: Console, *, stopped: bool) -> str:
-    """Wait until the run is recorded, and return its id; `stopped` says that the user ended it.
+def _wait_until_recorded(recorder: Recorder, console: Console, *, stopped: bool) -> str:
+    """Wait until the run is recorded, and return its id; `stopped` is true if the user stopped it.
 
-    Raises Interrupted, or StoreError, where it is kept as files instead, since the tracking server is away.
+    Raises Interrupted or StoreError if the tracking server is unreachable and the run is kept as files instead.
     """
     with interrupts() as stop:
         stop.asked = stopped
         kept = recorder.wait(stop, console.print)
     if kept.trials:
-        told = "the run is not recorded yet, since the tracking server is away; the next besom train records it"
-        console.print(told, soft_wrap=True)
+        notice = "the run is not recorded yet, since the tracking server is away; the next besom train records it"
+        console.print(notice, soft_wrap=True)
     if kept.error is not None and not stop.asked:
         raise kept.error
     if kept.trials:
@@ -115,7 +116,7 @@ def _recorded(recorder: Recorder, console: Console, *, stopped: bool) -> str:
     return recorder.run_id(_TRIAL)
 
 
-def _made(directory: Path) -> Path:
+def _created(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
@@ -130,27 +131,27 @@ def _follow(
                     case Started(about=about, began_s=began_s, sources=sources):
                         run.about = about
                         recorder.start(_TRIAL, replace(card, began_s=began_s), about, sources)
-                        _tell_start(console, about)
+                        _print_start(console, about)
                     case Reported(epoch=epoch, metrics=metrics, time_s=time_s):
                         run.history[epoch] = metrics
                         recorder.report(_TRIAL, epoch, metrics, time_s)
-                        steps.tell(console, epoch, metrics)
+                        steps.print(console, epoch, metrics)
                     case Finished() as finished:
                         run.finished = finished
                     case Died(reason=reason):
                         failure = Failure(reason=reason, blame=Blame.USER)
                         run.finished = Finished(trial=_TRIAL, state=State.FAIL, duration_s=0.0, failure=failure)
     if run.finished is None:
-        pool.close()  # what is still training would write beside the recorder
+        pool.close()  # a worker that still trains would write files while they are recorded
         recorder.hurry()
     if run.about:
         _record_end(run, recorder, read_objectives(card.config))
     if run.finished is None:
-        told = "nothing is recorded"
+        outcome = "nothing is recorded"
         if run.about:
-            run_id = _recorded(recorder, console, stopped=True)
-            told = f"run {run_id} is recorded as KILLED" if run_id else told
-        console.print(f"stopped: {told}", highlight=False, soft_wrap=True)
+            run_id = _wait_until_recorded(recorder, console, stopped=True)
+            outcome = f"run {run_id} is recorded as KILLED" if run_id else outcome
+        console.print(f"stopped: {outcome}", highlight=False, soft_wrap=True)
         raise Interrupted
 
 
@@ -167,12 +168,12 @@ def _record_end(run: SingleRun, recorder: Recorder, objectives: Sequence[Objecti
             recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": "INTERRUPTED"})
 
 
-def _predictions(run: SingleRun) -> SingleRun:
+def _raise_failure(run: SingleRun) -> None:
     finished = run.finished
     assert finished is not None
     failure = finished.failure
     if failure is None:
-        return run
+        return
     where = f" (run {run.run_id})" if run.run_id else ""
     if failure.blame is Blame.DISK:
         raise disk_is_full(f"run {run.run_id}" if run.run_id else "nothing was recorded", failure)
@@ -181,7 +182,7 @@ def _predictions(run: SingleRun) -> SingleRun:
     raise TrainingCrashed(f"{failure.reason}{where}", failure.traceback or "")
 
 
-def _tell_start(console: Console, about: Mapping[str, Any]) -> None:
+def _print_start(console: Console, about: Mapping[str, Any]) -> None:
     sizes = ", ".join(f"{count:,} {part}" for part, count in about.get("sizes", {}).items())
     data = f"{about.get('data', 'your data')} ({sizes}), " if sizes else ""
     text = f"{data}{about['parameters']:,} parameters, on {about['device']} with {about['threads']} thread(s)"
@@ -191,7 +192,7 @@ def _tell_start(console: Console, about: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class _Steps:
-    """What a run reports after: its epochs, or its folds."""
+    """The steps after which a run reports metrics: epochs or folds."""
 
     name: str
     count: int
@@ -201,7 +202,7 @@ class _Steps:
         folds = folds_of(config)
         return cls("epoch", config.trainer.max_epochs) if folds is None else cls("fold", folds)
 
-    def tell(self, console: Console, step: int, metrics: Mapping[str, float]) -> None:
+    def print(self, console: Console, step: int, metrics: Mapping[str, float]) -> None:
         if step % max(1, self.count // _LINES) and step != self.count:
             return
         shown = "   ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()) if not name.endswith("/lr"))

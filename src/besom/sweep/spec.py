@@ -1,4 +1,4 @@
-"""What a sweep was asked to do, read once from Hydra's config into a typed object."""
+"""The spec of a sweep, read once from Hydra's config into a typed object."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from besom.system.urls import sqlite_url
 from besom.tracking.registry import check_names
 from besom.workers.devices import Slot
 
-# Under `auto`: where many trials at once cost the sampler some quality and a CPU little more than 8 of them saves, and
-# where they cost nothing or save more. See docs/performance.md.
+# Under `bundle=auto`. Few: on a CPU with a sampler that learns, where more trials at once make its choices worse and
+# save little time. Many: everywhere else. See docs/performance.md.
 _FEW_MEMBERS, _MANY_MEMBERS = 8, 64
 _SHARE_AT_ONCE = 0.25
-_LONGEST_NAME = 210  # characters of a study: of MLflow's 250 the tag of its view takes the others
+_LONGEST_NAME = 210  # characters of a study's name: MLflow allows 250 for a tag, and the tag of the view adds some
 _LEARN_NOTHING = ("RandomSampler", "GridSampler", "BruteForceSampler", "QMCSampler")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalistsSpec:
-    """Which trials are trained again once the search is over: the best `top`, with as many fresh `seeds` each.
+    """The finalists, trained again after the search: the best `top` trials, each with this number of fresh `seeds`.
 
-    `overrides` are values that their configs get on top, by config key; `register` is the name by which the winner's
-    best run goes into MLflow's registry.
+    `overrides` are further values for their configs, by config key; `register` is the name under which the model of the
+    winner's best run is registered in MLflow.
     """
 
     top: int = 3
@@ -63,7 +63,7 @@ class FinalistsSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSpec:
-    """A sweep: its study, how many trials, by which sampler, on which devices."""
+    """The spec of a sweep: its study, objectives, sampler, budget and devices."""
 
     study_name: str
     objectives: tuple[Objective, ...]
@@ -101,8 +101,8 @@ class SweepSpec:
     def read(cls, config: DictConfig, *, foreign: bool = False) -> SweepSpec:
         """Read the spec from a sweep's whole config, its `hydra` node included.
 
-        `foreign` says that it is another app's, whose sweeps have the names of its jobs. Raises ConfigError naming
-        the key.
+        With `foreign`, the config is that of another app, whose study is named after its job. Raises ConfigError
+        naming the key.
         """
         job = config.hydra.job
         source = f"{(job.config_name or job.name).removesuffix('.yaml')}.yaml"
@@ -168,8 +168,8 @@ class SweepSpec:
             ("finalists.seeds", self.finalists.seeds if self.finalists else None, 1),
         ):
             if value is not None and not value >= low:
-                told = f"is below {low}; raise it" if value < low else f"is no number; take {low} or more"
-                raise ConfigError(f"{self.source}: hydra.sweeper.{key}: {value} {told}")
+                fault = f"is below {low}; raise it" if value < low else f"is no number; take {low} or more"
+                raise ConfigError(f"{self.source}: hydra.sweeper.{key}: {value} {fault}")
         if self.pruner and len(self.objectives) > 1:
             raise ConfigError(
                 f"{self.source}: hydra.sweeper.pruner: a pruner follows one objective, and there are "
@@ -177,10 +177,10 @@ class SweepSpec:
             )
 
     def members(self, slots: Sequence[Slot]) -> int:
-        """How many trials a slot may train at once, where these are all the slots.
+        """Return how many trials a slot may train at once; `slots` are all the slots.
 
-        A trial that has a time limit, or several devices, trains by itself. `auto` leaves the sampler something to
-        learn from: no more than a share of all trials is under way at once. How many pay, the workers measure.
+        A trial with a time limit, or with several devices, is never bundled. Under `bundle=auto`, at most a share of
+        all trials runs at once, so that the sampler can learn from the others; workers measure which size is fastest.
         """
         if self.bundle == "off" or self.trial_timeout_s is not None or self.devices_per_trial > 1:
             return 1
@@ -191,17 +191,17 @@ class SweepSpec:
         most = min(self.max_trials_per_worker or most, most)
         if self.n_trials is None:
             return most
-        share = int(self.n_trials * _SHARE_AT_ONCE / (len(slots) + 1))  # one bundle is asked ahead
+        share = int(self.n_trials * _SHARE_AT_ONCE / (len(slots) + 1))  # one more bundle is asked for ahead
         return max(1, min(most, share))
 
     @property
     def objective(self) -> Objective:
-        """The first objective, by which trials are told of while they run."""
+        """The first objective, whose values are reported while trials run."""
         return self.objectives[0]
 
     @property
     def folder(self) -> str:
-        """The study's name as a name of a folder or a file."""
+        """The study's name as a valid name of a folder or a file."""
         return file_name(self.study_name)
 
 
@@ -268,11 +268,11 @@ def _bundle(value: Any, source: str) -> str | int:
 
 
 def _trainer_devices(config: DictConfig) -> int:
-    # Who writes trainer.devices=2, as for a run of its own, means it for every trial.
+    # trainer.devices=2, as a single run needs it, applies to every trial.
     devices = OmegaConf.select(config, "trainer.devices")
     return devices if isinstance(devices, int) and OmegaConf.select(config, "trainer.accelerator") else 1
 
 
 def storage_url(directory: Path) -> str:
-    """Where studies are kept unless a URL says otherwise."""
+    """Return the URL of the default storage of studies."""
     return sqlite_url(directory / "optuna.db")

@@ -1,4 +1,4 @@
-"""What differs between sweeping Besom's own configs and another Hydra app."""
+"""The app that a sweep runs: the interface, and its implementation for Besom's own configs."""
 
 from __future__ import annotations
 
@@ -31,56 +31,56 @@ from besom.workers.tasks import Task, Training
 
 
 class App(Protocol):
-    """What is swept: `kind` is `besom` for Besom's own configs, `hydra` for any other app."""
+    """The interface of an app under a sweep: `kind` is `besom` for Besom's own configs, `hydra` for any other app."""
 
     kind: str
     request: SweepRequest
 
     @property
     def location(self) -> Location:
-        """Where everything is kept."""
+        """The location of the tracking store and of the sweep's files."""
 
     @property
     def chooses(self) -> bool:
-        """Whether there is anything to choose from; else there is one job, and no study."""
+        """True if anything is sampled; otherwise there is one job and no study."""
 
     @property
     def max_epochs(self) -> int | None:
-        """How many epochs a trial takes at most, where that is known."""
+        """The maximum number of epochs of a trial, None if unknown."""
 
     @property
     def composer(self) -> Composer:
-        """Makes configs of parameters."""
+        """The composer of trials' configs."""
 
     def snapshot(self, folder: Path) -> AbstractContextManager[Snapshot]:
-        """The config files as they are now, for a `with` block; `folder` takes copies."""
+        """Return a context manager that freezes the config files as they are now; `folder` receives copies."""
 
     def pool(self, logs: Path) -> Pool:
-        """What runs the trials, for a `with` block; workers log to this folder."""
+        """Return the pool that runs the trials, a context manager; workers log to the folder `logs`."""
 
     def recorder(self) -> Recorder:
-        """What records the runs."""
+        """Return the recorder of the runs."""
 
     def jobs(self, tags: Mapping[str, str]) -> Jobs:
-        """What makes trials ready for their workers; their runs get these tags."""
+        """Return the jobs, which prepare trials for workers; all runs get these tags."""
 
     def check_config(self, config: DictConfig) -> None:
-        """Refuse, with ConfigError, a composed config that cannot be run."""
+        """Raise ConfigError for a composed config that cannot be run."""
 
     def check(self) -> None:
-        """Refuse, with ConfigError, a sweep whose trials would fail by their configs alone."""
+        """Raise ConfigError for a sweep whose trials would fail because of their configs."""
 
     def inspect(self) -> list[str]:
-        """Return what is wrong with the code that the configs name, as far as that can be known."""
+        """Return the errors in the code that the configs name, as far as they can be found."""
 
     def shared(self) -> dict[str, Any]:
-        """What all trials have in common: the flattened config that they start from, less what is sampled."""
+        """Return the flattened config that all trials have in common, without the sampled keys."""
 
     def run_once(self, pool: Pool, scratch: Path) -> Sequence[Sequence[Any]]:
-        """Run the one job that there is where nothing is chosen, and return what Hydra is given back."""
+        """Run the only job of an app of which nothing is sampled, and return the result for Hydra."""
 
     def results(self) -> Sequence[Sequence[Any]]:
-        """What Hydra is given back, once the sweep is over."""
+        """Return the results of the finished sweep for Hydra."""
 
 
 class TrainingApp:
@@ -114,21 +114,21 @@ class TrainingApp:
 
     @property
     def max_epochs(self) -> int | None:
-        """What `trainer.max_epochs` says, unless it is sampled; with `evaluation.folds`, a fold is a step."""
+        """The value of `trainer.max_epochs`, or of `evaluation.folds`, where folds are steps; None if it is sampled."""
         key = "trainer.max_epochs" if folds_of(self._config) is None else "evaluation.folds"
         epochs = OmegaConf.select(self._config, key)
         return epochs if isinstance(epochs, int) and key not in self._space.keys else None
 
     def snapshot(self, folder: Path) -> AbstractContextManager[Snapshot]:
-        """The config files as they are now: every trial is composed from them, whatever is edited then."""
+        """Return a context manager that freezes the config files: all trials use them as they are now."""
         return snapshot(self._loader, folder)
 
     def pool(self, logs: Path) -> WorkerPool:
-        """Worker processes that train."""
+        """Return the pool of training workers."""
         return worker_pool(self._spec, Training(), logs, self._launcher)
 
     def recorder(self) -> Recorder:
-        """Record in MLflow, but for `tracking=none`."""
+        """Return the recorder for MLflow, a no-op one for `tracking=none`."""
         if not self._config.tracking.enabled:
             return NoRecorder()
         tracking = self._config.tracking
@@ -137,7 +137,7 @@ class TrainingApp:
         )
 
     def jobs(self, tags: Mapping[str, str]) -> Jobs:
-        """Configs, composed here."""
+        """Return the jobs, whose configs the parent process composes."""
         return TrainingJobs(
             self.composer,
             study_name=self._spec.study_name,
@@ -147,13 +147,13 @@ class TrainingApp:
         )
 
     def check_config(self, config: DictConfig) -> None:
-        """Refuse a composed config that cannot be trained."""
+        """Raise ConfigError for a composed config that cannot be trained."""
         check(config)
 
     def check(self) -> None:
         """Compose every parameter and every choice once, so that a wrong key fails before anything is recorded.
 
-        What is a user's own is imported once, by a worker.
+        A worker imports the user's own modules once. Raises ConfigError.
         """
         for params in self._space.examples():
             try:
@@ -161,40 +161,40 @@ class TrainingApp:
             except ConfigError as error:
                 raise ConfigError(f"{self._spec.source}: {error}") from error
         check_finalists(self._spec, self._space, self.composer)
-        for wrong in self.inspect():
-            raise ConfigError(f"{self._spec.source}: {wrong}")
+        for fault in self.inspect():
+            raise ConfigError(f"{self._spec.source}: {fault}")
 
     def inspect(self) -> list[str]:
-        """Return what is wrong with a user's own modules, in one line each: a worker imports them."""
+        """Return the errors in the user's own modules, one line each; a worker imports them."""
         configs = []
         for params in self._space.examples(at_least_one=True):
-            with suppress(ConfigError):  # it is told of elsewhere
+            with suppress(ConfigError):  # `check` and the dry run report it
                 config = self.composer.compose(params)
                 if names_others(config):
                     configs.append({**resolved(config), "test": self._spec.finalists is not None})
-        return inspect_modules(configs, self._a_slot(), self._launcher) if configs else []
+        return inspect_modules(configs, self._any_slot(), self._launcher) if configs else []
 
-    def _a_slot(self) -> Slot:
+    def _any_slot(self) -> Slot:
         try:
             return find_slots(self._spec.devices, limit=1)[0]
-        except DeviceError:  # a dry run may be made where the devices are not
+        except DeviceError:  # a dry run may happen on a machine without the devices
             return find_slots("cpu", limit=1)[0]
 
     def shared(self) -> dict[str, Any]:
-        """The flattened config without what is sampled and what says where to record."""
+        """Return the flattened config without the sampled keys and without `tracking`."""
         return shared_by(self._space, self.composer, recordable, without="tracking")
 
     def run_once(self, pool: Pool, scratch: Path) -> Sequence[Sequence[Any]]:
-        """Never asked for: there is always something to choose from."""
+        """Raise NotImplementedError: a sweep of Besom's own configs always samples something."""
         raise NotImplementedError
 
     def results(self) -> Sequence[Sequence[Any]]:
-        """Nothing: the trials' results are in the store."""
+        """Return nothing: the results are recorded in MLflow and in the study."""
         return []
 
 
 def worker_pool(spec: SweepSpec, task: Task, logs: Path, launcher: Launcher) -> WorkerPool:
-    """Workers on every device that the sweep may use, no more than could be busy at once."""
+    """Return a pool with workers on every device that the sweep may use, no more than can be busy at once."""
     console = plain_console()
     slots = find_slots(
         spec.devices,

@@ -1,4 +1,4 @@
-"""What any trial needs, in a study or alone: its slot written into its config, its name, its metrics and tags."""
+"""Helpers for a trial of a study and for a single run alike: the slot in its config, its family, metrics and tags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WRITTEN_BY_SLOT = ("threads", "test", "trainer.accelerator", "trainer.devices", 
 
 
 def for_slot(config: DictConfig, slot: Slot, *, test: bool) -> DictConfig:
-    """Return the config with what the slot decides written down: its devices, threads; and whether to test."""
+    """Return a copy of the config with the slot's devices and threads set, and whether to test."""
     config = config.copy()
     if OmegaConf.select(config, "threads") == "auto":
         config.threads = slot.threads
@@ -34,30 +34,30 @@ def for_slot(config: DictConfig, slot: Slot, *, test: bool) -> DictConfig:
 
 
 def family(config: Any) -> str:
-    """The name of the model's class: what a leaderboard groups trials by."""
-    model = config.get("model")  # another app's may be a plain name
+    """Return the class name of the model, by which a leaderboard groups trials."""
+    model = config.get("model")  # in another app's config, it may be a plain name
     target = model.get("_target_") if isinstance(model, Mapping | DictConfig) else None
     return str(target or "unknown").rpartition(".")[2]
 
 
 def best_metrics(objectives: Sequence[Objective], outcome: Outcome) -> dict[str, float]:
-    """The metrics that are recorded once: `best/` and each objective's name, and the outcome's summary."""
+    """Return the metrics that are recorded once: `best/NAME` of each objective, and the outcome's summary."""
     values = zip(objectives, outcome.values, strict=True)
     return {**{f"best/{objective.name}": value for objective, value in values}, **outcome.summary}
 
 
 def not_finite(objectives: Sequence[Objective], outcome: Outcome) -> str | None:
-    """The first objective whose value is no number, and that value; None where all of them can be compared."""
+    """Return the first objective whose value is not finite, with that value; None when all are finite."""
     values = zip(objectives, outcome.values, strict=True)
-    return next((f"{one.name} is {value}" for one, value in values if not math.isfinite(value)), None)
+    return next((f"{objective.name} is {value}" for objective, value in values if not math.isfinite(value)), None)
 
 
 def tags_of(state: State, outcome: Outcome) -> dict[str, str]:
-    """The tags of a run that ended with an outcome."""
+    """Return the tags of a run that ended with an outcome."""
     epoch = {} if outcome.best_epoch is None else {"besom.best_epoch": str(outcome.best_epoch)}
     return {"besom.state": state, **epoch}
 
 
 def disk_is_full(which: str, failure: Failure) -> StoreError:
-    """What to raise for a trial that met a full disk: it is none of its faults, and each that came would meet it."""
+    """Return the error for a trial that met a full disk: it ends the sweep, since all others would meet it too."""
     return StoreError(f"{which}: {failure.reason}; the disk is full: make room on it, and run the same command again")

@@ -1,4 +1,4 @@
-"""The plugin's face: what Hydra calls. The work is in `besom.sweep`."""
+"""The plugin classes that Hydra calls; the implementation is in `besom.sweep`."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from hydra_plugins.besom_sweeper.config_source import BesomConfigSource
 
 
 class BesomSweeper(Sweeper):
-    """`hydra/sweeper: besom`."""
+    """The sweeper `hydra/sweeper: besom`."""
 
     def __init__(self, **_: Any) -> None:
         self._context: HydraContext | None = None
         self._task: TaskFunction | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what Hydra gives before a sweep."""
+        """Store Hydra's context, task function and config before a sweep."""
         self._context = hydra_context
         self._task = task_function
         self.config = config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the sweep that the config and the command line's overrides describe.
+        """Run the sweep of the config and the command line's overrides.
 
-        Returns Hydra's JobReturns in batches, for an app that is not Besom's own. Such an app's errors are Hydra's.
+        For an app other than Besom, return Hydra's JobReturns in batches, and raise errors as Hydra does.
         """
         from besom.hydra_app.app import save_multirun, swept_app, told_by_hydra, trains_besom_config
         from besom.sweep.run import run_sweep
@@ -46,17 +46,17 @@ class BesomSweeper(Sweeper):
 
 
 class BesomSearchPath(SearchPathPlugin):
-    """Adds the folders that `besom` was started with; for any other Hydra app it adds nothing."""
+    """Adds the config folders of `besom` to the search path; for any other Hydra app it adds nothing."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the shipped configs after the user's own, and have the files of all these folders looked at."""
+        """Append the shipped configs after the user's own, and let BesomConfigSource check all their files."""
         from besom.config.paths import current_search_path
 
-        found = current_search_path()
-        if found is None:
+        folders = current_search_path()
+        if folders is None:
             return
         for element in search_path.get_path():
             if element.provider == "main" and "://" not in element.path:
                 element.path = f"{BesomConfigSource.scheme()}://{element.path}"
-        for folder in found.folders:
+        for folder in folders.folders:
             search_path.append("besom", f"{BesomConfigSource.scheme()}://{folder}")

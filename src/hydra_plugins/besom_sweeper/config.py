@@ -1,4 +1,4 @@
-"""The keys of `hydra/sweeper: besom`: those of hydra-optuna-sweeper, and Besom's own."""
+"""The config schema of `hydra/sweeper: besom`: the keys of hydra-optuna-sweeper, and Besom's own."""
 
 from __future__ import annotations
 
@@ -11,65 +11,65 @@ from hydra_plugins.besom_sweeper import pruners, samplers  # noqa: F401  (regist
 
 @dataclass
 class FinalistsConf:
-    """What `hydra.sweeper.finalists` may hold."""
+    """The schema of `hydra.sweeper.finalists`."""
 
-    top: int | None = None  # the best so many, and the best baseline; null: none at all
+    top: int | None = None  # this many of the best, and the best baseline; null: no finalists
     seeds: int | None = None  # runs of each; null: 5
-    overrides: Any = None  # values that their configs get on top, such as {trainer.max_epochs: 60}
-    register: str | None = None  # the winner's best run goes into MLflow's registry by this name
+    overrides: Any = None  # further values of their configs, such as {trainer.max_epochs: 60}
+    register: str | None = None  # register the winner's best run in MLflow under this name
 
 
 @dataclass
 class BesomSweeperConf:
-    """What `hydra.sweeper` may hold."""
+    """The schema of `hydra.sweeper`."""
 
-    # A sampler's or pruner's keys come by its name (override hydra/sweeper/sampler: tpe), or by hand with _target_.
+    # The keys of a sampler or pruner come with its name (override hydra/sweeper/sampler: tpe), or with _target_.
     defaults: list[Any] = field(default_factory=lambda: ["_self_", {"sampler": None}, {"pruner": None}])
 
     _target_: str = "hydra_plugins.besom_sweeper.besom_sweeper.BesomSweeper"
-    _recursive_: bool = False  # the sampler is built once for each trial, not by Hydra beforehand
+    _recursive_: bool = False  # Besom builds a sampler for each trial, not Hydra
 
-    # What to look for.
+    # What is searched.
     study_name: str | None = None  # null: the name of the sweep file
     direction: Any = None  # minimize, maximize, or one for each objective; null: the config's own, or minimize
     params: dict[str, Any] | None = field(default_factory=dict)
-    when: dict[str, Any] | None = field(default_factory=dict)  # parameters that exist only for some choice
-    search_space: Any = None  # refused: hydra-optuna-sweeper took it until its version 1.2
-    custom_search_space: str | None = None  # a function (config, trial) by its dotted name, asked after `params`
+    when: dict[str, Any] | None = field(default_factory=dict)  # conditional parameters
+    search_space: Any = None  # an error: hydra-optuna-sweeper accepted it until version 1.2
+    custom_search_space: str | None = None  # the dotted name of a function (config, trial), called after `params`
     constraints: list[str] = field(default_factory=list)  # such as cost/params <= 50000
-    enqueue: list[Any] = field(default_factory=list)  # known good parameters, tried first
+    enqueue: list[Any] = field(default_factory=list)  # parameters to try first
     enqueue_from: str | None = None  # another study, whose best parameters are tried first
 
-    # How to look for it.
+    # How it is searched.
     sampler: Any = None  # an Optuna sampler by _target_; null: TPE
     pruner: Any = None  # an Optuna pruner by _target_; null: none
 
-    # How long: whichever comes first.
-    n_trials: int | None = 20  # the study's total: a second run adds only what is missing; null: no end
-    timeout: float | None = None  # seconds; no trial starts after that
-    patience: int | None = None  # trials without a better one
+    # The budget: whichever ends first.
+    n_trials: int | None = 20  # of the study in total: a resumed sweep runs only the missing ones; null: no end
+    timeout: float | None = None  # seconds, after which no trial starts
+    patience: int | None = None  # trials without an improvement
 
-    # What is trained again in the end, and tested; null: nothing.
+    # What is trained again at the end, and tested; null: nothing.
     finalists: FinalistsConf | None = field(default_factory=FinalistsConf)
 
-    # What may go wrong.
+    # Failures.
     max_failure_rate: float = 1.0  # share of n_trials that may fail before the sweep gives up
     retries: int = 0  # further attempts at the parameters of a trial that failed
     trial_timeout: float | None = None  # seconds for one trial
-    max_trials_per_worker: int | None = None  # then a fresh process takes over, against code that leaks
+    max_trials_per_worker: int | None = None  # then a new process replaces it, against memory leaks
 
-    # Where.
+    # Resources.
     devices: Any = "auto"  # auto, cpu, gpu, a number of GPUs, or a list of them
     trials_per_device: int = 1
     devices_per_trial: int = 1
-    n_jobs: int | None = None  # trials at a time; null: one per device slot
-    bundle: Any = "auto"  # trials of small models that one slot trains at once: auto, off, or how many
+    n_jobs: int | None = None  # concurrent trials; null: one per slot
+    bundle: Any = "auto"  # the number of small models that a slot trains at once, auto, or off
     storage: Any = None  # an Optuna storage URL, or a storage by _target_; null: SQLite under mlruns/
-    tracking: Any = None  # another app's runs go to MLflow with true, or {uri: …, experiment: …, directory: …, …}
+    tracking: Any = None  # of another app: true, or {uri: …, experiment: …, directory: …, …}, records in MLflow
 
-    # What is shown.
+    # Output.
     quiet: bool = False
-    dry_run: bool = False  # show what would be done, and what looks wrong
+    dry_run: bool = False  # only show the trials, errors and warnings
 
 
 store("hydra/sweeper", "besom", BesomSweeperConf)

@@ -1,4 +1,4 @@
-"""The folders of configs that `besom` was started with, as a source of Hydra's."""
+"""A Hydra config source for the config folders of `besom`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from hydra.plugins.config_source import ConfigResult
 
 
 class BesomConfigSource(FileConfigSource):
-    """A folder whose files are looked at before Hydra reads them, so that what is wrong has a file and a key."""
+    """A config folder whose files are checked before Hydra reads them, for errors with a file and a key."""
 
     @staticmethod
     def scheme() -> str:
-        """Return what a folder's URL begins with."""
+        """Return the scheme of its URLs."""
         return "besom"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read a config.
+        """Check and load a config.
 
         Raises ConfigError naming the file and the key.
         """

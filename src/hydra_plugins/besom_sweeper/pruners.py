@@ -1,4 +1,4 @@
-"""The group `hydra/sweeper/pruner`: Optuna's pruners by name, with values that suit training by epochs.
+"""The config group `hydra/sweeper/pruner`: Optuna's pruners by name, with defaults for training by epochs.
 
 A step is an epoch: `min_resource` and the like count epochs.
 """
@@ -13,7 +13,7 @@ from besom.config.hydra_versions import store
 
 @dataclass
 class MedianConf:
-    """Stops a trial whose best value so far is worse than the median of the others at the same epoch."""
+    """Prunes a trial whose best value so far is worse than the median of the others at the same epoch."""
 
     _target_: str = "optuna.pruners.MedianPruner"
     n_startup_trials: int = 5
@@ -24,7 +24,7 @@ class MedianConf:
 
 @dataclass
 class PercentileConf:
-    """As median, but only the best `percentile` percent go on."""
+    """Prunes as `median` does, but keeps only the best `percentile` percent."""
 
     _target_: str = "optuna.pruners.PercentilePruner"
     percentile: float = 25.0
@@ -36,7 +36,7 @@ class PercentileConf:
 
 @dataclass
 class PatientConf:
-    """Stops a trial that was not better for `patience` epochs, if `wrapped_pruner` agrees."""
+    """Prunes a trial without improvement for `patience` epochs, if `wrapped_pruner` agrees."""
 
     _target_: str = "optuna.pruners.PatientPruner"
     wrapped_pruner: Any = None
@@ -46,7 +46,7 @@ class PatientConf:
 
 @dataclass
 class ThresholdConf:
-    """Stops a trial whose value leaves the bounds, or is not a number; one of the bounds must be given."""
+    """Prunes a trial whose value is out of bounds or NaN; at least one bound must be set."""
 
     _target_: str = "optuna.pruners.ThresholdPruner"
     lower: float | None = None
@@ -57,7 +57,7 @@ class ThresholdConf:
 
 @dataclass
 class SuccessiveHalvingConf:
-    """After 1, 3, 9 … epochs the best third goes on."""
+    """Keeps the best third of the trials after 1, 3, 9 … epochs."""
 
     _target_: str = "optuna.pruners.SuccessiveHalvingPruner"
     min_resource: Any = 1  # epochs before the first decision, or auto
@@ -68,18 +68,18 @@ class SuccessiveHalvingConf:
 
 @dataclass
 class HyperbandConf:
-    """Successive halving in brackets, some of which begin later: for curves that cross."""
+    """Successive halving in brackets, some of which start pruning later: for learning curves that cross."""
 
     _target_: str = "optuna.pruners.HyperbandPruner"
     min_resource: int = 1
-    max_resource: Any = "auto"  # epochs of a whole trial; auto: those of the first one that is complete
+    max_resource: Any = "auto"  # epochs of a complete trial; auto: those of the first one
     reduction_factor: int = 3
     bootstrap_count: int = 0
 
 
 @dataclass
 class WilcoxonConf:
-    """For steps that are repetitions, such as folds: stops a trial that is worse by a signed-rank test."""
+    """Prunes a trial that is worse by a Wilcoxon signed-rank test; for steps that are repetitions, such as folds."""
 
     _target_: str = "optuna.pruners.WilcoxonPruner"
     p_threshold: float = 0.1

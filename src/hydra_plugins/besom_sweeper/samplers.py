@@ -1,6 +1,6 @@
-"""The group `hydra/sweeper/sampler`: Optuna's samplers by name, each with its own keys and Optuna's defaults.
+"""The config group `hydra/sweeper/sampler`: Optuna's samplers by name, with Optuna's arguments and defaults.
 
-A `seed` of null is the sweep's. What is `Any` is an object by `_target_`.
+A `seed` of null is that of the sweep. An argument of type `Any` is an object with a `_target_`, or a plain value.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from besom.config.hydra_versions import store
 
 @dataclass
 class TPEConf:
-    """Tree-structured Parzen estimator: what good trials have in common; the choice when none is made."""
+    """Tree-structured Parzen estimator, the default: models the parameters of good trials."""
 
     _target_: str = "optuna.samplers.TPESampler"
     seed: int | None = None
@@ -34,7 +34,7 @@ class TPEConf:
 
 @dataclass
 class RandomConf:
-    """Each parameter by itself, at random."""
+    """Independent random values of each parameter."""
 
     _target_: str = "optuna.samplers.RandomSampler"
     seed: int | None = None
@@ -45,13 +45,13 @@ class GridConf:
     """Every point once, the first parameter changing slowest."""
 
     _target_: str = "optuna.samplers.GridSampler"
-    search_space: Any = None  # values of some parameters; null: all that their ranges hold
+    search_space: Any = None  # values of some parameters; null: all values of their ranges
     seed: int | None = None
 
 
 @dataclass
 class CmaEsConf:
-    """Covariance matrix adaptation: for numbers, without conditions."""
+    """CMA-ES, covariance matrix adaptation: for numeric parameters without conditions."""
 
     _target_: str = "optuna.samplers.CmaEsSampler"
     seed: int | None = None
@@ -72,7 +72,7 @@ class CmaEsConf:
 
 @dataclass
 class GPConf:
-    """A Gaussian process: for few, expensive trials."""
+    """Gaussian process: for few, expensive trials."""
 
     _target_: str = "optuna.samplers.GPSampler"
     seed: int | None = None
@@ -85,7 +85,7 @@ class GPConf:
 
 @dataclass
 class QMCConf:
-    """A quasi-random sequence: random, but evenly spread."""
+    """Quasi-Monte Carlo: a quasi-random sequence, which covers the space evenly."""
 
     _target_: str = "optuna.samplers.QMCSampler"
     seed: int | None = None
@@ -98,7 +98,7 @@ class QMCConf:
 
 @dataclass
 class NSGAIIConf:
-    """A genetic algorithm: for several objectives and many trials."""
+    """NSGA-II, a genetic algorithm: for several objectives and many trials."""
 
     _target_: str = "optuna.samplers.NSGAIISampler"
     seed: int | None = None
@@ -116,7 +116,7 @@ class NSGAIIConf:
 
 @dataclass
 class NSGAIIIConf(NSGAIIConf):
-    """A genetic algorithm: for more than three objectives."""
+    """NSGA-III, a genetic algorithm: for more than three objectives."""
 
     _target_: str = "optuna.samplers.NSGAIIISampler"
     reference_points: Any = None
@@ -125,7 +125,7 @@ class NSGAIIIConf(NSGAIIConf):
 
 @dataclass
 class BruteForceConf:
-    """Every point once, in an order drawn at random; conditions and all."""
+    """Every point once, in random order, with conditions."""
 
     _target_: str = "optuna.samplers.BruteForceSampler"
     seed: int | None = None
@@ -134,7 +134,7 @@ class BruteForceConf:
 
 @dataclass
 class PartialFixedConf:
-    """Some parameters held fixed, the others by another sampler."""
+    """Fixed values of some parameters, and another sampler for the others."""
 
     _target_: str = "optuna.samplers.PartialFixedSampler"
     fixed_params: Any = None  # KEY: VALUE lines
@@ -143,7 +143,7 @@ class PartialFixedConf:
 
 NODES = {
     "tpe": TPEConf,
-    "motpe": TPEConf,  # of Optuna's own since it takes several objectives
+    "motpe": TPEConf,  # TPE supports several objectives since Optuna 2
     "random": RandomConf,
     "grid": GridConf,
     "cmaes": CmaEsConf,

@@ -1,1 +1,1 @@
-"""`besom sweep --dry-run`: the search space, the first trials, and what is wrong before anything trains."""
+"""`besom sweep --dry-run`: the search space, the first trials, and the errors found before anything trains."""

@@ -1,4 +1,4 @@
-"""What looks wrong with a sweep before it runs: errors that would end it, and warnings."""
+"""Checks of a sweep before it runs: errors, which would end it, and warnings."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ Check = Callable[[DictConfig], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Lint:
-    """One thing that looks wrong: an error would end the sweep or its trials, a warning may be meant."""
+    """A finding: an error would end the sweep or its trials, a warning may be intended."""
 
     text: str
     is_error: bool = False
 
 
 def lint(spec: SweepSpec, space: SearchSpace, composer: Composer, check: Check) -> list[Lint]:
-    """Return what looks wrong, errors first, each once."""
+    """Return the findings, errors first, each once."""
     composed = list(_compose(space, composer, check))
     configs = [config for config, _ in composed if config is not None]
-    found = [
+    lints = [
         *(Lint(text=text, is_error=True) for _, text in composed if text is not None),
         *(Lint(text=text, is_error=True) for text in refused_tables(configs)),
         *_unusable(spec, space, composer),
@@ -55,12 +55,12 @@ def lint(spec: SweepSpec, space: SearchSpace, composer: Composer, check: Check) 
         *_learning(spec, space, configs[0] if configs else None),
     ]
     if configs:
-        found += [*_metrics(spec, configs), *_pruner(spec, space, configs[0]), *_overruled(space, configs)]
-    return sorted(dict.fromkeys(found), key=lambda one: not one.is_error)
+        lints += [*_metrics(spec, configs), *_pruner(spec, space, configs[0]), *_overruled(space, configs)]
+    return sorted(dict.fromkeys(lints), key=lambda found: not found.is_error)
 
 
 def _compose(space: SearchSpace, composer: Composer, check: Check) -> Iterator[tuple[DictConfig | None, str | None]]:
-    """Yield the config of each example, or why there is none."""
+    """Yield the config of each example, or the error."""
     for params in space.examples(at_least_one=True):
         try:
             config = composer.compose(params)
@@ -72,13 +72,13 @@ def _compose(space: SearchSpace, composer: Composer, check: Check) -> Iterator[t
 
 
 def _unusable(spec: SweepSpec, space: SearchSpace, composer: Composer) -> Iterator[Lint]:
-    """What is refused as soon as the sweep starts."""
+    """Yield the errors that end a sweep as soon as it starts."""
     parts: Sequence[Callable[[], object]] = (
         lambda: build_sampler(spec, 0, space),
         lambda: Grid.of(spec, space),
         lambda: build_pruner(spec),
         lambda: parse_constraints(spec.constraints, spec.source),
-        lambda: space.sample(optuna.create_study().ask()),  # what a custom_search_space raises
+        lambda: space.sample(optuna.create_study().ask()),  # runs the function of custom_search_space
         lambda: check_finalists(spec, space, composer),
     )
     for part in parts:
@@ -100,21 +100,24 @@ def _enqueued(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
 
 
 def _ranges(space: SearchSpace) -> Iterator[Lint]:
-    for one in space.parameters:
-        if one.skipped is not None:
-            last, step = one.distribution.high, one.distribution.step  # type: ignore[attr-defined]
+    for parameter in space.parameters:
+        key = parameter.key
+        if parameter.skipped is not None:
+            last, step = parameter.distribution.high, parameter.distribution.step  # type: ignore[attr-defined]
             yield Lint(
-                text=f"{one.key}: the range's end {one.skipped:g} is skipped, its last value is {last:g}; end it at "
+                text=f"{key}: the range's end {parameter.skipped:g} is skipped, its last value is {last:g}; end it at "
                 f"{last + step:g} to say so, or take another step than {step:g}"
             )
-        if one.count() == 1 and not (one.conditions and isinstance(one.distribution, CategoricalDistribution)):
-            value = to_text(next(one.values()))
-            yield Lint(text=f"{one.key}: there is one value to choose, {value}; write {one.key}: {value}")
-        if isinstance(one.distribution, CategoricalDistribution):
-            values = list(one.values())
+        is_choice = isinstance(parameter.distribution, CategoricalDistribution)
+        if parameter.count() == 1 and not (parameter.conditions and is_choice):
+            value = to_text(next(parameter.values()))
+            yield Lint(text=f"{key}: there is one value to choose, {value}; write {key}: {value}")
+        if is_choice:
+            values = list(parameter.values())
             for index, value in enumerate(values):
                 if any(_equal(value, other) for other in values[:index]):
-                    yield Lint(text=f"{one.key}: {to_text(value)} is there twice, written in two ways; take one out")
+                    text = f"{key}: {to_text(value)} is there twice, written in two ways; take one out"
+                    yield Lint(text=text)
 
 
 def _equal(value: Any, other: Any) -> bool:
@@ -122,20 +125,20 @@ def _equal(value: Any, other: Any) -> bool:
 
 
 def _unread(space: SearchSpace, composer: Composer) -> Iterator[Lint]:
-    """Keys that were added with + and that nothing reads. A key without + is in the config, and has its reader."""
+    """Yield warnings of unused keys that were added with `+`; a key without `+` is in the config, and is used."""
     for params in space.examples():
         for key in params:
             if key.startswith("+") and not composer.chooses(key.lstrip("+")) and "@" not in key:
-                text = _nobody_reads(key, params, composer)
+                text = _unread_key(key, params, composer)
                 if text is not None:
                     yield Lint(text=text)
 
 
-def _nobody_reads(key: str, params: Params, composer: Composer) -> str | None:
+def _unread_key(key: str, params: Params, composer: Composer) -> str | None:
     try:
         config = composer.compose(params)
     except ConfigError:
-        return None  # told of already
+        return None  # reported already
     path = key.lstrip("+")
     if re.search(rf"\$\{{[^}}]*{re.escape(path.rpartition('.')[2])}\b", OmegaConf.to_yaml(config)):
         return None
@@ -151,16 +154,16 @@ def _nobody_reads(key: str, params: Params, composer: Composer) -> str | None:
             return f"{key}: {target} takes no '{parts[length]}', so that it changes nothing, or fails; drop it"
     if _is_ours(config):
         return f"{key}: no _target_ and no ${{…}} reads it, so that it changes nothing; drop it"
-    return None  # another app reads its config as it likes
+    return None  # another app may read any key
 
 
 def _is_ours(config: DictConfig) -> bool:
-    """Whether it is a config of conf/train.yaml."""
+    """Return whether it is a config of conf/train.yaml."""
     return all(name in config for name in ("data", "model", "optimizer", "trainer", "early_stopping"))
 
 
 def _overruled(space: SearchSpace, configs: Sequence[DictConfig]) -> Iterator[Lint]:
-    """Keys that another one, which is set, wins over."""
+    """Yield warnings of sampled keys without effect, since another key takes precedence."""
     if "model.hidden_sizes" in space.keys:
         return
     for key in ("model.width", "model.depth"):
@@ -170,7 +173,7 @@ def _overruled(space: SearchSpace, configs: Sequence[DictConfig]) -> Iterator[Li
 
 
 def _metrics(spec: SweepSpec, configs: Sequence[DictConfig]) -> Iterator[Lint]:
-    """Metrics that nobody logs, as far as that can be known."""
+    """Yield warnings of metrics that no model logs, as far as that is known."""
     try:
         constraints = parse_constraints(spec.constraints, spec.source)
     except ConfigError:
@@ -193,7 +196,7 @@ def _metrics(spec: SweepSpec, configs: Sequence[DictConfig]) -> Iterator[Lint]:
 
 
 def _logged(target: str) -> list[str]:
-    """The metrics of one of Besom's models; nothing for a user's own."""
+    """Return the metrics that one of Besom's models logs, none for a user's own model."""
     package, _, model = target.rpartition(".")
     if package != "besom.models":
         return []
@@ -232,34 +235,38 @@ _ONE_SPACE = ("CmaEsSampler", "GPSampler", "QMCSampler")
 
 
 def _sampler(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
-    """What the sampler draws at random although it was not meant to."""
+    """Yield a warning of parameters that the sampler can only draw at random."""
     name = _class(spec.sampler)
-    alone: list[Parameter] = []
+    independent: list[Parameter] = []
     if name in _NUMBERS_ONLY:
-        alone += [one for one in space.parameters if isinstance(one.distribution, CategoricalDistribution)]
+        independent += [
+            parameter for parameter in space.parameters if isinstance(parameter.distribution, CategoricalDistribution)
+        ]
     if name in _ONE_SPACE:
-        alone += [one for one in space.parameters if one.conditions and one not in alone]
-    if alone:
-        listed = ", ".join(dict.fromkeys(one.key for one in alone))
+        independent += [
+            parameter for parameter in space.parameters if parameter.conditions and parameter not in independent
+        ]
+    if independent:
+        listed = ", ".join(dict.fromkeys(parameter.key for parameter in independent))
         yield Lint(text=f"hydra.sweeper.sampler: {name} draws choices and conditional parameters at random: {listed}")
 
 
 def _learning(spec: SweepSpec, space: SearchSpace, config: DictConfig | None) -> Iterator[Lint]:
-    """A budget that leaves the sampler's model little to choose."""
+    """Yield a warning of a budget that leaves the sampler's model few trials to choose."""
     learning = Learning.of(spec, _steps(space, config) if config is not None and _is_ours(config) else None)
     if learning is not None and learning.warning is not None:
         yield Lint(text=learning.warning)
 
 
 def _steps(space: SearchSpace, config: DictConfig) -> int | None:
-    """How many epochs, or folds, a trial reports, unless that is sampled."""
+    """Return the number of epochs, or folds, that a trial reports; None if it is sampled."""
     key = "trainer.max_epochs" if folds_of(config) is None else "evaluation.folds"
     steps = None if key in space.keys else select(config, key)
     return steps if isinstance(steps, int) else None
 
 
 def _pruner(spec: SweepSpec, space: SearchSpace, config: DictConfig) -> Iterator[Lint]:
-    """What keeps a pruner from seeing what it decides by."""
+    """Yield warnings of settings that keep the pruner from pruning."""
     if not spec.pruner or not _is_ours(config):
         return
     name, where = str(spec.pruner.get("_target_")).rpartition(".")[2], "hydra.sweeper.pruner"
@@ -268,7 +275,7 @@ def _pruner(spec: SweepSpec, space: SearchSpace, config: DictConfig) -> Iterator
     key = "evaluation.folds" if by_folds else "trainer.max_epochs"
     epochs = None if key in space.keys else select(config, key)
     patience = None if "early_stopping.patience" in space.keys else select(config, "early_stopping.patience")
-    patience = None if by_folds else patience  # it ends a fold, and the trial goes on
+    patience = None if by_folds else patience  # early stopping ends a fold, not the trial
     if isinstance(epochs, int) and first >= epochs:
         yield Lint(
             text=f"{where}: {name} decides from {'fold' if by_folds else 'epoch'} {first} on, and {key} is {epochs}: "

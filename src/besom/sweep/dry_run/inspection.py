@@ -1,6 +1,6 @@
-"""A look at a user's own modules before the first trial: that they can be imported, and have what will be called.
+"""The inspection of a user's own modules before the first trial: can they be imported, do they have the named targets?
 
-The parent imports no torch, and so none of them: a worker does, and says what it found.
+The parent process never imports torch, so it cannot import them: a worker does, and reports the errors.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Plain = Mapping[str, Any]
 
 
 def names_others(config: DictConfig) -> bool:
-    """Whether a config names classes or functions that are neither Besom's own nor torch's or Lightning's."""
+    """Return whether a config names classes or functions other than those of Besom, torch and Lightning."""
     written = OmegaConf.to_container(config, resolve=False)
     return not all(str(target).partition(".")[0] in _OURS for _, target in targets_in(written))
 
 
 def inspect_modules(configs: Iterable[Plain], slot: Slot, launcher: Launcher) -> list[str]:
-    """Have a worker import what resolved configs name, and return what is wrong, each thing once, in one line.
+    """Let a worker import the targets of resolved configs, and return the errors, one line each, without duplicates.
 
-    Of configs with the same classes, one is looked at.
+    Of several configs with the same targets, one is inspected.
     """
     by_targets = {frozenset(str(target) for _, target in targets_in(config)): config for config in configs}
     return list(dict.fromkeys(_inspect(list(by_targets.values()), slot, launcher)))
@@ -42,7 +42,9 @@ def inspect_modules(configs: Iterable[Plain], slot: Slot, launcher: Launcher) ->
 def _inspect(configs: Sequence[Plain], slot: Slot, launcher: Launcher) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
-        left = {number: Assignment(trial=number, config=one, directory=logs) for number, one in enumerate(configs)}
+        left = {
+            number: Assignment(trial=number, config=config, directory=logs) for number, config in enumerate(configs)
+        }
         with WorkerPool([slot], Inspection(), logs=logs, launcher=launcher) as pool:
             pool.submit(slot, Bundle(assignments=tuple(left.values())))
             while left:
@@ -54,5 +56,5 @@ def _inspect(configs: Sequence[Plain], slot: Slot, launcher: Launcher) -> Iterat
                                 yield failure.reason
                         case Died(reason=reason):
                             left.clear()
-                            told = re.sub(r" \(pid \d+\)", "", reason.partition(";")[0])
-                            yield f"importing what the config names ends the process: {told}"
+                            death = re.sub(r" \(pid \d+\)", "", reason.partition(";")[0])
+                            yield f"importing what the config names ends the process: {death}"

@@ -1,4 +1,4 @@
-"""How many of a sweep's trials the sampler's model chooses; the others are drawn at random, for it to learn from."""
+"""The number of trials that the sampler's model chooses; the others are random, for the model to learn from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optuna.pruners import HyperbandPruner
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.samplers import with_target
 
-# The key that says how many trials a sampler draws at random before it has a model.
+# The keys with the number of random trials that a sampler draws before it has a model.
 _STARTUP: Mapping[str, str] = {
     "TPESampler": "n_startup_trials",
     "GPSampler": "n_startup_trials",
@@ -25,9 +25,9 @@ _STARTUP: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Learning:
-    """What a sampler can learn: of `trials`, its model chooses `chosen`, after `startup` random ones.
+    """A sampler's share of a sweep: of `trials`, its model chooses `chosen`, after `startup` random ones.
 
-    With Hyperband it learns from the trials of one bracket alone; `brackets` says of how many.
+    With Hyperband, the sampler learns from each bracket separately; `brackets` is their number.
     """
 
     sampler: str
@@ -39,9 +39,9 @@ class Learning:
 
     @classmethod
     def of(cls, spec: SweepSpec, epochs: int | None) -> Learning | None:
-        """Return it for a sweep whose trials have so many epochs, where that is known.
+        """Compute it for a sweep; `epochs` is the number of epochs of a trial, None if unknown.
 
-        None for a sampler that has no model, or is not Optuna's, and for a sweep without a number of trials.
+        Return None for a sampler without a model, or from another package, and for a sweep without `n_trials`.
         """
         sampler = with_target(spec.sampler)
         if str(sampler["_target_"]).endswith(".PartialFixedSampler") and isinstance(
@@ -58,7 +58,7 @@ class Learning:
         seen = Counter[int]()
         chosen = 0
         for number in range(spec.n_trials):
-            # What is enqueued is not the model's choice, and something to learn from.
+            # The model does not choose enqueued trials, but learns from them.
             chosen += number >= len(spec.enqueue) and seen[bracket(number)] >= startup
             seen[bracket(number)] += 1
         return cls(
@@ -67,7 +67,7 @@ class Learning:
 
     @property
     def warning(self) -> str | None:
-        """What to say, with the numbers, where the model chooses fewer than half of the trials."""
+        """The warning that the model chooses fewer than half of the trials, None if it chooses more."""
         if 2 * self.chosen >= self.trials:
             return None
         few = str(self.chosen) if self.chosen else "none"
@@ -80,19 +80,19 @@ class Learning:
 
 
 def _brackets(spec: SweepSpec, epochs: int | None) -> Callable[[int], int]:
-    """Return what gives a trial's bracket by its number: 0 for all of them where there is one, or it is not known."""
+    """Return a function from a trial's number to its bracket; always 0 without Hyperband, or if unknown."""
     pruner = dict(spec.pruner)
     most = pruner.get("max_resource", "auto")
     if most == "auto" and epochs is not None:
-        most = epochs + 1  # what Optuna makes of the last epoch of the first complete trial
+        most = epochs + 1  # as Optuna computes it from the last epoch of the first complete trial
     if not str(pruner.get("_target_")).endswith(".HyperbandPruner") or not isinstance(most, int):
         return lambda number: 0
     keys = {key: value for key, value in pruner.items() if not key.startswith("_")}
     try:
         hyperband = HyperbandPruner(**{**keys, "max_resource": most})
         study = optuna.create_study(study_name=spec.study_name, pruner=hyperband)
-        # Optuna's own way to a trial's bracket: a hash of the study's name and the trial's number.
+        # Optuna derives the bracket from a hash of the study's name and the trial's number.
         hyperband._try_initialization(study)
         return lambda number: hyperband._get_bracket_id(study, SimpleNamespace(number=number))  # type: ignore[arg-type]
-    except (TypeError, ValueError, AttributeError):  # what it does not take is told of elsewhere
+    except (TypeError, ValueError, AttributeError):  # `lint` reports arguments that it does not accept
         return lambda number: 0

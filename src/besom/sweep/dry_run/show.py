@@ -1,4 +1,4 @@
-"""`--dry-run`: what a sweep would do, and what looks wrong with it. Nothing is trained, and nothing recorded."""
+"""The output of `--dry-run`: what a sweep would do, and its errors and warnings. Nothing is trained or recorded."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def dry_run(
     check: Check,
     inspect_code: Callable[[], Sequence[str]] = tuple,
 ) -> list[str]:
-    """Show the space, what the first trials would be, and what looks wrong; return what is an error of that.
+    """Print the search space, the first trials, the errors and the warnings; return the errors.
 
-    `check` refuses a composed config that cannot be trained, with ConfigError; `inspect_code` says what is wrong with
-    the code that the configs name.
+    `check` raises ConfigError for a composed config that cannot be trained; `inspect_code` returns the errors in the
+    code that the configs name.
     """
     objectives = ", ".join(map(str, spec.objectives))
     _print(console, f"study {spec.study_name}: {objectives}   (a dry run: nothing is trained)")
@@ -57,10 +57,10 @@ def dry_run(
         chosen = "  ".join(composer.overrides(params))
         console.print(Text.assemble((f"trial {number}", "bold"), f"  {chosen}"), soft_wrap=True)
         _print(console, _yaml(composer, params))
-    found = [*(Lint(text=text, is_error=True) for text in inspect_code()), *lint(spec, space, composer, check)]
+    lints = [*(Lint(text=text, is_error=True) for text in inspect_code()), *lint(spec, space, composer, check)]
     console.print()
-    _tell(console, found)
-    return [one.text for one in found if one.is_error]
+    _print_lints(console, lints)
+    return [found.text for found in lints if found.is_error]
 
 
 def _print(console: Console, text: str) -> None:
@@ -116,7 +116,7 @@ def _facts(spec: SweepSpec, space: SearchSpace) -> Iterator[tuple[str, str]]:
 def _data(space: SearchSpace, composer: Composer) -> Iterator[tuple[str, str]]:
     configs = []
     for params in space.examples(at_least_one=True):
-        with suppress(ConfigError):  # the lints tell of it
+        with suppress(ConfigError):  # `lint` reports it
             configs.append(composer.compose(params))
     for line in dict.fromkeys(told_of_tables(configs)):
         yield "data", line
@@ -128,10 +128,11 @@ def _runs(finalists: FinalistsSpec) -> str:
 
 
 def _named(node: dict[str, object], default_seed: int | None = None) -> str:
-    """A sampler or a pruner with the keys that are not as its class has them."""
+    """Return a sampler or a pruner as text, with the arguments that differ from the defaults of its class."""
     name = str(node.get("_target_", "")).removeprefix("optuna.samplers.").removeprefix("optuna.pruners.")
-    found = getattr(optuna.samplers, name, None) or getattr(optuna.pruners, name, None)
-    usual = {key: one.default for key, one in inspect.signature(found).parameters.items()} if found else {}
+    kind = getattr(optuna.samplers, name, None) or getattr(optuna.pruners, name, None)
+    arguments = inspect.signature(kind).parameters if kind else {}
+    usual = {key: argument.default for key, argument in arguments.items()}
     if default_seed is not None and node.get("seed") is None:
         node = {**node, "seed": default_seed}
     keys = [
@@ -156,17 +157,17 @@ def _budget(spec: SweepSpec, size: int | None) -> str:
         ends.append(f"{spec.timeout_s:g} s")
     if spec.patience is not None:
         ends.append(f"{spec.patience} trials without a better one")
-    told = "until " + ", or ".join(ends) if ends else "without end"
+    limit = "until " + ", or ".join(ends) if ends else "without end"
     each = [f"{spec.trial_timeout_s:g} s for each"] if spec.trial_timeout_s is not None else []
     retries = [f"{spec.retries} more attempts for one that fails"] if spec.retries else []
-    return "; ".join([told, *each, *retries])
+    return "; ".join([limit, *each, *retries])
 
 
 def _first_trials(spec: SweepSpec, space: SearchSpace) -> Iterator[Params]:
-    """Yield what the sampler asks for first, in a study of its own, none of it told how it went."""
+    """Yield the first trials of the sampler, in a temporary study without any results."""
     study = optuna.create_study(directions=[StudyDirection[one.direction.upper()] for one in spec.objectives])
     for params in spec.enqueue:
-        with suppress(ConfigError):  # the lints tell of it
+        with suppress(ConfigError):  # `lint` reports it
             study.enqueue_trial(space.to_stored(params), skip_if_exists=True)
     try:
         grid = Grid.of(spec, space)
@@ -176,7 +177,7 @@ def _first_trials(spec: SweepSpec, space: SearchSpace) -> Iterator[Params]:
                 study.enqueue_trial(grid.next(study))
             yield space.sample(study.ask())
     except ConfigError:
-        return  # the lints tell of it
+        return  # `lint` reports it
 
 
 def _yaml(composer: Composer, params: Params) -> str:
@@ -188,16 +189,16 @@ def _yaml(composer: Composer, params: Params) -> str:
 
 
 def _plain(config: DictConfig) -> str:
-    """The config as it would be recorded; as it is written, where only a running job can resolve it."""
+    """Return the config as it would be recorded, or unresolved if only a running job can resolve it."""
     try:
         return OmegaConf.to_yaml(OmegaConf.create(recordable(config)))
     except (ConfigError, OmegaConfBaseException):
         return mask(OmegaConf.to_yaml(config))
 
 
-def _tell(console: Console, found: list[Lint]) -> None:
-    if not found:
+def _print_lints(console: Console, lints: list[Lint]) -> None:
+    if not lints:
         console.print("nothing looks wrong", style="green")
-    for one in found:
-        kind, style = ("error", "bold red") if one.is_error else ("warning", "yellow")
-        console.print(Text.assemble((kind, style), f": {one.text}"), soft_wrap=True)
+    for found in lints:
+        kind, style = ("error", "bold red") if found.is_error else ("warning", "yellow")
+        console.print(Text.assemble((kind, style), f": {found.text}"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What a dry run sees of a user's own tables: what their columns are taken for, or why nothing can train on them."""
+"""A user's own tables in a dry run: the roles of their columns, or the errors in them."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ if TYPE_CHECKING:
 
 
 def told_of_tables(configs: Iterable[DictConfig]) -> Iterator[str]:
-    """Yield what is told of the tables that configs name, each line once."""
-    for found in _looked_into(configs):
-        if not isinstance(found, BesomError):
-            yield from found.told
+    """Yield the description of the tables that configs name, line by line."""
+    for table in _examined_tables(configs):
+        if not isinstance(table, BesomError):
+            yield from table.told
 
 
 def refused_tables(configs: Iterable[DictConfig]) -> Iterator[str]:
-    """Yield why tables that configs name cannot be trained on."""
-    for found in _looked_into(configs):
-        if isinstance(found, BesomError):
-            yield str(found)
+    """Yield the errors in the tables that configs name."""
+    for table in _examined_tables(configs):
+        if isinstance(table, BesomError):
+            yield str(table)
 
 
-def _looked_into(configs: Iterable[DictConfig]) -> Iterator[Examined | BesomError]:
+def _examined_tables(configs: Iterable[DictConfig]) -> Iterator[Examined | BesomError]:
     seen: list[Mapping[str, Any]] = []
     for config in configs:
         try:
             if select(config, "data.source._target_") != "besom.data.tables.csv":
                 continue
         except ConfigError:
-            continue  # another app's, perhaps, which says itself what it lacks
+            continue  # perhaps another app's config: the app reports missing keys itself
         try:
             keys = {key: value for key, value in resolved(config.data)["source"].items() if key != "_target_"}
             if keys in seen:
                 continue
             seen.append(keys)
-            yield _examined(keys)
+            yield _examine(keys)
         except BesomError as error:
             yield error
 
 
-def _examined(keys: Mapping[str, Any]) -> Examined:
-    from besom.data.tables.examination import Request, examine  # pandas takes a while, and only tables need it
+def _examine(keys: Mapping[str, Any]) -> Examined:
+    from besom.data.tables.examination import Request, examine  # imports pandas, which is slow and only tables need
 
     return examine(Request.of(**keys))

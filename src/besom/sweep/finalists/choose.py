@@ -1,6 +1,6 @@
-"""Finalists: which trials are trained again once the search is over, with which seeds, and from which configs.
+"""The choice of finalists: the trials that are trained again after the search, their seeds and their configs.
 
-Every finalist gets the same seeds, so that two of them can be compared pair by pair. Only these runs see the test part.
+All finalists have the same seeds, so that two of them can be compared in pairs. Only these runs use the test part.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from besom.workers.devices import Slot
 from besom.workers.messages import Assignment
 
 _SEEDS = 1_000_000
-"""Seeds are below this: few enough digits for a run's name."""
+"""The upper bound of seeds: few digits, for a run's name."""
 _NOT_THEIRS = ("seed", "test", "objective", "direction", "tracking", "trainer.accelerator", "trainer.devices")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A trial that is to be trained again with a seed; `number` is what its worker and the recorder call it."""
+    """A finalist's run: a trial and a seed; its worker and the recorder identify it by `number`."""
 
     number: int
     trial: int
@@ -49,9 +49,9 @@ class Entry:
 
 
 def choose(summary: Summary, top: int, *, left_out: Collection[int] = ()) -> tuple[Row, ...]:
-    """Return the finalists: the `top` best configs, and the best baseline, wherever it is; no config twice.
+    """Return the finalists: the `top` best configs, and the best baseline at any rank; no config twice.
 
-    All of them keep the constraints. Of several objectives, the best are those of the Pareto front.
+    All of them are feasible. With several objectives, the best are those of the Pareto front.
     """
     feasible = [row for row in summary.rows if row.feasible and row.trial not in left_out]
     several = len(summary.objectives) > 1
@@ -68,7 +68,7 @@ def choose(summary: Summary, top: int, *, left_out: Collection[int] = ()) -> tup
 
 
 def describe(finalists: FinalistsSpec) -> str:
-    """In words what is trained again, and how."""
+    """Return a description of the finalists: their number, their seeds and their overrides."""
     changed = f", with {' '.join(to_overrides(finalists.overrides))}" if finalists.overrides else ""
     seeds = f"{finalists.seeds} fresh seed{'s' * (finalists.seeds > 1)}"
     return f"the best {finalists.top} and the best baseline again, {seeds} each{changed}, and tested"
@@ -79,9 +79,9 @@ def _config_of(row: Row) -> tuple[int, Mapping[str, Any]]:
 
 
 def fresh_seeds(seed: int, finalists: FinalistsSpec, *, taken: Collection[int] = ()) -> tuple[int, ...]:
-    """Return different seeds that are not `taken`, drawn from a sweep's own seed; with more of them, the first stay.
+    """Return different seeds that are not `taken`, derived from the sweep's seed; a larger number keeps the first ones.
 
-    Other overrides draw other seeds: a run is known by its trial and its seed, and must not pass for one of these.
+    Other overrides have other seeds: runs are identified by trial and seed, and must not be confused.
     """
     drawn = random.Random(f"finalists {seed} {json.dumps(finalists.overrides, sort_keys=True, default=str)}")
     seeds: list[int] = []
@@ -96,8 +96,8 @@ def fresh_seeds(seed: int, finalists: FinalistsSpec, *, taken: Collection[int] =
 class Missing:
     """The finalists' runs that are not recorded as complete, in the order in which they are trained.
 
-    `others` are the configs of those trials that have another one than the sweep; `left_out` are the trials whose
-    config cannot be had, and why.
+    `others` are the configs of trials whose config differs from the sweep's; `left_out` are the trials whose config is
+    not available, with the reason.
     """
 
     entries: tuple[Entry, ...]
@@ -106,11 +106,11 @@ class Missing:
 
 
 def missing(spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summary, configs: OtherConfigs) -> Missing:
-    """Choose the finalists, note in the study who they are, and return which of their runs are missing.
+    """Choose the finalists, store them in the study, and return their missing runs.
 
-    Where the config of one cannot be had, the next best trial is chosen; one whose runs are complete needs none.
+    A trial whose config is not available is replaced by the next best one, unless all its runs are complete.
 
-    A seed goes to every finalist before the next one is taken: what is stopped half-way can be compared.
+    The runs are ordered by seed, so that the finalists of an interrupted sweep can be compared.
     """
     assert spec.finalists is not None
     trials = book.study.get_trials(deepcopy=False)
@@ -121,7 +121,7 @@ def missing(spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summa
     while True:
         rows = choose(summary, spec.finalists.top, left_out=passed)
         params = {row.trial: space.params_of(trials[row.trial]) for row in rows}
-        taken = [spec.seed, *(found for one in params.values() if isinstance(found := one.get("seed"), int))]
+        taken = [spec.seed, *(seed for point in params.values() if isinstance(seed := point.get("seed"), int))]
         seeds = fresh_seeds(spec.seed, spec.finalists, taken=taken)
         wanted = [(row.trial, seed) for seed in seeds for row in rows if (row.trial, seed) not in complete]
         to_train = {trial for trial, _ in wanted} - others.keys()
@@ -145,13 +145,13 @@ def missing(spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summa
 
 
 def _alike(row: Row, error: BesomError, summary: Summary) -> set[int]:
-    """The trials that would be left out for the same reason: they need not be told one by one."""
+    """Return the trials that would be left out for the same reason, so that it is printed once."""
     same = [other for other in summary.rows if (other.config, other.family) == (row.config, row.family)]
     return {other.trial for other in same if not (isinstance(error, RunNotFound) and other.run_id)}
 
 
 class FinalistJobs:
-    """Makes finalists ready for their workers: the trial's own config, with another seed, the overrides, and a test."""
+    """Prepares finalists for workers: the trial's config with another seed, the overrides, and the test enabled."""
 
     def __init__(
         self,
@@ -168,11 +168,11 @@ class FinalistJobs:
         self._tags = tags
 
     def config(self, params: Params, seed: int) -> DictConfig:
-        """Compose a finalist's config. Raises ConfigError naming the key that it does not have."""
+        """Compose a finalist's config. Raises ConfigError naming a key that does not exist."""
         return with_values(self._composer.compose(params), {**self._overrides, "seed": seed})
 
     def prepare(self, entry: Entry, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
-        """Return what the worker of a slot gets, and the card of its run. Raises ConfigError as a trial's does."""
+        """Return the assignment for the worker of a slot, and the card of the run. Raises ConfigError."""
         other = self._others.get(entry.trial)
         if other is None:
             config = self.config(entry.params, entry.seed)
@@ -185,10 +185,10 @@ class FinalistJobs:
         return assignment, self.card(entry, directory, recordable(config))
 
     def card(self, entry: Entry, directory: Path, config: Mapping[str, Any]) -> RunCard:
-        """Return the card of a finalist's run: linked to its trial, and not to be mistaken for one."""
+        """Return the card of a finalist's run, whose tags link it to its trial and distinguish it from trials."""
         other = self._others.get(entry.trial)
         overrides = self._composer.overrides(entry.params) if other is None else other.overrides
-        ours = to_overrides({**self._overrides, "seed": entry.seed, "test": True})
+        added = to_overrides({**self._overrides, "seed": entry.seed, "test": True})
         return RunCard(
             name=f"{self._study_name}-{entry.trial}-seed-{entry.seed}",
             config=config,
@@ -201,13 +201,13 @@ class FinalistJobs:
                 "besom.finalist": str(entry.trial),
                 "besom.seed": str(entry.seed),
                 "besom.family": family(config),
-                "besom.overrides": " ".join(map(hidden_override, [*overrides, *ours])),
+                "besom.overrides": " ".join(map(hidden_override, [*overrides, *added])),
             },
         )
 
 
 def check_finalists(spec: SweepSpec, space: SearchSpace, composer: Composer) -> None:
-    """Refuse, before anything is trained, what no finalist could take or leave. Raises ConfigError naming the key."""
+    """Raise ConfigError, naming the key, for finalists that could not be trained, tested or registered."""
     if spec.finalists is None:
         return
     if spec.finalists.register and not composer.compose(next(iter(space.examples()), {})).tracking.enabled:

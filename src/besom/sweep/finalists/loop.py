@@ -1,4 +1,4 @@
-"""The finalists' own loop: one run in each slot that is free, none tried twice, each written down when it is over."""
+"""The finalists' loop: one run per free slot, without retries; each is written to the study when it is over."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Running:
 
 
 class FinalistsLoop:
-    """Trains and tests what is missing of the finalists."""
+    """Trains and tests the missing runs of the finalists."""
 
     def __init__(
         self,
@@ -68,18 +68,18 @@ class FinalistsLoop:
         self._unwritten: dict[int, FinalistRun] = {}
 
     def run(self) -> None:
-        """Run them all. A run that fails is recorded with its reason, and the others go on.
+        """Run all of them. A failed run is recorded with its reason, and the others continue.
 
-        Raises Interrupted on ctrl-C, SIGTERM or SIGHUP, and StoreError when a run met a full disk, after what ran was
-        recorded as KILLED; the same command trains it anew.
+        Raises Interrupted on ctrl-C, SIGTERM or SIGHUP, and StoreError when a run met a full disk. Before that, running
+        ones are recorded as KILLED; the same command trains them again.
         """
         with interrupts() as stop:
             try:
-                self._go_on(stop)
+                self._run_entries(stop)
                 left = bool(self._waiting or self._running)
                 self._cut_off()
             except BaseException:
-                with suppress(BesomError):  # one thing that is wrong is enough to tell
+                with suppress(BesomError):  # the first error is the one to raise
                     self._cut_off()
                     self._settle_all(stop)
                 raise
@@ -87,7 +87,7 @@ class FinalistsLoop:
         if left:
             raise Interrupted
 
-    def _go_on(self, stop: Stop) -> None:
+    def _run_entries(self, stop: Stop) -> None:
         while (self._waiting or self._running) and not stop.asked:
             for notice in self._recorder.notices():
                 self._observer.warned(notice)
@@ -96,7 +96,7 @@ class FinalistsLoop:
                     self._start(self._waiting.popleft(), slot)
             for event in self._pool.events(timeout_s=0.1):
                 self._handle(event)
-            self._replace_what_hangs()
+            self._replace_overdue()
             self._settle()
 
     def _start(self, entry: Entry, slot: Slot) -> None:
@@ -169,7 +169,7 @@ class FinalistsLoop:
         self._unwritten[entry.number] = run
         self._observer.finished(run)
 
-    def _replace_what_hangs(self) -> None:
+    def _replace_overdue(self) -> None:
         limit_s = self._limit_s
         if limit_s is None:
             return
@@ -183,13 +183,13 @@ class FinalistsLoop:
                 self._failed(running, Failure(reason=reason, blame=Blame.USER), limit_s)
 
     def _settle(self) -> None:
-        """Write to the study what the recorder has written: a run is over in both, or comes again."""
+        """Write to the study which runs the recorder has written: a run is over in both, or is trained again."""
         for number in self._recorder.ended():
             run = replace(self._unwritten.pop(number), run_id=self._recorder.run_id(number))
             self._book.set_user_attr(run.key, run.plain())
 
     def _settle_all(self, stop: Stop) -> bool:
-        """Settle everything; return whether runs are kept for a server that is away: the next start takes them over."""
+        """Wait for the recorder and settle every run; return whether runs are kept for an unreachable server."""
         kept = self._recorder.wait(stop, self._observer.warned)
         self._settle()
         if kept.trials:
@@ -199,9 +199,9 @@ class FinalistsLoop:
         return bool(kept.trials)
 
     def _cut_off(self) -> None:
-        """End at once what still trains."""
+        """End at once the runs that still train."""
         if self._running:
-            self._pool.close()  # it would write beside the recorder, and take its processor time
+            self._pool.close()  # a worker would write files while they are recorded, and use processor time
         for number, running in list(self._running.items()):
             del self._running[number]
             if running.recorded:

@@ -1,4 +1,4 @@
-"""What is shown while finalists train: a bar on a terminal, a line per run anywhere else, and the log in any case."""
+"""The observer of finalists: a progress bar on a terminal, a line per run anywhere else, and always the log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from besom.workers.devices import Slot
 
 
 class FinalistsObserver:
-    """Is told of each finalist's run; for a `with` block. Of a `quiet` sweep the log alone hears of them."""
+    """Shows and logs each finalist's run, as a context manager; a `quiet` sweep is only logged."""
 
     def __init__(self, console: Console, log: LogFile, spec: SweepSpec, *, total: int) -> None:
         self._console = console
@@ -48,22 +48,22 @@ class FinalistsObserver:
         self._log.__exit__(kind, error, trace)
 
     def started(self, entry: Entry, slot: Slot) -> None:
-        """A run was handed to a slot."""
+        """Log the start of a run in a slot."""
         self._log.write(f"trial {entry.trial} with seed {entry.seed} started in slot {slot.index} on {slot}")
 
     def warned(self, text: str) -> None:
-        """Something is not as it was when the finalists began."""
+        """Print and log a warning."""
         self._log.write(f"warning: {text}")
         warn(self._bar.console, text)
 
     def finished(self, run: FinalistRun) -> None:
-        """A run is over."""
+        """Show and log a finished run."""
         self._done += 1
         named = {name.removeprefix("best/"): run.metrics[name] for name in self._shown if name in run.metrics}
-        told = "  ".join(f"{name} {number(value)}" for name, value in named.items())
-        told = told if run.reason is None else f"FAILED: {mask(one_line(run.reason))}"
-        self._log.write(f"trial {run.trial} with seed {run.seed} {told}")
-        line = f"trial {run.trial:>4}  seed {run.seed:>6}  {told}"
+        result = "  ".join(f"{name} {number(value)}" for name, value in named.items())
+        result = result if run.reason is None else f"FAILED: {mask(one_line(run.reason))}"
+        self._log.write(f"trial {run.trial} with seed {run.seed} {result}")
+        line = f"trial {run.trial:>4}  seed {run.seed:>6}  {result}"
         if self._bar.disable and not self._quiet:
             self._console.file.write(f"{line}   [finalists {self._done}/{self._total}]\n")
             self._console.file.flush()

@@ -1,7 +1,7 @@
-"""Trials of another of their study's configs, among the finalists: each is trained again by the config of its own run.
+"""Finalists whose config differs from the sweep's: each is trained again with the recorded config of its run.
 
-It is one that was read back from a store: only what is shipped, what the sweep's own configs name, and what the user
-trusts is built of it. Where to record, and which slot, is for the sweep that trains it now.
+A recorded config is not trusted: only targets that ship with Besom, that the sweep's own configs name or that the user
+trusts are built. The tracking and the slot are those of the current sweep.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from besom.sweep.study.study import OVERRIDES, StudyBook
 from besom.sweep.trial import WRITTEN_BY_SLOT
 from besom.tracking.recorder.recorder import Recorder
 
-_JUDGED_BY = ("data.", "evaluation.")
-_FOR_TRAINING_ALONE = ("data.batch_size", "data.eval_batch_size", "data.shuffle_seed", "data.scaling")
-"""The keys under these which leave it as it is what a model is judged on."""
+_EVALUATION = ("data.", "evaluation.")
+_TRAINING_ONLY = ("data.batch_size", "data.eval_batch_size", "data.shuffle_seed", "data.scaling")
+"""Keys with these prefixes that do not change the data on which a model is evaluated."""
 
 _HOW = f"trust: [{{0}}] in {FILE}, or {VARIABLE}={{0}}"
 _REMEDY = "start the sweep with that config to train it again"
@@ -38,7 +38,7 @@ _REMEDY = "start the sweep with that config to train it again"
 
 @dataclass(frozen=True, kw_only=True)
 class OtherConfig:
-    """What a trial of another config is trained again by: its config, its overrides, and what of it may be built."""
+    """The recorded config of a trial, with its number, its overrides, and the targets that may be built."""
 
     number: int
     config: DictConfig
@@ -47,7 +47,7 @@ class OtherConfig:
 
 
 class OtherConfigs:
-    """Reads back what trials of other configs were trained by than the sweep's own, `shared`, which has that number."""
+    """Reads the recorded configs of trials whose config differs from the sweep's, `shared`, which has this number."""
 
     def __init__(
         self,
@@ -64,20 +64,20 @@ class OtherConfigs:
         self._recorder = recorder
         self._book = book
         self._sampled = frozenset(key.lstrip("+") for key in space.keys)
-        self._on_top = spec.finalists.overrides
+        self._overrides = spec.finalists.overrides
         self._number = number
         self._shared = {key: str(value) for key, value in shared.items()}
         self._own = [composer.compose(params) for params in space.examples(at_least_one=True)]
 
     def concern(self, row: Row) -> bool:
-        """Whether a trial has another config than the sweep."""
+        """Return whether a trial's config differs from the sweep's."""
         return (row.config or 1) != self._number
 
     def of(self, row: Row) -> OtherConfig:
-        """Return what a trial was trained by. Raises BesomError saying why it cannot be trained again."""
+        """Return the recorded config of a trial. Raises BesomError with the reason why it cannot be trained again."""
         number = row.config or 1
-        if predictions := self._judged_otherwise(number):
-            raise ConfigError(f"config {self._number} judges otherwise ({in_short(predictions)}); {_REMEDY}")
+        if changes := self._evaluation_changes(number):
+            raise ConfigError(f"config {self._number} judges otherwise ({in_short(changes)}); {_REMEDY}")
         if not row.run_id:
             why = "MLflow has none of it" if self._recorder.keeps else "none is read with tracking=none"
             raise RunNotFound(f"its config is kept with its run, and {why}; {_REMEDY}")
@@ -88,28 +88,28 @@ class OtherConfigs:
         trust = self._trust()
         trust.resolve(written)
         trial = self._book.study.get_trials(deepcopy=False)[row.trial]
-        config = self._for_now(written)
-        check(with_values(config, {**self._on_top, "test": True}))
+        config = self._updated(written)
+        check(with_values(config, {**self._overrides, "test": True}))
         return OtherConfig(
             number=number, config=config, overrides=tuple(trial.user_attrs.get(OVERRIDES, ())), trust=trust
         )
 
-    def _judged_otherwise(self, number: int) -> list[str]:
-        """Return what differs of what models are judged on: their values tell nothing of one another then."""
+    def _evaluation_changes(self, number: int) -> list[str]:
+        """Return the differences in the evaluation of models, which make their metrics incomparable."""
         before = configs_of(self._book.study.user_attrs).get(number, {})
-        return differences(_predictions(before), _predictions(self._shared))
+        return differences(_evaluation_keys(before), _evaluation_keys(self._shared))
 
     def _trust(self) -> Trust:
         own = dict.fromkeys(target for config in self._own for target in brought_along(_plain(config)))
-        given = Trust.given(how=_HOW)
-        return replace(given, names=(*given.names, *own))
+        trust = Trust.given(how=_HOW)
+        return replace(trust, names=(*trust.names, *own))
 
-    def _for_now(self, written: Mapping[str, Any]) -> DictConfig:
-        """Return a recorded config that follows its seed again, and has of the sweep's own what is decided now."""
+    def _updated(self, written: Mapping[str, Any]) -> DictConfig:
+        """Return a recorded config with its references to the seed, and with the current tracking and slot keys."""
         config = OmegaConf.create(dict(written))
         for key, text in self._book.study.user_attrs.get(SEEDED, {}).items():
             if key not in self._sampled and refers_to_keys_alone(text):
-                _refer(config, key, text)
+                _set_reference(config, key, text)
         own = self._own[0]
         with open_dict(config):
             config.tracking = _plain(own.tracking)
@@ -124,17 +124,17 @@ def _plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=False)
 
 
-def _predictions(config: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in config.items() if _says_how_it_is_judged(key.rpartition(OF_A_CHOICE)[2])}
+def _evaluation_keys(config: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in config.items() if _is_of_evaluation(key.rpartition(OF_A_CHOICE)[2])}
 
 
-def _says_how_it_is_judged(key: str) -> bool:
-    apart = any(f"{key}.".startswith(f"{one}.") for one in _FOR_TRAINING_ALONE)
-    return key.startswith(_JUDGED_BY) and not apart
+def _is_of_evaluation(key: str) -> bool:
+    training_only = any(f"{key}.".startswith(f"{prefix}.") for prefix in _TRAINING_ONLY)
+    return key.startswith(_EVALUATION) and not training_only
 
 
-def _refer(config: DictConfig, key: str, text: str) -> None:
-    """Write a reference to another key where a config has a value, if it gives that value."""
+def _set_reference(config: DictConfig, key: str, text: str) -> None:
+    """Replace a value of a config by a reference to another key, if it resolves to the same value."""
     value = OmegaConf.select(config, key)
     if value is None:
         return
@@ -148,7 +148,7 @@ def _refer(config: DictConfig, key: str, text: str) -> None:
 
 
 def with_values(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
-    """Return a copy of a config with other values at some keys. Raises ConfigError naming one that it does not have."""
+    """Return a copy of a config with other values at some keys. Raises ConfigError naming a key that does not exist."""
     config = config.copy()
     for key, value in values.items():
         try:

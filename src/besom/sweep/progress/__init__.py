@@ -1,1 +1,1 @@
-"""The progress of a sweep: on the terminal, as a live view, and in its log."""
+"""The progress of a sweep: observers for the terminal and for the log file."""

@@ -1,4 +1,4 @@
-"""What a sweep says at its beginning and at its end."""
+"""The messages at the beginning and at the end of a sweep."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from besom.workers.devices import Slot
 
 
 def announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Sequence[Slot], book: StudyBook) -> None:
-    """Say what is to be done, and on what."""
+    """Print the sweep's study, remaining trials, devices and search space."""
     if spec.quiet:
         return
     total = book.total
@@ -48,7 +48,7 @@ def announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Seque
 
 
 def warn_of_changes(console: Console, shared: Mapping[str, Any], book: StudyBook) -> int:
-    """Say what the trials to come do not share with those that are done; return their config's number in the study."""
+    """Warn if the config has changed since the study began; return the config's number in the study."""
     number = number_of(book, shared, keep=book.total is None or book.done < book.total)
     changes = changes_since_it_began(book, shared, number)
     if changes and book.done:
@@ -62,14 +62,14 @@ def warn_of_changes(console: Console, shared: Mapping[str, Any], book: StudyBook
 
 
 def warn_of_chance(console: Console, spec: SweepSpec, epochs: int | None) -> None:
-    """Say that most trials are drawn at random, where the budget leaves the sampler's model fewer than half."""
+    """Warn if the sampler's model chooses fewer than half of the trials, and the rest are drawn at random."""
     learning = Learning.of(spec, epochs)
     if learning is not None and learning.warning is not None and not spec.quiet:
         warn(console, learning.warning)
 
 
 def tell_left_out(console: Console, row: Row, why: str) -> None:
-    """Say that a trial is none of the finalists, since the config that it was trained by cannot be had."""
+    """Warn that a trial is not among the finalists, since its config is not available."""
     warn(console, f"hydra.sweeper.finalists: trial {row.trial}, of config {row.config or 1}, is left out: {why}")
 
 
@@ -87,41 +87,21 @@ def tell_end(
     registered: str = "",
     recorded: bool = True,
 ) -> None:
-    """Show what the sweep came to, where everything is, and what to type next.
+    """Print the results of a sweep, the paths and URLs of what it stored, and the next commands.
 
-    `kept` is its report and where it is, `registered` what the winner is called in the registry; `recorded` says
-    whether runs are recorded at all.
+    `kept` is the report and its path, `registered` the winner's name in the registry; `recorded` is false with
+    `tracking=none`.
 
     Raises `failure`, and BesomError when no trial, or none of the finalists, is complete.
     """
     console.print(render_short(summary) if spec.quiet else render(summary, console))
     if finalists is not None:
-        told = Text(verdict(finalists)) if spec.quiet else render_finalists(finalists, console)
-        console.print(told, soft_wrap=spec.quiet)
-    best, total = summary.best, book.total
-    if total is not None and summary.over < total and not book.ran_out_of_patience:
-        told = f"{total - summary.over} of {total} trials are to come; the same command goes on from there"
-        console.print(f"stopped: {told}", highlight=False)
-    left, wanted = to_come(book.study.user_attrs)
-    if left and isinstance(failure, Interrupted):
-        told = f"{left} of the finalists' {wanted} runs are not recorded yet; the same command goes on from there"
-        console.print(f"stopped: {told}", highlight=False, soft_wrap=True)
-    if book.ran_out_of_patience:
-        console.print(f"stopped: no better trial among the last {spec.patience}", highlight=False)
+        table = Text(verdict(finalists)) if spec.quiet else render_finalists(finalists, console)
+        console.print(table, soft_wrap=spec.quiet)
+    _print_remaining(console, summary, spec, book, failure)
     if failure is not None:
         raise failure
-    if best is None:
-        lacking = "feasible" if summary.rows else "complete"
-        pruned = str(summary.pruned) if summary.pruned.count else "none was run"
-        reason = next((group.reason for group in summary.failures), pruned)
-        raise BesomError(
-            f"study {spec.study_name}: no trial is {lacking} ({reason}); mend it, "
-            "and start anew with hydra.sweeper.study_name=NAME"
-        )
-    if finalists is not None and finalists.winner is None:
-        reason = next(run.reason for one in finalists.finalists for run in one.runs if run.reason is not None)
-        raise BesomError(f"study {spec.study_name}: no finalist is complete ({reason}); the same command tries again")
-    best = (finalists.champion if finalists else None) or best
+    best = _best_row(summary, finalists, spec)
     if not spec.quiet:
         storage = mask(str(spec.storage or storage_url(location.directory)))
         runs = {"runs": mask(location.uri)} if best.run_id else {}
@@ -131,6 +111,42 @@ def tell_end(
         console.print(f"study {spec.study_name}", highlight=False)
     lacking = f"none (MLflow has no run of trial {best.trial} any more)" if recorded else "none (tracking=none)"
     console.print(f"best run {best.run_id or lacking}", highlight=False)
+
+
+def _print_remaining(
+    console: Console, summary: Summary, spec: SweepSpec, book: StudyBook, failure: Exception | None
+) -> None:
+    """Print why the sweep stopped, and how many trials and finalists' runs remain."""
+    total = book.total
+    if total is not None and summary.over < total and not book.ran_out_of_patience:
+        rest = f"{total - summary.over} of {total} trials are to come; the same command goes on from there"
+        console.print(f"stopped: {rest}", highlight=False)
+    left, wanted = to_come(book.study.user_attrs)
+    if left and isinstance(failure, Interrupted):
+        rest = f"{left} of the finalists' {wanted} runs are not recorded yet; the same command goes on from there"
+        console.print(f"stopped: {rest}", highlight=False, soft_wrap=True)
+    if book.ran_out_of_patience:
+        console.print(f"stopped: no better trial among the last {spec.patience}", highlight=False)
+
+
+def _best_row(summary: Summary, finalists: Finalists | None, spec: SweepSpec) -> Row:
+    """Return the champion among the finalists, or else the best trial.
+
+    Raises BesomError when no trial, or none of the finalists, is complete.
+    """
+    if summary.best is None:
+        lacking = "feasible" if summary.rows else "complete"
+        pruned = str(summary.pruned) if summary.pruned.count else "none was run"
+        reason = next((group.reason for group in summary.failures), pruned)
+        raise BesomError(
+            f"study {spec.study_name}: no trial is {lacking} ({reason}); mend it, "
+            "and start anew with hydra.sweeper.study_name=NAME"
+        )
+    if finalists is not None and finalists.winner is None:
+        runs = (run for finalist in finalists.finalists for run in finalist.runs)
+        reason = next(run.reason for run in runs if run.reason is not None)
+        raise BesomError(f"study {spec.study_name}: no finalist is complete ({reason}); the same command tries again")
+    return (finalists.champion if finalists else None) or summary.best
 
 
 def _report_places(kept: tuple[Report, Path] | None) -> dict[str, str]:

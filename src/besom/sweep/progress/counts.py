@@ -1,4 +1,4 @@
-"""What a sweep has come to so far: counts, the best, the pace. Cheap to keep, whoever shows it."""
+"""Counts of a running sweep: trials by state, the best value, the pace. Cheap to update, independent of the display."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from besom.workers.devices import Slot
 from besom.workers.messages import State
 
 _PACE = 30
-"""How many of the last trials the pace is taken from."""
+"""The number of last trials from which the pace is computed."""
 
 
 @dataclass(kw_only=True)
 class Running:
-    """A trial that is being trained: where, since when (seconds), how far it is and with which value."""
+    """A running trial: its slot, its start in seconds, its last epoch and the value there."""
 
     slot: Slot
     attempt: int
@@ -29,7 +29,7 @@ class Running:
 
 
 class TrialCounts:
-    """Counts what happens; `clock` gives seconds."""
+    """Counts trials by their events; `clock` returns seconds."""
 
     def __init__(
         self,
@@ -41,13 +41,13 @@ class TrialCounts:
     ) -> None:
         self.objectives = tuple(objectives)
         self.total = total
-        self._followed = next((one for one in self.objectives if not one.is_cost), self.objectives[0])
+        self._followed = next((objective for objective in self.objectives if not objective.is_cost), self.objectives[0])
         self.running: dict[int, Running] = {}
         self.by_state: Counter[State] = Counter()
         self.best: tuple[int, float] | None = None  # of a single objective
         self.front = Front(objectives)  # of several
-        self.waiting: list[int] = []  # interrupted, and to be run again
-        self.tracker: list[float] = []  # the best value after each trial that is complete
+        self.waiting: list[int] = []  # interrupted, to be run again
+        self.best_values: list[float] = []  # the best value after each complete trial
         self._timeout_s = timeout_s
         self._clock = clock
         self._began: float | None = None
@@ -55,11 +55,11 @@ class TrialCounts:
 
     @property
     def done(self) -> int:
-        """Trials that are over and count."""
+        """The number of finished trials."""
         return sum(self.by_state.values())
 
     def started(self, trial: int, slot: Slot, attempt: int) -> None:
-        """A trial was handed to a slot."""
+        """Count a trial that starts in a slot."""
         now = self._clock()
         if self._began is None:
             self._began = now
@@ -67,24 +67,24 @@ class TrialCounts:
         self.running[trial] = Running(slot=slot, attempt=attempt, since_s=now)
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
-        """A trial reached an epoch."""
+        """Store the epoch and the value of a running trial."""
         if running := self.running.get(trial):
             running.epoch, running.value = epoch, value
 
     def put_back(self, trials: Sequence[int]) -> None:
-        """Trials were interrupted."""
+        """Move interrupted trials to those that wait."""
         self.waiting += trials
         for trial in trials:
             self.running.pop(trial, None)
 
     def finished(self, trial: int, state: State, values: tuple[float, ...], *, feasible: bool) -> Running | None:
-        """A trial is over. Return how it ran, if it did."""
+        """Count a finished trial; return its last state as a running one, None if it never ran."""
         self._ends.append(self._clock())
         self.count(trial, state, values, feasible=feasible)
         return self.running.pop(trial, None)
 
     def count(self, trial: int, state: State, values: tuple[float, ...], *, feasible: bool) -> None:
-        """Count a trial that is over, one of an earlier part of the sweep too."""
+        """Count a finished trial, also one of an earlier run of the sweep."""
         self.by_state[state] += 1
         if state is not State.COMPLETE or not feasible or len(values) != len(self.objectives):
             return
@@ -93,16 +93,16 @@ class TrialCounts:
             return
         if self.best is None or self.objectives[0].better(values[0], self.best[1]):
             self.best = (trial, values[0])
-        self.tracker.append(self.best[1])
+        self.best_values.append(self.best[1])
 
     def leads(self, value: float | None) -> bool:
-        """Whether a value of a running trial is better than the best so far."""
+        """Return whether a running trial's value is better than the best so far."""
         if value is None or len(self.objectives) > 1 or self.best is None:
             return False
         return self.objectives[0].better(value, self.best[1])
 
     def ahead(self, running: Mapping[int, Running]) -> int:
-        """Which of these trials has the best value; the first one, as long as none has any."""
+        """Return the trial with the best value; the first one while none has a value."""
 
         def rank(trial: int) -> float:
             value = running[trial].value
@@ -113,19 +113,19 @@ class TrialCounts:
         return min(running, key=rank)
 
     def seconds_since(self, moment_s: float) -> float:
-        """What has gone by since a moment of this tally's clock."""
+        """Return the seconds since a moment on the clock of these counts."""
         return self._clock() - moment_s
 
     @property
     def per_minute(self) -> float | None:
-        """Trials per minute, over the last ones; None until one is over."""
+        """Trials per minute over the last ones; None until a trial is over."""
         if len(self._ends) < 2:
             return None
         return 60 * (len(self._ends) - 1) / max(self._clock() - self._ends[0], 1e-9)
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the trials are done, or the time is up, whichever comes first; None where neither is known."""
+        """Seconds until all trials are done or the time is up, whichever is first; None if neither is known."""
         by_time = by_count = None
         if self._timeout_s is not None and self._began is not None:
             by_time = max(0.0, self._timeout_s - self.seconds_since(self._began))

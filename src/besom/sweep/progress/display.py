@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a live board on a terminal, a line per trial anywhere else."""
+"""Observers that show a running sweep: a live view on a terminal, a line per trial anywhere else."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from besom.workers.messages import State
 ParamsOf = Callable[[int], Mapping[str, Any]]
 
 _REDRAW_S = 0.1
-_CLOCK_S = 1.0  # how often to redraw where only the time has changed
-_TOLD_PER_CAUSE = 3  # failures of one cause that are told while the sweep runs; the end has them all
+_CLOCK_S = 1.0  # between redraws while only the time changes
+_SHOWN_PER_CAUSE = 3  # failures of one cause shown while the sweep runs; the end lists all
 
 
 def make_observers(
@@ -42,10 +42,10 @@ def make_observers(
     log: Path,
     max_epochs: int | None = None,
 ) -> Observers:
-    """Return what is told of a sweep, for a `with` block: what the screen shows, and the log file at `log`.
+    """Return the observers of a sweep, a context manager: one for the screen, one for the log file at `log`.
 
-    What the study has finished already counts; `total` is how many trials it is to have, `max_epochs` how many epochs
-    a trial, where that is known.
+    Finished trials of the study are counted first. `total` is the number of trials of the study, `max_epochs` that of
+    the epochs of a trial, None if unknown.
     """
     counts = TrialCounts(spec.objectives, total=total, timeout_s=spec.timeout_s)
     for trial in study.get_trials(deepcopy=False):
@@ -66,7 +66,7 @@ def make_observers(
 
 
 class PlainObserver(Observer):
-    """A line per trial, for pipes, files and CI. Written past rich, which takes a hundred times as long."""
+    """Prints a line per trial, for pipes, files and CI; without rich, which is a hundred times slower."""
 
     def __init__(self, console: Console, counts: TrialCounts) -> None:
         self._console = console
@@ -76,41 +76,41 @@ class PlainObserver(Observer):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._counts.waiting:
-            self._write(_put_back(self._counts.waiting))
+            self._write(_interrupted_line(self._counts.waiting))
 
     def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
-        """Note where it runs."""
+        """Count the trial as running."""
         self._counts.started(trial, slot, attempt)
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
-        """Note how far it is."""
+        """Store the trial's epoch."""
         self._counts.reported(trial, epoch, value)
 
     def finished(
         self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
     ) -> None:
-        """Write the trial's line."""
+        """Print the trial's line."""
         ran = self._counts.finished(trial, state, values, feasible=feasible)
         epoch = ran.epoch if ran else 0
-        told = outcome(self._counts.objectives, state, values, _safe(reason), feasible=feasible, epoch=epoch)
+        result = outcome(self._counts.objectives, state, values, _safe(reason), feasible=feasible, epoch=epoch)
         done = f"{self._counts.done}/{self._counts.total}" if self._counts.total else f"{self._counts.done}"
-        self._write(f"trial {trial:>4}  {told}   [{done}{self._best()}]")
+        self._write(f"trial {trial:>4}  {result}   [{done}{self._best()}]")
 
     def retrying(self, trial: int, reason: str) -> None:
-        """Write why it is run again."""
+        """Print the reason of the retry."""
         self._counts.running.pop(trial, None)
         self._write(f"trial {trial:>4}  failed and is run again: {_safe(reason)}")
 
     def interrupted(self, trials: Sequence[int]) -> None:
-        """Note which ones come again; they are told at the end, in one line."""
+        """Store the trials that will be run again; they are printed at the end, in one line."""
         self._counts.put_back(trials)
 
     def warned(self, text: str) -> None:
-        """Write it."""
+        """Print the warning."""
         self._write(f"warning: {text}")
 
     def stopping(self) -> None:
-        """Say that it was heard."""
+        """Confirm the stop request."""
         self._write(STOPPING)
 
     def _best(self) -> str:
@@ -124,7 +124,7 @@ class PlainObserver(Observer):
 
 
 class LiveObserver(Observer):
-    """The whole sweep at a glance, drawn in place; failures scroll by above it."""
+    """Draws the whole sweep in place; failures are printed above it."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class LiveObserver(Observer):
         self._max_epochs = max_epochs
         self._params_of = params_of
         self._best_params: tuple[int, Mapping[str, Any]] | None = None
-        self._told = Counter[str]()
+        self._failures = Counter[str]()
         self._stopping = False
         self._drawn_s = 0.0
         self._changed = True
@@ -159,50 +159,50 @@ class LiveObserver(Observer):
     ) -> None:
         self._live.__exit__(kind, error, trace)
         if self._counts.waiting:
-            self._tell(_put_back(self._counts.waiting), "yellow")
+            self._print(_interrupted_line(self._counts.waiting), "yellow")
 
     def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
-        """Show it in its slot."""
+        """Show the trial in its slot."""
         self._counts.started(trial, slot, attempt)
         self._changed = True
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
-        """Show its epoch and value."""
+        """Show the trial's epoch and value."""
         self._counts.reported(trial, epoch, value)
         self._changed = True
 
     def finished(
         self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
     ) -> None:
-        """Empty its slot and count it; a failure is told above the board."""
+        """Clear the trial's slot and count it; print a failure above the live view."""
         self._counts.finished(trial, state, values, feasible=feasible)
         self._changed = True
         if state is State.FAIL:
-            self._tell_failure(f"trial {trial} failed: ", reason or "unknown", "red")
+            self._print_failure(f"trial {trial} failed: ", reason or "unknown", "red")
 
     def retrying(self, trial: int, reason: str) -> None:
-        """Empty its slot; why is told above the board."""
+        """Clear the trial's slot; print the reason of the retry above the live view."""
         self._counts.running.pop(trial, None)
         self._changed = True
-        self._tell_failure(f"trial {trial} failed and is run again: ", reason, "yellow")
+        self._print_failure(f"trial {trial} failed and is run again: ", reason, "yellow")
 
     def interrupted(self, trials: Sequence[int]) -> None:
-        """Empty their slots; they are told at the end, in one line."""
+        """Clear the trials' slots; they are printed at the end, in one line."""
         self._counts.put_back(trials)
         self._changed = True
 
     def warned(self, text: str) -> None:
-        """Tell it above the board."""
-        self._tell(f"warning: {text}", "yellow")
+        """Print the warning above the live view."""
+        self._print(f"warning: {text}", "yellow")
 
     def stopping(self) -> None:
-        """Say at once that it was heard."""
+        """Confirm the stop request at once."""
         self._stopping = self._changed = True
         self._drawn_s = 0.0
         self.refresh()
 
     def refresh(self) -> None:
-        """Redraw at most ten times a second, and only where something has changed, but for the clock."""
+        """Redraw at most ten times a second after a change, and once a second otherwise, for the clock."""
         now = time.monotonic()
         if now - self._drawn_s >= (_REDRAW_S if self._changed else _CLOCK_S):
             self._drawn_s, self._changed = now, False
@@ -222,14 +222,14 @@ class LiveObserver(Observer):
             height=self._console.height,
         )
 
-    def _tell_failure(self, what: str, reason: str, style: str) -> None:
+    def _print_failure(self, what: str, reason: str, style: str) -> None:
         key = cause(reason)
-        self._told[key] += 1
-        if self._told[key] <= _TOLD_PER_CAUSE:
-            last = "   (more of these: in the log)" if self._told[key] == _TOLD_PER_CAUSE else ""
-            self._tell(f"{what}{_safe(reason)}{last}", style)
+        self._failures[key] += 1
+        if self._failures[key] <= _SHOWN_PER_CAUSE:
+            last = "   (more of these: in the log)" if self._failures[key] == _SHOWN_PER_CAUSE else ""
+            self._print(f"{what}{_safe(reason)}{last}", style)
 
-    def _tell(self, line: str, style: str) -> None:
+    def _print(self, line: str, style: str) -> None:
         self._live.console.print(Text(line, style=style), soft_wrap=True)
 
 
@@ -237,5 +237,5 @@ def _safe(reason: str | None) -> str | None:
     return None if reason is None else mask(one_line(reason))
 
 
-def _put_back(trials: Sequence[int]) -> str:
+def _interrupted_line(trials: Sequence[int]) -> str:
     return f"put back, for the same command to take up: {told_trials(sorted(trials))}"

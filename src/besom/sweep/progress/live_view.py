@@ -1,4 +1,4 @@
-"""The picture of a running sweep: a pure function of its tally, for terminals of any width."""
+"""The live view of a running sweep: a pure function of its counts, for terminals of any width."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from besom.sweep.progress.counts import Running, TrialCounts
 from besom.workers.devices import Slot
 from besom.workers.messages import State
 
-_WIDTH = 140  # beyond this, what belongs together drifts apart
+_WIDTH = 140  # in a wider line, related parts are too far apart
 _SPARKS = "▁▂▃▄▅▆▇█"
 _HEAD = 6  # lines that are not slots
 
@@ -31,7 +31,7 @@ def draw(
     note: str,
     height: int,
 ) -> RenderableType:
-    """Draw a sweep, not higher than `height` lines; `note` is a line at the end, where there is one."""
+    """Draw a sweep in at most `height` lines; `note`, unless empty, is the last line."""
     parts = [_title(counts, title), _counts(counts), *_best(counts, best_params), Text()]
     parts.append(_slots(counts, slots, max_epochs, rows=max(2, height - _HEAD - bool(note))))
     if note:
@@ -40,11 +40,11 @@ def draw(
 
 
 def spark(values: Sequence[float], width: int) -> str:
-    """A line of `width` or fewer blocks that shows a course of values; "" for fewer than two."""
+    """Return a sparkline of at most `width` blocks for a sequence of values; "" for fewer than two values."""
     if len(values) < 2:
         return ""
     count = min(width, len(values))
-    # The last of each of `count` equal parts.
+    # The last value of each of `count` equal parts.
     shown = [values[(index + 1) * len(values) // count - 1] for index in range(count)]
     if min(shown) > 0 and max(shown) > 100 * min(shown):
         shown = [math.log(value) for value in shown]
@@ -55,14 +55,14 @@ def spark(values: Sequence[float], width: int) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A time as 0:07, 12:34 or 1:02:03."""
+    """Return a duration as 0:07, 12:34 or 1:02:03."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class _Capped:
-    """Shows something no wider than the board."""
+    """A renderable with a maximum width."""
 
     def __init__(self, inner: RenderableType) -> None:
         self._inner = inner
@@ -82,12 +82,12 @@ def _line(left: RenderableType, right: RenderableType) -> RenderableType:
 def _title(counts: TrialCounts, title: str) -> RenderableType:
     wanted = ", ".join(str(objective) for objective in counts.objectives)
     pace, left = counts.per_minute, counts.left_s
-    told = [f"{pace:.3g} trials/min"] if pace is not None else []
+    notes = [f"{pace:.3g} trials/min"] if pace is not None else []
     if left is not None:
-        told.append(f"{clock(left)} left")
+        notes.append(f"{clock(left)} left")
     elif not counts.running or not any(running.epoch for running in counts.running.values()):
-        told.append("workers are starting …")
-    return _line(Text.assemble((title, "bold"), "  ", (wanted, "dim")), Text("  ".join(told), style="dim"))
+        notes.append("workers are starting …")
+    return _line(Text.assemble((title, "bold"), "  ", (wanted, "dim")), Text("  ".join(notes), style="dim"))
 
 
 def _counts(counts: TrialCounts) -> RenderableType:
@@ -110,15 +110,15 @@ def _counts(counts: TrialCounts) -> RenderableType:
 def _best(counts: TrialCounts, params: Mapping[str, Any]) -> list[RenderableType]:
     if len(counts.objectives) > 1:
         front = len(counts.front)
-        told = f"{front} on the Pareto front: trials " + ", ".join(map(str, counts.front.trials[-8:])) if front else "…"
-        return [_line(Text.assemble(("best ", "dim"), (told, "bold green" if front else "dim")), Text())]
+        line = f"{front} on the Pareto front: trials " + ", ".join(map(str, counts.front.trials[-8:])) if front else "…"
+        return [_line(Text.assemble(("best ", "dim"), (line, "bold green" if front else "dim")), Text())]
     if counts.best is None:
         return [_line(Text("best  none yet", style="dim"), Text())]
     trial, value = counts.best
     best = Text.assemble(
         ("best ", "dim"), (number(value), "bold green"), (f"  trial {trial}  ", "dim"), in_short(params),
     )  # fmt: skip
-    return [_line(best, Text(spark(counts.tracker, 24), style="green"))]
+    return [_line(best, Text(spark(counts.best_values, 24), style="green"))]
 
 
 def _slots(counts: TrialCounts, slots: Sequence[Slot], max_epochs: int | None, *, rows: int) -> RenderableType:
@@ -129,7 +129,7 @@ def _slots(counts: TrialCounts, slots: Sequence[Slot], max_epochs: int | None, *
     for name in ("slot", "trial", "time"):
         table.add_column(name, justify="left" if name == "slot" else "right", no_wrap=True)
     table.add_column("epoch", no_wrap=True)
-    followed = next((one for one in counts.objectives if not one.is_cost), counts.objectives[0])
+    followed = next((objective for objective in counts.objectives if not objective.is_cost), counts.objectives[0])
     table.add_column(followed.name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     shown = sorted(slots, key=lambda slot: (slot.index not in by_slot, slot.index))[: rows - (len(slots) > rows)]
@@ -144,7 +144,7 @@ def _slots(counts: TrialCounts, slots: Sequence[Slot], max_epochs: int | None, *
 
 
 def _row(counts: TrialCounts, bundle: Mapping[int, Running], max_epochs: int | None) -> list[RenderableType]:
-    """What a slot trains: one trial, or of a bundle the one that is ahead of the others."""
+    """Return the cells of a slot: those of its trial, or of the best trial in its bundle."""
     trial = counts.ahead(bundle)
     running, others = bundle[trial], len(bundle) - 1
     epoch: RenderableType = Text(str(running.epoch))

@@ -1,4 +1,4 @@
-"""The log file of a sweep: what happened and when, for whoever comes later."""
+"""The log file of a sweep: its events with their times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from besom.workers.messages import State
 
 
 class LogFile:
-    """A file that grows by lines, each with its time and written at once; secrets are masked."""
+    """A file to which lines are appended, each with its time and flushed at once; secrets are masked."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -44,19 +44,19 @@ class LogFile:
             self._file = None
 
     def write(self, line: str) -> None:
-        """Append a line, if the file is open."""
+        """Append a line if the file is open."""
         if self._file is None:
             return
         now = datetime.now().astimezone().isoformat(sep=" ", timespec="milliseconds")
         try:
             self._file.write(f"{now}  {without_secrets(one_line(line))}\n")
             self._file.flush()
-        except OSError:  # a full disk ends what matters more than this, and with a better word
+        except OSError:  # the recorder reports a full disk, and better
             self._file = None
 
 
 class SweepLog(Observer):
-    """Logs a line for each event but an epoch."""
+    """Logs a line for each event except epochs."""
 
     def __init__(self, path: Path, *, study: str, objectives: Sequence[Objective]) -> None:
         self._log = LogFile(path)
@@ -78,40 +78,40 @@ class SweepLog(Observer):
         self._log.__exit__(kind, error, trace)
 
     def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
-        """Log where it runs."""
+        """Log the trial's slot and device."""
         self._epochs[trial] = 0
         again = f", attempt {attempt + 1}" if attempt else ""
         self._log.write(f"trial {trial} started in slot {slot.index} on {slot}{again}")
 
     def sized(self, trial: int, members: int, of: int) -> None:
-        """Log how many train at once."""
+        """Log how many members of a bundle train at once."""
         self._log.write(f"bundle of {of} with trial {trial}: {members} train at once")
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
-        """Note the epoch; lines are for events."""
+        """Store the epoch without a line."""
         self._epochs[trial] = epoch
 
     def finished(
         self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
     ) -> None:
-        """Log how it ended."""
+        """Log the trial's values, or the reason of its end."""
         epoch = self._epochs.pop(trial, 0)
-        told = outcome(self._objectives, state, values, reason, feasible=feasible, epoch=epoch)
-        self._log.write(f"trial {trial} {'finished: ' if state is State.COMPLETE else ''}{told}")
+        result = outcome(self._objectives, state, values, reason, feasible=feasible, epoch=epoch)
+        self._log.write(f"trial {trial} {'finished: ' if state is State.COMPLETE else ''}{result}")
 
     def retrying(self, trial: int, reason: str) -> None:
-        """Log why it is run again."""
+        """Log the reason of the retry."""
         self._log.write(f"trial {trial} failed and is run again: {reason}")
 
     def interrupted(self, trials: Sequence[int]) -> None:
-        """Log which ones come again."""
+        """Log the trials that will be run again."""
         if trials:
             self._log.write(f"interrupted, for the same command to take up: {told_trials(trials)}")
 
     def warned(self, text: str) -> None:
-        """Log it."""
+        """Log the warning."""
         self._log.write(f"warning: {text}")
 
     def stopping(self) -> None:
-        """Log the wish."""
+        """Log the stop request."""
         self._log.write("asked to stop")

@@ -1,4 +1,4 @@
-"""Who is told what happens in a sweep while it runs, whatever they make of it."""
+"""Observers of a running sweep: the interface, the fan-out to several, and one for quiet sweeps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STOPPING = "stopping: what runs may finish its epoch; ctrl-C again stops at once
 
 
 class Observer:
-    """Is told what happens, and shows nothing: each kind of board says what it shows."""
+    """The base class of observers; each method handles one event, and here does nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -28,40 +28,40 @@ class Observer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End; what was shown for the time being goes away."""
+        """End the observation; a live view is removed."""
 
     def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
-        """A trial was handed to a slot; `attempt` counts from 0."""
+        """Handle the start of a trial in a slot; `attempt` counts from 0."""
 
     def sized(self, trial: int, members: int, of: int) -> None:
-        """Of the trials of a bundle, this one among them, so many train at once."""
+        """Handle a bundle's size: `members` of its `of` trials, among them this one, train at once."""
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
-        """A trial reached an epoch, with this value of the leading objective."""
+        """Handle the end of a trial's epoch, with its value of the first objective."""
 
     def finished(
         self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
     ) -> None:
-        """A trial is over: complete with a value for each objective, pruned, or failed for a reason."""
+        """Handle the end of a trial: complete with a value per objective, pruned, or failed for a reason."""
 
     def retrying(self, trial: int, reason: str) -> None:
-        """An attempt failed, and the trial is to be run again."""
+        """Handle a failed attempt of a trial that will be retried."""
 
     def interrupted(self, trials: Sequence[int]) -> None:
-        """These trials were stopped; the same command takes them up again."""
+        """Handle interrupted trials, which the same command runs again."""
 
     def warned(self, text: str) -> None:
-        """Something is not as it was when the sweep began."""
+        """Handle a warning."""
 
     def stopping(self) -> None:
-        """The user asked to stop: running epochs may end, and a second time stops at once."""
+        """Handle a stop request: running epochs may end; a second request stops at once."""
 
     def refresh(self) -> None:
-        """Redraw, if it is time."""
+        """Redraw if necessary."""
 
 
 class Observers(Observer):
-    """Tells several boards."""
+    """Passes each event to several observers."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
@@ -80,65 +80,65 @@ class Observers(Observer):
         self._stack.__exit__(kind, error, trace)
 
     def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
-        """Tell them all."""
+        """Call every observer."""
         for observer in self._observers:
             observer.started(trial, slot, attempt)
 
     def sized(self, trial: int, members: int, of: int) -> None:
-        """Tell them all."""
+        """Call every observer."""
         for observer in self._observers:
             observer.sized(trial, members, of)
 
     def reported(self, trial: int, epoch: int, value: float | None) -> None:
-        """Tell them all."""
+        """Call every observer."""
         for observer in self._observers:
             observer.reported(trial, epoch, value)
 
     def finished(
         self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
     ) -> None:
-        """Tell them all."""
+        """Call every observer."""
         for observer in self._observers:
             observer.finished(trial, state, values, reason, feasible)
 
     def retrying(self, trial: int, reason: str) -> None:
-        """Tell them all."""
+        """Call every observer."""
         for observer in self._observers:
             observer.retrying(trial, reason)
 
     def interrupted(self, trials: Sequence[int]) -> None:
-        """Tell them all."""
+        """Call every observer."""
         for observer in self._observers:
             observer.interrupted(trials)
 
     def warned(self, text: str) -> None:
-        """Tell them all."""
+        """Call every observer."""
         for observer in self._observers:
             observer.warned(text)
 
     def stopping(self) -> None:
-        """Tell them all."""
+        """Call every observer."""
         for observer in self._observers:
             observer.stopping()
 
     def refresh(self) -> None:
-        """Tell them all."""
+        """Call every observer."""
         for observer in self._observers:
             observer.refresh()
 
 
 class QuietObserver(Observer):
-    """Says nothing of its own accord but warnings; it answers a ctrl-C."""
+    """Prints warnings and the confirmation of a stop request only."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def warned(self, text: str) -> None:
-        """Say it."""
+        """Print the warning."""
         warn(self._console, text)
 
     def stopping(self) -> None:
-        """Say that it was heard."""
+        """Confirm the stop request."""
         self._console.print(STOPPING, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -151,8 +151,8 @@ def outcome(
     feasible: bool = True,
     epoch: int = 0,
 ) -> str:
-    """How a trial ended, in a few words: its values, or at which epoch it was pruned, or why it failed."""
-    named = "  ".join(f"{one.name} {number(value)}" for one, value in zip(objectives, values, strict=False))
+    """Return a trial's result as text: its values, the epoch at which it was pruned, or why it failed."""
+    named = "  ".join(f"{objective.name} {number(value)}" for objective, value in zip(objectives, values, strict=False))
     match state:
         case State.COMPLETE:
             return named if feasible else f"{named}, infeasible"
@@ -163,11 +163,11 @@ def outcome(
 
 
 def told_kept(count: int) -> str:
-    """That runs are kept for the next start, since the tracking server is away."""
+    """Return the warning that runs are kept as files, since the tracking server is unreachable."""
     which = f"{count} run{'s are' if count > 1 else ' is'}"
     return f"{which} not recorded yet, since the tracking server is away; the same command records what is kept of them"
 
 
 def told_trials(trials: Sequence[int]) -> str:
-    """Some trials by their numbers, the first few of many."""
+    """Return the numbers of trials as text, only the first few of many."""
     return f"trial{'s' * (len(trials) > 1)} {numbered(trials)}"

@@ -4,7 +4,7 @@
     sum:        product (("+" | "-") product)*
     product:    ["-"] (number | metric) ("*" (number | metric))*
 
-A metric's name begins with a letter and goes on with letters, digits, `_`, `.`, `/` and `@`.
+A metric's name begins with a letter or `_`, followed by letters, digits, `_`, `.`, `/` and `@`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXAMPLE = "write it like cost/params <= 50000, or train/acc - val/acc <= 0.1"
 
 @dataclass(frozen=True, kw_only=True)
 class _Product:
-    """A number times metrics."""
+    """A product of a number and metrics."""
 
     factor: float
     metrics: tuple[str, ...]
@@ -37,7 +37,7 @@ class _Product:
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
-    """Holds where a sum over metrics is at most zero, or below zero if it is `strict`."""
+    """A constraint that a sum of products of metrics is at most zero, or below zero if it is `strict`."""
 
     key: str
     source: str
@@ -46,13 +46,13 @@ class Constraint:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that it speaks of, each once."""
+        """The names of its metrics, each once."""
         return tuple(dict.fromkeys(name for product in self.products for name in product.metrics))
 
     def value(self, metrics: Mapping[str, float]) -> float:
-        """Return how far it is from holding: zero or less where it holds, infinity where a metric is not a number.
+        """Return the violation: zero or less if the constraint holds, infinity if a metric is NaN.
 
-        Raises ConfigError naming a metric that was never measured.
+        Raises ConfigError naming a metric that was never logged.
         """
         for name in self.metrics:
             if name not in metrics:
@@ -67,9 +67,9 @@ class Constraint:
 
 
 def parse_constraints(texts: Sequence[str], source: str) -> tuple[Constraint, ...]:
-    """Read constraints; `source` names the sweep file, for messages.
+    """Parse constraints; `source` names the sweep file, for messages.
 
-    Raises ConfigError for what is no comparison of sums over metrics.
+    Raises ConfigError for a text that does not compare two sums of metrics.
     """
     constraints = tuple(_constraint(str(text), source) for text in texts)
     keys = [constraint.key for constraint in constraints]
@@ -108,25 +108,25 @@ def _tokens(text: str, where: str) -> list[str]:
 
 
 def _sum(tokens: Sequence[str], where: str) -> list[_Product]:
-    """Read a sum: an operand after each sign, and a sign between any two."""
+    """Parse a sum: an operand after each sign, and a sign between two operands."""
     products: list[_Product] = []
     product = _Product(factor=1.0, metrics=())
-    awaited = True
+    expects_operand = True
     for token in tokens:
-        if awaited and token == "-":
+        if expects_operand and token == "-":
             product = _times(product, -1)
-        elif awaited and token in ("+", "*"):
+        elif expects_operand and token in ("+", "*"):
             break
-        elif awaited:
-            product, awaited = _with(product, token), False
+        elif expects_operand:
+            product, expects_operand = _with(product, token), False
         elif token == "*":
-            awaited = True
+            expects_operand = True
         elif token in ("+", "-"):
             products.append(product)
-            product, awaited = _Product(factor=-1.0 if token == "-" else 1.0, metrics=()), True
+            product, expects_operand = _Product(factor=-1.0 if token == "-" else 1.0, metrics=()), True
         else:
             raise ConfigError(f"{where} has no sign before '{token}'; {_EXAMPLE}")
-    if awaited:
+    if expects_operand:
         raise ConfigError(f"{where} lacks a metric or a number; {_EXAMPLE}")
     return [*products, product]
 

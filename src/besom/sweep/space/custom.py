@@ -1,4 +1,4 @@
-"""A search space that a Python function extends: `custom_search_space`, as in hydra-optuna-sweeper."""
+"""`custom_search_space`: a Python function that extends the search space, as in hydra-optuna-sweeper."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from besom.errors import ConfigError, first_line, kind_and_line
 
 @dataclass(frozen=True, kw_only=True)
 class CustomSpace:
-    """Asks a function `(config, trial) -> None` for further parameters, after those of the sweep file.
+    """A function `(config, trial) -> None` that suggests further parameters, after those of the sweep file.
 
-    `fixed` are the values, as text, of the keys that are the same for every trial: the function finds them in
-    `trial.user_attrs`, and may not suggest them.
+    `fixed` are the values, as text, of the keys that are the same for every trial: the function can read them in
+    `trial.user_attrs`, and must not suggest them.
     """
 
     name: str
@@ -31,14 +31,14 @@ class CustomSpace:
 
     @classmethod
     def find(cls, name: str, config: DictConfig, source: str, fixed: Mapping[str, str]) -> CustomSpace:
-        """Find the function by its dotted name.
+        """Import the function by its dotted name.
 
-        Raises ConfigError when there is no such function.
+        Raises ConfigError when it cannot be imported.
         """
         try:
-            with _one_line():
+            with _without_hydra_log():
                 function = get_method(name)
-        except Exception as error:  # whatever importing the user's module raises
+        except Exception as error:  # importing a user's module can raise anything
             reason = first_line(error.__cause__ or error)
             raise ConfigError(
                 f"{source}: hydra.sweeper.custom_search_space: {name} cannot be imported ({reason}); name a function "
@@ -47,9 +47,9 @@ class CustomSpace:
         return cls(name=name, function=function, config=config, source=source, fixed=fixed)
 
     def suggest(self, trial: Trial, keys: Mapping[str, str]) -> None:
-        """Let the function suggest what it likes; `keys` has the config key of each parameter chosen so far, by name.
+        """Call the function; `keys` maps the names of the parameters suggested so far to their config keys.
 
-        Raises ConfigError when it raises, or suggests what is fixed.
+        Raises ConfigError when the function raises, or suggests a fixed key.
         """
         for key, value in self.fixed.items():
             trial.set_user_attr(key, value)
@@ -64,14 +64,14 @@ class CustomSpace:
             )
 
     def chosen(self, trial: Trial | FrozenTrial, known: set[str]) -> dict[str, Any]:
-        """Return what the function suggested: every parameter of the trial whose name is not among those known."""
+        """Return the parameters that the function suggested: those of the trial whose names are not in `known`."""
         return {name: value for name, value in trial.params.items() if name not in known}
 
 
 class _ByKey(Trial):
-    """The same trial, whose `params` go by config key.
+    """A view of a trial whose `params` are named by config key.
 
-    Where a key stands under several conditions, Optuna has a parameter for each: `optimizer.lr (optimizer=sgd)`.
+    For a key under several conditions, Optuna has a parameter per condition: `optimizer.lr (optimizer=sgd)`.
     """
 
     __slots__ = ("_keys",)
@@ -86,8 +86,8 @@ class _ByKey(Trial):
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
-    """Keep Hydra from printing what it raises as well."""
+def _without_hydra_log() -> Iterator[None]:
+    """Keep Hydra from logging the error that it raises."""
     log = getLogger("hydra.utils")
     before, log.disabled = log.disabled, True
     try:

@@ -1,7 +1,7 @@
-"""The points of a search space: how many there are, and all of them, conditions honoured.
+"""Enumeration of a search space with conditions: the number of its points, and the points themselves.
 
-A space with conditions is a tree, not a product. What is counted are classes of values that no condition tells
-apart, so that a space of a billion points is counted at once.
+A space with conditions is a tree, not a product. Values that no condition distinguishes are counted as one class, so
+that counting a billion points takes no time.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 from besom.sweep.space.parameter import Parameter, Params
 
-_OTHER = -1  # the class of the values that no condition names
+_OTHER = -1  # the class of all values that no condition names
 
-_Known = frozenset[tuple[str, int]]  # for each key that matters further on, the class that was chosen
+_Known = frozenset[tuple[str, int]]  # the chosen class of each key that later parameters depend on
 
 
 class Tree:
-    """The parameters of a space, each after those that its conditions speak of."""
+    """The tree of a space's points; `parameters` are ordered, each after those in its conditions."""
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         self._parameters = parameters
@@ -35,11 +35,11 @@ class Tree:
         self._twice: Parameter | None = None
 
     def size(self) -> int | None:
-        """How many points there are; None if they cannot be counted."""
+        """Return the number of points, None if they cannot be counted."""
         return self._count(0, frozenset())
 
     def chosen_twice(self) -> Parameter | None:
-        """A parameter whose key was chosen already, at some point of the space."""
+        """Return a parameter whose key is sampled twice at some point of the space, None if there is none."""
         self.size()
         return self._twice
 
@@ -88,7 +88,7 @@ class Tree:
         )
 
     def _classes(self, parameter: Parameter) -> Iterator[tuple[int, int | None]]:
-        """Yield the classes of a parameter's values, and how many values are in each."""
+        """Yield the classes of a parameter's values, and the number of values in each."""
         named = [index for index, value in enumerate(self._named.get(parameter.key, ())) if parameter.may_be(value)]
         yield from ((index, 1) for index in named)
         count = parameter.count()

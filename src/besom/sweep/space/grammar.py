@@ -1,7 +1,7 @@
-"""Hydra's override grammar in, Optuna's distributions out.
+"""Conversion of Hydra's override grammar to Optuna's distributions.
 
-The conversions are those of hydra-optuna-sweeper 1.4: a range ends before its stop, an interval is continuous unless
-`int(…)` stands around it, a shuffled range is a choice. Beyond them, a log scale is kept for ranges.
+The rules are those of hydra-optuna-sweeper 1.4: a range ends before its stop, an interval is continuous unless it is
+cast by `int(…)`, a shuffled range is a choice. In addition, a range may have a log scale.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from optuna.distributions import (
 
 
 def distribution(override: Override) -> tuple[BaseDistribution, Mapping[Any, Any]]:
-    """Return an override's distribution, and what the config gets for each choice that Optuna cannot store.
+    """Return an override's distribution, and a map from stored labels to choices that Optuna cannot store.
 
-    Raises ValueError for what cannot be sampled, saying why and the remedy.
+    Raises ValueError, with the reason and the remedy, for an override that cannot be sampled.
     """
     value = override.value()
     log = "log" in getattr(value, "tags", ())
@@ -42,14 +42,14 @@ def distribution(override: Override) -> tuple[BaseDistribution, Mapping[Any, Any
     if log:
         raise ValueError("a choice has no log scale; take the tag away, or write an interval or a range")
     if isinstance(value, ChoiceSweep):
-        return _categorical(value.list)  # as written: Optuna knows no order, and a shuffled one would differ on resume
+        return _categorical(value.list)  # in written order: a shuffled one would differ on resume
     return _categorical(list(override.sweep_iterator()) if override.is_sweep_override() else [value])
 
 
 def _cast(sweep: RangeSweep) -> RangeSweep:
-    """Return a range with the bounds that `float(…)` or `int(…)` around it makes of them.
+    """Return a range with its bounds cast by `float(…)` or `int(…)`.
 
-    Hydra 1.3 casts the bounds itself; 1.4 leaves them, and casts each number of the range.
+    Hydra 1.3 casts the bounds itself; 1.4 leaves them and casts each number of the range.
     """
     cast = copy(sweep)
     for transform in getattr(sweep, "transformers", ()):
@@ -59,9 +59,9 @@ def _cast(sweep: RangeSweep) -> RangeSweep:
 
 
 def range_points(sweep: RangeSweep) -> Sequence[float]:
-    """Return the numbers of a range, its stop not among them.
+    """Return the numbers of a range without its stop.
 
-    They are counted in decimals, so that range(0.1, 0.4, 0.1) is 0.1, 0.2, 0.3. Raises ValueError when there are none.
+    They are computed as decimals, so that range(0.1, 0.4, 0.1) is 0.1, 0.2, 0.3. Raises ValueError for an empty range.
     """
     sweep = _cast(sweep)
     assert sweep.start is not None
@@ -83,22 +83,22 @@ def range_points(sweep: RangeSweep) -> Sequence[float]:
 
 
 def skipped_stop(override: Override) -> float | None:
-    """Return the stop of a range that its steps do not meet, such as 10 of range(0, 10, 4): 0, 4, 8.
+    """Return the stop of a range if its steps do not reach it, such as 10 of range(0, 10, 4): 0, 4, 8.
 
-    None for a stop that is written just behind the last number, as in range(32, 257, 32).
+    Return None for a stop just after the last number, as in range(32, 257, 32).
     """
     value = override.value()
     if not isinstance(value, RangeSweep) or value.start is None or value.stop is None:
         return None
     sweep = _cast(value)
     step = abs(Decimal(str(sweep.step or 1)))
-    beyond = abs(Decimal(str(sweep.stop)) - Decimal(str(sweep.start))) % step  # how far behind the last number
+    beyond = abs(Decimal(str(sweep.stop)) - Decimal(str(sweep.start))) % step  # distance from the last number
     just = beyond == 1 if isinstance(sweep.stop, int) else beyond < step / 2
     return None if just or not beyond else sweep.stop
 
 
 class _Decimals(Sequence[float]):
-    """The floats of a range, which may be too many for a list."""
+    """The floats of a range, computed on access, since there may be too many for a list."""
 
     def __init__(self, start: Decimal, step: Decimal, count: int) -> None:
         self._start = start
@@ -116,7 +116,7 @@ class _Decimals(Sequence[float]):
 
 
 def plain(choice: Any) -> Any:
-    """Return a value of the grammar as the config gets it."""
+    """Return a value of the override grammar as a plain value of the config."""
     if isinstance(choice, QuotedString):
         return choice.text
     if isinstance(choice, list):
@@ -135,7 +135,7 @@ def _categorical(choices: Sequence[Any]) -> tuple[BaseDistribution, Mapping[Any,
     stored: list[Any] = []
     for value in values:
         storable = isinstance(value, str | int | float | bool | None)
-        # Optuna takes true for 1, and 1.0 as well.
+        # For Optuna, True, 1 and 1.0 are equal.
         stored.append(value if storable and value not in stored else repr(value))
     labels = {label: value for label, value in zip(stored, values, strict=True) if label is not value}
     return CategoricalDistribution(stored), labels

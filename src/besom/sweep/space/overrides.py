@@ -1,4 +1,4 @@
-"""Values in Hydra's override grammar: what `besom train` would need on its command line."""
+"""Overrides in Hydra's grammar, as `besom train` takes them on its command line."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-# What the grammar reads as text without quotes: not null, true, false, inf or nan.
+# Text that the grammar reads as a string without quotes: not null, true, false, inf or nan.
 _PLAIN = re.compile(r"(?!(null|true|false|inf|nan)\Z)[a-z_][a-z0-9_]*", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A trial's overrides in the order in which they were written, those of the file before the command line's.
+    """A trial's overrides in their written order, those of the file before those of the command line.
 
     `texts` are the overrides that are the same for every trial, by their keys; the other keys of `order` are sampled.
     """
@@ -25,7 +25,7 @@ class Line:
 
     @classmethod
     def of(cls, fixed: Sequence[str]) -> Line:
-        """A line of overrides that are the same for every trial."""
+        """Return a line of overrides that are the same for every trial."""
         return cls(order=tuple(fixed), texts={text: text for text in fixed})
 
     @property
@@ -37,7 +37,7 @@ class Line:
         return iter(self.fixed)
 
     def filled(self, params: Mapping[str, Any]) -> list[str]:
-        """Return the overrides for these parameters, each in its place; what has no place comes last."""
+        """Return the overrides for these parameters in the order of the line; keys that are not in it come last."""
         written = [
             self.texts[key] if key in self.texts else to_override(key, params[key])
             for key in self.order
@@ -57,7 +57,7 @@ def to_override(key: str, value: Any) -> str:
 
 
 def to_text(value: Any) -> str:
-    """Return text that the grammar reads as this value."""
+    """Return the text that the grammar reads as this value."""
     match value:
         case None:
             return "null"

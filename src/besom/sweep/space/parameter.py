@@ -1,4 +1,4 @@
-"""One dimension of a search space: a config key, its distribution, and when it exists."""
+"""The parameters of a search space, and their conditions."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Params = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Holds when the parameter `key` was chosen as one of `values`."""
+    """A condition that the parameter `key` has one of `values`."""
 
     key: str
     values: tuple[Any, ...]
 
     def holds(self, params: Mapping[str, Any]) -> bool:
-        """Whether it holds among the parameters chosen so far."""
+        """Return whether it holds for the parameters chosen so far."""
         return self.key in params and params[self.key] in self.values
 
     def __str__(self) -> str:
@@ -37,11 +37,11 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One dimension of the space: a config key, its distribution, and when it exists.
+    """A parameter of the search space: a config key, its distribution, and its conditions.
 
-    `labels` maps what Optuna stores to what the config gets, for choices that Optuna cannot store, such as lists.
-    `visited`, where it is given, are the only values of it that a grid visits. `skipped` is the stop of a range that
-    its step does not meet.
+    `labels` maps stored labels to values of the config, for choices that Optuna cannot store, such as lists. `visited`
+    restricts the values that a grid visits, unless it is None. `skipped` is the stop of a range that its steps do not
+    reach.
     """
 
     key: str
@@ -53,11 +53,11 @@ class Parameter:
     skipped: float | None = None
 
     def active(self, params: Params) -> bool:
-        """Whether every condition holds among the parameters chosen so far."""
+        """Return whether every condition holds for the parameters chosen so far."""
         return all(condition.holds(params) for condition in self.conditions)
 
     def suggest(self, trial: Trial) -> Any:
-        """Let the trial choose; return the value that the config gets."""
+        """Let the trial suggest a value; return it as the config has it."""
         match self.distribution:
             case FloatDistribution(low=low, high=high, log=log, step=step):
                 return trial.suggest_float(self.name, low, high, step=step, log=log)
@@ -68,13 +68,13 @@ class Parameter:
         raise AssertionError(self.distribution)
 
     def from_stored(self, stored: Any) -> Any:
-        """Return what the config gets for what Optuna stores."""
+        """Return the config's value for a value stored by Optuna."""
         return self.labels.get(stored, stored) if self.labels else stored
 
     def to_stored(self, value: Any) -> Any:
-        """Return what Optuna stores for what the config gets.
+        """Return the value that Optuna stores for a value of the config.
 
-        Raises ValueError when the value cannot be chosen, saying what can.
+        Raises ValueError, which names the possible values, when the value cannot be chosen.
         """
         match self.distribution:
             case CategoricalDistribution(choices=choices):
@@ -91,7 +91,7 @@ class Parameter:
 
     @property
     def range(self) -> str:
-        """What can be chosen, in words."""
+        """The possible values as text."""
         match self.distribution:
             case CategoricalDistribution(choices=choices):
                 return f"choose from {', '.join(to_text(self.from_stored(choice)) for choice in choices)}"
@@ -102,7 +102,7 @@ class Parameter:
         raise AssertionError(self.distribution)
 
     def count(self) -> int | None:
-        """How many values there are; None if they cannot be counted."""
+        """Return the number of values, None if they cannot be counted."""
         if self.visited is not None:
             return len(self.visited)
         match self.distribution:
@@ -117,7 +117,7 @@ class Parameter:
         raise AssertionError(self.distribution)
 
     def values(self) -> Iterator[Any]:
-        """Yield every value that the config can get, in the order of the range, or as the choices are written.
+        """Yield every value of the config, in the order of the range or of the written choices.
 
         Raises ValueError when they cannot be counted.
         """
@@ -133,18 +133,18 @@ class Parameter:
             case IntDistribution(low=low, high=high, step=step):
                 yield from range(low, high + 1, step)
             case FloatDistribution(low=low, step=step):
-                # In decimals, as Hydra counts, so that 0.1 + 2 * 0.1 is 0.3.
+                # As decimals, as Hydra computes them, so that 0.1 + 2 * 0.1 is 0.3.
                 start, width = Decimal(str(low)), Decimal(str(step or 0))
                 yield from (float(start + index * width) for index in range(count))
 
     def examples(self) -> list[Any]:
-        """Values to compose once before the sweep starts: every choice, or the lower end of a range."""
+        """Return the values to compose once before the sweep starts: every choice, or the lower end of a range."""
         if isinstance(self.distribution, CategoricalDistribution):
             return [self.from_stored(choice) for choice in self.distribution.choices]
         return [self.distribution.low]  # type: ignore[attr-defined]
 
     def may_be(self, value: Any) -> bool:
-        """Whether the value can be chosen, and a grid would visit it."""
+        """Return whether the value can be chosen and a grid would visit it."""
         try:
             self.to_stored(value)
         except ValueError:
@@ -161,5 +161,5 @@ def _is_step(distance: float, step: float | None) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether they are equal, true and 1 told apart, 1 and 1.0 not."""
+    """Return whether two values are equal; True differs from 1, 1 does not differ from 1.0."""
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)

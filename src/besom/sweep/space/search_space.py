@@ -1,7 +1,7 @@
-"""The search space: what a sweep may choose, read from Hydra's override grammar.
+"""The search space of a sweep, parsed from Hydra's override grammar.
 
 `optimizer.lr: tag(log, interval(1e-4, 1e-1))` becomes a `Parameter` with a distribution. A parameter under
-`when:` exists only where its conditions hold: what is not active is neither sampled nor recorded.
+`when:` is active only if its conditions hold; an inactive one is neither sampled nor recorded.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ __all__ = ["Condition", "Parameter", "Params", "SearchSpace", "SpaceParser"]
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """The parameters, each after those that its conditions speak of; `custom` asks for more of them."""
+    """The parameters of a sweep, each after those in its conditions; `custom` suggests further ones."""
 
     parameters: tuple[Parameter, ...]
     custom: CustomSpace | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The config keys that are sampled, each once; those that a Python function asks for are not known."""
+        """The sampled config keys, each once; those that a Python function suggests are not known."""
         return tuple(dict.fromkeys(parameter.key for parameter in self.parameters))
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to choose from."""
+        """True if nothing is sampled."""
         return not self.parameters and self.custom is None
 
     def sample(self, trial: Trial) -> Params:
-        """Let a trial choose a value for every parameter that is active.
+        """Let a trial suggest a value for every active parameter, and return the parameters.
 
-        Raises ConfigError when a `custom_search_space` cannot be asked.
+        Raises ConfigError when the function of `custom_search_space` fails.
         """
         params: Params = {}
         for parameter in self.parameters:
@@ -61,7 +61,7 @@ class SearchSpace:
         return params
 
     def params_of(self, trial: FrozenTrial) -> Params:
-        """Return the parameters of a trial that has chosen from this space."""
+        """Return the parameters of a trial sampled from this space."""
         params: Params = {}
         for parameter in self.parameters:
             if parameter.active(params):
@@ -71,7 +71,7 @@ class SearchSpace:
         return params
 
     def size(self) -> int | None:
-        """How many points there are; None if they cannot be counted."""
+        """Return the number of points, None if they cannot be counted."""
         return None if self.custom is not None else Tree(self.parameters).size()
 
     def points(self) -> Iterator[Params]:
@@ -81,9 +81,9 @@ class SearchSpace:
         return Tree(self.parameters).points()
 
     def to_stored(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return Optuna's names and values for some parameters, which need not be all.
+        """Return Optuna's names and values for some parameters, not necessarily all.
 
-        Raises ConfigError, which begins with the key, for one that is not in the space or does not exist for these
+        Raises ConfigError, which begins with the key, for a key that is not in the space or is inactive with these
         parameters, and for a value that cannot be chosen.
         """
         stored: dict[str, Any] = {}
@@ -96,13 +96,13 @@ class SearchSpace:
                 except ValueError as error:
                     raise ConfigError(f"{parameter.key}: {error}") from error
         for key in params.keys() - found:
-            stored[key] = self._asked_for(key, params[key])
+            stored[key] = self._custom_value(key, params[key])
         return stored
 
     def from_stored(self, stored: Mapping[str, Any]) -> Params:
-        """Return the parameters that Optuna's names and values stand for, as far as this space can choose them.
+        """Return the parameters of Optuna's names and values, as far as this space can choose them.
 
-        They may come from another study: what is not here, or cannot be chosen here, is left out.
+        They may come from another study: parameters or values that this space does not have are left out.
         """
         params: Params = {}
         for parameter in self.parameters:
@@ -115,8 +115,8 @@ class SearchSpace:
                     break
         return params
 
-    def _asked_for(self, key: str, value: Any) -> Any:
-        """Return the value if a Python function may ask for it."""
+    def _custom_value(self, key: str, value: Any) -> Any:
+        """Return the value if a Python function may suggest the key. Raises ConfigError otherwise."""
         if key in self.keys:
             ways = " or ".join(
                 " and ".join(map(str, parameter.conditions)) for parameter in self.parameters if parameter.key == key
@@ -127,15 +127,15 @@ class SearchSpace:
         return value
 
     def examples(self, *, at_least_one: bool = False) -> Iterator[Params]:
-        """Yield parameters that together show every parameter, and every choice, at least once.
+        """Yield sets of parameters that together contain every parameter and every choice at least once.
 
-        With `at_least_one`, a space that has none yields what is composed without any.
+        With `at_least_one`, a space without parameters yields an empty set.
         """
         if at_least_one and not self.parameters:
             yield {}
         for shown in self.parameters:
             for value in shown.examples():
-                wanted = self._towards(shown)
+                wanted = self._required_by(shown)
                 params: Params = {}
                 for parameter in self.parameters:
                     if parameter.active(params):
@@ -143,19 +143,19 @@ class SearchSpace:
                         params[parameter.key] = wanted.get(parameter.key, first)
                 yield params
 
-    def _towards(self, shown: Parameter) -> Params:
-        """Return what must be chosen before, so that a parameter exists."""
+    def _required_by(self, shown: Parameter) -> Params:
+        """Return the parameters that make a conditional parameter active."""
         wanted: Params = {}
         for condition in shown.conditions:
             for other in self.parameters:
                 values = [value for value in condition.values if other.key == condition.key and other.may_be(value)]
                 if values:
-                    wanted |= {condition.key: values[0], **self._towards(other)}
+                    wanted |= {condition.key: values[0], **self._required_by(other)}
                     break
         return wanted
 
     def signature(self) -> dict[str, str]:
-        """A description by which a resumed study is told from another one."""
+        """Return a description of the space, which a resumed study must match."""
         described = {
             parameter.name: " ".join([repr(parameter.distribution), *map(str, parameter.conditions)])
             for parameter in self.parameters
@@ -163,20 +163,21 @@ class SearchSpace:
         return described if self.custom is None else {**described, "custom_search_space": self.custom.name}
 
 
-_Found = tuple[Override, tuple[Condition, ...]]
+_Conditional = tuple[Override, tuple[Condition, ...]]
 
 
 class SpaceParser:
-    """Reads a search space in Hydra's override grammar.
+    """A parser of search spaces in Hydra's override grammar.
 
-    `source` names the sweep file, for messages. `arguments` are the command line's overrides; they win over the
-    file: a sweep such as `model.width=choice(16,32)` replaces the file's, a plain value pins the parameter.
+    `source` names the sweep file, for messages. `arguments` are the command line's overrides, which take precedence
+    over the file: a sweep such as `model.width=choice(16,32)` replaces that of the file, a plain value fixes the
+    parameter.
     """
 
     def __init__(self, loader: ConfigLoader, *, source: str, arguments: Sequence[str] = ()) -> None:
         self._loader = loader
         self._source = source
-        self._given = {
+        self._arguments = {
             override.get_key_element(): override
             for override in (self._parse(line, "command line") for line in arguments)
         }
@@ -189,16 +190,17 @@ class SpaceParser:
         custom: str | None = None,
         config: DictConfig | None = None,
     ) -> tuple[SearchSpace, Line]:
-        """Return the search space, and the overrides of a trial in their order.
+        """Return the search space, and a trial's overrides in their order.
 
-        `custom` is the dotted name of a `custom_search_space`; it is given `config`. Raises ConfigError naming the
-        file, the key and the remedy.
+        `custom` is the dotted name of a `custom_search_space` function, which is called with `config`. Raises
+        ConfigError naming the file, the key and the remedy.
         """
-        pinned = {key: override for key, override in self._given.items() if not _is_sampled(override)}
+        pinned = {key: override for key, override in self._arguments.items() if not _is_sampled(override)}
         written = list(self._read(params or {}, when or {}, (), pinned))
         keys = [override.get_key_element() for override, _ in written]
-        added: list[_Found] = [(override, ()) for key, override in self._given.items() if key not in keys]
-        sampled = [(found, conditions) for found, conditions in [*added, *written] if _is_sampled(found) or conditions]
+        added: list[_Conditional] = [(override, ()) for key, override in self._arguments.items() if key not in keys]
+        overrides = [*added, *written]
+        sampled = [(override, conditions) for override, conditions in overrides if _is_sampled(override) or conditions]
         keys = [override.get_key_element() for override, _ in sampled]
         parameters = tuple(
             self._parameter(key, override, conditions, unique=keys.count(key) == 1)
@@ -206,11 +208,11 @@ class SpaceParser:
         )
         self._check_conditions(parameters)
         line = _line([*written, *added])
-        asked = None
+        custom_space = None
         if custom is not None:
             fixed = {key: text.partition("=")[2] for key, text in line.texts.items() if "=" in text}
-            asked = CustomSpace.find(custom, config or DictConfig({}), self._source, fixed)
-        return SearchSpace(parameters=parameters, custom=asked), line
+            custom_space = CustomSpace.find(custom, config or DictConfig({}), self._source, fixed)
+        return SearchSpace(parameters=parameters, custom=custom_space), line
 
     def _read(
         self,
@@ -218,18 +220,18 @@ class SpaceParser:
         when: Mapping[str, Any],
         conditions: tuple[Condition, ...],
         pinned: Mapping[str, Override],
-    ) -> Iterator[_Found]:
+    ) -> Iterator[_Conditional]:
         pinned = dict(pinned)
         for key, value in params.items():
             self._check_key(key, "params" if not conditions else f"when: '{conditions[-1]}'")
-            override = self._given.get(key) or self._parse(f"{key}={_grammar(value)}", self._source)
+            override = self._arguments.get(key) or self._parse(f"{key}={_grammar(value)}", self._source)
             self._check_choice(key, override)
             if not (_is_sampled(override) or conditions):
                 pinned[key] = override
             yield override, conditions
         for text, block in when.items():
-            deeper = block.get("when") or {} if isinstance(block, Mapping) else None
-            if not isinstance(block, Mapping) or not isinstance(deeper, Mapping):
+            nested = block.get("when") or {} if isinstance(block, Mapping) else None
+            if not isinstance(block, Mapping) or not isinstance(nested, Mapping):
                 raise ConfigError(
                     f"{self._source}: when: '{text}' needs parameters below it, like model.depth: range(1, 4)"
                 )
@@ -237,9 +239,9 @@ class SpaceParser:
             condition = self._condition(text)
             inner = {key: value for key, value in block.items() if key != "when"}
             if condition.key not in pinned:
-                yield from self._read(inner, deeper, (*conditions, condition), pinned)
+                yield from self._read(inner, nested, (*conditions, condition), pinned)
             elif pinned[condition.key].value() in condition.values:
-                yield from self._read(inner, deeper, conditions, pinned)
+                yield from self._read(inner, nested, conditions, pinned)
 
     def _check_key(self, key: Any, place: str) -> None:
         if not isinstance(key, str) or not key.lstrip("+~"):
@@ -247,13 +249,13 @@ class SpaceParser:
             raise ConfigError(f"{self._source}: {place}: '{key}' is the name of no key; write such as {example}")
 
     def _check_choice(self, key: str, override: Override) -> None:
-        """Refuse what names no config of a group, which Hydra answers with a traceback."""
+        """Raise ConfigError for a choice that is no option of its group, for which Hydra raises a traceback."""
         value = override.value()
         values = value.list if isinstance(value, ChoiceSweep) else [value]
-        if all(_names_config(one) for one in values) or isinstance(value, IntervalSweep | RangeSweep):
+        if all(_names_config(name) for name in values) or isinstance(value, IntervalSweep | RangeSweep):
             return
         if options := self._loader.get_group_options(key.partition("@")[0]):
-            wrong = next(plain(one) for one in values if not _names_config(one))
+            wrong = next(plain(name) for name in values if not _names_config(name))
             raise ConfigError(
                 f"{self._source}: {key}: {to_text(wrong)} is no config of this group; {one_of('', options)}"
             )
@@ -282,11 +284,11 @@ class SpaceParser:
     def _check_conditions(self, parameters: Sequence[Parameter]) -> None:
         for index, parameter in enumerate(parameters):
             for condition in parameter.conditions:
-                spoken_of = [other for other in parameters[:index] if other.key == condition.key]
+                earlier = [other for other in parameters[:index] if other.key == condition.key]
                 where = f"{self._source}: when: '{condition}'"
-                if not spoken_of:
+                if not earlier:
                     raise ConfigError(f"{where} speaks of {condition.key}, which is not sampled; add it to params")
-                if not any(other.may_be(value) for other in spoken_of for value in condition.values):
+                if not any(other.may_be(value) for other in earlier for value in condition.values):
                     raise ConfigError(f"{where} can never hold; name a value that {condition.key} is chosen from")
         twice = Tree(parameters).chosen_twice()
         if twice is not None:
@@ -301,14 +303,14 @@ class SpaceParser:
 
     def _parameter(self, key: str, override: Override, conditions: tuple[Condition, ...], *, unique: bool) -> Parameter:
         try:
-            found, labels = distribution(override)
+            sampled, labels = distribution(override)
         except ValueError as error:
             raise ConfigError(f"{self._source}: {key}: {error}") from error
         name = key if unique or not conditions else f"{key} ({', '.join(map(str, conditions))})"
         return Parameter(
             key=key,
             name=name,
-            distribution=found,
+            distribution=sampled,
             labels=labels,
             conditions=conditions,
             skipped=skipped_stop(override),
@@ -324,13 +326,13 @@ def _names_config(value: Any) -> bool:
     return not any(isinstance(name, int | float | list | dict | None) for name in names)  # a glob may, and text
 
 
-def _line(found: Sequence[_Found]) -> Line:
+def _line(overrides: Sequence[_Conditional]) -> Line:
     texts = {
         override.get_key_element(): str(override.input_line)
-        for override, conditions in found
+        for override, conditions in overrides
         if not (_is_sampled(override) or conditions)
     }
-    return Line(order=tuple(dict.fromkeys(override.get_key_element() for override, _ in found)), texts=texts)
+    return Line(order=tuple(dict.fromkeys(override.get_key_element() for override, _ in overrides)), texts=texts)
 
 
 def _grammar(value: Any) -> str:

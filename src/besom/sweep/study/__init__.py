@@ -1,1 +1,1 @@
-"""The Optuna study: its storage, samplers and lock, and how a sweep resumes it."""
+"""The Optuna study of a sweep: its storage, samplers, pruner and lock, and its recovery after a crash."""

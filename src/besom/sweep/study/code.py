@@ -1,4 +1,4 @@
-"""Whether all trials of a study are trained by the same source files, and which are not."""
+"""Detection of trials whose source files differ from those of the study's first trials."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from besom.sweep.study.study import StudyBook
 from besom.system.source_file import SourceFile
 from besom.tracking.sources import CODE_DIFFERS
 
-_MET = "besom.sources"
+_SOURCES = "besom.sources"
 _DIGITS, _NAMED = 12, 3
 
 
 class StudyCode:
-    """By the name of a file, its digests in the order in which the study met them; they are kept with the study."""
+    """The digests of a study's source files, by file name in the order of their first use; stored with the study."""
 
     def __init__(self, book: StudyBook, warn: Callable[[str], None]) -> None:
         self._book = book
         self._warn = warn
-        met = book.study.user_attrs.get(_MET, {})
-        self._met: dict[str, list[str]] = {name: list(digests) for name, digests in met.items()}
-        self._told: set[str] = set()
+        stored = book.study.user_attrs.get(_SOURCES, {})
+        self._digests: dict[str, list[str]] = {name: list(digests) for name, digests in stored.items()}
+        self._warned: set[str] = set()
 
     def tags(self, trial: int, sources: Sequence[SourceFile]) -> dict[str, str]:
-        """Return the tag of a trial's run that other code trains than the study's first trials, and warn of that once.
+        """Return the tag of a trial whose code differs from that of the study's first trials, else no tag.
 
-        There is none for the others.
+        Each difference is warned of once.
         """
         differs = self._differs(sources)
-        if differs and differs not in self._told:
-            self._told.add(differs)
+        if differs and differs not in self._warned:
+            self._warned.add(differs)
             self._warn(
                 f"trial {trial} is trained by other code than the study's first trials: {differs} (2 is the second "
                 "state that was met); such trials have the tag besom.code_differs (a study of its own: "
@@ -38,17 +38,17 @@ class StudyCode:
         return {CODE_DIFFERS: differs} if differs else {}
 
     def _differs(self, sources: Sequence[SourceFile]) -> str:
-        """Return which of a trial's files are not as the study first met them, such as `net.py 2`; empty for none."""
-        before = sum(map(len, self._met.values()))
-        numbers = {one.name: self._number(one.name, one.digest[:_DIGITS]) for one in sources}
-        if sum(map(len, self._met.values())) > before:
-            self._book.set_user_attr(_MET, self._met)
+        """Return the files of a trial that differ from their first state, such as `net.py 2`; empty for none."""
+        before = sum(map(len, self._digests.values()))
+        numbers = {file.name: self._number(file.name, file.digest[:_DIGITS]) for file in sources}
+        if sum(map(len, self._digests.values())) > before:
+            self._book.set_user_attr(_SOURCES, self._digests)
         changed = [f"{name} {number}" for name, number in numbers.items() if number > 1]
         rest = len(changed) - _NAMED
         return ", ".join(changed[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
     def _number(self, name: str, digest: str) -> int:
-        met = self._met.setdefault(name, [])
-        if digest not in met:
-            met.append(digest)
-        return met.index(digest) + 1
+        digests = self._digests.setdefault(name, [])
+        if digest not in digests:
+            digests.append(digest)
+        return digests.index(digest) + 1

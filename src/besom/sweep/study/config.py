@@ -1,4 +1,4 @@
-"""Which of its study's configs a trial has: the number under which the study keeps it."""
+"""The numbered configs of a study: each trial has the number of the config that it was composed from."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from besom.sweep.study.study import StudyBook
 from besom.tracking.sources import CODE_DIFFERS
 
 CONFIG = "besom.config"
-"""The tag of a trial's run that says which of its study's configs it has."""
+"""The tag of a run with the number of its config."""
 
 SEEDED = "besom.seeded"
-"""The attribute of a study that has what `following_the_seed` returned for any of its configs."""
+"""The study attribute with the results of `following_the_seed` for all its configs."""
 
 _REFERENCE = re.compile(r"\$\{\.*[\w.\[\]-]+\}")
 
@@ -27,48 +27,48 @@ _REFERENCE = re.compile(r"\$\{\.*[\w.\[\]-]+\}")
 def shared_by(
     space: SearchSpace, composer: Composer, plain: Callable[[DictConfig], Mapping[str, Any]], *, without: str = ""
 ) -> dict[str, Any]:
-    """Return what trials start from: the flattened config less what is sampled, and less a group that does not count.
+    """Return the flattened config of all trials without the sampled keys, and without the config group `without`.
 
-    What another choice of a config group gives than the first one stands under that choice, as in
-    `model=mlp_classifier: model.width`. `plain` makes a mapping of a config.
+    A value that another choice of a config group changes has that choice in its key, as in
+    `model=mlp_classifier: model.width`. `plain` converts a config to a mapping.
     """
     sampled = {key.lstrip("+") for key in space.keys}
     first: dict[str, Any] = {}
     shared: dict[str, Any] = {}
     for choice, config in _of_each_choice(space, composer):
-        found = {
+        values = {
             key: value
             for key, value in flatten(plain(config))
             if key not in sampled and not (without and key.startswith(f"{without}."))
         }
         if not first:
-            first, shared = found, dict(found)
-        different = {key: value for key, value in found.items() if key not in first or first[key] != value}
+            first, shared = values, dict(values)
+        different = {key: value for key, value in values.items() if key not in first or first[key] != value}
         shared |= {f"{choice}{OF_A_CHOICE}{key}": value for key, value in different.items()}
     return shared
 
 
 def following_the_seed(space: SearchSpace, composer: Composer) -> dict[str, str]:
-    """Return what is written where a config has a value that follows its seed, such as `${seed}`, by dotted key."""
-    found: dict[str, str] = {}
+    """Return the interpolations that depend on the config's seed, such as `${seed}`, by dotted key."""
+    interpolations: dict[str, str] = {}
     for _, config in _of_each_choice(space, composer):
         written = dict(flatten(OmegaConf.to_container(config, resolve=False)))  # type: ignore[arg-type]
         other = config.copy()
         other.seed = config.seed + 1
-        now, then = (dict(flatten(resolved(one))) for one in (config, other))
+        now, then = (dict(flatten(resolved(seeded))) for seeded in (config, other))
         for key, text in written.items():
             if now.get(key) != then.get(key) and isinstance(text, str) and refers_to_keys_alone(text):
-                found[key] = text
-    return found
+                interpolations[key] = text
+    return interpolations
 
 
 def refers_to_keys_alone(text: str) -> bool:
-    """Whether a text has references to keys of its config and no other interpolation."""
+    """Return whether a text references keys of its config, and has no other interpolation."""
     return "${" in text and "${" not in _REFERENCE.sub("", text)
 
 
 def _of_each_choice(space: SearchSpace, composer: Composer) -> Iterator[tuple[str, DictConfig]]:
-    """Yield a config for each combination of choices of config groups, and what was chosen."""
+    """Yield each combination of config group choices, as text, and its config."""
     known: set[str] = set()
     for params in space.examples(at_least_one=True):
         choice = " ".join(f"{key}={value}" for key, value in params.items() if composer.chooses(key))
@@ -78,14 +78,14 @@ def _of_each_choice(space: SearchSpace, composer: Composer) -> Iterator[tuple[st
 
 
 def number_of(book: StudyBook, shared: Mapping[str, Any], *, keep: bool) -> int:
-    """Return the number of a config in its study, from 1; one that is new is kept if `keep` says so."""
+    """Return the number of a config in its study, from 1; with `keep`, a new config is stored."""
     now = {key: str(value) for key, value in shared.items()}
     known = configs_of(book.study.user_attrs)
     if not known:
         book.set_user_attr(FIRST, now)
         return 1
     first = known[1]
-    if not any(OF_A_CHOICE in key for key in first):  # an earlier Besom kept the first choices alone
+    if not any(OF_A_CHOICE in key for key in first):  # an earlier version stored the first choices only
         now = {key: value for key, value in now.items() if OF_A_CHOICE not in key}
     for number, config in known.items():
         if not differences(config, now):
@@ -97,7 +97,7 @@ def number_of(book: StudyBook, shared: Mapping[str, Any], *, keep: bool) -> int:
 
 
 def changes_since_it_began(book: StudyBook, shared: Mapping[str, Any], number: int) -> list[str]:
-    """Return what differs between a config of that number and the one that its study began with."""
+    """Return the differences between the config with this number and the first one of its study."""
     if number == 1:
         return []
     known = configs_of(book.study.user_attrs)
@@ -105,6 +105,6 @@ def changes_since_it_began(book: StudyBook, shared: Mapping[str, Any], number: i
 
 
 def origin(tags: Mapping[str, str]) -> dict[str, Any]:
-    """Which of its study's configs, and which state of the code, a trial has by its run's tags, for the report."""
-    found: dict[str, Any] = {"config": int(tags[CONFIG])} if CONFIG in tags else {}
-    return found | ({"code": tags[CODE_DIFFERS]} if CODE_DIFFERS in tags else {})
+    """Return the numbers of a trial's config and of its code, from its run's tags, for the report."""
+    numbers: dict[str, Any] = {"config": int(tags[CONFIG])} if CONFIG in tags else {}
+    return numbers | ({"code": tags[CODE_DIFFERS]} if CODE_DIFFERS in tags else {})

@@ -1,4 +1,4 @@
-"""Known good parameters, which a sweep tries first: those of its file, and the best ones of another study."""
+"""Enqueued parameters, which a sweep tries first: those of its file, and the best ones of another study."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from besom.sweep.study.storage import open_storage
 
 
 def known_good(spec: SweepSpec, space: SearchSpace, directory: Path) -> list[Params]:
-    """The parameters of `enqueue`, then the best ones of the study that `enqueue_from` names.
+    """Return the parameters of `enqueue`, then the best ones of the study that `enqueue_from` names.
 
-    Of another study's parameters those count that are in this search space, and of its trials those that have any.
-    Raises ConfigError when parameters of the file cannot be chosen, when the storage has no such study, or none of its
-    trials is complete.
+    Of the other study, only parameters of this search space are used, and only trials that have any. Raises ConfigError
+    when parameters of the file cannot be chosen, or when the storage has no such study or no such complete trial.
     """
     known = [dict(params) for params in spec.enqueue]
     for index, params in enumerate(known):
@@ -43,16 +42,16 @@ def _best_of_another(spec: SweepSpec, space: SearchSpace, directory: Path) -> li
         if spec.enqueue_from not in names:
             raise ConfigError(f"{where}: there is no study '{spec.enqueue_from}'; {one_of(spec.enqueue_from, names)}")
         other = optuna.load_study(study_name=spec.enqueue_from, storage=storage)
-        found = _best_that_fit(other, space)
+        best = _best_that_fit(other, space)
     finally:
         storage.remove_session()
-    if not found:
+    if not best:
         raise ConfigError(f"{where}: study '{spec.enqueue_from}' has no complete trial with parameters of this space")
-    return found
+    return best
 
 
 def _best_that_fit(other: optuna.Study, space: SearchSpace) -> list[Params]:
-    """The parameters of the best among those trials that have any of this space: the best of all may have none."""
+    """Return the parameters of the best trials that have any parameter of this space: the best of all may have none."""
     complete = other.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     fitting = optuna.create_study(directions=other.directions)
     fitting.add_trials([trial for trial in complete if space.from_stored(trial.params)])

@@ -1,4 +1,4 @@
-"""A grid: every point of the search space, each once, in the order in which they are written."""
+"""A grid: every point of the search space once, in written order."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _Point = frozenset[tuple[str, Any]]
 
 
 class Grid:
-    """The points of a finite search space, of which a study visits each once.
+    """The points of a finite search space, each of which a study visits once.
 
-    `total` is how many there are. With `proposed`, the points come from here, the first parameter changing slowest;
-    else the sampler proposes them, and only their number is known.
+    `total` is their number. With `proposed`, the grid proposes the points, the first parameter changing slowest;
+    otherwise the sampler does, and only the number is used.
     """
 
     def __init__(self, space: SearchSpace, source: str, *, proposed: bool = True) -> None:
@@ -36,30 +36,30 @@ class Grid:
         self._points = self._stored()
         self._ahead = next(self._points, None)
         self._taken: set[_Point] = set()
-        self._read = 0  # how many trials were looked at; what some of them will be is open
+        self._read = 0  # the number of trials read; `_open` are those whose parameters may change
         self._open: set[int] = set()
 
     @classmethod
     def of(cls, spec: SweepSpec, space: SearchSpace) -> Grid | None:
-        """Return the grid that a sweep's sampler makes of the space; None for a sampler that makes none.
+        """Return the grid of a sweep, None unless its sampler is a grid or brute force sampler.
 
-        Raises ConfigError for a space that has no number of points, naming the parameter and the remedy.
+        Raises ConfigError for an infinite space, naming the parameter and the remedy.
         """
         where = f"{spec.source}: hydra.sweeper.sampler"
         config = with_target(spec.sampler)
-        found = target(config, "sampler", where)
-        if issubclass(found, BruteForceSampler):
-            # A custom_search_space is beyond counting; the sampler finds its points as they come.
+        sampler = target(config, "sampler", where)
+        if issubclass(sampler, BruteForceSampler):
+            # The points of a custom_search_space cannot be counted; the sampler finds them one by one.
             return None if space.custom is not None else cls(space, spec.source, proposed=False)
-        if not issubclass(found, GridSampler):
+        if not issubclass(sampler, GridSampler):
             return None
         only = config.get("search_space") or {}
         return cls(_restricted(space, only, f"{where}.search_space"), spec.source)
 
     def next(self, study: optuna.Study) -> dict[str, Any]:
-        """Return the first point that no trial of the study has, as Optuna's names and values.
+        """Return the first point without a trial in the study, as Optuna's names and values.
 
-        It is empty when the sampler is to propose a point. Raises LookupError when every point has a trial.
+        It is empty if the sampler proposes the points. Raises LookupError when every point has a trial.
         """
         if not self._proposed:
             return {}
@@ -82,14 +82,14 @@ class Grid:
             known = self._known(trials[number])
             if trials[number].state.is_finished() or self._is_whole(known):
                 self._taken.add(_point(known))
-                self._open.discard(number)  # its parameters will not change any more
+                self._open.discard(number)  # its parameters are final
 
     def _known(self, trial: FrozenTrial) -> dict[str, Any]:
         known = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         return {name: value for name, value in known.items() if name in self._names}
 
     def _is_whole(self, known: Mapping[str, Any]) -> bool:
-        """Whether every parameter that is active has a value."""
+        """Return whether every active parameter has a value."""
         params: Params = {}
         for parameter in self._space.parameters:
             if parameter.active(params):
@@ -100,29 +100,29 @@ class Grid:
 
 
 def _point(stored: Mapping[str, Any]) -> _Point:
-    # Rounded, since a sampler adds up steps in binary: 0.1 + 2 * 0.1 is not quite 0.3.
+    # Rounded, since a sampler adds steps in binary: 0.1 + 2 * 0.1 is not exactly 0.3.
     return frozenset((name, round(value, 12) if isinstance(value, float) else value) for name, value in stored.items())
 
 
 def _restricted(space: SearchSpace, only: Mapping[str, Any], where: str) -> SearchSpace:
-    """Return the space with the values that a grid visits, for the keys that `only` names."""
+    """Return the space with the keys of `only` restricted to its values. Raises ConfigError for wrong ones."""
     for key, values in only.items():
-        spoken_of = [parameter for parameter in space.parameters if parameter.key == key]
-        if not spoken_of:
+        named = [parameter for parameter in space.parameters if parameter.key == key]
+        if not named:
             raise ConfigError(f"{where}: {key}: it is not sampled; {one_of(key, space.keys)}")
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{where}: {key}: '{values}' is no list of values; write them as [1, 2]")
         for value in values:
-            if not any(parameter.may_be(value) for parameter in spoken_of):
-                raise ConfigError(f"{where}: {key}: {value} cannot be chosen; {spoken_of[0].range}")
-    return replace(space, parameters=tuple(_visiting(one, only) for one in space.parameters))
+            if not any(parameter.may_be(value) for parameter in named):
+                raise ConfigError(f"{where}: {key}: {value} cannot be chosen; {named[0].range}")
+    return replace(space, parameters=tuple(_visiting(parameter, only) for parameter in space.parameters))
 
 
 def _visiting(parameter: Parameter, only: Mapping[str, Any]) -> Parameter:
     if parameter.key not in only:
         return parameter
-    able = [value for value in only[parameter.key] if parameter.may_be(value)]
-    return replace(parameter, visited=tuple(able))
+    visited = [value for value in only[parameter.key] if parameter.may_be(value)]
+    return replace(parameter, visited=tuple(visited))
 
 
 def _endless(space: SearchSpace, source: str) -> ConfigError:

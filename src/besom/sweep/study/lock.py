@@ -1,4 +1,4 @@
-"""One parent a study: a second one is refused, wherever it keeps its own files, and on whatever machine it runs."""
+"""The lock of a study: only one process sweeps it at a time, whatever its directory and its machine."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from besom.sweep.spec import SweepSpec
 from besom.sweep.study.storage import translated
 from besom.system.locks import Held, locked
 
-_US = "besom: process "  # and its number, as its server shows it
+_APPLICATION = "besom: process "  # followed by the process id, as the server shows it
 
 
-class Alone:
-    """A study that is held: by lock files, of which `locks` is the folder, and perhaps by its PostgreSQL server."""
+class StudyLock:
+    """A locked study; `locks` is the folder of the lock files, `server` its PostgreSQL server, if it has one."""
 
     def __init__(self, locks: Path, server: _Server | None) -> None:
         self._locks = locks
@@ -33,7 +33,7 @@ class Alone:
 
     @contextmanager
     def creating(self) -> Iterator[None]:
-        """Hold the storage while its tables may have to be made, which two at once would tear; wait for who does so."""
+        """Lock the storage while its tables are created, which two processes must not do at once; wait for the lock."""
         with ExitStack() as stack:
             stack.enter_context(locked(self._locks / "creating-optuna", wait=True))
             if self._server is not None:
@@ -42,11 +42,11 @@ class Alone:
 
 
 @contextmanager
-def held_alone(spec: SweepSpec, directory: Path) -> Iterator[Alone]:
-    """Hold a study whose files are kept in `directory`.
+def lock_study(spec: SweepSpec, directory: Path) -> Iterator[StudyLock]:
+    """Lock a study so that only one process sweeps it at a time; its files are in `directory`.
 
-    Raises StoreError, which names the process, when another one holds it: by its files, by the file of its storage,
-    which two parents may share that keep their own files in different folders, or by its PostgreSQL server.
+    Raises StoreError, which names the process, when another one has locked it: by a file in `directory`, by a file
+    beside its storage, which processes with different directories may share, or on its PostgreSQL server.
     """
     locks = {(directory / "locks" / f"{spec.folder}.lock").resolve(): None}
     shared = _file(spec.storage)
@@ -65,12 +65,12 @@ def held_alone(spec: SweepSpec, directory: Path) -> Iterator[Alone]:
             raise StoreError(
                 f"study '{spec.study_name}' is being swept by process {error.pid}; wait for it, or stop it first"
             ) from error
-        yield Alone(path.parent, server)
+        yield StudyLock(path.parent, server)
 
 
 def holder_on_server(storage: BaseStorage, study: str) -> str | None:
-    """The process that holds a study on its PostgreSQL server, and its machine; None where nobody does."""
-    backend = getattr(storage, "_backend", storage)  # of one that Optuna caches
+    """Return the process, with its machine, that has locked a study on its PostgreSQL server; None if there is none."""
+    backend = getattr(storage, "_backend", storage)  # of Optuna's caching storage
     if not isinstance(backend, RDBStorage) or backend.engine.dialect.name != "postgresql":
         return None
     with backend.engine.connect() as connection:
@@ -78,37 +78,38 @@ def holder_on_server(storage: BaseStorage, study: str) -> str | None:
 
 
 class _Server:
-    """A connection to a PostgreSQL server, which keeps locked what is locked by it for as long as it is open.
+    """A connection to a PostgreSQL server, which holds its advisory locks while it is open.
 
-    The server closes it however the process ends, and within minutes of the end of its machine.
+    The server closes it however the process ends, and within minutes after the machine fails.
     """
 
     def __init__(self, url: URL, connection: Connection) -> None:
         self._url = url
         self._connection = connection
         settings = {"idle_session_timeout": 0, "tcp_keepalives_idle": 60, "tcp_keepalives_interval": 10}
-        for name, value in settings.items():  # of which an older server has not all
+        for name, value in settings.items():  # an older server lacks some of them
             self.ask("SELECT set_config(name, :value, false) FROM pg_settings WHERE name = :name",
                      name=name, value=str(value))  # fmt: skip
         self.ask(
-            "SELECT set_config('application_name', :us, false)", us=f"{_US}{os.getpid()} on {socket.gethostname()}"
+            "SELECT set_config('application_name', :name, false)",
+            name=f"{_APPLICATION}{os.getpid()} on {socket.gethostname()}",
         )
 
     def ask(self, query: str, **values: Any) -> Any:
-        """Return the one value that a query gives. Raises StoreError."""
+        """Return the single value of a query. Raises StoreError."""
         with translated(str(self._url)):
             return self._connection.execute(text(query), values).scalar()
 
     def hold(self, study: str) -> None:
-        """Lock a study. Raises Held when another process has."""
+        """Lock a study. Raises Held when another process has locked it."""
         key = _key(study)
         if not self.ask("SELECT pg_try_advisory_lock(:key)", key=key):
-            found = _holder(self._connection, key) or "unknown"
-            raise Held(f"{found}, by the advisory lock {key} of its PostgreSQL server")
+            holder = _holder(self._connection, key) or "unknown"
+            raise Held(f"{holder}, by the advisory lock {key} of its PostgreSQL server")
 
     @contextmanager
     def creating(self) -> Iterator[None]:
-        """Lock the making of tables, and wait for who has."""
+        """Lock the creation of tables; wait while another process holds that lock."""
         self.ask("SELECT pg_advisory_lock(:key)", key=_key(""))
         try:
             yield
@@ -128,7 +129,7 @@ def _held_on_server(url: URL, study: str) -> Iterator[_Server]:
 
 
 def _holder(connection: Connection, key: int) -> str | None:
-    # The lock's number is shown in two halves.
+    # pg_locks has the key in two halves.
     query = (
         "SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
         "WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = "
@@ -136,25 +137,25 @@ def _holder(connection: Connection, key: int) -> str | None:
         "AND ((l.classid::bigint << 32) | l.objid::bigint) = :key"
     )
     found = connection.execute(text(query), {"key": key}).first()
-    return None if found is None else str(found[0] or "unknown").removeprefix(_US)
+    return None if found is None else str(found[0] or "unknown").removeprefix(_APPLICATION)
 
 
 def _key(study: str) -> int:
-    """The number of a study's advisory lock: 64 bits, signed."""
+    """Return the key of a study's advisory lock: 64 bits, signed."""
     return int.from_bytes(hashlib.sha256(f"besom {study}".encode()).digest()[:8], "big", signed=True)
 
 
 def _url(storage: object) -> URL | None:
-    """The URL of a database, however the storage was named."""
+    """Return the URL of the storage's database, None if it has none."""
     named = storage.get("url") if isinstance(storage, Mapping) else storage
     try:
         return make_url(named) if isinstance(named, str) else None
     except ArgumentError:
-        return None  # who opens it says what is wrong
+        return None  # opening the storage raises the error
 
 
 def _file(storage: object) -> Path | None:
-    """The file of a SQLite database or of a journal, if a lock can be made beside it."""
+    """Return the file of a SQLite database or a journal, None if no lock file can be created beside it."""
     url = _url(storage)
     named = url.database if url is not None and url.get_backend_name() == "sqlite" else _journal(storage)
     if not named or named.startswith((":", "file:")):

@@ -1,4 +1,4 @@
-"""After a parent that died: what its store has recorded as over, while the study's storage was not told any more."""
+"""Recovery after a crash of the parent process: results in MLflow that the study's storage missed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from besom.workers.messages import State
 
 
 def adopt_recorded(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> list[int]:
-    """Tell the study of trials that wait to be run again although their runs are complete; return their numbers.
+    """Finish waiting trials of the study whose runs are complete in MLflow; return their numbers.
 
-    A trial is written to MLflow first and to the study's storage a moment later. What dies in between leaves it here.
+    A trial is written to MLflow first, and to the study's storage a moment later. A process that dies in between leaves
+    it waiting.
     """
     ends = recorder.ends(book.waiting())
     for number, end in sorted(ends.items()):
@@ -31,16 +32,16 @@ def adopt_recorded(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> list
 
 
 def adopt_finalists(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> None:
-    """Tell the study of finalists' runs that are complete, and that it does not know, for the same reason."""
+    """Add finalists' runs to the study that are complete in MLflow and that it missed for the same reason."""
     known = {run.key for run in finalist_runs(book.study.user_attrs) if run.reason is None}
     named = {to_key(name): name for one in spec.objectives for name in (f"best/{one.name}", test_metric(one))}
     for end in recorder.finalists():
-        found = {named.get(key, key): value for key, value in end.metrics.items()}
+        metrics = {named.get(key, key): value for key, value in end.metrics.items()}
         run = FinalistRun(
             trial=int(end.tags["besom.finalist"]),
             seed=int(end.tags["besom.seed"]),
             run_id=end.run_id,
-            metrics={name: value for name, value in found.items() if name.startswith(("best/", "test/", "cost/"))},
+            metrics={name: value for name, value in metrics.items() if name.startswith(("best/", "test/", "cost/"))},
             duration_s=end.duration_s,
         )
         if run.key not in known:

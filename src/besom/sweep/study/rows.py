@@ -1,7 +1,7 @@
-"""A trial's rows in Optuna's tables, written whole: one transaction, where its storage would make one per value.
+"""Bulk writes of trials to Optuna's tables: one transaction per trial, where Optuna's storage makes one per value.
 
-Optuna asks before each value whether the trial exists, may be changed and fits what is there, for anybody may write.
-Here one process writes, and knows. It writes what `optuna.storages.RDBStorage` writes, to the tables of its models.
+Before each value, Optuna checks that the trial exists, may be changed and is consistent, since any process may write.
+Here only one process writes, so no check is needed. The rows are those of `optuna.storages.RDBStorage`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TIMES = {
     column: inspect(models.TrialModel).get_property_by_column(_TRIALS.c[column]).key
     for column in ("datetime_start", "datetime_complete")
 }
-"""The columns with a trial's times, and the attributes of Optuna's model that hold what they store."""
+"""The columns with a trial's times, and the attributes of Optuna's model with the stored values."""
 _OF_A_TRIAL: tuple[Table, ...] = (
     models.TrialParamModel.__table__,
     models.TrialUserAttributeModel.__table__,
@@ -31,14 +31,14 @@ _OF_A_TRIAL: tuple[Table, ...] = (
 
 
 class TrialRows:
-    """Adds and rewrites trials of one study."""
+    """Adds and rewrites the trials of one study."""
 
     def __init__(self, storage: RDBStorage, study_id: int) -> None:
         self._engine = storage.engine
         self._study_id = study_id
 
     def add(self, trial: FrozenTrial) -> int:
-        """Write a trial that is not there yet, and return its id."""
+        """Insert a new trial and return its id."""
         described = {"study_id": self._study_id, "number": trial.number, **_described(trial)}
         with self._engine.begin() as connection:
             key = connection.execute(insert(_TRIALS), described).inserted_primary_key
@@ -47,7 +47,7 @@ class TrialRows:
             return int(key.trial_id)
 
     def rewrite(self, trial_id: int, trial: FrozenTrial) -> None:
-        """Write a trial in place of what is there."""
+        """Replace the rows of a trial."""
         with self._engine.begin() as connection:
             connection.execute(update(_TRIALS).where(_TRIALS.c.trial_id == trial_id), _described(trial))
             for table in _OF_A_TRIAL:
@@ -56,7 +56,7 @@ class TrialRows:
 
 
 def _described(trial: FrozenTrial) -> dict[str, object]:
-    # A trial's times are local; what is stored is for Optuna's model to say: UTC from 5 on, local time before.
+    # A trial's times are local; Optuna's model converts them for the database: to UTC from Optuna 5 on.
     model = models.TrialModel(datetime_start=trial.datetime_start, datetime_complete=trial.datetime_complete)
     return {"state": trial.state, **{column: getattr(model, name) for column, name in _TIMES.items()}}
 
@@ -68,7 +68,7 @@ def _write(connection: Connection, trial_id: int, trial: FrozenTrial) -> None:
 
 
 def _rows(trial: FrozenTrial) -> Iterator[list[dict[str, object]]]:
-    """Yield the rows of each of a trial's tables, in their order."""
+    """Yield the rows of a trial for each table, in the order of `_OF_A_TRIAL`."""
     yield [
         {
             "param_name": name,

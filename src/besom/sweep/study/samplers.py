@@ -1,7 +1,7 @@
-"""Optuna's samplers and pruners, built from what the sweep file names.
+"""Optuna's samplers and pruners, built from the sweep's config.
 
-The sampler is built anew for each trial, from the seed and the trial's number: a sweep that was interrupted asks what
-an uninterrupted one would have asked. What a sampler must remember lies in its trials and in its study.
+A new sampler is built for each trial, from the seed and the trial's number: an interrupted and resumed sweep asks for
+the same trials as an uninterrupted one. A sampler's state is stored in its trials and its study.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from besom.sweep.spec import SweepSpec
 
 _DEFAULT_SAMPLER: Mapping[str, Any] = {
     "_target_": "optuna.samplers.TPESampler",
-    # Conditional parameters are modelled together with those they appear with, not one by one.
+    # Model conditional parameters jointly with those that occur with them, not independently.
     "group": True,
     "multivariate": True,
-    "constant_liar": True,  # as Optuna has it from 5 on
+    "constant_liar": True,  # Optuna's default from version 5 on
 }
-# What Optuna imports only when it is first needed: in the middle of a sweep.
+# Packages that Optuna imports only on first use, in the middle of a sweep.
 _NEEDS: Mapping[str, str] = {
     "CmaEsSampler": "cmaes",
     "GPSampler": "torch",
@@ -45,11 +45,11 @@ _NEEDS: Mapping[str, str] = {
 
 
 def build_sampler(spec: SweepSpec, number: int, space: SearchSpace | None = None) -> BaseSampler:
-    """Build the sampler that asks for the trial of this number.
+    """Build the sampler for the trial with this number.
 
-    For a grid it is one that draws at random what an enqueued trial leaves open: the points come from a `Grid`. The
-    space is needed for `fixed_params` alone. Raises ConfigError for a sampler that does not exist, lacks a package,
-    or does not take what it was given.
+    For a grid it is a random one, which draws the parameters that an enqueued trial leaves open: the points come from a
+    `Grid`. The space is needed for `fixed_params` only. Raises ConfigError for a sampler that does not exist, lacks a
+    package, or does not accept its arguments.
     """
     where = f"{spec.source}: hydra.sweeper.sampler"
     config = with_target(spec.sampler)
@@ -68,9 +68,9 @@ def build_sampler(spec: SweepSpec, number: int, space: SearchSpace | None = None
 
 
 def build_pruner(spec: SweepSpec) -> BasePruner:
-    """Build the pruner; one that never prunes if none was named.
+    """Build the pruner; without one in the config, a pruner that never prunes.
 
-    Raises ConfigError for a pruner that does not exist or does not take what it was given.
+    Raises ConfigError for a pruner that does not exist or does not accept its arguments.
     """
     if not spec.pruner:
         return NopPruner()
@@ -83,14 +83,14 @@ def build_pruner(spec: SweepSpec) -> BasePruner:
 
 
 def with_target(sampler: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sampler's keys with a `_target_`: those of TPE, if only its keys are named, or nothing is."""
+    """Return the sampler's config with a `_target_`: TPE by default, with Besom's own defaults."""
     return dict(sampler) if "_target_" in sampler else {**_DEFAULT_SAMPLER, **sampler}
 
 
 def target(config: Mapping[str, Any], kind: str, where: str) -> type[Any]:
-    """Return the class that a sampler's or a pruner's `_target_` names.
+    """Return the class of a sampler's or a pruner's `_target_`.
 
-    Raises ConfigError when there is none, it is no such thing, or it needs a package that is not installed.
+    Raises ConfigError when it does not exist, is of another kind, or needs a package that is not installed.
     """
     names = f"optuna.{kind}s"
     known = getattr(optuna, f"{kind}s")
@@ -114,7 +114,7 @@ def target(config: Mapping[str, Any], kind: str, where: str) -> type[Any]:
 
 
 class _Seeds:
-    """Seeds for one trial, for how many objectives, and whether under constraints."""
+    """The seeds of a trial's samplers, with the number of objectives and whether there are constraints."""
 
     def __init__(self, seed: int, number: int, objectives: int, *, constrained: bool) -> None:
         self.objectives = objectives
@@ -125,7 +125,7 @@ class _Seeds:
 
 
 def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, Any]:
-    """Return the keys of a sampler, and of those within it, each with its seed for this trial."""
+    """Return the arguments of a sampler and of the samplers nested in it, each with its seed for this trial."""
     found = target(config, "sampler", where)
     _check_keys(config, found, where)
     keys = {key: value for key, value in _without_idle_nulls(config, found).items() if key != "_partial_"}
@@ -136,15 +136,15 @@ def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, A
         raise ConfigError(f"{where}: CmaEsSampler takes one objective, not {seeds.objectives}; choose NSGAIISampler")
     taken = inspect.signature(found).parameters
     if issubclass(found, QMCSampler):
-        # The points of a sequence belong together: another seed for each trial would tear it apart.
+        # All trials share one sequence, so that they need the same seed.
         sequence = f"{NumberedSequence.__module__}.{NumberedSequence.__name__}"
         keys |= {"_target_": sequence, "number": seeds.number, "seed": seeds.root}
     elif "seed" in taken:
         keys["seed"] = seeds.derived
     if "warn_independent_sampling" in taken and found is not TPESampler:  # deprecated there
-        keys["warn_independent_sampling"] = False  # else with each trial; the dry run says it once
+        keys["warn_independent_sampling"] = False  # else Optuna warns in each trial; the dry run warns once
     if "constraints_func" in taken and seeds.constrained and not hasattr(FrozenTrial, "constraints"):
-        keys.setdefault("constraints_func", constraints_of)  # before Optuna 5, which finds them by itself
+        keys.setdefault("constraints_func", constraints_of)  # before Optuna 5, which reads them from the trials
     if keys.get("reference_points") is not None:
         keys["reference_points"] = {
             "_target_": "numpy.asarray", "_args_": [keys["reference_points"]], "_convert_": "all"
@@ -153,7 +153,7 @@ def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, A
 
 
 def _without_idle_nulls(config: Mapping[str, Any], found: type[Any]) -> dict[str, Any]:
-    """Return the keys but those that null says nothing of: it is their default, or this Optuna does not have them."""
+    """Return the config without nulls that are the default, or whose keys this version of Optuna lacks."""
     taken = inspect.signature(found).parameters
     idle = {key for key, value in config.items() if value is None and (key not in taken or taken[key].default is None)}
     return {key: value for key, value in config.items() if key not in idle}
@@ -163,7 +163,7 @@ def _check_keys(config: Mapping[str, Any], found: type[Any], where: str) -> None
     parameters = inspect.signature(found).parameters
     takes = [name for name, one in parameters.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
     if len(takes) < len(parameters) and takes:
-        return  # whatever it takes besides, it says itself
+        return  # it checks its further keyword arguments itself
     for key, value in config.items():
         if not key.startswith("_") and key not in takes and value is not None:
             raise ConfigError(f"{where}.{key}: {found.__name__} takes no '{key}'; {one_of(key, takes)}")
@@ -175,15 +175,15 @@ def _fixed_params(config: Mapping[str, Any], space: SearchSpace | None, where: s
         raise ConfigError(f"{where}.fixed_params: names nothing to hold fixed; write KEY: VALUE lines")
     fixed: dict[str, Any] = {}
     for key, value in given.items():
-        spoken_of = [one for one in space.parameters if one.key == key] if space else []
-        if space is None or (space.custom and not spoken_of):
+        named = [one for one in space.parameters if one.key == key] if space else []
+        if space is None or (space.custom and not named):
             fixed[key] = value
-        elif not spoken_of:
+        elif not named:
             raise ConfigError(f"{where}.fixed_params.{key}: it is not sampled; {one_of(key, space.keys)}")
-        elif not (able := [one for one in spoken_of if one.may_be(value)]):
-            raise ConfigError(f"{where}.fixed_params.{key}: {value} cannot be chosen; {spoken_of[0].range}")
+        elif not (matching := [parameter for parameter in named if parameter.may_be(value)]):
+            raise ConfigError(f"{where}.fixed_params.{key}: {value} cannot be chosen; {named[0].range}")
         else:
-            fixed |= {one.name: one.to_stored(value) for one in able}
+            fixed |= {parameter.name: parameter.to_stored(value) for parameter in matching}
     return fixed
 
 
@@ -194,15 +194,17 @@ def _built(config: Mapping[str, Any], where: str) -> Any:
             keys = {key: value for key, value in config.items() if key != "_target_"}
             if any(key.startswith("_") or isinstance(value, Mapping | list) for key, value in keys.items()):
                 return build(dict(config))
-            return get_class(str(config["_target_"]))(**keys)  # the same, in no time: it is done for every trial
+            return get_class(str(config["_target_"]))(
+                **keys
+            )  # the same result, but much faster: this runs for every trial
     except (InstantiationException, ValueError, TypeError) as error:
         raise ConfigError(f"{where}: {_cause(error)}; see Optuna's page on {config['_target_']}") from error
 
 
 class NumberedSequence(QMCSampler):
-    """A quasi-random sequence of which every trial takes the point of its own number.
+    """A QMC sampler that assigns each trial the point with the trial's number.
 
-    Optuna counts the points in the study: a sweep that died between asking and writing would skip some.
+    Optuna's own counts the points in the study: after a crash between asking and writing it would skip some.
     """
 
     def __init__(self, *, number: int, **keys: Any) -> None:
@@ -210,7 +212,7 @@ class NumberedSequence(QMCSampler):
         self._number = number
 
     def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution], *_: object) -> int:
-        return max(0, self._number - 1)  # the first trial is drawn at random: it shows what the space is
+        return max(0, self._number - 1)  # Optuna draws the first trial at random, to infer the search space
 
 
 def _cause(error: BaseException) -> str:

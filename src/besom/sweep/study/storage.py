@@ -1,8 +1,8 @@
-"""The study's storage: every trial is written when it is asked, and again when it is over.
+"""The study's storage: every trial is written when it is asked for, and again when it is over.
 
-The study that is asked and told lives in memory, where a sampler and a pruner read a thousand trials in no time.
-This process alone writes it down, a few milliseconds a trial, so that whatever ends the process loses nothing but
-what was running, and that is in the storage with its parameters.
+The study itself is in memory, where samplers and pruners read a thousand trials quickly. Only this process writes to
+the storage, a few milliseconds per trial. If the process dies, only the running trials are lost, and the storage has
+their parameters.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from besom.system.sqlite_files import complete
 from besom.system.store_errors import Store, Trouble, cause_of, trouble_of
 from besom.system.urls import sqlite_file
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # Besom tells of its trials itself
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # Besom reports its trials itself
 
-PATIENCE_S = 10.0  # for a database that another program is writing to
+PATIENCE_S = 10.0  # for a database to which another program is writing
 
 
 class TrialStorage:
-    """One study in memory, and its storage.
+    """A study in memory, and its storage.
 
-    Trials that the storage has as RUNNING belong to a process that died: they wait to be run again, under their
-    numbers and with their parameters. Every method raises StoreError when the storage cannot be used.
+    Trials with the state RUNNING in the storage belong to a process that died: they wait to be run again, with the same
+    numbers and parameters. Every method raises StoreError when the storage cannot be used.
     """
 
     def __init__(self, storage: BaseStorage, url: str, name: str, directions: list[StudyDirection]) -> None:
@@ -53,7 +53,7 @@ class TrialStorage:
             trials = storage.get_all_trials(self._study_id)
         self._ids = [trial._trial_id for trial in trials]
         self._rows = TrialRows(storage, self._study_id) if isinstance(storage, RDBStorage) else None
-        self._attrs: dict[int, dict[str, Any]] = {}  # of trials that are not over: what is written
+        self._attrs: dict[int, dict[str, Any]] = {}  # the written attributes of unfinished trials
         self._memory = InMemoryStorage()
         self.study = optuna.create_study(
             storage=self._memory, study_name=name, directions=stored.directions, sampler=_NO_SAMPLER
@@ -76,11 +76,11 @@ class TrialStorage:
             self._storage.set_study_user_attr(self._study_id, key, value)
 
     def trial(self, number: int) -> FrozenTrial:
-        """The trial of that number, as it is in memory."""
+        """Return the trial with this number, as it is in memory."""
         return self.study.get_trials(deepcopy=False)[number]
 
     def set_times(self, number: int, began_s: float | None, ended_s: float | None) -> None:
-        """Say when a trial began and ended, in seconds since the epoch; Optuna takes when it was asked and told."""
+        """Set the start and the end of a trial, in seconds since the epoch; Optuna's own are those of ask and tell."""
         trial = self.trial(number)
         if began_s is not None:
             trial.datetime_start = datetime.fromtimestamp(began_s)
@@ -88,7 +88,7 @@ class TrialStorage:
             trial.datetime_complete = datetime.fromtimestamp(ended_s)
 
     def write_asked(self, number: int) -> None:
-        """Write a trial that was asked, or enqueued, with its parameters."""
+        """Write an asked or enqueued trial with its parameters."""
         trial = self.trial(number)
         with self._translated():
             if number == len(self._ids):
@@ -104,7 +104,7 @@ class TrialStorage:
             self._write_study_attrs()
 
     def write_finished(self, number: int) -> None:
-        """Write how a trial ended."""
+        """Write a finished trial."""
         trial, trial_id = self.trial(number), self._ids[number]
         with self._translated():
             if self._rows:
@@ -118,12 +118,12 @@ class TrialStorage:
         del self._attrs[number]
 
     def write_waiting(self, number: int) -> None:
-        """Write that a trial does not run any more and is to be run again."""
+        """Write that a trial waits to be run again."""
         with self._translated():
             self._storage.set_trial_state_values(self._ids[number], TrialState.WAITING)
 
     def close(self) -> None:
-        """Let go of the storage; of a SQLite database, the file alone holds everything from then on."""
+        """Close the storage; for SQLite, the write-ahead log is merged into the database file."""
         self._storage.remove_session()
         if isinstance(self._storage, RDBStorage):
             self._storage.engine.dispose()
@@ -134,7 +134,7 @@ class TrialStorage:
         for trial in self._storage.get_all_trials(self._study_id, states=(TrialState.RUNNING,)):
             self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
-    # Storages that are no database are written value by value.
+    # Storages other than databases are written value by value.
 
     def _add(self, trial: FrozenTrial) -> int:
         return self._storage.create_new_trial(self._study_id, template_trial=trial)
@@ -156,7 +156,7 @@ class TrialStorage:
         self._attrs[trial.number] = now
 
     def _write_study_attrs(self) -> None:
-        # What a sampler keeps for the study as a whole, such as the generations of NSGA-II.
+        # A sampler's state for the whole study, such as the generations of NSGA-II.
         now = self._memory.get_study_system_attrs(self.study._study_id)
         for key, value in now.items():
             if key not in self._study_attrs or self._study_attrs[key] != value:
@@ -173,9 +173,9 @@ _NO_SAMPLER = optuna.samplers.RandomSampler()
 
 
 def forget_attempt(trial: FrozenTrial) -> None:
-    """Take away what an attempt has left in a trial that is to be run again.
+    """Remove the results of an attempt from a trial that will be run again.
 
-    A pruner would take it for further than it is, and neither its steps nor its constraints could be set once more.
+    Otherwise a pruner would see later steps, and Optuna would not allow setting the steps and constraints again.
     """
     trial.intermediate_values = {}
     of_the_attempt = ("completed_rung_", "constraints")
@@ -191,8 +191,8 @@ def _attrs(trial: FrozenTrial) -> dict[str, Any]:
 def open_storage(storage: str | Mapping[str, Any], *, patience_s: float = PATIENCE_S) -> BaseStorage:
     """Open a storage by its URL, or by a `_target_` such as optuna.storages.JournalStorage.
 
-    Raises StoreError when it cannot be used: a database that is torn, locked for
-    longer than `patience_s`, or none at all. It is left as it is.
+    Raises StoreError when it cannot be used: a database that is corrupt, locked for longer than `patience_s`, or not a
+    database at all. The file is left unchanged.
     """
     if not isinstance(storage, str):
         return _instantiated(storage)
@@ -206,7 +206,7 @@ def open_storage(storage: str | Mapping[str, Any], *, patience_s: float = PATIEN
         except (KeyError, IndexError) as error:
             raise StoreError(f"{mask(storage)}: Optuna formats it; write a brace of its own as %7B or %7D") from error
         if local:
-            # Readers such as a dashboard do not wait for us, nor we for the disk: a process that dies loses nothing.
+            # WAL: readers such as a dashboard block no writes, and no write waits for the disk; a crash loses nothing.
             opened.engine.dispose()
             event.listen(opened.engine, "connect", _write_ahead)
         return opened
@@ -216,16 +216,16 @@ def open_storage(storage: str | Mapping[str, Any], *, patience_s: float = PATIEN
 def translated(
     url: str, *, patience_s: float = PATIENCE_S, also: tuple[type[Exception], ...] = (ImportError, OSError, ValueError)
 ) -> Iterator[None]:
-    """Turn what Optuna and its database raise into a StoreError of one line.
+    """Convert exceptions of Optuna and its database to a StoreError of one line.
 
-    `also` are the errors that mean the storage where nothing but the storage is at work.
+    `also` are further exceptions that the storage can raise; use them only where no other code runs in the block.
     """
     kinds: tuple[type[Exception], ...] = (*_OF_A_DATABASE, *also)
     try:
         yield
     except kinds as error:
         raise _store(url, patience_s).error(error) from error
-    except RuntimeError as error:  # Optuna's word for a schema of another version
+    except RuntimeError as error:  # Optuna raises it for a schema of another version
         if trouble_of(error) is not Trouble.OTHER_SCHEMA:
             raise
         raise _store(url, patience_s).error(error) from error
@@ -260,15 +260,15 @@ def _instantiated(node: Mapping[str, Any]) -> BaseStorage:
 def _check_whole(path: Path, *, patience_s: float) -> None:
     where = path.resolve().as_uri()
     try:
-        # To read only: else SQLite would write into a torn file what a process that died has left in its log.
-        said = _quick_check(f"{where}?mode=ro", patience_s)
+        # Read-only: otherwise SQLite would write the log of a dead process into a corrupt file.
+        result = _quick_check(f"{where}?mode=ro", patience_s)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
             raise
-        said = _quick_check(where, patience_s)  # in mid-write, it must be rolled back before it can be read
-    if said != "ok":
+        result = _quick_check(where, patience_s)  # an interrupted write must be rolled back before reading
+    if result != "ok":
         raise StoreError(
-            f"{path}: is torn ({said.splitlines()[-1]}); it was left as it is: get back what is in it with sqlite3's "
+            f"{path}: is torn ({result.splitlines()[-1]}); it was left as it is: get back what is in it with sqlite3's "
             ".recover, or choose another with hydra.sweeper.storage",
             trouble=Trouble.DAMAGED,
         )

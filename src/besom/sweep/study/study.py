@@ -1,7 +1,7 @@
-"""The study: opened or resumed, asked and told by this process alone.
+"""The study of a sweep: opened or resumed, and asked and told by this process only.
 
-The sampler is built anew for each trial from the seed and the trial's number, so that a resumed sweep asks what an
-uninterrupted one would have asked.
+A new sampler is built for each trial from the seed and the trial's number, so that a resumed sweep asks for the same
+trials as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from besom.secrets.masks import hidden_override
 from besom.sweep.space.search_space import Params, SearchSpace
 from besom.sweep.spec import SweepSpec, storage_url
 from besom.sweep.study.grid import Grid
-from besom.sweep.study.lock import held_alone
+from besom.sweep.study.lock import lock_study
 from besom.sweep.study.samplers import build_pruner, build_sampler
 from besom.sweep.study.storage import TrialStorage, forget_attempt, open_storage
 from besom.workers.messages import State
 
-ABOUT = "besom"  # the attribute of a trial that holds what the report tells of it
+ABOUT = "besom"  # the attribute of a trial with its facts for the report
 OVERRIDES = "besom.overrides"
 _SPACE, _OBJECTIVE = "besom.space", "besom.objective"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A trial that the sampler proposed."""
+    """A trial that the study was asked for, with its parameters."""
 
     trial: Trial
     params: Params
@@ -50,10 +50,10 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a trial ended, for the study: `values` if it is complete, one for each objective.
+    """The end of a trial for the study; `values` has one value per objective if the trial is complete.
 
-    `about` is what the report tells of it; `constraints` are zero or less where they hold. It ran from `began_s` to
-    `ended_s`, in seconds since the epoch; one that never began, or ended just now, need not say so.
+    `about` are the facts for the report; `constraints` are zero or less if they hold. `began_s` and `ended_s` are in
+    seconds since the epoch, None for a trial that never began, or that ended just now.
     """
 
     state: State
@@ -65,12 +65,12 @@ class Ending:
 
     @property
     def feasible(self) -> bool:
-        """Whether every constraint holds."""
+        """True if every constraint holds."""
         return all(value <= 0 for value in self.constraints.values())
 
 
 class StudyBook:
-    """Asks and tells one study, and knows how many of its trials are still to come."""
+    """Asks and tells one study, and counts its trials."""
 
     def __init__(self, trial_storage: TrialStorage, spec: SweepSpec, space: SearchSpace) -> None:
         self._trial_storage = trial_storage
@@ -82,34 +82,34 @@ class StudyBook:
         self.study.pruner = build_pruner(spec)
         finished = sorted(finished_trials(self.study), key=_ended_s)
         self._done = len(finished)
-        self._record = _Record(spec)
+        self._patience = _Patience(spec)
         for trial in finished:
-            self._record.add(trial)
+            self._patience.add(trial)
 
     @property
     def total(self) -> int | None:
-        """How many trials there are to be; None for no end."""
+        """The number of trials of the study when it is complete; None for no end."""
         limits = [self._spec.n_trials, self._grid.total if self._grid else None]
         return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def done(self) -> int:
-        """Trials that are over: complete, pruned or failed."""
+        """The number of finished trials: complete, pruned or failed."""
         return self._done
 
     @property
     def ran_out_of_patience(self) -> bool:
-        """Whether there was no better trial for too long."""
-        return self._spec.patience is not None and self._record.since_best >= self._spec.patience
+        """True if the last `patience` trials were no better than the ones before."""
+        return self._spec.patience is not None and self._patience.since_best >= self._spec.patience
 
     def waiting(self) -> list[int]:
-        """The numbers of the trials that are to be run, or run again, before any new one."""
+        """Return the numbers of the enqueued and interrupted trials, which run before any new one."""
         return [trial.number for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
 
     def ask(self, overrides: Any = None) -> Asked:
-        """Ask for the next trial; one that was enqueued or interrupted comes first, under its own number.
+        """Ask for the next trial; enqueued and interrupted ones come first, with their own numbers.
 
-        `overrides` makes Hydra overrides of the parameters, to be written with the trial.
+        `overrides` converts parameters to Hydra overrides, which are stored with the trial.
         """
         waiting = self.waiting()
         number = waiting[0] if waiting else len(self.study.get_trials(deepcopy=False))
@@ -119,23 +119,23 @@ class StudyBook:
         trial = self.study.ask()
         params = self._space.sample(trial)
         if overrides is not None:
-            trial.set_user_attr(OVERRIDES, [hidden_override(one) for one in overrides(params)])
+            trial.set_user_attr(OVERRIDES, [hidden_override(override) for override in overrides(params)])
         self._trial_storage.write_asked(trial.number)
         self._asked.add(trial.number)
         return Asked(trial=trial, params=params)
 
     def report(self, trial: Trial, step: int, value: float) -> bool:
-        """Report the objective's value at a step; return whether the pruner would stop the trial there."""
+        """Report the objective's value at a step; return whether the trial should be pruned."""
         trial.report(value, step)
         return trial.should_prune()
 
     def forget(self, trial: Trial) -> None:
-        """Forget what a trial reported, before another attempt at it."""
-        for known in (self._trial_storage.trial(trial.number), trial._cached_frozen_trial):
-            forget_attempt(known)
+        """Remove the reported values of a trial before its next attempt."""
+        for frozen in (self._trial_storage.trial(trial.number), trial._cached_frozen_trial):
+            forget_attempt(frozen)
 
     def tell(self, trial: Trial, ending: Ending) -> None:
-        """Tell how a trial ended. It is not written before `settle`."""
+        """Tell the study the end of a trial; `settle` writes it to the storage."""
         self._done += 1
         trial.set_user_attr(ABOUT, dict(ending.about))
         set_constraints(trial, ending.constraints)
@@ -145,42 +145,42 @@ class StudyBook:
             else:
                 self.study.tell(trial, state=TrialState[ending.state])
         except RuntimeError:
-            # A sampler that has been everywhere asks Optuna to stop, which it allows inside `optimize` alone. The
-            # trial is told by then.
+            # An exhausted sampler calls `study.stop()`, which Optuna allows only inside `optimize`. The trial is
+            # already told at that point.
             if not self._trial_storage.trial(trial.number).state.is_finished():
                 raise
         self._trial_storage.set_times(trial.number, ending.began_s, ending.ended_s)
-        self._record.add(self._trial_storage.trial(trial.number))
+        self._patience.add(self._trial_storage.trial(trial.number))
 
     def settle(self, number: int) -> None:
-        """Write how a trial ended."""
+        """Write a finished trial to the storage."""
         self._trial_storage.write_finished(number)
         self._asked.discard(number)
 
     def adopt(self, number: int, ending: Ending, values: Mapping[int, float]) -> None:
-        """Take over how a waiting trial ended, which is recorded, while its storage missed it; `values` are by step."""
+        """Finish a waiting trial by its recorded end, which the storage missed; `values` are by step."""
         trial = next(
             trial for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
             if trial.number == number
         )  # fmt: skip
         self.study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-        again = Trial(self.study, trial._trial_id)
+        resumed = Trial(self.study, trial._trial_id)
         for step, value in values.items():
-            self.report(again, step, value)
-        self.tell(again, ending)
+            self.report(resumed, step, value)
+        self.tell(resumed, ending)
         self.settle(number)
 
     def release(self) -> None:
-        """Write that what was asked and is not over waits to be run again."""
+        """Write to the storage that all unfinished trials wait to be run again."""
         for number in sorted(self._asked):
             self._trial_storage.write_waiting(number)
         self._asked.clear()
 
     def enqueue(self, params: Sequence[Params]) -> None:
-        """Let these parameters, which need not be all, be tried first, unless they were before."""
-        for wanted in params:
+        """Enqueue sets of parameters, which may be partial, unless a trial has them already."""
+        for point in params:
             before = len(self.study.get_trials(deepcopy=False))
-            self.study.enqueue_trial(self._space.to_stored(wanted), skip_if_exists=True)
+            self.study.enqueue_trial(self._space.to_stored(point), skip_if_exists=True)
             if len(self.study.get_trials(deepcopy=False)) > before:
                 self._trial_storage.write_asked(before)
 
@@ -190,24 +190,24 @@ class StudyBook:
 
 
 def set_constraints(trial: Trial, constraints: Mapping[str, float]) -> None:
-    """Let a trial that is not told yet have constraints, by name, where Optuna's samplers look for them."""
+    """Set the constraints of an unfinished trial where Optuna's samplers read them."""
     if hasattr(Trial, "set_constraint"):
         for key, value in constraints.items():
             trial.set_constraint(key, value)
-    elif constraints:  # before Optuna 5: in a row, if they are given a function; see besom.sweep.study.samplers
+    elif constraints:  # before Optuna 5: a list, read by `constraints_func`; see besom.sweep.study.samplers
         trial.storage.set_trial_system_attr(trial._trial_id, "constraints", list(constraints.values()))
 
 
-class _Record:
-    """For how many trials, in the order in which they ended, there was no better one."""
+class _Patience:
+    """Counts the trials since the best one, in the order of their ends."""
 
     def __init__(self, spec: SweepSpec) -> None:
         self.since_best = 0
         self._front = Front(spec.objectives)
-        self._seen: set[tuple[float, ...]] = set()  # as good as the best is not better
+        self._seen: set[tuple[float, ...]] = set()  # an equally good trial is no improvement
 
     def add(self, trial: FrozenTrial) -> None:
-        """A trial is over."""
+        """Count a finished trial."""
         good = trial.state is TrialState.COMPLETE and is_feasible(trial)
         values = tuple(trial.values) if good else ()
         better = good and values not in self._seen and self._front.add(trial.number, values)
@@ -217,16 +217,16 @@ class _Record:
 
 @contextmanager
 def open_study(spec: SweepSpec, space: SearchSpace, directory: Path) -> Iterator[StudyBook]:
-    """Create the study or take it up where it was left; hold it against a second parent meanwhile.
+    """Create or resume the study, and lock it against a second process meanwhile.
 
-    Raises StoreError when the storage cannot be used or the study is held by another process, ConfigError when
-    the study was made for another search space or objective.
+    Raises StoreError when the storage cannot be used or another process has locked the study, ConfigError when the
+    study was created for another search space or objective.
     """
     storage = spec.storage or storage_url(directory)
     url = storage if isinstance(storage, str) else str(storage.get("_target_"))
     directions = [StudyDirection[objective.direction.upper()] for objective in spec.objectives]
-    with held_alone(spec, directory) as alone:
-        with alone.creating():
+    with lock_study(spec, directory) as lock:
+        with lock.creating():
             trial_storage = TrialStorage(open_storage(storage), url, spec.study_name, directions)
         try:
             _check_same(trial_storage, spec, space)
@@ -240,25 +240,25 @@ def open_study(spec: SweepSpec, space: SearchSpace, directory: Path) -> Iterator
 
 
 def _ended_s(trial: FrozenTrial) -> float:
-    """When a trial ended, in seconds since the epoch; one that does not say so counts as the last."""
+    """Return the end of a trial in seconds since the epoch, infinity if unknown."""
     return trial.datetime_complete.timestamp() if trial.datetime_complete else math.inf
 
 
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that are over, by number."""
+    """Return the finished trials by number."""
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
 def _check_same(trial_storage: TrialStorage, spec: SweepSpec, space: SearchSpace) -> None:
     now = {_SPACE: space.signature(), _OBJECTIVE: ", ".join(map(str, spec.objectives))}
-    directions = [one.name.lower() for one in trial_storage.study.directions]
-    wanted = [one.direction for one in spec.objectives]
-    if _OBJECTIVE not in trial_storage.study.user_attrs and directions != wanted:  # another program made it
+    directions = [direction.name.lower() for direction in trial_storage.study.directions]
+    wanted = [objective.direction for objective in spec.objectives]
+    if _OBJECTIVE not in trial_storage.study.user_attrs and directions != wanted:  # created by another program
         raise _refused(spec, "objective", _difference(", ".join(directions), ", ".join(wanted)))
     for key, value in now.items():
         before = trial_storage.study.user_attrs.get(key)
         if before is None or (key == _SPACE and before != value and not trial_storage.study.get_trials(deepcopy=False)):
-            trial_storage.set_user_attr(key, value)  # a study that never asked a trial is bound to nothing
+            trial_storage.set_user_attr(key, value)  # a study without trials may change
         elif before != json.loads(json.dumps(value)):
             what = "search space" if key == _SPACE else "objective"
             raise _refused(spec, what, _difference(before, value))
