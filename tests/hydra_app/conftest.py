@@ -1,4 +1,4 @@
-"""Apps of other people: a config folder, a task function, and workers that run its jobs."""
+"""Other Hydra apps: a config folder, a task function, and a worker that runs its jobs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.fakes import cpu_slots
 
 @dataclass
 class Job:
-    """What a worker said of one job."""
+    """The messages of a worker about one job."""
 
     started: Started | None = None
     reported: list[Reported] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Job:
 
 @dataclass
 class App:
-    """An app as Hydra hands it to a sweeper."""
+    """An app with the arguments that Hydra passes to a sweeper."""
 
     context: HydraContext
     config: DictConfig
@@ -97,7 +97,7 @@ name: ${hydra:job.name}-${hydra:job.num}
 
 @pytest.fixture
 def hydra_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., App]]:
-    """Make an app of a config; hydra.sweep.dir is `sweep` under the test's folder."""
+    """Return a function that makes an app from a config; hydra.sweep.dir is `sweep` in the test's folder."""
     state = Singleton.get_state()
 
     def make(config: str = CONFIG, *overrides: str) -> App:

@@ -1,4 +1,4 @@
-"""Apps of other people, swept as their users would do it: by their command lines."""
+"""Sweeps of other Hydra apps through their command lines."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ QUADRATIC = """\
 
 @pytest.fixture
 def store(location: Location) -> Callable[[Path], None]:
-    """Put an empty MLflow store into a folder: an app would take seconds to make one."""
+    """Copy an empty MLflow store into a folder, which an app would take seconds to create."""
 
     def put(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def test_comma_list_without_a_sampler_is_a_choice_that_tpe_makes(tmp_path: Path)
     done = run(script, *ONE_WORKER, "x=0,1", "hydra.sweeper.n_trials=4")
     assert done.returncode == 0, done.stderr
     found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
-    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 4  # more than there are points
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 4  # more than the number of points
 
 
 def test_key_that_was_removed_is_refused_with_what_took_its_place(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_key_that_was_removed_is_refused_with_what_took_its_place(tmp_path: Path
     )
 
 
-# What an app may look like.
+# Kinds of apps.
 
 
 def test_script_may_instantiate_what_it_defines_itself(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_stopped_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     ]
 
 
-# What goes wrong.
+# Errors.
 
 
 FAILING = """\

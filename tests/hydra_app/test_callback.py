@@ -21,7 +21,7 @@ from tests.hydra_app.test_report import Listener
 
 def module(pl: Any) -> Any:
     class Theirs(pl.LightningModule):  # type: ignore[misc]
-        """Logs val/acc in its own last hook, after the callbacks' ordinary turn."""
+        """A module that logs val/acc in its own last hook, after the ordinary callbacks."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -69,7 +69,7 @@ def test_training_ends_in_the_epoch_in_which_the_sweep_says_so(name: str, tmp_pa
 
 
 class _Patient:
-    """Never in such a hurry that it stops between steps."""
+    """A channel that never requests a stop between steps."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener

@@ -26,13 +26,13 @@ BESOM = [
 
 @pytest.fixture(autouse=True)
 def _no_version_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As in a process of its own: the suites expect what Hydra 1.1 did, and other tests of this process chose 1.3.
+    # As in a new process: the suites expect Hydra 1.1's behaviour, and other tests of this process chose 1.3.
     monkeypatch.setattr(VersionBase.instance(), "version_base", _UNSPECIFIED_)
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Not tmp_path, which the suites remove: joblib's processes live on in the folder where they were started.
+    # Not tmp_path, which the suites remove: joblib's processes keep running in the folder where they started.
     monkeypatch.chdir(tmp_path_factory.mktemp("app"))
 
 
@@ -45,17 +45,17 @@ def test_sweeper_is_discovered_as_a_plugin() -> None:
 
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", BESOM)])
 class TestLauncherSuite(LauncherTestSuite):
-    """Jobs, their folders and their returns; our workers stand in for the basic launcher."""
+    """Jobs, their folders and their returns, with Besom's workers in place of the basic launcher."""
 
 
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", BESOM)])
 class TestBatches(BatchedSweeperTestSuite):
-    """Six jobs, two at a time."""
+    """Six jobs in batches of two."""
 
 
 @pytest.mark.parametrize(("task_launcher_cfg", "extra_flags"), [({}, ["-m", *BESOM])])
 class TestIntegration(IntegrationTestSuite):
-    """Apps as processes of their own."""
+    """Apps in new processes."""
 
 
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("joblib", [*BESOM, "hydra.launcher.n_jobs=2"])])

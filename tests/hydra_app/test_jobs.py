@@ -1,4 +1,4 @@
-"""What Hydra gets back of a sweep."""
+"""The JobReturns of a sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs through another Hydra launcher: batches out, events back."""
+"""Jobs through another Hydra launcher: launched batches and their events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MakeApp = Callable[..., App]
 
 @dataclass
 class Noting(Launcher):
-    """Hydra's basic launcher, which runs jobs here, one after the other; notes what it is told."""
+    """Hydra's basic launcher, which runs jobs in this process, one by one; it stores the arguments of its calls."""
 
     inner: BasicLauncher = field(default_factory=BasicLauncher)
     batches: list[tuple[int, Sequence[Sequence[str]]]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""`besom.report`: what a job says, and when it is stopped."""
+"""`besom.report`: reported metrics and stop requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from besom.hydra_app.report import reporting
 
 @dataclass
 class Listener:
-    """The sweep's side of a conversation; it says stop at a step."""
+    """A channel that stores reports and requests a stop at a step."""
 
     stop_at: int | None = None
     heard: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)

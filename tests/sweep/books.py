@@ -1,4 +1,4 @@
-"""Books of studies in real databases, for tests of what is written and what becomes of it."""
+"""Study books on real databases, for tests of what a study writes and how it resumes."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ EPOCHS = 4
 
 
 class Killed(BaseException):
-    """The process died there."""
+    """Simulates the death of the process."""
 
 
-def mortal(storage: RDBStorage, writes: int) -> RDBStorage:
-    """The storage of a process that dies after so many writes."""
+def dying_after(storage: RDBStorage, writes: int) -> RDBStorage:
+    """Let a storage raise Killed after this number of writes."""
     left = iter(range(writes))
 
     def dying(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -51,7 +51,7 @@ def mortal(storage: RDBStorage, writes: int) -> RDBStorage:
 
 
 class Folder:
-    """A database, and the processes that take its study up one after the other."""
+    """A database, whose study is opened by one simulated process after another."""
 
     def __init__(self, path: Path, spec: SweepSpec, space: SearchSpace) -> None:
         self.path = path
@@ -61,11 +61,11 @@ class Folder:
 
     @contextmanager
     def book(self, *, writes: int | None = None, patience_s: float = 10) -> Iterator[StudyBook]:
-        """A process's book; nothing is released when the process dies."""
+        """Open the book of a new process; like a dying one, it releases nothing at the end."""
         storage = open_storage(self.url, patience_s=patience_s)
         assert isinstance(storage, RDBStorage)
         if writes is not None:
-            storage = mortal(storage, writes)
+            storage = dying_after(storage, writes)
         directions = [StudyDirection[one.direction.upper()] for one in self.spec.objectives]
         try:
             trial_storage = TrialStorage(storage, self.url, "digits", directions)
@@ -76,7 +76,7 @@ class Folder:
 
     @property
     def study(self) -> optuna.Study:
-        """The study as anybody else reads it."""
+        """The study as another process reads it."""
         return optuna.load_study(study_name="digits", storage=self.url)
 
 
@@ -84,10 +84,10 @@ def value(params: Params, epoch: int = EPOCHS) -> float:
     return (float(params["rate"]) + 0.01 * int(params["size"]) + 0.1 * int(params.get("db.shards", 0))) * epoch
 
 
-def one_slot(folder: Folder, book: StudyBook, *, late: bool = False) -> None:
-    """What a sweep of one slot does: the next trial is asked ahead while one trains.
+def run_one_slot(folder: Folder, book: StudyBook, *, late: bool = False) -> None:
+    """Run a sweep of one slot, which asks for the next trial while one trains.
 
-    `late` says that the record of a trial is written only when the next one already trains.
+    With `late`, a trial is settled only when the next one already trains.
     """
     unsettled: list[int] = []
     ahead: Asked | None = None
@@ -96,7 +96,7 @@ def one_slot(folder: Folder, book: StudyBook, *, late: bool = False) -> None:
         ahead = book.ask() if book.done + 1 < folder.spec.n_trials else None
         while unsettled:
             book.settle(unsettled.pop())
-        book.tell(current.trial, trained(folder, book, current))
+        book.tell(current.trial, train(folder, book, current))
         unsettled.append(current.number)
         if not late:
             book.settle(unsettled.pop())
@@ -104,8 +104,8 @@ def one_slot(folder: Folder, book: StudyBook, *, late: bool = False) -> None:
         book.settle(number)
 
 
-def trained(folder: Folder, book: StudyBook, asked: Asked) -> Ending:
-    """How a trial ends after its epochs; every third one fails, and the pruner may end it early."""
+def train(folder: Folder, book: StudyBook, asked: Asked) -> Ending:
+    """Return the ending of a trial after its epochs; every third one fails, and the pruner may stop it early."""
     for epoch in range(1, EPOCHS + 1):
         if folder.spec.pruner and book.report(asked.trial, epoch, value(asked.params, epoch)):
             return Ending(state=State.PRUNED, about={"epochs": epoch})
@@ -120,8 +120,8 @@ def trained(folder: Folder, book: StudyBook, asked: Asked) -> Ending:
     )
 
 
-def told(trial: FrozenTrial) -> dict[str, Any]:
-    """All that is known of a trial but when it ran."""
+def attributes(trial: FrozenTrial) -> dict[str, Any]:
+    """Return all attributes of a trial except its times."""
     return {
         "number": trial.number,
         "state": trial.state.name,
@@ -136,7 +136,7 @@ def told(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def history(study: optuna.Study) -> list[dict[str, Any]]:
-    return [told(trial) for trial in study.get_trials(deepcopy=False)]
+    return [attributes(trial) for trial in study.get_trials(deepcopy=False)]
 
 
 def spec_of(name: str) -> dict[str, Any]:

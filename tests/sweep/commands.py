@@ -1,4 +1,4 @@
-"""`besom sweep` of a small sweep file in this process, with workers that play, and what it recorded."""
+"""`besom sweep` of a small sweep file in this process, with fake workers, and its recorded runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ hydra:
 
 
 class Command:
-    """`besom sweep own.yaml` with workers that play; overrides go onto its command line."""
+    """`besom sweep own.yaml` with fake workers and overrides on its command line."""
 
     def __init__(self, folder: Path, location: Location, load_app: Callable[..., App]) -> None:
         self.location = location
@@ -54,11 +54,11 @@ class Command:
         run_sweep(swept_app(config, config.hydra.overrides.task, context, train_task, launcher=self.launcher))
 
     def study(self, name: str) -> optuna.Study:
-        """The study as anybody else reads it."""
+        """Return the study as another process reads it."""
         return optuna.load_study(study_name=name, storage=f"sqlite:///{self.location.directory}/optuna.db")
 
     def runs(self) -> tuple[list[Run], list[Run]]:
-        """The study's runs and its trials'."""
+        """Return the study's runs, and those of its trials."""
         runs = self.all_runs()
         return (
             [run for run in runs if run.data.tags.get("besom.kind") == "study"],
@@ -66,6 +66,6 @@ class Command:
         )
 
     def all_runs(self) -> list[Run]:
-        """Every run there is."""
+        """Return all runs of the store."""
         client = MlflowClient(self.location.uri)
         return list(client.search_runs([found.experiment_id for found in client.search_experiments()]))

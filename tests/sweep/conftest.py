@@ -30,7 +30,7 @@ nothing: null
 
 @pytest.fixture(scope="session")
 def make_app(tmp_path_factory: pytest.TempPathFactory, load_app: Callable[..., App]) -> Callable[..., App]:
-    """Makes an app of a config without types, which takes any value, and a group of two."""
+    """Return a function that makes an app from an untyped config and a config group with two options."""
 
     def make(config: str, *, small: str = "size: 1\n") -> App:
         folder = tmp_path_factory.mktemp("app")
@@ -45,13 +45,13 @@ def make_app(tmp_path_factory: pytest.TempPathFactory, load_app: Callable[..., A
 
 @pytest.fixture(scope="session")
 def small_app(make_app: Callable[..., App]) -> App:
-    """A small one."""
+    """A small app."""
     return make_app(CONFIG)
 
 
 @pytest.fixture(scope="session")
 def make_spec() -> Callable[..., SweepSpec]:
-    """A sweep of 4 trials that maximizes val/acc, but for what the test changes."""
+    """Return a function that makes a spec of 4 trials, which maximizes val/acc, with the test's changes."""
 
     def make(**changes: Any) -> SweepSpec:
         usual: dict[str, Any] = {
@@ -68,7 +68,7 @@ def make_spec() -> Callable[..., SweepSpec]:
 
 @pytest.fixture(scope="session")
 def _no_studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # Making the tables takes longer than a whole study.
+    # Creating the tables takes longer than a study: each test copies this file.
     path = tmp_path_factory.mktemp("empty") / "optuna.db"
     storage = open_storage(f"sqlite:///{path}")
     storage.remove_session()
@@ -80,7 +80,7 @@ def _no_studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(
     tmp_path: Path, make_spec: Callable[..., SweepSpec], small_app: App, _no_studies: Path
 ) -> Callable[..., Folder]:
-    """A new folder with every call; keys go into the sweep's spec."""
+    """Return a function that makes a new folder; its arguments are keys of the sweep's spec."""
     space, _ = SpaceParser(small_app[0], source="digits.yaml").space(PARAMS, WHEN)
     made = iter(range(10_000))
 

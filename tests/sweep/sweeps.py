@@ -1,4 +1,4 @@
-"""Studies whose loop is run with fake workers and a real store."""
+"""Sweeps with fake workers and a real MLflow store."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from tests.fakes import (
     started,
 )
 
-PATIENCE_S = 20  # for what other threads do; no test waits that long unless it fails
+PATIENCE_S = 20  # for other threads; a test waits that long only if it fails
 
 
 @dataclass
 class Sweep:
-    """One study in a folder of its own, whose loop can be run again and again."""
+    """A study in a temporary folder, whose loop can be run repeatedly."""
 
     app: App
     make_spec: Callable[..., Any]
@@ -97,12 +97,12 @@ class Sweep:
         return optuna.load_study(study_name="digits", storage=f"sqlite:///{self.location.directory / 'optuna.db'}")
 
     def states(self) -> list[str]:
-        """How the trials ended that count, by number."""
+        """Return the states of the finished trials by number."""
         assert TrialState.RUNNING not in [trial.state for trial in self.study.trials]
         return [trial.state.name for trial in finished_trials(self.study)]
 
     def runs(self) -> dict[int, Run]:
-        """MLflow's runs by trial number."""
+        """Return MLflow's runs by trial number."""
         client = MlflowClient(self.location.uri)
         experiment = client.get_experiment_by_name("digits")
         runs = client.search_runs([experiment.experiment_id]) if experiment else []
@@ -110,14 +110,14 @@ class Sweep:
         return {int(run.data.tags["besom.trial"]): run for run in reversed(runs) if "besom.trial" in run.data.tags}
 
     def all_runs(self) -> list[Run]:
-        """The trials' runs, those of earlier attempts included, the oldest first."""
+        """Return the runs of all attempts at the trials, the oldest first."""
         client = MlflowClient(self.location.uri)
         experiment = client.get_experiment_by_name("digits")
         runs = client.search_runs([experiment.experiment_id]) if experiment else []
         return [run for run in reversed(runs) if "besom.trial" in run.data.tags]
 
     def artifacts(self, trial: int) -> dict[str, str]:
-        """The text files of a trial's run."""
+        """Return the text artifacts of a trial's run."""
         client = MlflowClient(self.location.uri)
         run_id = self.runs()[trial].info.run_id
         paths = [file.path for file in client.list_artifacts(run_id) if file.path.endswith((".txt", ".yaml"))]
@@ -143,7 +143,7 @@ def stuck(assignment: Assignment) -> Iterator[Message]:
 
 @dataclass
 class Impatient(ListeningObserver):
-    """Presses ctrl-C when a trial reports, as often as `times`, each time the one before was noticed."""
+    """Presses ctrl-C when a trial reports, `times` times, each time after the previous one was noticed."""
 
     trial: int = 0
     times: int = 1

@@ -1,4 +1,4 @@
-"""Several trials in one slot at once: who shares a bundle, and what becomes of them."""
+"""Bundles: which trials share one, and how they end."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_whatever_shares_a_bundle_every_trial_is_there_once(
     assert sweep.states() == ["FAIL" if trial in crashes else "COMPLETE" for trial in range(total)]
 
 
-# How many.
+# The size.
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,11 @@ def test_a_gpu_bears_more_than_a_processor(make_spec: Callable[..., SweepSpec]):
     assert make_spec(bundle="auto", n_trials=60).members(gpus) == 5
 
 
-# What a worker finds.
+# The size that a worker measures.
 
 
 def sizing(sweep: Sweep, most: int) -> Play:
-    """Trials of a worker that finds at most so many of a bundle to pay."""
+    """Return a play whose worker trains at most this many trials of a bundle at once."""
 
     def play(assignment: Assignment) -> Iterator[Message]:
         trial = assignment.trial

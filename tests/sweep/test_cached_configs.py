@@ -1,4 +1,4 @@
-"""Drafts of trials' configs are what composing, writing for the slot and resolving each of them gives."""
+"""Cached configs equal those that are composed, completed for the slot and resolved one by one."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ trainer: {accelerator: auto, devices: auto, max_epochs: 3}
 
 @pytest.fixture(scope="session")
 def app(make_app: Callable[..., App]) -> App:
-    """A config in which some values are read elsewhere."""
+    """An app whose config references some values elsewhere."""
     return make_app(CONFIG, small="size: 1\nof: ${name}\n")
 
 
 @pytest.fixture(scope="module")
 def composer(app: App) -> Composer:
-    """Composes for all examples: what Hydra has composed once, it need not compose again."""
+    """A composer shared by all examples, since Hydra's compositions are cached."""
     return Composer(*app, fixed=[])
 
 
 @pytest.fixture(scope="module")
 def digits_composer(digits_app: App) -> Composer:
-    """The same for the shipped configs."""
+    """A shared composer for the shipped configs."""
     return Composer(*digits_app, fixed=["optimizer=adam"])
 
 
@@ -95,7 +95,7 @@ PARAMS = st.fixed_dictionaries(
 def test_the_drafts_of_a_sweep_are_what_each_trial_comes_to_by_itself(composer: Composer, sweep: list[dict[str, Any]]):
     (slot,) = cpu_slots(1)
     cached_configs = CachedConfigs(composer)
-    for params in (*sweep, *reversed(sweep)):  # twice, so that each is made of a model, too
+    for params in (*sweep, *reversed(sweep)):  # twice, so that the second one comes from a template
         try:
             expected = the_whole_way(composer, params, slot)
         except ConfigError:
@@ -145,7 +145,7 @@ def test_what_nothing_else_reads_is_drafted_without_composing_again(app: App, mo
         cached_configs.of({"deep.er.est": number, "trainer.max_epochs": 1 + number})
     assert len(composed) == 1
     for number in range(3):
-        cached_configs.of({"rate": number})  # `twice` reads it
+        cached_configs.of({"rate": number})  # `twice` references it
     assert len(composed) == 4
 
 

@@ -16,7 +16,7 @@ from tests.sweep.space.test_overrides import VALUES
 
 
 def plain(composer: Composer, params: dict[str, Any]) -> str:
-    # As text, so that 1 and 1.0 and True differ, and NaN equals itself.
+    # As text, so that 1, 1.0 and True differ, and NaN equals itself.
     return repr(OmegaConf.to_container(composer.compose(params)))
 
 
@@ -26,7 +26,7 @@ def composed_by_hydra(app: App, composer: Composer, params: dict[str, Any]) -> s
     return repr({key: value for key, value in OmegaConf.to_container(config).items() if key != "hydra"})
 
 
-# Text with ${ would be an interpolation, for Hydra as for the fast path; most random ones are none that can be read.
+# Text with ${ would be an interpolation, for Hydra as for the fast path; most random ones are invalid.
 ANY = VALUES.filter(lambda value: "${" not in repr(value))
 PARAMS = st.fixed_dictionaries(
     {},

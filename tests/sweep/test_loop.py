@@ -1,4 +1,4 @@
-"""The loop: what runs when, what is told to whom, and what ends it."""
+"""The sweep loop: dispatch, results and the end of a sweep."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_sweep_that_gives_up_again_tells_of_the_failures_since_it_was_taken_up
 
 
 class Slow(NoRecorder):
-    """It writes one trial between two looks, unless it is waited for."""
+    """A recorder that writes one trial between two polls, unless the loop waits for it."""
 
     waited_for = False
 
@@ -330,7 +330,7 @@ def test_a_trial_that_is_recorded_as_over_is_not_run_again_although_the_study_mi
     sweep.run(finishing, slots=1, n_trials=2)
 
     def die(*_: object) -> None:
-        raise KeyboardInterrupt  # as a kill -9 would, between the one store and the other
+        raise KeyboardInterrupt  # like a kill -9 between MLflow and the study's storage
 
     with monkeypatch.context() as killed:
         killed.setattr(StudyBook, "settle", die)
@@ -375,7 +375,7 @@ def test_whatever_happens_each_trial_is_told_its_own_fate_and_none_is_lost(
 ):
     sweep.location = Location.of({"uri": None, "directory": tmp_path_factory.mktemp("sweep")})
     sweep.tracked = False
-    fate_of: dict[float, str] = {}  # by parameter, which a trial keeps when it comes again
+    fate_of: dict[float, str] = {}  # by parameter, which a resumed trial keeps
 
     def play(assignment: Assignment) -> Iterator[Message]:
         rate = assignment.config["optimizer"]["lr"]
@@ -409,4 +409,4 @@ def test_a_trial_of_other_code_is_told_once_and_its_run_is_tagged(sweep: Sweep):
     assert warning.startswith("trial 2 is trained by other code than the study's first trials: net.py 2 ")
     tags = {trial: run.data.tags.get("besom.code_differs") for trial, run in sweep.runs().items()}
     assert tags == {0: None, 1: None, 2: "net.py 2", 3: "net.py 2"}
-    assert len(sweep.run(play, slots=1, n_trials=5).warnings) == 1  # a sweep that goes on
+    assert len(sweep.run(play, slots=1, n_trials=5).warnings) == 1  # a resumed sweep

@@ -1,4 +1,4 @@
-"""Whole sweeps as a user starts them, with real worker processes, and what signals do to them."""
+"""Whole sweeps as a user starts them, with real worker processes and signals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 ONE_SLOT = "hydra.sweeper.n_jobs=1"
 
-# Trials wait in their first epoch until the gate is open: so they are in mid-trial for as long as a test needs it.
+# Trials wait in their first epoch until the gate is open, so that a test can act on running trials.
 GATED = """
 import os, time
 from pathlib import Path
@@ -57,7 +57,7 @@ hydra:
 
 
 def eventually(look: Callable[[], T], *, within_s: float = 90.0) -> T:
-    """What `look` finds, once it finds something."""
+    """Wait until `look` returns something, and return that."""
     end = time.monotonic() + within_s
     while not (found := look()):
         assert time.monotonic() < end, "nothing happened"
@@ -73,7 +73,7 @@ def alive(pid: int) -> bool:
 
 
 class Command:
-    """`besom sweep gated.yaml` in a folder, and what it recorded there."""
+    """`besom sweep gated.yaml` in a folder, and its recorded runs."""
 
     def __init__(self, folder: Path, location: Location) -> None:
         self._folder = folder
@@ -88,7 +88,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # a process group of its own, as a terminal would give it
+            start_new_session=True,  # a new process group, as in a terminal
         )
         self._processes.append(process)
         return process
@@ -101,13 +101,13 @@ class Command:
         return output
 
     def await_trials_at_the_gate(self, count: int) -> list[int]:
-        """The workers of so many trials, once those are in mid-epoch: their runs say RUNNING from before its begin."""
+        """Wait until this many trials are in an epoch, and return their workers: RUNNING alone comes earlier."""
         workers = self.await_workers_at_the_gate(count)
         eventually(lambda: self.statuses()["RUNNING"] == count)
         return workers
 
     def await_workers_at_the_gate(self, count: int) -> list[int]:
-        """So many worker processes, once they wait."""
+        """Wait until this many worker processes are at the gate, and return them."""
         eventually(lambda: len(list(self._folder.glob("waiting-*"))) == count)
         return sorted(int(file.name.removeprefix("waiting-")) for file in self._folder.glob("waiting-*"))
 
@@ -115,7 +115,7 @@ class Command:
         (self._folder / "gate").touch()
 
     def press(self, sweep: Forked[str], number: signal.Signals) -> None:
-        """Send a signal as a terminal would, and wait until the sweep has said that it stops."""
+        """Send a signal as a terminal would, and wait until the sweep confirms the stop request."""
         before = self._log().count("asked to stop")
         os.killpg(sweep.pid, number)
         eventually(lambda: sweep.poll() is not None or before or self._log().count("asked to stop") > before)
@@ -137,21 +137,21 @@ class Command:
         return MlflowClient(self._location.uri)
 
     def runs(self, *, parent: bool = False) -> list[Run]:
-        """The trials' runs, or the study's and its finalists'."""
+        """Return the runs of the trials, or those of the study and its finalists."""
         client = self.client()
         experiment = client.get_experiment_by_name("gated")
         runs = client.search_runs([experiment.experiment_id]) if experiment else []
         return [run for run in runs if ("besom.trial" in run.data.tags) is not parent]
 
     def finalists(self) -> list[Run]:
-        """The finalists' runs."""
+        """Return the runs of the finalists."""
         return [run for run in self.runs(parent=True) if run.data.tags["besom.kind"] == "finalist"]
 
     def history(self, run: Run, metric: str) -> list[Metric]:
         return list(MlflowClient(self._location.uri).get_metric_history(run.info.run_id, metric))
 
     def states(self) -> list[str]:
-        """Optuna's trials, by number."""
+        """Return the states of Optuna's trials by number."""
         assert [trial.number for trial in self.study.trials] == list(range(len(self.study.trials)))
         return [trial.state.name for trial in self.study.trials]
 
@@ -159,7 +159,7 @@ class Command:
         return Counter(run.info.status for run in self.runs())
 
     def outcomes(self) -> Counter[str]:
-        """How Optuna's trials ended that count."""
+        """Return the states of Optuna's finished trials."""
         return Counter(trial.state.name for trial in finished_trials(self.study))
 
 
@@ -192,7 +192,7 @@ def test_a_second_ctrl_c_ends_at_once_with_true_states_and_the_same_command_goes
     sweep = command.start()
     workers = command.await_trials_at_the_gate(2)
     command.press(sweep, signal.SIGINT)
-    assert all(map(alive, workers))  # their epochs go on, for as long as the gate is closed
+    assert all(map(alive, workers))  # their epochs last while the gate is closed
     command.press(sweep, signal.SIGINT)
     output, _ = sweep.communicate(timeout=60)
     assert sweep.returncode == 130, output

@@ -1,4 +1,4 @@
-"""Trials that the parent ends early."""
+"""Pruned trials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.sweep.sweeps import MEDIAN, PATIENCE_S, Impatient, Sweep, by_trial
 
 
 def worse_and_worse(assignment: Assignment) -> Iterator[Message]:
-    """Ten epochs; each trial is worse than the one before it."""
+    """Play ten epochs, in which each trial is worse than the previous one."""
     trial = assignment.trial
     yield started(trial)
     for epoch in range(11):
@@ -24,8 +24,8 @@ def worse_and_worse(assignment: Assignment) -> Iterator[Message]:
     yield completed(trial, 1 / (trial + 1))
 
 
-def deaf_from_then_on(said: threading.Event) -> Play:
-    """A bad epoch, and then nothing more, whatever it is told."""
+def ignoring_stop_requests(said: threading.Event) -> Play:
+    """Return a play that reports a bad epoch and then ignores stop requests."""
 
     def play(assignment: Assignment) -> Iterator[Message]:
         yield started(assignment.trial)
@@ -42,7 +42,7 @@ def test_a_pruned_trial_is_pruned_in_optuna_and_killed_in_mlflow_at_the_epoch_of
     assert observer.states[1] is State.PRUNED
     run = sweep.runs()[1]
     assert (run.info.status, run.data.tags["besom.state"]) == ("KILLED", "PRUNED")
-    # What the worker did before it heard of it does not count, however far it came.
+    # Epochs that the worker reported before it received the stop request do not count.
     assert sweep.study.trials[1].intermediate_values == {1: 0.05}
     history = MlflowClient(sweep.location.uri).get_metric_history(run.info.run_id, "val/acc")
     assert [(point.step, point.value) for point in history] == [(0, 0.0), (1, 0.05)]
@@ -94,7 +94,7 @@ def test_a_pruned_trial_that_does_not_stop_in_time_is_pruned_and_its_slot_gets_a
                 assert deaf.wait(PATIENCE_S)
 
     observer = sweep.run(
-        by_trial({1: deaf_from_then_on(deaf)}, otherwise=worse_and_worse),
+        by_trial({1: ignoring_stop_requests(deaf)}, otherwise=worse_and_worse),
         slots=1, n_trials=2, pruner=MEDIAN, trial_timeout_s=0.5, observer=Late(),
     )  # fmt: skip
     assert sweep.states() == ["COMPLETE", "PRUNED"]
@@ -114,7 +114,7 @@ def test_a_trial_that_was_pruned_when_the_user_stops_at_once_is_pruned(sweep: Sw
 
     with pytest.raises(Interrupted):
         sweep.run(
-            by_trial({1: deaf_from_then_on(deaf)}, otherwise=worse_and_worse),
+            by_trial({1: ignoring_stop_requests(deaf)}, otherwise=worse_and_worse),
             slots=1,
             n_trials=3,
             pruner=MEDIAN,

@@ -1,4 +1,4 @@
-"""Failures that are tried again, and workers that are replaced."""
+"""Retries of failed trials, and replaced workers."""
 
 from __future__ import annotations
 

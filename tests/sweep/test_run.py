@@ -211,7 +211,7 @@ def test_a_sweep_that_is_stopped_is_recorded_as_killed(command: Command, capsys:
         if assignment.trial == 1 and not stopped.is_set():
             stopped.set()
             os.kill(os.getpid(), signal.SIGINT)
-            for epoch in range(2_000):  # until it is told to end
+            for epoch in range(2_000):  # until it is asked to stop
                 yield reported(assignment.trial, epoch, val_acc=0.0)
                 time.sleep(0.01)
         yield from list(finishing(assignment))[1:]
@@ -239,7 +239,7 @@ def test_the_studys_run_is_found_again_by_the_studys_token(command: Command):
     command(finishing, "hydra.sweeper.n_trials=1")
     (parent,), _ = command.runs()
     assert command.study("own").user_attrs["besom.token"] == parent.data.tags["besom.token"]
-    # A study of the same name that was made anew is not that study.
+    # A new study with the same name is a different study.
     optuna.delete_study(study_name="own", storage=f"sqlite:///{command.location.directory}/optuna.db")
     command(finishing, "hydra.sweeper.n_trials=1")
     parents, trials = command.runs()

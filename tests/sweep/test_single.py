@@ -38,7 +38,7 @@ from tests.forking import Forked
 
 
 class Train:
-    """`besom train` without Hydra's part, on workers that play."""
+    """`besom train` without Hydra, with fake workers."""
 
     def __init__(self, location: Location, config: DictConfig) -> None:
         self.location = location
@@ -60,7 +60,7 @@ class Train:
         return list(client.search_runs([found.experiment_id for found in client.search_experiments()]))
 
     def left(self) -> list[Path]:
-        """The folders of trials that were not cleared away."""
+        """Return the scratch folders that were not deleted."""
         return list((self.location.directory / "scratch").iterdir())
 
 
@@ -141,7 +141,7 @@ def test_ctrl_c_leaves_a_run_marked_killed(train: Train):
         yield started(assignment.trial)
         yield reported(assignment.trial, 0, val_acc=0.5)
         while signal.getsignal(signal.SIGINT) == before:
-            time.sleep(0.01)  # the parent does not listen yet
+            time.sleep(0.01)  # the parent process does not read yet
         os.kill(os.getpid(), signal.SIGINT)
         never.wait(20)
         yield completed(assignment.trial, 0.5)
@@ -161,7 +161,7 @@ def test_ctrl_c_on_a_real_training_ends_it_and_its_worker(location: Location):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,  # a process group of its own, as a terminal would give it
+        start_new_session=True,  # a new process group, as in a terminal
     )
     client = MlflowClient(location.uri)
 

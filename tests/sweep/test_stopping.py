@@ -1,4 +1,4 @@
-"""What ctrl-C leaves of a sweep, and what the same command makes of it."""
+"""Sweeps stopped by ctrl-C, and resumed by the same command."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_trial_that_ends_with_the_epoch_in_which_it_is_stopped_is_complete(swe
     class Noticing(Impatient):
         def stopping(self) -> None:
             noticed.set()
-            assert through.wait(PATIENCE_S)  # before the worker is told to stop, which comes too late then
+            assert through.wait(PATIENCE_S)  # before the worker receives the stop request
 
     noticed, through = threading.Event(), threading.Event()
     with pytest.raises(Interrupted):

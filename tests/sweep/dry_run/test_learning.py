@@ -27,7 +27,7 @@ def test_the_model_chooses_what_comes_after_the_startup_trials(make_spec: Make):
 
 
 def test_under_hyperband_each_bracket_has_startup_trials_of_its_own(make_spec: Make):
-    # What these two sweeps did: the study's name and the trial's number decide about the bracket.
+    # As observed in these sweeps: the study's name and the trial's number determine the bracket.
     assert chosen(make_spec(study_name="mnist_best", n_trials=12, pruner=HYPERBAND), epochs=20) == (0, 3)
     assert chosen(make_spec(study_name="fashion_best", n_trials=24, pruner=HYPERBAND), epochs=30) == (4, 4)
     assert chosen(make_spec(n_trials=24, pruner={**HYPERBAND, "max_resource": 2}), epochs=30) == (14, 1)

@@ -27,7 +27,7 @@ SWEEPS = sorted(path.stem for path in sweeps_dir().glob("*.yaml"))
 
 
 class Dry:
-    """A sweep, and what a dry run of it shows."""
+    """A sweep, and the output of its dry run."""
 
     def __init__(self, load_app: Callable[..., App], name: str, *overrides: str) -> None:
         loader, config = load_app(sweeps_dir(), name, "trainer=cpu", *overrides)

@@ -1,4 +1,4 @@
-"""Sweeps and configs torn by chance: each runs, or is refused in a line or three that name file and place."""
+"""Randomly damaged sweep files and configs: each runs, or is refused in one to three lines with file and place."""
 
 from __future__ import annotations
 

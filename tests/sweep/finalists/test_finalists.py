@@ -1,4 +1,4 @@
-"""Finalists: who they are, with which seeds they train, and what becomes of them, with workers that play."""
+"""Finalists with fake workers: their choice, their seeds and their results."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ ONE_SLOT = "hydra.sweeper.n_jobs=1"
 UNTRACKED = "tracking=none"
 
 
-# Who they are.
+# The choice.
 
 ROWS = st.lists(
     st.tuples(
         st.sampled_from(["MLPClassifier", *BASELINES]),
-        st.integers(0, 3),  # of few configs, so that some are tried twice
+        st.integers(0, 3),  # few configs, so that some have two trials
         st.integers(0, 50),
         st.booleans(),
     ),
@@ -50,7 +50,7 @@ ROWS = st.lists(
 
 
 def swept(rows: Sequence[tuple[str, int, int, bool]], *objectives: Objective) -> Summary:
-    """A sweep's summary; of a second objective, which is to be small, what is better in the first is worse."""
+    """Return a sweep's summary; a second, minimized objective is worse where the first is better."""
     made = [
         Row(
             trial=trial,
@@ -117,11 +117,11 @@ def test_other_overrides_and_other_sweeps_draw_other_seeds():
     assert not set(fresh_seeds(0, FinalistsSpec())) & set(fresh_seeds(1, FinalistsSpec()))
 
 
-# What becomes of them.
+# Their runs.
 
 
 def scored(assignment: Assignment) -> Iterator[Message]:
-    """A trial whose objective is its learning rate; a finalist's depends on its seed as well, and it is tested."""
+    """Play a trial whose objective is its learning rate, or a tested finalist, which also depends on its seed."""
     config, value = assignment.config, assignment.config["optimizer"]["lr"]
     yield started(assignment.trial)
     yield reported(assignment.trial, 1, val_acc=value)
@@ -133,7 +133,7 @@ def scored(assignment: Assignment) -> Iterator[Message]:
 
 
 class Recording:
-    """Plays trials and remembers the configs of the finalists, in the order in which they came."""
+    """Plays trials and stores the configs of the finalists in their order."""
 
     def __init__(self, play: Any = scored) -> None:
         self.finalists: list[Mapping[str, Any]] = []
@@ -151,7 +151,7 @@ def finalists_of(command: Command) -> list[FinalistRun]:
 
 
 def recorded(command: Command) -> list[Run]:
-    """MLflow's runs of finalists."""
+    """Return MLflow's runs of finalists."""
     return [run for run in command.all_runs() if run.data.tags.get("besom.kind") == "finalist"]
 
 
@@ -182,7 +182,7 @@ def test_the_best_and_the_baseline_are_trained_again_with_the_same_seeds_and_tes
     for config in play.finalists:
         assert config["seed"] == config["model"]["seed"] == config["data"]["shuffle_seed"] in seeds
         assert (config["data"]["split_seed"], config["data"]["eval_batch_size"]) == (0, 64)
-    # A seed goes to every finalist before the next one.
+    # Ordered by seed.
     assert len({config["seed"] for config in play.finalists[: len(expected)]}) == 1
 
     runs = {run.info.run_id: run for run in recorded(command)}
@@ -264,7 +264,7 @@ def test_a_trial_of_another_config_is_trained_again_by_its_own(command: Command,
         assert (config["optimizer"]["lr"], config["trainer"]["max_epochs"]) == (0.1, 7)
         assert (config["model"]["activation"], data["batch_size"], data["eval_batch_size"]) == ("gelu", 64, 64)
         assert data["split_seed"] == 0
-        assert assignment.trust is not None  # its config was read back, and any code could stand in it
+        assert assignment.trust is not None  # a recorded config could name any code
     for run in recorded(command):
         assert run.data.tags["besom.config"] == "1"
         assert "trainer.max_epochs=7" in run.data.tags["besom.overrides"]

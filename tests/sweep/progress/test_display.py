@@ -1,4 +1,4 @@
-"""What a sweep shows and logs while it runs."""
+"""The output and the log of a running sweep."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def shown(console: Console) -> str:
 
 
 def play(observer: Observer) -> None:
-    """A sweep with one of everything."""
+    """Pass every kind of event to an observer."""
     observer.started(0, SLOTS[0])
     observer.reported(0, 1, 0.5)
     observer.finished(0, State.COMPLETE, (0.75,), None)
@@ -168,11 +168,11 @@ def test_a_log_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> Non
         pass
 
 
-# The live board.
+# The live view.
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A clock that the test sets."""
 
     now = 0.0
 
@@ -188,7 +188,7 @@ def picture(counts: TrialCounts, *, width: int = 80, height: int = 30, slots: Se
 
 @pytest.fixture
 def busy() -> tuple[TrialCounts, Clock]:
-    """Six trials done in a minute, two running."""
+    """Return counts with six trials done in a minute and two running."""
     now = Clock()
     counts = TrialCounts([ACCURACY], total=12, timeout_s=None, clock=now)
     for trial in range(6):

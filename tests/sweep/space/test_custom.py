@@ -123,7 +123,7 @@ def test_a_function_that_is_not_there_is_refused_in_one_line(
 ):
     with pytest.raises(ConfigError, match=told) as refused:
         read(name)
-    assert not caplog.records  # Hydra's own words for it
+    assert not caplog.records  # Hydra's own message
     assert str(refused.value).startswith("digits.yaml: hydra.sweeper.custom_search_space: ")
     assert "\n" not in str(refused.value)
 

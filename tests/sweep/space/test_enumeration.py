@@ -20,7 +20,7 @@ def space_of(app: App, params: dict[str, Any], when: dict[str, Any] | None = Non
     return SpaceParser(app[0], source="digits.yaml", arguments=given).space(params, when or {})[0]
 
 
-# How many there are.
+# The number of points.
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_huge_space_is_counted_without_visiting_it(small_app: App):
     assert space.size() == 1000**29 * (998 + 2 * 2) * (1000**30 + 2)
 
 
-# All of them.
+# The points.
 
 
 def test_points_come_in_the_order_in_which_they_are_written(small_app: App):
@@ -120,7 +120,7 @@ def test_the_size_is_the_number_of_points_and_each_can_be_asked_for(small_app: A
         assert space.sample(study.ask()) == point
 
 
-# Twice the same key.
+# The same key twice.
 
 
 def test_a_key_may_be_chosen_twice_where_both_exclude_each_other(small_app: App):
@@ -218,7 +218,7 @@ def test_what_cannot_be_chosen_is_refused_in_one_line(space: SearchSpace, params
     assert "\n" not in str(refused.value)
 
 
-# Examples that lead to what is nested.
+# Examples of nested parameters.
 
 
 def test_examples_reach_what_depends_on_a_choice_that_depends_on_another(small_app: App):

@@ -19,7 +19,7 @@ Read = Callable[..., tuple[SearchSpace, Line]]
 
 @pytest.fixture(scope="session")
 def read(small_app: App) -> Read:
-    """Read a space: the file's `params` and `when`, then the command line's arguments."""
+    """Return a function that parses a space from `params`, `when` and the command line's arguments."""
 
     def run(
         params: dict[str, Any] | None = None, when: dict[str, Any] | None = None, arguments: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ def only(found: tuple[SearchSpace, Line]) -> Parameter:
 
 
 def samples(space: SearchSpace, count: int = 30) -> list[tuple[Params, dict[str, Any]]]:
-    """Pairs of what the config gets and what Optuna stores."""
+    """Return pairs of a value in the config and the value that Optuna stores."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     trials = [study.ask() for _ in range(count)]
     return [(space.sample(trial), trial.params) for trial in trials]
@@ -200,7 +200,7 @@ def test_examples_show_every_choice_of_every_parameter_at_least_once(read: Read)
     assert all(set(params) <= {"model", "rate"} for params in space.examples() if params["model"] != "mlp")
 
 
-# The command line wins over the file.
+# The command line takes precedence over the file.
 
 
 def test_a_plain_argument_pins_a_parameter(read: Read):
@@ -236,7 +236,7 @@ def test_an_argument_under_when_still_exists_only_where_its_condition_holds(read
         assert params.get("depth") == (2 if params["model"] == "mlp" else None)
 
 
-# What a resumed study is compared by.
+# The signature of a resumed study.
 
 
 def test_the_signature_tells_distributions_and_conditions_apart(read: Read):
@@ -249,7 +249,7 @@ def test_the_signature_tells_distributions_and_conditions_apart(read: Read):
     assert first != signature("choice(1, 2)", "model=cnn")
 
 
-# Mistakes: each message names the file and the key.
+# Errors: each message names the file and the key.
 
 
 @pytest.mark.parametrize(

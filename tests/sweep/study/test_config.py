@@ -1,4 +1,4 @@
-"""Which of its study's configs a trial has."""
+"""The numbered configs of a study."""
 
 from __future__ import annotations
 

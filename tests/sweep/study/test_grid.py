@@ -37,12 +37,12 @@ def grid_of(spec: SweepSpec, space: SearchSpace) -> Grid:
 
 
 def rounded(params: Params) -> Params:
-    """A sampler adds up steps in binary: 0.1 + 2 * 0.1 is not quite 0.3."""
+    """Round a value: a sampler adds steps in binary, and 0.1 + 2 * 0.1 is not exactly 0.3."""
     return {**params, "rate": round(params["rate"], 9)}
 
 
 def visit(study: optuna.Study, spec: SweepSpec, space: SearchSpace, grid: Grid, count: int) -> list[Params]:
-    """Ask and tell, as a sweep does."""
+    """Ask and tell as a sweep does."""
     seen = []
     for _ in range(count):
         study.sampler = build_sampler(spec, len(study.trials), space)
@@ -52,7 +52,7 @@ def visit(study: optuna.Study, spec: SweepSpec, space: SearchSpace, grid: Grid, 
         try:
             study.tell(trial, 1.0)
         except RuntimeError:
-            assert study.trials[-1].state.is_finished()  # the sampler asks to stop, and is told by then
+            assert study.trials[-1].state.is_finished()  # the sampler calls `study.stop()` after the trial is told
     return seen
 
 
@@ -92,7 +92,7 @@ def test_points_that_were_enqueued_are_not_visited_again(read: Callable[..., Sea
     study = optuna.create_study()
     points = list(space.points())
     study.enqueue_trial(space.to_stored(points[7]))
-    study.enqueue_trial(space.to_stored({"model": "linear"}))  # the rest is drawn
+    study.enqueue_trial(space.to_stored({"model": "linear"}))  # the sampler draws the rest
     study.sampler = build_sampler(spec, 0)
     assert space.sample(study.ask()) == points[7]
     drawn = space.sample(study.ask())

@@ -1,4 +1,4 @@
-"""Two parents that would sweep one study."""
+"""Two parent processes on one study."""
 
 from __future__ import annotations
 

@@ -61,10 +61,10 @@ def _optuna_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> Iterator[None]
 
 @pytest.fixture
 def space(small_app: App, request: pytest.FixtureRequest) -> SearchSpace:
-    """With an interval, but for a sampler that counts points."""
+    """Return a space with an interval, except for a sampler that needs countable points."""
     finite = "brute" in request.node.name
     params = {**PARAMS, "rate": "range(0.1, 0.6, 0.1)"} if finite else PARAMS
-    when = {} if "margin" in request.node.name else WHEN  # Optuna's CMA-ES with margin breaks on conditions
+    when = {} if "margin" in request.node.name else WHEN  # Optuna's CMA-ES with margin fails with conditions
     return SpaceParser(small_app[0], source="digits.yaml").space(params, when)[0]
 
 
@@ -74,12 +74,12 @@ def needs(name: str) -> None:
 
 
 def value(params: Mapping[str, Any]) -> float:
-    """Something smooth to minimize, with a minimum that no sampler meets by chance."""
+    """Return a smooth objective whose minimum no sampler finds by chance."""
     return (params["rate"] - 0.3) ** 2 + (params["size"] - 7) ** 2 / 50 + params.get("depth", 3.3) / 10
 
 
-def go_on(study: optuna.Study, spec: SweepSpec, space: SearchSpace, count: int) -> None:
-    """Ask and tell until there are `count` trials, each with a sampler of its own."""
+def ask_until(study: optuna.Study, spec: SweepSpec, space: SearchSpace, count: int) -> None:
+    """Ask and tell until there are `count` trials, each with a new sampler."""
     while (number := len(study.trials)) < count:
         study.sampler = build_sampler(spec, number, space)
         trial = study.ask()
@@ -88,7 +88,7 @@ def go_on(study: optuna.Study, spec: SweepSpec, space: SearchSpace, count: int) 
 
 
 def moved(study: optuna.Study, storage: optuna.storages.BaseStorage) -> optuna.Study:
-    """The study in another storage, as a process finds it that takes it up."""
+    """Return a copy of the study in another storage, as a resuming process finds it."""
     other = optuna.create_study(storage=storage, directions=study.directions)
     other.add_trials(study.trials)
     for key, kept in study._storage.get_study_system_attrs(study._study_id).items():
@@ -107,10 +107,10 @@ def test_a_study_that_is_interrupted_asks_what_it_would_have_asked(
     needs(name)
     spec = make_spec(sampler=SAMPLERS[name], seed=3)
     whole = optuna.create_study()
-    go_on(whole, spec, space, TRIALS)
+    ask_until(whole, spec, space, TRIALS)
     interrupted = optuna.create_study()
     for stop in (1, 5, 11, TRIALS):
-        go_on(interrupted, spec, space, stop)
+        ask_until(interrupted, spec, space, stop)
         interrupted = moved(interrupted, InMemoryStorage())
     assert asked(interrupted) == asked(whole)
     assert len({repr(params) for params in asked(whole)}) > TRIALS // 2, "a fresh sampler that repeats itself"
@@ -123,12 +123,12 @@ def test_a_study_in_a_database_goes_on_as_well(
     needs(name)
     spec = make_spec(sampler=SAMPLERS[name], seed=3)
     whole = optuna.create_study()
-    go_on(whole, spec, space, TRIALS)
+    ask_until(whole, spec, space, TRIALS)
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     for stop in (7, TRIALS):
         trial_storage = TrialStorage(RDBStorage(url), url, "digits", whole.directions)
         while (number := len(trial_storage.study.trials)) < stop:
-            go_on(trial_storage.study, spec, space, number + 1)
+            ask_until(trial_storage.study, spec, space, number + 1)
             trial_storage.write_asked(number)
         trial_storage.close()
     stored = optuna.load_study(study_name="digits", storage=url)
@@ -137,7 +137,7 @@ def test_a_study_in_a_database_goes_on_as_well(
 
 def test_generations_go_on_over_samplers(space: SearchSpace, make_spec: Callable[..., SweepSpec]):
     study = optuna.create_study(directions=["minimize", "minimize"])
-    go_on(study, make_spec(sampler=SAMPLERS["nsgaii"]), space, 12)
+    ask_until(study, make_spec(sampler=SAMPLERS["nsgaii"]), space, 12)
     generations = [trial.system_attrs["NSGAIISampler:generation"] for trial in study.trials]
     assert generations == [0] * 4 + [1] * 4 + [2] * 4
 
@@ -145,7 +145,7 @@ def test_generations_go_on_over_samplers(space: SearchSpace, make_spec: Callable
 def test_evolution_goes_on_over_samplers(space: SearchSpace, make_spec: Callable[..., SweepSpec]):
     needs("cmaes")
     study = optuna.create_study()
-    go_on(study, make_spec(sampler=SAMPLERS["cmaes"]), space, 14)
+    ask_until(study, make_spec(sampler=SAMPLERS["cmaes"]), space, 14)
     generations = [trial.system_attrs.get("cma:generation") for trial in study.trials]
     assert max(one for one in generations if one is not None) == 3
 
@@ -157,7 +157,7 @@ def test_a_sequence_visits_each_of_its_points_once(space: SearchSpace, make_spec
         trial = plain.ask()
         plain.tell(trial, value(space.sample(trial)))
     study = optuna.create_study()
-    go_on(study, spec, space, TRIALS)
+    ask_until(study, spec, space, TRIALS)
     sizes = [[trial.params["size"] for trial in one.trials[1:]] for one in (plain, study)]
     assert sizes[0] == sizes[1]
 
@@ -165,18 +165,18 @@ def test_a_sequence_visits_each_of_its_points_once(space: SearchSpace, make_spec
 def test_another_seed_asks_for_something_else(space: SearchSpace, make_spec: Callable[..., SweepSpec]):
     studies = [optuna.create_study() for _ in range(3)]
     for study, changes in zip(studies, ({"seed": 1}, {"seed": 2}, {"seed": 1, "sampler": {"seed": 2}}), strict=True):
-        go_on(study, make_spec(**changes), space, 5)
+        ask_until(study, make_spec(**changes), space, 5)
     assert asked(studies[0]) != asked(studies[1]) == asked(studies[2])
 
 
 def test_partial_fixed_holds_parameters_by_their_config_keys(space: SearchSpace, make_spec: Callable[..., SweepSpec]):
     study = optuna.create_study()
-    go_on(study, make_spec(sampler=SAMPLERS["partial fixed"]), space, 6)
+    ask_until(study, make_spec(sampler=SAMPLERS["partial fixed"]), space, 6)
     assert {(trial.params["model"], trial.params["depth"]) for trial in study.trials} == {("mlp", 2)}
     assert len({trial.params["rate"] for trial in study.trials}) > 3
 
 
-# Mistakes, each in one line.
+# Errors, each in one line.
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ Compose = Callable[..., DictConfig]
 
 @pytest.fixture
 def compose_app(tmp_path: Path) -> Compose:
-    """The sweeper's node of an app with this config, for these overrides."""
+    """Return a function that composes the sweeper's node of an app with this config and these overrides."""
 
     def compose(text: str, *overrides: str) -> DictConfig:
         Plugins.instance()
@@ -287,7 +287,7 @@ def test_a_sampler_by_name_asks_as_it_is(
     fixed = ["hydra.sweeper.sampler.fixed_params={model: mlp}"] if name == "partial_fixed" else []
     spec = SweepSpec.read(compose_app("x: 1", "hydra/sweeper=besom", f"hydra/sweeper/sampler={name}", *fixed))
     study = optuna.create_study()
-    go_on(study, spec, space, 3)
+    ask_until(study, spec, space, 3)
     assert len({repr(params) for params in asked(study)}) == 3
 
 

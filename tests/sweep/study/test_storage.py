@@ -1,4 +1,4 @@
-"""What is written of a study, whatever ends the process that writes it."""
+"""The storage of a study, however the writing process ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from besom.reports.read.trials import constraints_of
 from besom.sweep.space.search_space import Params
 from besom.sweep.study.study import Asked, Ending, StudyBook
 from besom.workers.messages import State
-from tests.sweep.books import Folder, Killed, history, one_slot, spec_of, trained, value
+from tests.sweep.books import Folder, Killed, history, run_one_slot, spec_of, train, value
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Constraints have been set:UserWarning"),  # by CMA-ES, which ignores them
@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 
-# What is written.
+# The written rows.
 
 
 @pytest.mark.parametrize("name", ["tpe", "nsgaii", "tpe with hyperband", "cmaes"])
@@ -36,13 +36,13 @@ def test_what_is_written_is_what_optuna_reads(folder: Callable[..., Folder], nam
         pytest.importorskip("cmaes")
     swept = folder(**spec_of(name))
     with swept.book() as book:
-        one_slot(swept, book)
+        run_one_slot(swept, book)
         in_memory = history(book.study)
     read = swept.study
     assert history(read) == in_memory
     assert read.direction is StudyDirection.MAXIMIZE
     assert [trial.number for trial in read.trials] == list(range(8))
-    if optuna.__version__ >= "5":  # 4 draws others, of which with hyperband none fails
+    if optuna.__version__ >= "5":  # with seed 4 and Hyperband, no trial fails
         assert {"COMPLETE", "FAIL"} <= {trial.state.name for trial in read.trials}
     for trial in read.trials:
         assert trial.datetime_start is not None
@@ -86,7 +86,7 @@ def test_a_trial_is_in_the_storage_with_its_parameters_as_soon_as_it_is_asked(fo
         assert trial.user_attrs == {"besom.overrides": [f"rate={asked.params['rate']}"]}
 
 
-# Whatever ends the process.
+# Dying processes.
 
 
 NAMES = ["tpe", "random", "cmaes", "nsgaii", "qmc", "tpe with hyperband"]
@@ -97,7 +97,7 @@ Histories = dict[str, list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def histories() -> Histories:
-    """What each sweep comes to when nobody stops it, once it was needed."""
+    """Return the histories of uninterrupted sweeps by name, filled on first use."""
     return {}
 
 
@@ -107,7 +107,7 @@ def uninterrupted(histories: Histories, folder: Callable[..., Folder], name: str
     if name not in histories:
         swept = folder(**spec_of(name))
         with swept.book() as book:
-            one_slot(swept, book)
+            run_one_slot(swept, book)
         histories[name] = history(swept.study)
     return histories[name]
 
@@ -126,9 +126,9 @@ def test_a_sweep_of_one_slot_comes_to_the_same_wherever_its_process_is_killed(
     swept = folder(**spec_of(name))
     for writes in deaths:
         with suppress(Killed), swept.book(writes=writes) as book:
-            one_slot(swept, book, late=late)
+            run_one_slot(swept, book, late=late)
     with swept.book() as book:
-        one_slot(swept, book)
+        run_one_slot(swept, book)
     assert history(swept.study) == expected
 
 
@@ -146,12 +146,12 @@ def test_a_sweep_of_one_slot_comes_to_the_same_wherever_it_is_stopped_in_order(
             for _ in range(min(trials, swept.spec.n_trials - book.done)):
                 current = ahead or book.ask()
                 ahead = book.ask() if book.done + 1 < swept.spec.n_trials else None
-                book.tell(current.trial, trained(swept, book, current))
+                book.tell(current.trial, train(swept, book, current))
                 book.settle(current.number)
             book.release()
         assert TrialState.RUNNING not in [trial.state for trial in swept.study.trials]
     with swept.book() as book:
-        one_slot(swept, book)
+        run_one_slot(swept, book)
     assert history(swept.study) == expected
 
 
@@ -167,13 +167,13 @@ def test_whatever_happens_every_trial_is_there_once_with_the_parameters_it_had(
     folder: Callable[..., Folder], actions: list[tuple[str, int]]
 ):
     swept = folder(**spec_of("tpe with hyperband"), n_trials=6)
-    first: dict[int, Params] = {}  # what each number was asked with at first
-    ends: dict[int, str] = {}  # of those that were settled
+    first: dict[int, Params] = {}  # the first parameters of each trial
+    ends: dict[int, str] = {}  # the states of settled trials
     left = iter(actions)
     done = False
     while not done:
         with swept.book() as book:
-            done = happens(swept, book, left, first, ends) != "crash"
+            done = perform(swept, book, left, first, ends) != "crash"
             if done:
                 book.release()
         trials = swept.study.trials
@@ -182,7 +182,7 @@ def test_whatever_happens_every_trial_is_there_once_with_the_parameters_it_had(
         assert {trial.number: trial.state.name for trial in trials if trial.state.is_finished()} == ends
     with swept.book() as book:
         assert book.done == len(ends)
-        one_slot(swept, book)
+        run_one_slot(swept, book)
     trials = swept.study.trials
     assert len(trials) == 6
     assert all(trial.state.is_finished() for trial in trials)
@@ -192,16 +192,16 @@ def test_whatever_happens_every_trial_is_there_once_with_the_parameters_it_had(
         assert trials[number].state.name == state
 
 
-def happens(
+def perform(
     folder: Folder,
     book: StudyBook,
     actions: Iterator[tuple[str, int]],
     first: dict[int, Params],
     ends: dict[int, str],
 ) -> str:
-    """Do in one process what is to be done there; return why it ended."""
+    """Perform the actions of one process; return why it ended."""
     running: list[Asked] = []
-    told: list[tuple[int, str]] = []
+    ended: list[tuple[int, str]] = []
     epochs: dict[int, int] = {}
     for action, index in actions:
         if action in ("release", "crash"):
@@ -212,8 +212,8 @@ def happens(
             asked = book.ask()
             assert asked.params == first.setdefault(asked.number, asked.params)
             running.append(asked)
-        elif action == "settle" and index < len(told):
-            number, state = told.pop(index)
+        elif action == "settle" and index < len(ended):
+            number, state = ended.pop(index)
             book.settle(number)
             ends[number] = state
         elif action == "report" and index < len(running):
@@ -225,7 +225,7 @@ def happens(
             state = STATES[action]
             values = (value(asked.params),) if state is State.COMPLETE else ()
             book.tell(asked.trial, Ending(state=state, values=values, constraints={"size": 0.0}))
-            told.append((asked.number, state.name))
+            ended.append((asked.number, state.name))
     return "over"
 
 

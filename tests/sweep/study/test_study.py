@@ -22,7 +22,7 @@ from tests.conftest import App
 
 MakeSpec = Callable[..., SweepSpec]
 
-# TPE proper from the third trial on.
+# TPE uses its model from the third trial on.
 TPE = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 2, "group": True, "multivariate": True}
 PARAMS = {"rate": "tag(log, interval(1e-3, 1))", "db": "choice(small, large)"}
 WHEN = {"db=large": {"db.shards": "range(1, 9)"}}
@@ -38,7 +38,7 @@ def value(params: Params) -> float:
 
 
 def run(book: StudyBook, spec: SweepSpec) -> list[Params]:
-    """What one slot does: while a trial trains, the next one is asked ahead."""
+    """Run one slot, which asks for the next trial while one trains."""
     asked: list[Params] = []
     ahead: Asked | None = None
     while book.done < spec.n_trials:
@@ -50,13 +50,13 @@ def run(book: StudyBook, spec: SweepSpec) -> list[Params]:
 
 
 def end(book: StudyBook, asked: Asked, state: State = State.COMPLETE) -> None:
-    """Tell how a trial ended, and write it."""
+    """Tell a trial and settle it."""
     book.tell(asked.trial, Ending(state=state, values=(value(asked.params),) if state is State.COMPLETE else ()))
     book.settle(asked.number)
 
 
 def stored(directory: Path) -> optuna.Study:
-    """The study as anybody else reads it."""
+    """Return the study as another process reads it."""
     return optuna.load_study(study_name="digits", storage=f"sqlite:///{directory}/optuna.db")
 
 
@@ -144,7 +144,7 @@ def test_parameters_that_are_known_to_be_good_are_tried_first_and_once(
 
 @pytest.fixture(scope="session")
 def whole(make_spec: MakeSpec, space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> list[Params]:
-    """What a study of 6 trials asks when nobody stops it."""
+    """The parameters of an uninterrupted study of 6 trials."""
     spec = make_spec(n_trials=6, sampler=TPE, seed=3)
     with open_study(spec, space, tmp_path_factory.mktemp("whole")) as book:
         return run(book, spec)

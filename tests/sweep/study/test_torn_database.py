@@ -1,4 +1,4 @@
-"""A database that is torn or locked is reported, not destroyed."""
+"""A corrupt or locked database is reported and left unchanged."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from optuna.trial import TrialState
 
 from besom.errors import StoreError
 from besom.sweep.study.storage import open_storage
-from tests.sweep.books import SAMPLERS, Folder, history, one_slot, trained
+from tests.sweep.books import SAMPLERS, Folder, history, run_one_slot, train
 
 
 def filled(folder: Callable[..., Folder]) -> Folder:
     swept = folder(sampler=SAMPLERS["random"])
     with swept.book() as book:
-        one_slot(swept, book)
+        run_one_slot(swept, book)
     with closing(sqlite3.connect(swept.path)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return swept
 
 
 def refused(folder: Folder) -> str:
-    """The one line with which a study is refused; its database is left byte by byte as it was."""
+    """Return the one-line error of a refused study; its database stays the same, byte by byte."""
     before = folder.path.read_bytes()
     with pytest.raises(StoreError) as told, folder.book():
         pass
@@ -64,7 +64,7 @@ def test_a_database_with_garbage_in_any_page_is_reported_and_left_as_it_is(folde
 
 def test_a_torn_database_that_a_dead_process_left_with_its_log_is_left_as_it_is(folder: Callable[..., Folder]):
     swept = filled(folder)
-    # What it would find after a kill -9: the last writes lie in the log beside the file.
+    # As after a kill -9: the last writes are in the write-ahead log beside the file.
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(swept.path)], capture_output=True, text=True, timeout=60, check=False
     )
@@ -79,7 +79,7 @@ def test_a_torn_database_that_a_dead_process_left_with_its_log_is_left_as_it_is(
 
 
 def test_a_database_whose_last_write_was_cut_off_is_taken_up(folder: Callable[..., Folder]):
-    """As Optuna alone writes it: with a journal beside it, from which the write is rolled back."""
+    """The write is rolled back from the journal beside the file, as Optuna alone writes it."""
     swept = filled(folder)
     with closing(sqlite3.connect(swept.path)) as database:
         database.execute("PRAGMA journal_mode=DELETE")
@@ -116,8 +116,8 @@ def test_a_storage_whose_driver_is_not_installed_names_it():
 def test_when_a_study_is_closed_its_database_is_complete_as_a_file(folder: Callable[..., Folder]):
     swept = folder(n_trials=3)
     with swept.book() as book:
-        one_slot(swept, book)
-    copy = swept.path.with_name("copy.db")  # without what SQLite keeps beside it
+        run_one_slot(swept, book)
+    copy = swept.path.with_name("copy.db")  # without SQLite's log beside it
     shutil.copy(swept.path, copy)
     with closing(sqlite3.connect(copy)) as database:
         assert database.execute("SELECT count(*) FROM trials").fetchone() == (3,)
@@ -154,7 +154,7 @@ database.execute("ROLLBACK")
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Another program writes to the database, and does not come to an end."""
+    """Hold a write lock on the database, like another program that does not finish."""
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -173,7 +173,7 @@ def test_a_locked_database_is_reported_when_the_sweep_begins_and_goes_on_later(f
     assert "another program writes to it" in str(told.value)
     assert "\n" not in str(told.value)
     with swept.book() as book:
-        one_slot(swept, book)
+        run_one_slot(swept, book)
     assert len(swept.study.trials) == 3
 
 
@@ -184,13 +184,13 @@ def test_a_database_that_is_locked_in_mid_sweep_is_reported_and_the_sweep_goes_o
     swept = folder(n_trials=3)
     with swept.book(patience_s=0.1) as book:
         asked = book.ask()
-        book.tell(asked.trial, trained(swept, book, asked))
+        book.tell(asked.trial, train(swept, book, asked))
         with held(swept.path), pytest.raises(StoreError, match="database is locked"):
             book.ask() if at == "ask" else book.settle(asked.number)
         # Nothing is released: the process ends with the error.
     (trial,) = swept.study.trials
     assert (trial.state, trial.params) == (TrialState.RUNNING, asked.trial.params)
     with swept.book() as book:
-        one_slot(swept, book)
+        run_one_slot(swept, book)
     assert [trial.number for trial in swept.study.trials] == [0, 1, 2]
     assert swept.study.trials[0].params == asked.trial.params
