@@ -44,8 +44,8 @@ from torch import Tensor
 from besom.bundle.losses import stacked_scores
 from besom.bundle.member import Member
 from besom.bundle.mlp_stack import Pass, Stack
-from besom.bundle.stacking import OURS
-from besom.bundle.train import Entry, StackedModule, _NobodyLeft, train_bundle
+from besom.bundle.stacking import MLP_STACKING
+from besom.bundle.train import Entry, StackedModule, _NoMembersLeft, train_bundle
 from besom.data import InMemoryDataModule
 from besom.data.loader import STEPS_PER_CHUNK, Batches
 from besom.errors import TrialPruned
@@ -155,7 +155,7 @@ class Refilled(StackedModule):
         self, members: Sequence[Member], waiting: deque[Entry], data: InMemoryDataModule, over: Any, *, epochs: int,
         free: bool = False, began: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(members, data, over, OURS)
+        super().__init__(members, data, over, MLP_STACKING)
         self._waiting = waiting
         self._epochs = epochs
         self._free = free
@@ -183,8 +183,8 @@ class Refilled(StackedModule):
             self._step()
         self._stack.count_batches(len(batch))
         found = losses.tolist()
-        for index, member in self._alive():
-            with self._fate_of(member):
+        for index, member in self._active():
+            with self._ends_only(member):
                 check_finite(found[index], "loss became {}")
                 self._loss_sums[index] += found[index]
                 member.tracker.check()
@@ -198,17 +198,17 @@ class Refilled(StackedModule):
             scores = stacked_scores(self._task, kept[indices], own, classes=self._stack.outputs)
             for index, score in zip(indices, scores, strict=True):
                 found[index] = {f"train/{name}": value for name, value in score.items()}
-        for index, member in self._alive():
+        for index, member in self._active():
             epoch = self.current_epoch + 1 - self._began[member]
             metrics = {"train/loss": self._loss_sums[index] / targets.shape[1], **found[index], **self._val[index]}
-            with self._fate_of(member):
+            with self._ends_only(member):
                 if member.end_epoch(epoch, metrics) or epoch == self._epochs:
                     self._complete(member)
-        if self._gone or (self._waiting and len(self._members) < MEMBERS):
+        if self._finished or (self._waiting and len(self._members) < MEMBERS):
             self._refill()
 
     def _refill(self) -> None:
-        kept = [member for member in self._members if member not in self._gone]
+        kept = [member for member in self._members if member not in self._finished]
         joined: list[Member] = []
         while self._waiting and len(kept) + len(joined) < MEMBERS:
             entry = self._waiting.popleft()
@@ -216,24 +216,24 @@ class Refilled(StackedModule):
             self._began[joined[-1]] = self.current_epoch + 1
         if joined:
             self._members = joined
-            super()._stack_up()
+            super()._build_stack()
             loader: Any = self._data.val_dataloader()
             for batch in loader:
                 self.validation_step(batch, 0)
             self.on_validation_epoch_end()
-            for index, member in self._alive():
-                with self._fate_of(member):
+            for index, member in self._active():
+                with self._ends_only(member):
                     member.tracker.begin(self._val[index])
-        self._members = kept + [member for member in joined if member not in self._gone]
+        self._members = kept + [member for member in joined if member not in self._finished]
         if not self._members:
-            raise _NobodyLeft
-        self._stack_up()
+            raise _NoMembersLeft
+        self._build_stack()
 
-    def _stack_up(self) -> None:
+    def _build_stack(self) -> None:
         self._members.sort(
             key=lambda member: self._began[member]
-        )  # then by likeness, which keeps this order among equals
-        super()._stack_up()
+        )  # then by `stacking_key`, which keeps this order among equals
+        super()._build_stack()
         self._passes_begun = [0] if self._free else sorted({self._began[member] for member in self._members})
         self._cohorts = [0 if self._free else self._passes_begun.index(self._began[member]) for member in self._members]
 
@@ -271,7 +271,7 @@ def refilled(entries: list[Entry], *, free: bool = False, began: Sequence[int] |
         {**config["trainer"], "max_epochs": -1}, _convert_="all", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=-1,
     )  # fmt: skip
-    with suppress(_NobodyLeft):
+    with suppress(_NoMembersLeft):
         trainer.fit(module, datamodule=data)
 
 
@@ -299,7 +299,7 @@ def epoch_ms(trials: Sequence[Trial], members: int, cohorts: int | None = None) 
     for start in range(0, len(trials), members):
         stack = [Trial(trial.config, EPOCHS) for trial in trials[start : start + members]]
         began = [-(number % cohorts) for number in range(members)] if cohorts else None
-        train = partial(refilled, began=began) if cohorts else partial(train_bundle, over=_over)
+        train = partial(refilled, began=began) if cohorts else partial(train_bundle, on_finished=_over)
         _, scripts = run(train, stack)
         times = scripts[0].times[1:]  # the first epoch prepares the passes
         found.append(statistics.median(later - sooner for sooner, later in itertools.pairwise(times)))

@@ -21,7 +21,7 @@ from hydra import compose, initialize_config_dir
 
 from bench.stack import Silent
 from besom.bundle.member import Member
-from besom.bundle.size import Found, Sizing
+from besom.bundle.size import MeasuredSize, Sizing
 from besom.bundle.timing import Timing
 from besom.config.checks import resolved
 from besom.config.hydra_versions import VERSION_BASE
@@ -64,8 +64,8 @@ class Shape:
         return statistics.median_low(self._chosen() for _ in range(rounds))
 
     def _chosen(self) -> int:
-        found: dict[str, Found] = {}
-        sizing = Sizing(bundle_key="", auto=True, slots=1, tell=lambda *_: None, found=found)
+        found: dict[str, MeasuredSize] = {}
+        sizing = Sizing(bundle_key="", auto=True, slots=1, on_sized=lambda *_: None, measured=found)
         members = FIRST
         while (size := sizing.size(self.members[:members], self.data, self.config)) == members < MOST:
             members *= 2

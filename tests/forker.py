@@ -30,7 +30,7 @@ from pathlib import Path
 from types import CodeType
 from typing import NoReturn
 
-from besom.workers.fork_server_process import deaths
+from besom.workers.fork_server_process import child_exits
 
 LARGEST = 1 << 20  # bytes of a request: an environment, mostly
 
@@ -94,7 +94,7 @@ def main(kind: str, lifeline: int, listener: int) -> None:
 def serve(lifeline: int, listener: socket.socket) -> tuple[Request, list[int]]:
     """Fork for each request, and tell whoever asked of the number and of the end; return there what it asked for."""
     running: dict[int, socket.socket] = {}
-    with deaths() as death:
+    with child_exits() as death:
         while True:
             ready = wait([lifeline, listener, death])
             if lifeline in ready:

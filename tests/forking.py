@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, AnyStr
 
 from besom.system import processes
-from besom.system.processes import Led
+from besom.system.processes import GroupLeader
 from besom.workers.devices import Device, Slot
 from tests.forker import IMPORTED, Request
 
@@ -96,7 +96,7 @@ class Forked(subprocess.Popen[AnyStr]):
         news.close()
 
 
-class ForkedLed(Forked[bytes], Led):
+class ForkedGroupLeader(Forked[bytes], GroupLeader):
     """A process that a parent of workers starts."""
 
 
@@ -175,4 +175,4 @@ def fork_from(name: str) -> None:
 
 def fork_workers() -> None:
     """Have the processes forked that a parent of workers starts."""
-    processes.Led = ForkedLed  # type: ignore[misc]
+    processes.GroupLeader = ForkedGroupLeader  # type: ignore[misc]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from besom.bundle.losses import STACKED_LOSSES
-from besom.bundle.mlp_stack import Pass, Stack, likeness
+from besom.bundle.mlp_stack import Pass, Stack, stacking_key
 from besom.bundle.optimizers import OptimizedMember, stepper
 from besom.data import Task
 from besom.models.network import ACTIVATIONS, INITS, MLP
@@ -163,7 +163,7 @@ def train_unbundled(member: Trained, problem: Problem) -> None:
 @torch.no_grad()
 def train_together(members: Sequence[Trained], problem: Problem) -> None:
     """Train lanes as a stack; called again, with fewer lanes or as many, it goes on from where they are."""
-    members = sorted(members, key=lambda member: likeness(member.network))
+    members = sorted(members, key=lambda member: stacking_key(member.network))
     stack = Stack([member.network for member in members])
     passes = {size: Pass(stack, size, training=True) for size in {len(rows) for rows in problem.batches}}
     optimized = [OptimizedMember.of(member.optimizer, member.state) for member in members]

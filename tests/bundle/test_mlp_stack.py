@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from besom.bundle.losses import STACKED_LOSSES
-from besom.bundle.mlp_stack import Pass, Stack, likeness
+from besom.bundle.mlp_stack import Pass, Stack, stacking_key
 from besom.data import Task
 from besom.models.network import ACTIVATIONS, MLP
 from besom.models.scoring import LOSSES
@@ -77,7 +77,7 @@ def every_kind() -> list[MLP]:
         MLP(FEATURES, sizes, CLASSES, activation=activation, batch_norm=norm, dropout=dropout, seed=seed).double()
         for seed, (activation, sizes, norm, dropout) in enumerate(kinds)
     ]
-    return sorted(networks, key=likeness)
+    return sorted(networks, key=stacking_key)
 
 
 def test_gradients_of_every_kind_of_lane_in_one_stack_are_autograds():

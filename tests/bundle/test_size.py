@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
 
 from besom.bundle.member import Member
-from besom.bundle.room import bytes_of, fitting
-from besom.bundle.size import Costs, Found, Sizing, cut, grown
+from besom.bundle.size import Costs, MeasuredSize, Sizing, best_size, bytes_of, count_fitting, cut
 from besom.bundle.timing import Timing
 from besom.data import InMemoryDataModule
 from besom.errors import TrialPruned
@@ -33,8 +32,14 @@ PLENTY = 1 << 40
 def sized(told: Told | None = None, **keys: Any) -> Sizing:
     """A decision for one slot with plenty of memory, but for what the test changes."""
     words = [] if told is None else told
-    usual: dict[str, Any] = {"bundle_key": "one", "auto": False, "slots": 1, "found": {}, "free": lambda device: PLENTY}
-    return Sizing(tell=lambda *word: words.append(word), **{**usual, **keys})
+    usual: dict[str, Any] = {
+        "bundle_key": "one",
+        "auto": False,
+        "slots": 1,
+        "measured": {},
+        "free": lambda device: PLENTY,
+    }
+    return Sizing(on_sized=lambda *word: words.append(word), **{**usual, **keys})
 
 
 def variety(base: Config) -> list[Config]:
@@ -73,7 +78,7 @@ def of_each(cost: Callable[[range], float]) -> Costs:
     ],
 )
 def test_twice_the_lanes_are_taken_as_long_as_they_are_clearly_faster(costs: Mapping[int, float], size: int):
-    assert grown(8, of_each(lambda members: len(members) * costs[len(members)])) == size
+    assert best_size(8, of_each(lambda members: len(members) * costs[len(members)])) == size
 
 
 def test_lanes_of_which_some_are_wide_are_compared_with_themselves():
@@ -82,13 +87,13 @@ def test_lanes_of_which_some_are_wide_are_compared_with_themselves():
     def cost(members: range) -> float:
         return sum(100 if member in wide else 10 / len(members) for member in members)
 
-    assert grown(8, of_each(cost)) == 1
-    assert grown(8, of_each(lambda members: cost(range(members.start + 2, members.stop + 2)))) == 8
+    assert best_size(8, of_each(cost)) == 1
+    assert best_size(8, of_each(lambda members: cost(range(members.start + 2, members.stop + 2)))) == 8
 
 
 def test_what_has_paid_so_far_is_taken_when_the_time_is_up():
     time = iter([True, True, False])
-    assert grown(64, of_each(lambda members: 1.0), goes_on=lambda: next(time)) == 4
+    assert best_size(64, of_each(lambda members: 1.0), has_time=lambda: next(time)) == 4
 
 
 @given(
@@ -111,7 +116,7 @@ def test_a_size_is_one_of_which_each_doubling_paid_and_the_next_one_does_not(
         return cost(range(more)) <= 0.95 * (cost(range(size)) + cost(range(size, more)))
 
     begin = min(begin, members)
-    size = grown(members, of_each(cost), begin=begin)
+    size = best_size(members, of_each(cost), start=begin)
     assert asked <= set(range(members))
     assert begin <= size <= members
     passed = [one for one in (begin * 2**power for power in range(7)) if one < size]
@@ -177,20 +182,20 @@ def test_lanes_that_were_measured_come_to_the_same_bit_for_bit(base: Base, tmp_p
 
 
 def test_a_company_is_measured_once_and_for_more_lanes_as_long_as_all_pay(base: Base, tmp_path: Path):
-    configs, found = variety(base()), dict[str, Found]()
+    configs, found = variety(base()), dict[str, MeasuredSize]()
     told: Told = []
-    together(configs, tmp_path, sizing=sized(told, auto=True, found=found))
+    together(configs, tmp_path, sizing=sized(told, auto=True, measured=found))
     assert [(trial, of) for trial, _, of in told] == [(0, 4)]
-    assert found == {"one": Found(told[0][1], 4)}
-    for known, words in ((Found(2, 4), 0), (Found(4, 4), 0), (Found(2, 2), 1)):
+    assert found == {"one": MeasuredSize(told[0][1], 4)}
+    for known, words in ((MeasuredSize(2, 4), 0), (MeasuredSize(4, 4), 0), (MeasuredSize(2, 2), 1)):
         told.clear()
-        together(configs, tmp_path, sizing=sized(told, auto=True, found={"one": known}))
+        together(configs, tmp_path, sizing=sized(told, auto=True, measured={"one": known}))
         assert len(told) == words
 
 
 def test_a_bundle_is_trained_in_the_parts_that_were_found_to_pay(base: Base, tmp_path: Path):
     configs = variety(base())
-    ends = together(configs, tmp_path, sizing=sized(auto=True, found={"one": Found(2, 4)}))
+    ends = together(configs, tmp_path, sizing=sized(auto=True, measured={"one": MeasuredSize(2, 4)}))
     assert shared(ends) == [2, 2, 2, 2]
     for end, config in zip(ends, configs, strict=True):
         assert_same(end, alone(config, tmp_path))
@@ -198,7 +203,7 @@ def test_a_bundle_is_trained_in_the_parts_that_were_found_to_pay(base: Base, tmp
 
 def test_where_nothing_pays_each_trial_trains_just_as_it_would_alone(base: Base, tmp_path: Path):
     configs = [*variety(base()), changed(base(), model={**base()["model"], "dropout": 2})]
-    ends = together(configs, tmp_path, sizing=sized(auto=True, found={"one": Found(1, 4)}))
+    ends = together(configs, tmp_path, sizing=sized(auto=True, measured={"one": MeasuredSize(1, 4)}))
     for end, config in zip(ends, configs, strict=True):
         unbundled = alone(config, tmp_path)
         assert (end.talk, end.files) == (unbundled.talk, unbundled.files)
@@ -213,7 +218,7 @@ def test_a_trial_that_is_stopped_before_its_turn_never_begins(base: Base, tmp_pa
     for size, stopped in ((2, [2, 3]), (1, [1, 2, 3])):
         first = Talk()
         talks = {0: first, **{trial: Waiting() for trial in stopped}}
-        ends = together(variety(base()), tmp_path, talks, sized(auto=True, found={"one": Found(size, 4)}))
+        ends = together(variety(base()), tmp_path, talks, sized(auto=True, measured={"one": MeasuredSize(size, 4)}))
         assert [trial for trial, end in enumerate(ends) if isinstance(end.came_to, TrialPruned)] == stopped
         assert all((ends[trial].talk.about, ends[trial].talk.epochs) == ({}, []) for trial in stopped)
         assert len(first.epochs) == 5
@@ -237,7 +242,7 @@ def test_no_more_lanes_train_at_once_than_fit_into_a_slots_share_of_the_memory(b
 
 @given(needs=st.lists(st.integers(0, 100), min_size=1, max_size=20), room=st.integers(0, 1000))
 def test_whichever_lanes_come_together_they_fit(needs: list[int], room: int):
-    count = fitting(needs, room)
+    count = count_fitting(needs, room)
     hungriest = sorted(needs, reverse=True)
     assert 1 <= count <= len(needs)
     assert count == 1 or sum(hungriest[:count]) <= room

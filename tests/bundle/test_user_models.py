@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from besom.bundle.compatibility import may_share
 from besom.bundle.member import Member
-from besom.bundle.user_models import Measure, keeps_the_loop, measured
+from besom.bundle.user_models import Measure, keeps_training_loop, measured
 from besom.data.dataset import Source, Task
 from besom.errors import TrialFailed, TrialPruned
 from besom.models.saved import load
@@ -248,7 +248,7 @@ def test_a_lane_that_cannot_be_built_fails_as_it_would_alone(base: Base, tmp_pat
     ],
 )
 def test_only_a_supervised_module_with_no_more_than_a_constructor_keeps_the_loop(target: str, keeps: bool):
-    assert keeps_the_loop(target) is keeps
+    assert keeps_training_loop(target) is keeps
 
 
 def test_a_worker_trains_every_trial_of_a_bundle_whatever_shares_a_stack(base: Base, tmp_path: Path):

@@ -73,7 +73,7 @@ def train_together(networks: Sequence[nn.Module], optimizers: Sequence[torch.opt
     stack = FunctionalStack(networks, features=FEATURES, outputs=CLASSES)
     loss, step = STACKED_LOSSES[Task.MULTICLASS], stepper([OptimizedMember.of(one) for one in optimizers])
     for rows in batches:
-        through = stack.through(len(rows), training=True)
+        through = stack.new_pass(len(rows), training=True)
         through.x.copy_(x[rows])
         through.forward()
         loss(through.outputs, loss.targets(y[rows]), through.output_grads)
@@ -108,7 +108,7 @@ def test_networks_in_a_stack_still_work_by_themselves_and_what_is_loaded_into_on
     stack = FunctionalStack(networks, features=FEATURES, outputs=CLASSES)
     x, *_ = problem(0, steps=1)
     networks[1].load_state_dict({**networks[1].state_dict(), **dict(drawn(architecture, 99).named_parameters())})
-    through = stack.through(ROWS, training=False)
+    through = stack.new_pass(ROWS, training=False)
     through.x.copy_(x)
     through.forward()
     for member, network in enumerate(networks):

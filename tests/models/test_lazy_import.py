@@ -6,14 +6,14 @@ import sys
 import pytest
 
 import besom.models
-from besom.config.metrics import metric_names
+from besom.config.objectives import metric_names
 from besom.data import Task
 from besom.errors import ConfigError
 
 
 def test_asking_for_metric_names_does_not_import_torch():
     code = (
-        "import sys; from besom.config.metrics import metric_names; "
+        "import sys; from besom.config.objectives import metric_names; "
         "print(metric_names('multiclass'), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

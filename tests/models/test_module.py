@@ -15,7 +15,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from besom.config.metrics import metric_names
+from besom.config.objectives import metric_names
 from besom.data import Task
 from besom.errors import ConfigError, TrialFailed
 from besom.models import MLP, LogisticRegression, MLPClassifier, SupervisedModule

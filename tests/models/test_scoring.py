@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 from torch.nn import functional as F
 
-from besom.config.metrics import metric_names
+from besom.config.objectives import metric_names
 from besom.data import Task
 from besom.errors import TrialFailed
 from besom.models.scoring import LOSSES, finite, probabilities, scores

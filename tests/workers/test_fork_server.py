@@ -27,7 +27,7 @@ from besom.workers.messages import State
 from besom.workers.pool import Died, Process, WorkerPool, launch
 from besom.workers.tasks import Task, Training
 from tests.fakes import cpu_slots
-from tests.forking import Led
+from tests.forking import GroupLeader
 from tests.pairs import Runs
 
 OWN = """
@@ -138,7 +138,7 @@ def _own(folder: Path) -> None:
 def _started_not_forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The nursery and the workers that import for themselves are started as users' are."""
     end_fork_server()
-    monkeypatch.setattr(processes, "Led", Led)
+    monkeypatch.setattr(processes, "GroupLeader", GroupLeader)
     yield
     end_fork_server()
 

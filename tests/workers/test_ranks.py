@@ -1,4 +1,4 @@
-"""The process that heads the ranks of a trial: what it tells them, and what it makes of how they end."""
+"""The rank coordinator: the messages to its ranks, and the trial result from theirs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from omegaconf import DictConfig
 
 from besom.errors import BesomError
 from besom.sweep.trial import for_slot
-from besom.workers.ddp import Rank, in_step, patience_s, verdict
+from besom.workers.ddp import Rank, combined_result, ended_alike, patience_s
 from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, State
 from besom.workers.pool import Died, WorkerPool
 from besom.workers.tasks import Training
 from tests.pairs import ALONE, PAIR, Runs
 
-# A task that knows nothing of Besom's own training: it has the ranks' environment alone.
+# A task without Besom's training: it uses only the environment of the ranks.
 FOREIGN = """
 import os
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ class Summing:
     def load(self):
         import torch.distributed as dist, torch
 
-        def run(assignment, conversation):
+        def run(assignment, channel):
             if not dist.is_initialized():
                 dist.init_process_group("gloo")
             total = torch.full((1,), float(assignment.overrides[0].split("=")[1]))
             dist.all_reduce(total)
-            conversation.report(dist.get_rank(), {"total": float(total)})
+            channel.report(dist.get_rank(), {"total": float(total)})
             return Outcome(values=(float(total), float(os.environ["LOCAL_RANK"])))
 
         return run
@@ -70,7 +70,7 @@ def test_a_pool_whose_ranks_die_before_they_are_ready_says_so(tmp_path: Path, mo
         Runs(pool, tmp_path).listen(lambda event: isinstance(event, Died))
 
 
-# How it is judged.
+# The result of a trial.
 
 
 def rank(
@@ -84,7 +84,7 @@ def rank(
 
 
 @pytest.mark.parametrize(
-    ("over", "told"),
+    ("ended", "reason"),
     [
         ([rank(1, State.FAIL, reason="a"), rank(0, State.FAIL, reason="b")], "b"),
         ([rank(1, State.FAIL, reason="a"), rank(0)], "rank 1: a"),
@@ -94,18 +94,18 @@ def rank(
          "to stop"),
     ],
 )  # fmt: skip
-def test_a_failure_is_put_down_to_the_rank_that_began(over: list[Rank], told: str):
-    ranks = sorted(over, key=lambda one: one.number)
-    end = verdict(7, ranks, [one for one in over if one.over], duration_s=2.0)
-    assert (end.state, end.failure and end.failure.reason, end.duration_s) == (State.FAIL, told, 2.0)
-    assert not in_step(ranks)
+def test_a_failure_is_put_down_to_the_rank_that_began(ended: list[Rank], reason: str):
+    ranks = sorted(ended, key=lambda rank: rank.number)
+    end = combined_result(7, ranks, [rank for rank in ended if rank.is_finished], duration_s=2.0)
+    assert (end.state, end.failure and end.failure.reason, end.duration_s) == (State.FAIL, reason, 2.0)
+    assert not ended_alike(ranks)
 
 
 def test_rank_0_alone_says_how_a_trial_ended_that_did_not_fail():
     first, other = rank(0, State.COMPLETE), rank(1)
-    assert verdict(7, [first, other], [first], duration_s=2.0) is first.finished
-    assert not in_step([first, other])
-    assert in_step([first, rank(1, State.COMPLETE)])
+    assert combined_result(7, [first, other], [first], duration_s=2.0) is first.finished
+    assert not ended_alike([first, other])
+    assert ended_alike([first, rank(1, State.COMPLETE)])
 
 
 def test_others_are_waited_for_only_as_long_as_they_may_still_end_by_themselves():
@@ -117,7 +117,7 @@ def test_others_are_waited_for_only_as_long_as_they_may_still_end_by_themselves(
     assert patience_s([rank(1, death="died")]) == briefly < longer == patience_s([rank(1, State.PRUNED)])
 
 
-# How it is asked for.
+# The config of a slot.
 
 
 def test_a_slot_writes_its_devices_into_a_trials_config(compose: Callable[..., DictConfig]):

@@ -1,7 +1,8 @@
-"""The activations of `besom.models.network`, without autograd: each with its way back.
+"""The activations of `besom.models.network` without autograd: each as a forward and a backward function.
 
-`forward(z, a)` writes the activation of z to a, which is z itself where the way back needs no more than the result.
-`backward(d, of)` turns the gradient of the activation into that of z, in place; `of` is the result, or z if it is kept.
+`forward(z, a)` writes the activation of z to a; a is z itself where backward needs only the result. `backward(d, of)`
+turns the gradient with respect to the activation into that with respect to z, in place; `of` is the result, or z where
+that is kept.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ _aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation and its way back."""
+    """An activation's forward and backward functions."""
 
     forward: Callable[[Tensor, Tensor], object]
-    """(z, a): write the activation of z to a, which is z itself unless `keeps_input`."""
+    """(z, a): write the activation of z to a; a is z itself unless `keeps_input`."""
 
     backward: Callable[[Tensor, Tensor], object]
-    """(d, of): turn the gradient of a into that of z, in place; `of` is a, or z if that is kept."""
+    """(d, of): turn the gradient of a into that of z, in place; `of` is a, or z with `keeps_input`."""
 
     keeps_input: bool = False
 
@@ -66,4 +67,4 @@ ACTIVATIONS: Mapping[str, Activation] = {
         keeps_input=True,
     ),
 }
-"""By the names of `besom.models.network`; `linear` has nothing to do."""
+"""The activations by their names in `besom.models.network`; `linear` is a no-op."""

@@ -1,4 +1,4 @@
-"""Which trials may share a stack: a pure function of two configs. The parent asks it, so nothing here needs torch."""
+"""The rule for which trials may share a stack: a pure function of two configs, for the parent process without torch."""
 
 from __future__ import annotations
 
@@ -10,48 +10,47 @@ from besom.config.checks import folds_of
 
 _MODELS = ("LinearRegression", "LogisticRegression", "MLPClassifier", "MLPRegressor")
 _OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")
-_UNSAFE = ("capturable", "differentiable")  # their steps may raise, which would end the others too
+_UNSAFE = ("capturable", "differentiable")  # their steps may raise, which would end the other members too
 _OWN = ("seed", "model", "optimizer", "scheduler", "early_stopping", "tracking")
 _TRAINER = ("_target_", "accelerator", "devices", "max_epochs", "deterministic")
 _IN_PLACE = ("linear", "relu", "leaky_relu", "elu", "tanh", "sigmoid")
 
 
 def bundle_key(config: Mapping[str, Any], *, own_models: bool = True) -> str | None:
-    """Return what trials must have in common to share a stack, as text; None of one that trains by itself.
+    """Return the key that trials must have in common to share a stack; None for a trial that cannot share one.
 
-    Free to differ are the model, the optimizer, the scheduler, early stopping and the seeds of all of these; the
-    same must be the data, its batches and their order, the epochs, the objective and the device. Of a user's own
-    model, unless `own_models` is false, the class must be the same, and what its networks are the worker sees: there
-    they may still turn out to train alone.
+    The model, the optimizer, the scheduler, early stopping and their seeds may differ; the data, its batches and their
+    order, the epochs, the objective and the device must be the same. For a user's own model, unless `own_models` is
+    false, the class must be the same; the worker inspects the networks, and may still train the trials one by one.
     """
     target = str(config["model"].get("_target_"))
-    own = not is_ours(config["model"])
+    own = not is_besom_model(config["model"])
     if own and (not own_models or target.startswith("besom.")):
         return None
-    if not (_known_optimizer(config["optimizer"]) and _plain(config)):
+    if not (_has_supported_optimizer(config["optimizer"]) and _is_supported(config)):
         return None
     common = {key: value for key, value in config.items() if key not in _OWN}
     return json.dumps({**common, "model": target if own else None}, sort_keys=True, default=str)
 
 
 def may_share(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether the trials of two resolved configs may train in one stack."""
+    """Return whether the trials of two resolved configs may train in one stack."""
     return bundle_key(one) is not None and bundle_key(one) == bundle_key(other)
 
 
-def is_ours(model: Mapping[str, Any]) -> bool:
-    """Whether a model's config names one of Besom's, whose networks share a stack whatever their shapes."""
+def is_besom_model(model: Mapping[str, Any]) -> bool:
+    """Return whether a model is one of Besom's, whose networks share a stack whatever their shapes."""
     package, _, name = str(model.get("_target_")).rpartition(".")
     return package == "besom.models" and name in _MODELS and model.get("output_activation", "linear") in _IN_PLACE
 
 
-def _known_optimizer(optimizer: Mapping[str, Any]) -> bool:
+def _has_supported_optimizer(optimizer: Mapping[str, Any]) -> bool:
     package, _, name = str(optimizer.get("_target_")).rpartition(".")
     return package == "torch.optim" and name in _OPTIMIZERS and not any(optimizer.get(flag) for flag in _UNSAFE)
 
 
-def _plain(config: Mapping[str, Any]) -> bool:
-    """Whether data and trainer are what a stack knows: our data in one split, one device, whole epochs, float32."""
+def _is_supported(config: Mapping[str, Any]) -> bool:
+    """Return whether a stack supports data and trainer: in-memory data, one split and device, whole epochs, float32."""
     trainer = config["trainer"]
     return (
         config["data"].get("_target_") == "besom.data.InMemoryDataModule"
@@ -62,5 +61,5 @@ def _plain(config: Mapping[str, Any]) -> bool:
         and set(trainer) <= {*_TRAINER, "precision", "max_time"}
         and not config["test"]
         and folds_of(config) is None
-        and "cost/seconds" not in str(config["objective"])  # in a bundle nobody's time is his own
+        and "cost/seconds" not in str(config["objective"])  # wall time cannot be attributed to one trial of a bundle
     )

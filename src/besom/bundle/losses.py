@@ -1,6 +1,6 @@
-"""The losses of all lanes at once, with their gradients, and the metrics of an epoch.
+"""The losses of all members at once, with their gradients, and the metrics of an epoch.
 
-Outputs are [lanes, out, b] throughout, targets [b]. What is computed is what `besom.models.scoring` computes.
+Outputs are [members, out, b] throughout, targets [b]. The values are those of `besom.models.scoring`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _aten = torch.ops.aten
 
 
 class Loss(Protocol):
-    """A task's loss: the mean over a batch, for each lane."""
+    """A task's loss, the mean over a batch, for each member."""
 
     def targets(self, y: Tensor) -> Tensor:
-        """Targets as the loss takes them."""
+        """Return the targets in the type that the loss needs."""
 
     def __call__(self, outputs: Tensor, targets: Tensor, grads: Tensor) -> Tensor:
-        """Write the gradient with respect to the outputs; return the sum of the losses over the batch, [lanes]."""
+        """Write the gradient with respect to the outputs; return the sum of the losses over the batch, [members]."""
 
     def kept(self, outputs: Tensor) -> Tensor:
-        """A copy of what the metrics need of the outputs, [lanes, kept, b]."""
+        """Return a copy of the part of the outputs that the metrics need, [members, kept, b]."""
 
 
 class _CrossEntropy:
@@ -84,30 +84,30 @@ STACKED_LOSSES: dict[Task, Loss] = {
 
 
 def stacked_scores(task: Task, kept: Tensor, targets: Tensor, *, classes: int) -> list[dict[str, float]]:
-    """Return for each lane what `scores` returns, for what `Loss.kept` kept, [lanes, kept, n]."""
+    """Return for each member the metrics of `scores`, from what `Loss.kept` returned, [members, kept, n]."""
     if task is not Task.MULTICLASS:
-        found = [scores(task, member.t(), targets) for member in kept]
-        return [{name: float(value) for name, value in one.items()} for one in found]
+        per_member = [scores(task, member.t(), targets) for member in kept]
+        return [{name: float(value) for name, value in member_scores.items()} for member_scores in per_member]
     return _class_scores(kept[:, 0], targets.long(), classes)
 
 
 def _class_scores(predicted: Tensor, targets: Tensor, classes: int) -> list[dict[str, float]]:
-    # All of a lane's metrics follow from its confusion matrix, and one count makes those of all lanes.
+    # A member's metrics all follow from its confusion matrix, and one bincount makes those of all members.
     members = len(predicted)
     offsets = torch.arange(members, device=predicted.device)[:, None] * classes * classes
     cells = torch.bincount((offsets + targets * classes + predicted).view(-1), minlength=members * classes * classes)
     confusion = cells.view(members, classes, classes)
     hits = confusion.diagonal(dim1=1, dim2=2)
-    seen = confusion.sum(2) + confusion.sum(1)  # twice the hits, and each kind of miss
+    seen = confusion.sum(2) + confusion.sum(1)  # twice the hits, plus false positives and negatives
     f1 = torch.where(seen > 0, 2 * hits / seen.clamp(min=1), 0.0)
     macro = f1.sum(1) / (seen > 0).sum(1)
     acc = hits.sum(1) / len(targets)
     pairs: Sequence[list[float]] = torch.stack([acc, macro], dim=1).tolist()
-    return [{"acc": one, "f1": other} for one, other in pairs]
+    return [{"acc": accuracy, "f1": f1_score} for accuracy, f1_score in pairs]
 
 
 def mean_losses(task: Task, outputs: Tensor, targets: Tensor) -> list[float]:
-    """Return each lane's mean loss, of outputs [lanes, out, n]."""
+    """Return the mean loss of each member, for outputs [members, out, n]."""
     if task is Task.MULTICLASS:
         return F.cross_entropy(outputs, targets.long().expand(len(outputs), -1), reduction="none").mean(1).tolist()
     return torch.stack([LOSSES[task](member.t(), targets) for member in outputs]).tolist()

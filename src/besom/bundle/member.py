@@ -1,4 +1,4 @@
-"""A lane: one trial in a bundle, with the module, the optimizer and the course that it would have alone."""
+"""A member of a bundle: one trial, with the module, optimizer and best-epoch tracker of its unbundled training."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from besom.training.progress import Channel, Outcome
 
 
 class Member:
-    """A trial in a bundle; `course` is what it came to so far."""
+    """A trial in a bundle; `tracker` holds its best epoch so far."""
 
     def __init__(
         self, trial: int, config: Mapping[str, Any], data: InMemoryDataModule, channel: Channel, folder: Path
     ) -> None:
-        """Build what the trial would train alone. Raises ConfigError as it would."""
-        # As alone: a module of the user's own may draw from the generators that everybody shares.
+        """Build the module and optimizer as unbundled training does. Raises ConfigError as that does."""
+        # As in unbundled training: a user's own module may draw from the global generators.
         pl.seed_everything(config["seed"], workers=True, verbose=False)
         check_targets(config)
         model = build_model(config, data)
@@ -46,12 +46,12 @@ class Member:
         self._objectives = read_objectives(config)
         self.tracker: BestEpochTracker[dict[str, Tensor]] = BestEpochTracker(leading(self._objectives), channel)
         self._patience = _Patience(config["early_stopping"], self.tracker)
-        if isinstance(self.network, MLP) and self.network.batch_norm and _has_lone_row(data):
+        if isinstance(self.network, MLP) and self.network.batch_norm and _has_batch_of_one(data):
             raise ConfigError("model.batch_norm: a batch of one sample has no variance; change data.batch_size")
-        made: Any = self.module.configure_optimizers()
-        self.optimizer: Optimizer = made["optimizer"] if isinstance(made, dict) else made
-        self._scheduler = made["lr_scheduler"] if isinstance(made, dict) else None
-        self.optimizer._opt_called = True  # its steps are taken for it: see `stepper`
+        configured: Any = self.module.configure_optimizers()
+        self.optimizer: Optimizer = configured["optimizer"] if isinstance(configured, dict) else configured
+        self._scheduler = configured["lr_scheduler"] if isinstance(configured, dict) else None
+        self.optimizer._opt_called = True  # `stepper` takes its steps instead
         self.state: MemberState | None = None
 
     @property
@@ -60,9 +60,9 @@ class Member:
         return self.module.network
 
     def end_epoch(self, epoch: int, metrics: dict[str, float]) -> bool:
-        """Report an epoch, and step the scheduler; return whether the lane has had enough.
+        """Report an epoch and step the scheduler; return whether early stopping ends the trial.
 
-        Raises what the course raises.
+        Raises what the tracker raises.
         """
         metrics["train/lr"] = float(self.optimizer.param_groups[0]["lr"])
         if isinstance(self._scheduler, ReduceLROnPlateau):
@@ -72,11 +72,11 @@ class Member:
             self._scheduler.step(metrics[monitor])
         elif self._scheduler is not None:
             self._scheduler.step()
-        self.tracker.go_on(epoch, metrics, lambda: copied(self.module))
+        self.tracker.report_epoch(epoch, metrics, lambda: copied(self.module))
         return self._patience.is_over(metrics)
 
     def complete(self, data: InMemoryDataModule) -> Outcome:
-        """Leave the best weights in the lane's folder, and return what the trial came to."""
+        """Write the best weights into the member's folder, and return the trial's outcome."""
         self.module.load_state_dict(self.tracker.best_weights())
         save(self.module, data, self._folder)
         predictions = Predictions.of(self.module, data, self.config)
@@ -116,7 +116,7 @@ class _Patience:
         return self._waited >= self._limit
 
 
-def _has_lone_row(data: InMemoryDataModule) -> bool:
+def _has_batch_of_one(data: InMemoryDataModule) -> bool:
     rows = data.sizes["train"]
     size = min(data.batch_size or rows, rows)
     return size == 1 or rows % size == 1

@@ -1,8 +1,9 @@
-"""Networks of several lanes as one: their parameters side by side, and passes over a batch for all of them.
+"""The networks of several members as one stack: their parameters side by side, and passes over a batch for all.
 
-Activations are kept as [units, rows], so that each lane's part is contiguous however wide it is. The first layer
-of all lanes is one matrix: it reads the batch once, and no width is padded. Later layers work lane by lane, and
-on lanes of one shape together. Backward is written out: autograd would cost more than a small layer's arithmetic.
+Activations are stored as [units, rows], so that each member's part is contiguous whatever its width. The first layer of
+all members is one matrix: it reads the batch once, and no width is padded. Later layers are computed member by member,
+and for members of one shape together. Backward is written out: autograd would cost more than a small layer's
+arithmetic.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ Op = Callable[[], object]
 _aten = torch.ops.aten
 
 
-def likeness(network: MLP) -> tuple[object, ...]:
-    """The order of lanes in a stack: what is done alike lies side by side, lanes without a hidden layer first."""
+def stacking_key(network: MLP) -> tuple[object, ...]:
+    """Return the sort key of members in a stack: equal operations are adjacent, members without hidden layer first."""
     sizes = network.hidden_sizes
     return (bool(sizes), network.batch_norm, network.activation, network.dropout > 0, -len(sizes), sizes)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One lane's part of a layer: the units it has there, as rows of the layer's activations."""
+    """One member's part of a layer: its units, as rows of the layer's activations."""
 
     member: int
     rows: slice
@@ -41,7 +42,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Layer:
-    """The lanes that have a layer, and their vectors, side by side."""
+    """The members that have this layer, and their vectors, side by side."""
 
     blocks: tuple[Block, ...]
     bias: Tensor
@@ -49,14 +50,14 @@ class Layer:
 
     @property
     def units(self) -> int:
-        """How many there are."""
+        """The number of units."""
         return len(self.bias)
 
 
 class Stack:
-    """Takes over the parameters of networks, which must be in the order of `likeness`.
+    """A stack of networks, which must be sorted by `stacking_key`; it takes over their parameters.
 
-    Each network keeps working by itself: its parameters are views of the stack's memory, and their `grad` too.
+    Each network stays usable: its parameters and their `grad` are views of the stack's memory.
     """
 
     def __init__(self, networks: Sequence[MLP]) -> None:
@@ -69,12 +70,12 @@ class Stack:
 
     @property
     def members(self) -> int:
-        """How many networks there are."""
+        """The number of networks."""
         return len(self.networks)
 
     def _build(self) -> None:
         deep = range(self.bare, self.members)
-        # Hidden units first, then the outputs of lanes that have nothing else: see `Pass`.
+        # Hidden units first, then the outputs of members without hidden layer: see `Pass`.
         first = [(member, 0) for member in (*deep, *range(self.bare))]
         matrix = self.new(sum(self._linear(member, 0).out_features for member, _ in first), self.features)
         self.first, self.first_weight, self.first_weight_grad = self._layer(first, matrix)
@@ -87,25 +88,25 @@ class Stack:
         self.norms = [self._norm(level) for level in range(depth)]
 
     def _layer(self, places: Sequence[tuple[int, int]], matrix: Tensor | None = None) -> tuple[Layer, Tensor, Tensor]:
-        """Put the given linear layers, (lane, level) each, side by side."""
+        """Put linear layers, given as (member, level), side by side."""
         linears = [self._linear(member, level) for member, level in places]
         weight = self.new(sum(linear.weight.numel() for linear in linears)) if matrix is None else matrix
         weight_grad = torch.zeros_like(weight)
         bias = self.new(sum(linear.out_features for linear in linears))
         bias_grad = torch.zeros_like(bias)
-        blocks, number, row = [], 0, 0
+        blocks, offset, row = [], 0, 0
         for (member, _), linear in zip(places, linears, strict=True):
             shape, count, units = linear.weight.shape, linear.weight.numel(), linear.out_features
             rows = slice(row, row + units)
-            own, grad = (flat.view(-1)[number : number + count].view(shape) for flat in (weight, weight_grad))
+            own, grad = (flat.view(-1)[offset : offset + count].view(shape) for flat in (weight, weight_grad))
             move(linear.weight, own, grad)
             move(linear.bias, bias[rows], bias_grad[rows])
             blocks.append(Block(member, rows, own, bias[rows], grad))
-            number, row = number + count, row + units
+            offset, row = offset + count, row + units
         return Layer(tuple(blocks), bias, bias_grad), weight, weight_grad
 
     def _norm(self, level: int) -> dict[str, Tensor]:
-        """Put the batch norms of a level side by side; they are one run of lanes, by `likeness`."""
+        """Put the batch norms of a level side by side; their members are adjacent by `stacking_key`."""
         norms = [
             norm
             for network in self.networks
@@ -128,16 +129,16 @@ class Stack:
     def _linear(self, member: int, level: int) -> nn.Linear:
         return self.networks[member].linears[level]
 
-    def through(self, rows: int, *, training: bool) -> Pass:
-        """Return a way through for batches of so many rows."""
+    def new_pass(self, rows: int, *, training: bool) -> Pass:
+        """Return a pass for batches of this number of rows."""
         return Pass(self, rows, training=training)
 
     def new(self, *shape: int) -> Tensor:
-        """Memory of the networks' type, on their device."""
+        """Return an uninitialized tensor of the networks' dtype, on their device."""
         return torch.empty(*shape, dtype=self.dtype, device=self.device)
 
     def count_batches(self, batches: int) -> None:
-        """Count batches where each network's batch norm would have counted them."""
+        """Add `batches` to the counters of the networks' batch norms."""
         for network in self.networks:
             for layer in network.layers:
                 if isinstance(layer, nn.BatchNorm1d) and layer.num_batches_tracked is not None:
@@ -145,7 +146,7 @@ class Stack:
 
 
 def move(parameter: Tensor, place: Tensor, grad: Tensor) -> None:
-    """Let a parameter, and its gradient, lie in some memory from now on."""
+    """Move a parameter and its gradient into given memory."""
     place.copy_(parameter.data)
     parameter.data = place
     parameter.grad = grad
@@ -153,7 +154,7 @@ def move(parameter: Tensor, place: Tensor, grad: Tensor) -> None:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a lane's activations of a layer lie: rows of a tensor [units, b]; and the gradient with respect to them."""
+    """The location of a member's activations of a layer: rows of a tensor [units, b], and their gradient."""
 
     values: Tensor
     rows: slice
@@ -162,10 +163,10 @@ class _Source:
 
 
 class Pass:
-    """A way through a stack for batches of so many rows, in memory of its own: nothing is allocated on the way.
+    """A forward and backward pass through a stack for batches of a fixed number of rows, in preallocated memory.
 
-    Fill `x` [b, features], call `forward`, read `outputs` [lanes, out, b]; in training then write the loss's gradient
-    with respect to these to `output_grads`, and call `backward`, which leaves the gradients in the parameters' `grad`.
+    Fill `x` [b, features], call `forward`, read `outputs` [members, out, b]; in training then write the loss's gradient
+    with respect to these to `output_grads` and call `backward`, which leaves the gradients in the parameters' `grad`.
     """
 
     def __init__(self, stack: Stack, rows: int, *, training: bool) -> None:
@@ -173,13 +174,13 @@ class Pass:
         self._rows = rows
         self._training = training
         self._forward: list[Op] = []
-        self._backward: list[list[Op]] = []  # stage by stage, as they come in `forward`
+        self._backward: list[list[Op]] = []  # by stage, in the order of `forward`
         self._sources: dict[int, _Source] = {}
         self.x = stack.new(rows, stack.features)
         first = stack.first
         deep = first.blocks[: stack.members - stack.bare]
         hidden = first.units - stack.bare * stack.outputs
-        # The outputs lie behind the first hidden layer, those of lanes that have nothing else first: they are in place.
+        # The outputs follow the first hidden layer, those of members without hidden layer first: these are in place.
         z, d = self._memory(hidden + stack.members * stack.outputs)
         self.outputs, self.output_grads = (t[hidden:].view(stack.members, stack.outputs, rows) for t in (z, d))
         units = first.units
@@ -200,18 +201,18 @@ class Pass:
         self._bound_outputs()
 
     def forward(self) -> None:
-        """Go from `x` to `outputs`."""
+        """Compute `outputs` from `x`."""
         for op in self._forward:
             op()
 
     def backward(self) -> None:
-        """Go from `output_grads` to the gradients of all parameters."""
+        """Compute the gradients of all parameters from `output_grads`."""
         for stage in reversed(self._backward):
             for op in stage:
                 op()
 
     def _memory(self, units: int) -> tuple[Tensor, Tensor]:
-        """Room for a layer's values and for their gradients."""
+        """Return memory for a layer's values and for their gradients."""
         z = self._stack.new(units, self._rows)
         return z, self._stack.new(units, self._rows) if self._training else z
 
@@ -220,10 +221,10 @@ class Pass:
         self._backward.append(backward)
 
     def _multiply(self, layer: Layer, z: Tensor, d: Tensor) -> None:
-        """Go through a layer behind the first one, lanes of one shape together."""
-        there: list[Op] = []
-        back: list[Op] = []
-        for blocks in _alike(layer.blocks, self._sources):
+        """Add a layer after the first one, with members of one shape together."""
+        forward: list[Op] = []
+        backward: list[Op] = []
+        for blocks in _equal_runs(layer.blocks, self._sources):
             count, (units, inputs) = len(blocks), blocks[0].weight.shape
             rows = slice(blocks[0].rows.start, blocks[-1].rows.stop)
             first, last = (self._sources[blocks[at].member] for at in (0, -1))
@@ -240,14 +241,14 @@ class Pass:
                 values, grads = (t.view(count, inputs, self._rows) for t in (values, grads))
                 own_z, own_d = (t.view(count, units, self._rows) for t in (own_z, own_d))
                 bias = bias.view(count, units, 1)
-            there.append(partial(add, bias, weight, values, out=own_z))
-            back.append(partial(multiply, own_d, values.mT, out=weight_grad))
-            back.append(partial(multiply, weight.mT, own_d, out=grads))
-        back.append(partial(torch.sum, d[: layer.units], 1, out=layer.bias_grad))
-        self._stage(there, back)
+            forward.append(partial(add, bias, weight, values, out=own_z))
+            backward.append(partial(multiply, own_d, values.mT, out=weight_grad))
+            backward.append(partial(multiply, weight.mT, own_d, out=grads))
+        backward.append(partial(torch.sum, d[: layer.units], 1, out=layer.bias_grad))
+        self._stage(forward, backward)
 
     def _activate(self, level: int, blocks: Sequence[Block], z: Tensor, d: Tensor) -> None:
-        """Go through what follows a hidden layer: batch norm, activation, dropout, for runs of lanes that are alike."""
+        """Add what follows a hidden layer: batch norm, activation, dropout, for runs of members that are alike."""
         networks = self._stack.networks
         norms_from = next((block.rows.start for block in blocks if networks[block.member].batch_norm), 0)
 
@@ -264,7 +265,7 @@ class Pass:
                 side = {name: t[own] for name, t in self._stack.norms[level].items()}
                 values = self._normalize(values, grads, side)
             if activation != "linear":
-                values = self._through(ACTIVATIONS[activation], values, grads)
+                values = self._apply(ACTIVATIONS[activation], values, grads)
             if dropout and self._training:
                 values = self._drop(level, members, values, grads, rows.start)
             for block in members:
@@ -273,16 +274,17 @@ class Pass:
 
     def _normalize(self, z: Tensor, d: Tensor, side: dict[str, Tensor]) -> Tensor:
         out, saved = torch.empty_like(z), [self._stack.new(len(z)) for _ in range(2)]
-        momentum, eps = 0.1, 1e-5  # nn.BatchNorm1d's
-        known = (side["weight"], side["bias"], side["running_mean"], side["running_var"])
+        momentum, eps = 0.1, 1e-5  # the defaults of nn.BatchNorm1d
+        buffers = (side["weight"], side["bias"], side["running_mean"], side["running_var"])
 
         def forward() -> None:
             _aten.native_batch_norm.out(
-                z[None], *known, self._training, momentum, eps, out=out[None], save_mean=saved[0], save_invstd=saved[1]
-            )
+                z[None], *buffers, self._training, momentum, eps,
+                out=out[None], save_mean=saved[0], save_invstd=saved[1],
+            )  # fmt: skip
 
         def backward() -> None:
-            weight, _, mean, variance = known
+            weight, _, mean, variance = buffers
             inputs, *grads = _aten.native_batch_norm_backward(
                 d[None], z[None], weight, mean, variance, *saved, True, eps, [True, True, True]
             )
@@ -293,32 +295,33 @@ class Pass:
         self._stage([forward], [backward])
         return out
 
-    def _through(self, activation: Activation, z: Tensor, d: Tensor) -> Tensor:
+    def _apply(self, activation: Activation, z: Tensor, d: Tensor) -> Tensor:
         a = torch.empty_like(z) if activation.keeps_input else z
         self._stage([partial(activation.forward, z, a)], [partial(activation.backward, d, z)])
         return a
 
     def _drop(self, level: int, members: Sequence[Block], values: Tensor, d: Tensor, start: int) -> Tensor:
-        """Thin the lanes' activations, each by masks drawn as its network alone would draw them."""
-        thinned = torch.empty_like(values)
+        """Apply dropout to the members' activations, with the masks that each network alone would draw."""
+        dropped = torch.empty_like(values)
         for block in members:
             own = slice(block.rows.start - start, block.rows.stop - start)
-            layer = [one for one in self._stack.networks[block.member].layers if isinstance(one, SeededDropout)][level]
+            layers = self._stack.networks[block.member].layers
+            layer = [layer for layer in layers if isinstance(layer, SeededDropout)][level]
             mask = self._stack.new(self._rows, own.stop - own.start)
             self._stage(
-                [partial(layer.draw, mask), partial(torch.mul, values[own], mask.t(), out=thinned[own])],
+                [partial(layer.draw, mask), partial(torch.mul, values[own], mask.t(), out=dropped[own])],
                 [partial(torch.mul, d[own], mask.t(), out=d[own])],
             )
-        return thinned
+        return dropped
 
     def _bound_outputs(self) -> None:
         for member, network in enumerate(self._stack.networks):
             if network.output_activation != "linear":
-                self._through(ACTIVATIONS[network.output_activation], self.outputs[member], self.output_grads[member])
+                self._apply(ACTIVATIONS[network.output_activation], self.outputs[member], self.output_grads[member])
 
 
-def _alike(blocks: Sequence[Block], sources: dict[int, _Source]) -> Iterator[list[Block]]:
-    """Runs of lanes whose weights have one shape, and whose inputs lie side by side: they multiply together."""
+def _equal_runs(blocks: Sequence[Block], sources: dict[int, _Source]) -> Iterator[list[Block]]:
+    """Yield runs of members with weights of one shape and adjacent inputs: they multiply together."""
     run: list[Block] = []
     for block in blocks:
         source = sources[block.member]

@@ -1,8 +1,8 @@
-"""The optimizers of all lanes: each by torch's own definition, with hyperparameters of its own.
+"""The optimizers of all members: each by torch's own definition, with its own hyperparameters.
 
-A lane has the torch optimizer that it would have alone, and its scheduler moves that one's learning rate; here its
-step is taken, by torch's fused kernels; for RMSprop, which has none, by Adam's. What these do not cover (amsgrad, say)
-steps by itself.
+A member has the torch optimizer of its unbundled training, whose learning rate its scheduler sets; the steps are taken
+here, by torch's fused kernels; for RMSprop, which has none, by Adam's. An optimizer that these do not cover (amsgrad,
+say) steps by itself.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _UNCOVERED = ("maximize", "amsgrad", "centered", "differentiable", "capturable")
 
 @dataclass(eq=False)
 class MemberState:
-    """What a lane's optimizer remembers from step to step, as lists along its parameters."""
+    """The state of a member's optimizer, as lists parallel to its parameters."""
 
     steps: Tensor
     lists: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def zeros(self, name: str, like: Sequence[Tensor], value: float = 0.0) -> list[Tensor]:
-        """A list of this name, begun where it is not there yet."""
+        """Return the list of this name, created if it does not exist."""
         if name not in self.lists:
             self.lists[name] = [torch.full_like(tensor, value) for tensor in like]
         return self.lists[name]
@@ -35,7 +35,7 @@ class MemberState:
 
 @dataclass(frozen=True, eq=False)
 class OptimizedMember:
-    """A lane's optimizer, what it remembers, and the memory of its parameters and their gradients now."""
+    """A member's optimizer and its state, with the current memory of its parameters and their gradients."""
 
     optimizer: Optimizer
     state: MemberState
@@ -44,7 +44,7 @@ class OptimizedMember:
 
     @classmethod
     def of(cls, optimizer: Optimizer, state: MemberState | None = None) -> OptimizedMember:
-        """Look at an optimizer's parameters, which lie in a stack."""
+        """Return the record of an optimizer whose parameters are in a stack."""
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         grads = [parameter.grad for parameter in parameters]
         assert all(grad is not None for grad in grads)
@@ -53,18 +53,18 @@ class OptimizedMember:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The hyperparameters, as they are now."""
+        """The current hyperparameters."""
         (group,) = self.optimizer.param_groups
         return group
 
 
 def has_kernels() -> bool:
-    """Whether this torch has the fused kernels that steps are taken by: they are private to it, and may go."""
+    """Return whether this torch has the fused kernels: they are private to it, and may disappear."""
     return all(hasattr(torch, f"_fused_{name}_") for name in ("sgd", "adam", "adamw", "adagrad"))
 
 
 def is_covered(optimizer: Optimizer, parameters: Sequence[Tensor]) -> bool:
-    """Whether an optimizer is one of those that are known here, for just these parameters, in one group."""
+    """Return whether an optimizer is supported here, with exactly these parameters in one group."""
     groups = optimizer.param_groups
     return (
         type(optimizer) in _KNOWN
@@ -75,12 +75,12 @@ def is_covered(optimizer: Optimizer, parameters: Sequence[Tensor]) -> bool:
 
 
 def _is_fused(member: OptimizedMember) -> bool:
-    # An average of squares that never moves, alpha 1, would be corrected by a division by zero.
+    # A constant average of squares (alpha 1) would be corrected by a division by zero.
     return not any(member.options.get(flag) for flag in _UNCOVERED) and member.options.get("alpha", 0.0) < 1.0
 
 
 def stepper(members: Sequence[OptimizedMember]) -> Callable[[], None]:
-    """Return what takes a step of every lane, with the hyperparameters that they have now."""
+    """Return a function that takes a step of every member, with the current hyperparameters."""
     steps = [
         _FUSED[type(member.optimizer).__name__](member) if _is_fused(member) else member.optimizer.step
         for member in members
@@ -89,8 +89,8 @@ def stepper(members: Sequence[OptimizedMember]) -> Callable[[], None]:
 
     def step() -> None:
         torch._foreach_add_(counts, 1.0)
-        for one in steps:
-            one()
+        for take in steps:
+            take()
 
     return step
 
@@ -141,8 +141,8 @@ def _adagrad(member: OptimizedMember) -> Callable[[], object]:
 
 
 def _rmsprop(member: OptimizedMember) -> Callable[[], object]:
-    # Torch has no fused RMSprop, but Adam without a first moment and with its corrections at 1 is the same: its first
-    # moment is then the gradient, which it may overwrite, and after so many steps nothing is left to correct.
+    # torch has no fused RMSprop, but Adam without a first moment and with its bias corrections at 1 is the same: its
+    # first moment is the gradient, which it may overwrite, and after so many steps no correction is left.
     options, state = member.options, member.state
     momentum, weight_decay, rate = (float(options[name]) for name in ("momentum", "weight_decay", "lr"))
     averages = state.zeros("square_avg", member.params)
@@ -169,7 +169,7 @@ def _rmsprop(member: OptimizedMember) -> Callable[[], object]:
 
 
 _CORRECTED = 1e30
-"""A step of Adam's at which `1 - beta2**step` is 1 in double precision, whatever beta2 below 1."""
+"""A step count of Adam at which `1 - beta2**step` is 1 in double precision, for any beta2 below 1."""
 
 _FUSED: Mapping[str, Callable[[OptimizedMember], Callable[[], object]]] = {
     "SGD": _sgd,

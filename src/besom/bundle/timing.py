@@ -1,4 +1,4 @@
-"""What lanes cost, measured on copies of them before they train."""
+"""The costs of members, measured on copies of them before they train."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from torch.optim import Optimizer
 from besom.bundle.losses import STACKED_LOSSES
 from besom.bundle.member import Member
 from besom.bundle.optimizers import OptimizedMember, stepper
-from besom.bundle.stacking import OURS, Stacking
+from besom.bundle.stacking import MLP_STACKING, Stacking
 from besom.data import Batches, InMemoryDataModule
 
-_MOST_S, _LEAST_S, _SHARE = 0.3, 0.1, 0.02  # of the time that training is expected to take
-_ROUNDS, _ENOUGH_S = 3, 0.01  # so often each step is timed, or less often a long one
-# What an epoch takes besides its steps, of however many lanes: Lightning's loop, the metrics, the reports.
+_MOST_S, _LEAST_S, _SHARE = 0.3, 0.1, 0.02  # the share is of the expected training time
+_ROUNDS, _ENOUGH_S = 3, 0.01  # each step is timed this often, a long one less often
+# The time of an epoch besides its steps, for any number of members: Lightning's loop, the metrics, the reports.
 _EPOCH_S = 0.01
 
 Step = Callable[[], None]
 
 
 class Timing:
-    """Takes steps of copies of lanes, on a batch of their data; the lanes stay as they are, and the order of the data.
+    """Times steps of copies of members on a batch of their data; the members and the order of the data stay unchanged.
 
-    It is `in_time` for 0.3 s, or 2 % of what training is expected to take if that is less, and for 0.1 s at least.
+    `in_time` is true for 0.3 s, or for 2 % of the expected training time if that is less, but for at least 0.1 s.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Timing:
         device: torch.device,
         *,
         epochs: int,
-        stacking: Stacking = OURS,
+        stacking: Stacking = MLP_STACKING,
     ) -> None:
         self._members = members
         self._stacking = stacking
@@ -50,35 +50,35 @@ class Timing:
         x, y = next(iter(cast(Batches, next(iter(loader)))))
         self._x, self._y = x.to(device), y.to(device)
         self._steps = math.ceil(data.sizes["train"] / loader.batch_size)
-        # One thread's own time, where it does all the work: what other processes take meanwhile does not count.
+        # The thread's CPU time where one thread does all the work: other processes do not affect it.
         one_thread = device.type == "cpu" and torch.get_num_threads() == 1
         self._clock = time.thread_time if one_thread else time.perf_counter
         self._began_s = self._clock()
         self._budget_s: float | None = None
 
     def epochs_s(self, parts: Sequence[slice]) -> list[float]:
-        """Return what an epoch of some of the lanes takes, in seconds, for each part: of one alone, of more as one."""
+        """Return the seconds of an epoch for each part of the members: a single one unbundled, several as a stack."""
         members = [self._members[part] for part in parts]
-        steps = [self._alone(*some) if len(some) == 1 else self._together(some) for some in members]
-        found = [self._steps * step_s + _EPOCH_S for step_s in self._quickest_s(steps)]
+        steps = [self._unbundled_step(*some) if len(some) == 1 else self._stacked_step(some) for some in members]
+        seconds = [self._steps * step_s + _EPOCH_S for step_s in self._quickest_s(steps)]
         if self._budget_s is None:
-            expected_s = self._epochs * found[0] * len(self._members) / len(members[0])
+            expected_s = self._epochs * seconds[0] * len(self._members) / len(members[0])
             self._budget_s = min(_MOST_S, max(_LEAST_S, _SHARE * expected_s))
-        return found
+        return seconds
 
     def in_time(self) -> bool:
-        """Whether there is time to measure more."""
+        """Return whether there is time to measure more."""
         return self._budget_s is None or self._clock() - self._began_s < self._budget_s
 
     def _quickest_s(self, steps: Sequence[Step]) -> list[float]:
         rounds: list[list[float]] = []
-        # In turn, since a machine's speed drifts: what is compared is compared under the same conditions.
+        # In turn, since a machine's speed drifts: the steps are compared under the same conditions.
         while len(rounds) < _ROUNDS and sum(map(sum, rounds)) < _ENOUGH_S * len(steps):
             rounds.append([self._taken_s(step) for step in steps])
         return [min(taken) for taken in zip(*rounds, strict=True)]
 
     def _taken_s(self, step: Step) -> float:
-        step()  # brings back into the caches what other steps have driven out: in training there are no others
+        step()  # refills the caches, which other steps have evicted: in training there are no other steps
         return min(self._timed_s(step) for _ in range(2))
 
     def _timed_s(self, step: Step) -> float:
@@ -92,8 +92,8 @@ class Timing:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
-    def _alone(self, member: Member) -> Step:
-        """A step as `SupervisedModule` takes it."""
+    def _unbundled_step(self, member: Member) -> Step:
+        """Return a function that takes a step as `SupervisedModule` does."""
         network, optimizer = self._copied(member)
         parameters, norm, loss = list(network.parameters()), member.module.gradient_clip_norm, member.module.loss
 
@@ -106,12 +106,12 @@ class Timing:
 
         return step
 
-    def _together(self, members: Sequence[Member]) -> Step:
-        """A step as `StackedModule` takes it."""
+    def _stacked_step(self, members: Sequence[Member]) -> Step:
+        """Return a function that takes a step as `StackedModule` does."""
         members = sorted(members, key=lambda member: self._stacking.key(member.network))
         copies = [self._copied(member) for member in members]
         stack = self._stacking.make([network for network, _ in copies])
-        through, loss = stack.through(len(self._y), training=True), STACKED_LOSSES[self._task]
+        stack_pass, loss = stack.new_pass(len(self._y), training=True), STACKED_LOSSES[self._task]
         take = stepper([OptimizedMember.of(optimizer) for _, optimizer in copies])
         clipped = [
             (list(network.parameters()), member.module.gradient_clip_norm)
@@ -121,11 +121,11 @@ class Timing:
 
         @torch.no_grad()
         def step() -> None:
-            through.x.copy_(self._x)
-            through.forward()
-            loss(through.outputs, loss.targets(self._y), through.output_grads)
-            loss.kept(through.outputs)
-            through.backward()
+            stack_pass.x.copy_(self._x)
+            stack_pass.forward()
+            loss(stack_pass.outputs, loss.targets(self._y), stack_pass.output_grads)
+            loss.kept(stack_pass.outputs)
+            stack_pass.backward()
             for parameters, norm in clipped:
                 nn.utils.clip_grad_norm_(parameters, norm)
             take()
@@ -133,6 +133,6 @@ class Timing:
         return step
 
     def _copied(self, member: Member) -> tuple[nn.Module, Optimizer]:
-        """A lane's network on the device, and its optimizer, of whose parameters they are copies."""
+        """Return a copy of a member's network on the device, and a copy of its optimizer with that network's parameters."""
         network, optimizer = copy.deepcopy((member.network, member.optimizer))
         return network.to(self._device), optimizer

@@ -1,7 +1,7 @@
-"""Which modules of a user's own may share a stack: what they are is looked at, and whether it works is tried.
+"""The check of which of a user's own modules may share a stack: by inspection, and by a trial run.
 
-Those that may are trained by `SupervisedModule`'s own loop and differ in nothing but the numbers in their parameters
-and buffers. Then copies of them make a pass both ways, and the stack must come to the same, and sooner.
+They must be trained by `SupervisedModule`'s own loop and differ only in the numbers in their parameters and buffers.
+Then copies of them make a forward and backward pass, and the stack must give the same results, and faster.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from besom.models import SupervisedModule
 from besom.models.scoring import LOSSES
 
 Measure = Callable[[Sequence[Member], InMemoryDataModule], Costs]
-"""Finds out what lanes of one architecture cost, alone and as a stack."""
+"""Measures the costs of members of one architecture, unbundled and as a stack."""
 
 _TOLERANCE = 1e-5
-_ENOUGH = 0.8  # of the time that it takes alone: a smaller gain is lost in evaluation, and on finding out
+_ENOUGH = 0.8  # of the unbundled time: a smaller gain is lost in evaluation and measurement
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
-def keeps_the_loop(target: str) -> bool:
-    """Whether a `_target_` names a SupervisedModule that overrides nothing of it but the constructor."""
+def keeps_training_loop(target: str) -> bool:
+    """Return whether a `_target_` names a SupervisedModule that overrides only the constructor."""
     try:
         kind = get_class(target)
-    except Exception:  # whatever it raises, it will raise again where it is trained alone
+    except Exception:  # the unbundled training will raise it again
         return False
     return issubclass(kind, SupervisedModule) and not any(
-        _overrides(own, name) for own in kind.__mro__ if own not in SupervisedModule.__mro__ for name in vars(own)
+        _overrides(base, name) for base in kind.__mro__ if base not in SupervisedModule.__mro__ for name in vars(base)
     )
 
 
 def random_state() -> Hashable:
-    """Return the state of the generators that everybody shares, as something to compare."""
+    """Return the state of the global random generators, as a comparable value."""
     numpy: Any = np.random.get_state()
     states = [torch.get_rng_state()]
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -59,13 +59,13 @@ def random_state() -> Hashable:
 
 
 def measured(members: Sequence[Member], data: InMemoryDataModule) -> Costs:
-    """Return what tells the costs of lanes of one architecture: an epoch's seconds, on their device."""
+    """Return a function that measures the costs of members of one architecture: an epoch's seconds on their device."""
     device, epochs = device_of(members[0].config), members[0].config["trainer"]["max_epochs"] or 0
     return Timing(members, data, device, epochs=epochs, stacking=by_vmap(data.spec)).epochs_s
 
 
 def groups_of(members: Sequence[Member], data: InMemoryDataModule, measure: Measure = measured) -> list[list[Member]]:
-    """Return those of the lanes that can share stacks and gain from it, stack by stack; the lanes stay as they are."""
+    """Return the members that can share stacks and gain from it, by stack; the members stay unchanged."""
     alike: dict[Hashable, list[Member]] = defaultdict(list)
     for member in members:
         if _is_all_network(member, data):
@@ -76,9 +76,9 @@ def groups_of(members: Sequence[Member], data: InMemoryDataModule, measure: Meas
 def _may_stack(members: Sequence[Member], data: InMemoryDataModule, measure: Measure) -> bool:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # vmap's, of operations that it takes lane by lane: the costs tell
-            return _works(members, data) and _pays(measure(members, data), len(members))
-    except Exception:  # anything may go wrong in somebody else's network; alone, it says what
+            warnings.simplefilter("ignore")  # vmap's, about operations in a loop: the costs show it
+            return _gives_same_results(members, data) and _pays(measure(members, data), len(members))
+    except Exception:  # any error of the user's network is reported by its unbundled training
         return False
 
 
@@ -87,22 +87,25 @@ def _pays(costs: Costs, members: int) -> bool:
     return together < _ENOUGH * sum(alone)
 
 
-def _works(members: Sequence[Member], data: InMemoryDataModule) -> bool:
-    """Whether copies of lanes of one architecture come to the same as one stack, on the first rows.
+def _gives_same_results(members: Sequence[Member], data: InMemoryDataModule) -> bool:
+    """Return whether copies of members of one architecture give the same results as one stack, on the first rows.
 
-    Not if a pass changes more than gradients: draws random numbers, writes buffers, counts. Raises what vmap raises.
+    They do not if a pass changes more than gradients: draws random numbers, writes buffers, counts. Raises what vmap
+    raises.
     """
     device = device_of(members[0].config)
     loader, spec = data.train_dataloader(), data.spec
     x, y = (part[: loader.batch_size].to(device) for part in (loader.x, loader.y))
     alone, together = ([copy.deepcopy(member.network).to(device) for member in members] for _ in range(2))
     before = _state(alone)
-    wanted = [_alone(network, x, y, LOSSES[spec.task]) for network in alone]
-    found = _together(together, x, STACKED_LOSSES[spec.task], y, by_vmap(spec))
+    wanted = [_unbundled_results(network, x, y, LOSSES[spec.task]) for network in alone]
+    found = _stacked_results(together, x, STACKED_LOSSES[spec.task], y, by_vmap(spec))
     return _state(alone) == before and all(map(_is_close, chain(*found), chain(*wanted)))
 
 
-def _alone(network: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
+def _unbundled_results(
+    network: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+) -> list[Tensor]:
     """Return a network's outputs in training, its gradient, and its outputs in evaluation."""
     outputs = network(x.clone())
     loss(outputs, y).backward()  # type: ignore[no-untyped-call]
@@ -111,12 +114,12 @@ def _alone(network: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Ten
 
 
 @torch.no_grad()
-def _together(
+def _stacked_results(
     networks: Sequence[nn.Module], x: Tensor, loss: Loss, y: Tensor, stacking: Stacking
 ) -> list[list[Tensor]]:
-    """Return the same of each network, found by a stack of them."""
+    """Return the same for each network, computed by a stack of them."""
     stack = stacking.make(networks)
-    training, evaluation = (stack.through(len(x), training=training) for training in (True, False))
+    training, evaluation = (stack.new_pass(len(x), training=training) for training in (True, False))
     training.x.copy_(x)
     training.forward()
     loss(training.outputs, loss.targets(y), training.output_grads)
@@ -128,7 +131,7 @@ def _together(
 
 
 def _gradient(network: nn.Module) -> Tensor:
-    """All of it as one vector. Raises where a parameter has none: its optimizer leaves it alone."""
+    """Return the whole gradient as one vector. Raises where a parameter has none: its optimizer skips it."""
     return torch.cat([cast(Tensor, parameter.grad).reshape(-1) for parameter in network.parameters()])
 
 
@@ -138,13 +141,13 @@ def _is_close(found: Tensor, wanted: Tensor) -> bool:
 
 
 def _state(networks: Sequence[nn.Module]) -> Hashable:
-    """Whatever a pass could change beside gradients."""
+    """Return all that a pass could change besides gradients."""
     buffers = [_bytes(buffer) for network in networks for buffer in network.buffers()]
     return *map(_architecture, networks), *buffers, random_state()
 
 
 def _is_all_network(member: Member, data: InMemoryDataModule) -> bool:
-    """Whether a lane's module is a SupervisedModule around its network and no more, whatever its constructor did."""
+    """Return whether a member's module is only a SupervisedModule around its network, whatever its constructor did."""
     module, parameters = member.module, list(member.network.parameters())
     return (
         not any(callable(getattr(SupervisedModule, name, None)) for name in vars(module))
@@ -159,14 +162,14 @@ def _is_all_network(member: Member, data: InMemoryDataModule) -> bool:
 
 
 def _overrides(kind: type, name: str) -> bool:
-    """Whether what a class says under a name takes the place of something of SupervisedModule's."""
+    """Return whether a class overrides a name of SupervisedModule."""
     if name == "__init__" or not hasattr(SupervisedModule, name):
         return False
     return not name.startswith("__") or callable(vars(kind)[name])
 
 
 def _architecture(network: nn.Module) -> Hashable:
-    """All that there is to a network but the numbers in its parameters and buffers; equal only where known to be."""
+    """Return a network's structure without the numbers in its parameters and buffers; equal only if known to be so."""
     parts = tuple(
         (name, type(part), part.training, _frozen({k: v for k, v in vars(part).items() if k not in _OF_ANY_MODULE}))
         for name, part in network.named_modules()
@@ -183,7 +186,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _frozen(value: Any) -> Hashable:
-    """A value as something that is equal only to what means the same; of most objects, only to itself."""
+    """Return a hashable value that equals only those of the same meaning; for most objects, only itself."""
     if isinstance(value, Mapping):
         return type(value), tuple((key, _frozen(own)) for key, own in value.items())
     if isinstance(value, list | tuple):

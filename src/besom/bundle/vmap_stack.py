@@ -1,7 +1,7 @@
-"""Networks of one architecture as one, whatever it is: forward by `vmap` over their parameters, back by autograd.
+"""Networks of one arbitrary architecture as one stack: forward by `vmap` over their parameters, backward by autograd.
 
-The way of `besom.bundle.mlp_stack` for networks that nobody wrote out a pass for. There is more between two operations
-than there, so fewer networks gain from it: `besom.bundle.user_models` finds out which.
+The counterpart of `besom.bundle.mlp_stack` for networks without a written-out pass. It has more overhead between two
+operations, so fewer networks gain from it: `besom.bundle.user_models` measures which.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from besom.bundle.mlp_stack import move
 
 
 class FunctionalStack:
-    """Takes over the parameters of networks that have the same of them, from [b, features] to [b, outputs].
+    """A stack of networks with equal parameter shapes, from [b, features] to [b, outputs]; takes over their parameters.
 
-    Each network keeps working by itself: its parameters are views of the stack's memory, and their `grad` too. Buffers
-    are copied, since no pass changes them. Raises what vmap raises for networks that differ.
+    Each network stays usable: its parameters and their `grad` are views of the stack's memory. Buffers are copied,
+    since no pass changes them. Raises what vmap raises for networks that differ.
     """
 
     def __init__(self, networks: Sequence[nn.Module], *, features: int, outputs: int) -> None:
         self.members, self.features, self.outputs = len(networks), features, outputs
-        # Without memory: what a lane does not bring along is missed at once.
+        # On the meta device: a tensor that a member does not provide raises an error at once.
         self.skeletons = {True: copy.deepcopy(networks[0]).to("meta"), False: copy.deepcopy(networks[0]).to("meta")}
         self.skeletons[False].eval()
         self.parameters, self.buffers = stack_module_state(list(networks))
@@ -34,40 +34,40 @@ class FunctionalStack:
             for name, parameter in network.named_parameters():
                 move(parameter, self.parameters[name].data[member], self.grads[name][member])
 
-    def through(self, rows: int, *, training: bool) -> FunctionalPass:
-        """Return a way through for batches of so many rows."""
+    def new_pass(self, rows: int, *, training: bool) -> FunctionalPass:
+        """Return a pass for batches of this number of rows."""
         return FunctionalPass(self, rows, training=training)
 
     def count_batches(self, batches: int) -> None:
-        """Do nothing: networks that count batches train alone."""
+        """No-op: networks that count batches train unbundled."""
 
 
 class FunctionalPass:
-    """A way through a stack for batches of so many rows; to be used as `besom.bundle.mlp_stack.Pass` is."""
+    """A pass for batches of a fixed number of rows; used like `besom.bundle.mlp_stack.Pass`."""
 
     def __init__(self, stack: FunctionalStack, rows: int, *, training: bool) -> None:
         self._stack = stack
         self._training = training
         self._skeleton = stack.skeletons[training]
-        self._made: Tensor | None = None  # the outputs as autograd knows them, [lanes, b, out]
-        some = next(iter(stack.grads.values()))
-        self.x = some.new_empty(rows, stack.features)
-        self.outputs = some.new_empty(stack.members, stack.outputs, rows)
+        self._attached: Tensor | None = None  # the outputs in autograd's graph, [members, b, out]
+        like = next(iter(stack.grads.values()))
+        self.x = like.new_empty(rows, stack.features)
+        self.outputs = like.new_empty(stack.members, stack.outputs, rows)
         self.output_grads = torch.empty_like(self.outputs)
 
     def forward(self) -> None:
-        """Go from `x` to `outputs`."""
+        """Compute `outputs` from `x`."""
         with torch.set_grad_enabled(self._training):
-            made = vmap(self._call, in_dims=(0, 0, None))(self._stack.parameters, self._stack.buffers, self.x)
-        self.outputs.copy_(made.detach().mT)
-        self._made = made if self._training else None
+            attached = vmap(self._call, in_dims=(0, 0, None))(self._stack.parameters, self._stack.buffers, self.x)
+        self.outputs.copy_(attached.detach().mT)
+        self._attached = attached if self._training else None
 
     def backward(self) -> None:
-        """Go from `output_grads` to the gradients of all parameters."""
-        assert self._made is not None, "no forward in training before"
-        found = torch.autograd.grad(self._made, list(self._stack.parameters.values()), self.output_grads.mT)
-        torch._foreach_copy_(list(self._stack.grads.values()), list(found))
-        self._made = None
+        """Compute the gradients of all parameters from `output_grads`."""
+        assert self._attached is not None, "no forward in training before"
+        grads = torch.autograd.grad(self._attached, list(self._stack.parameters.values()), self.output_grads.mT)
+        torch._foreach_copy_(list(self._stack.grads.values()), list(grads))
+        self._attached = None
 
     def _call(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
         outputs: Tensor = functional_call(self._skeleton, (parameters, buffers), (x,))

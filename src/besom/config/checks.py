@@ -15,8 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from besom.config.messages import explain
-from besom.config.metrics import metric_names
-from besom.config.objectives import COSTS, leading, read_objectives
+from besom.config.objectives import COSTS, leading, metric_names, read_objectives
 from besom.errors import ConfigError, one_of
 from besom.secrets.masks import hidden_in, remember
 

@@ -1,4 +1,7 @@
-"""What a trial is judged by: one metric and whether more of it is better, or several."""
+"""The metrics that each task logs, and the objectives of a study: a metric and its direction, or several.
+
+Nothing here imports torch: the parent process checks objectives.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,30 @@ from besom.errors import ConfigError
 
 DIRECTIONS = ("minimize", "maximize")
 
+_METRICS: Mapping[str, tuple[str, ...]] = {
+    "regression": ("loss", "mae", "r2"),
+    "binary": ("loss", "acc", "auroc"),
+    "multiclass": ("loss", "acc", "f1"),
+}
+
 COSTS: Mapping[str, str] = {
     "cost/params": "the model's trainable parameters",
     "cost/seconds": "what training took",
 }
 """What a trial costs: measured once, and objectives like any metric."""
+
+
+def metric_names(task: str) -> tuple[str, ...]:
+    """Return the metrics that a model of this task logs for each part, without `train/`, `val/` or `test/`.
+
+    `task` is the value of a `besom.data.Task`: regression, binary or multiclass. r2 and auroc are not
+    logged for a part on which they are not defined (see `besom.models.scoring.scores`).
+
+    Raises ConfigError for any other task.
+    """
+    if task not in _METRICS:
+        raise ConfigError(f"task: '{task}' is unknown; use {', '.join(_METRICS)}")
+    return _METRICS[task]
 
 
 @dataclass(frozen=True, kw_only=True)

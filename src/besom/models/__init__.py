@@ -1,6 +1,6 @@
 """The models: a network, and the LightningModules that train it.
 
-Imported lazily (PEP 562), because the parent process of a sweep asks `besom.config.metrics` which
+Imported lazily (PEP 562), because the parent process of a sweep asks `besom.config.objectives` which
 metrics exist, and importing torch to answer that would cost it two seconds.
 """
 
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from besom.system.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from besom.models.linear import LinearRegression, LogisticRegression
-    from besom.models.mlp import MLPClassifier, MLPRegressor
+    from besom.models.mlp import LinearRegression, LogisticRegression, MLPClassifier, MLPRegressor
     from besom.models.module import SupervisedModule
     from besom.models.network import MLP
 
@@ -29,8 +28,8 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "MLP": "besom.models.network",
-        "LinearRegression": "besom.models.linear",
-        "LogisticRegression": "besom.models.linear",
+        "LinearRegression": "besom.models.mlp",
+        "LogisticRegression": "besom.models.mlp",
         "MLPClassifier": "besom.models.mlp",
         "MLPRegressor": "besom.models.mlp",
         "SupervisedModule": "besom.models.module",

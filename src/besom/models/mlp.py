@@ -1,4 +1,4 @@
-"""The multi-layer perceptrons: linear layers with something in between."""
+"""The shipped models: linear and logistic regression, and multi-layer perceptrons."""
 
 from __future__ import annotations
 
@@ -6,11 +6,66 @@ from collections.abc import Sequence
 
 from omegaconf import ListConfig
 
-from besom.data.dataset import DataSpec
+from besom.data.dataset import DataSpec, Task
 from besom.errors import ConfigError
 from besom.models.module import MakeOptimizer, MakeScheduler, SupervisedModule
 from besom.models.network import MLP
-from besom.models.tasks import require_classes, require_number
+
+
+class LinearRegression(SupervisedModule):
+    """y = w x + b by gradient descent on the squared error.
+
+    Raises ConfigError if the data has classes instead of a number to predict.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        optimizer: MakeOptimizer,
+        scheduler: MakeScheduler | None = None,
+        seed: int = 0,
+        init: str = "default",
+        monitor: str = "val/loss",
+        gradient_clip_norm: float | None = None,
+    ) -> None:
+        require_number(type(self).__name__, spec, instead="logistic_regression")
+        super().__init__(
+            MLP(spec.in_features, (), spec.out_features, init=init, seed=seed),
+            spec=spec,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            monitor=monitor,
+            gradient_clip_norm=gradient_clip_norm,
+        )
+
+
+class LogisticRegression(SupervisedModule):
+    """Logistic regression by gradient descent on the cross-entropy: sigmoid for two classes, else softmax.
+
+    Raises ConfigError if the data has a number to predict instead of classes.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        optimizer: MakeOptimizer,
+        scheduler: MakeScheduler | None = None,
+        seed: int = 0,
+        init: str = "default",
+        monitor: str = "val/loss",
+        gradient_clip_norm: float | None = None,
+    ) -> None:
+        require_classes(type(self).__name__, spec, instead="linear_regression")
+        super().__init__(
+            MLP(spec.in_features, (), spec.out_features, init=init, seed=seed),
+            spec=spec,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            monitor=monitor,
+            gradient_clip_norm=gradient_clip_norm,
+        )
 
 
 class MLPClassifier(SupervisedModule):
@@ -122,3 +177,20 @@ def hidden_layers(hidden_sizes: Sequence[int] | None, *, width: int, depth: int)
         if not isinstance(size, int) or size < 1:
             raise ConfigError(f"model.hidden_sizes: {size!r} is not a size; each is a whole number of at least 1")
     return tuple(hidden_sizes)
+
+
+def require_number(model: str, spec: DataSpec, *, instead: str) -> None:
+    """Raise ConfigError, recommending `model=instead`, unless the data has a number to predict."""
+    if spec.task is not Task.REGRESSION:
+        raise ConfigError(
+            f"model: {model} predicts a number, but data '{spec.name}' has {len(spec.classes)} classes; "
+            f"use model={instead}"
+        )
+
+
+def require_classes(model: str, spec: DataSpec, *, instead: str) -> None:
+    """Raise ConfigError, recommending `model=instead`, unless the data has classes to predict."""
+    if spec.task is Task.REGRESSION:
+        raise ConfigError(
+            f"model: {model} predicts a class, but data '{spec.name}' is a regression; use model={instead}"
+        )

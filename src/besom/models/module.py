@@ -36,7 +36,7 @@ MakeScheduler: TypeAlias = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau
 class SupervisedModule(pl.LightningModule):
     """Trains `network` on the task of `spec`; logs `train/`, `val/` and `test/` metrics once per epoch.
 
-    The metrics are those of `besom.config.metrics.metric_names` over all samples of the part (train: as they
+    The metrics are those of `besom.config.objectives.metric_names` over all samples of the part (train: as they
     were seen, each with the parameters of its step), and `train/lr`, the learning rate used in the epoch. The
     scheduler steps once per epoch; ReduceLROnPlateau by `monitor`, in the epochs that measure it.
     `gradient_clip_norm` bounds the 2-norm of the gradient over all parameters, per step.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 
-class Led(subprocess.Popen[bytes]):
+class GroupLeader(subprocess.Popen[bytes]):
     """A process that leads a session or a process group of its own, and is killed with all of it.
 
     A trial may have started processes: those that load its data, and any of the user's. They stay in the session,
@@ -29,7 +29,7 @@ class Led(subprocess.Popen[bytes]):
 
 def start(
     module: str, *arguments: str, environment: Mapping[str, str], output: IO[bytes] | None = None, session: bool = True
-) -> tuple[Led, Connection]:
+) -> tuple[GroupLeader, Connection]:
     """Run a module of ours and return its process and this end of a pipe; its own end is its first argument.
 
     A ctrl-C in the terminal does not reach it: it leads a session of its own, or else a process group. `output`
@@ -38,7 +38,7 @@ def start(
     """
     ours, theirs = socket.socketpair()
     with theirs:
-        process = Led(
+        process = GroupLeader(
             [sys.executable, "-P", "-m", module, str(theirs.fileno()), *arguments],
             pass_fds=[theirs.fileno()],
             env=dict(environment),

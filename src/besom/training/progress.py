@@ -1,15 +1,15 @@
-"""A running trial's side of things: what it says while it runs, what it is told, and what it comes to."""
+"""The channel between a running trial and the sweep: progress, stop requests, the result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a trial came to: its objectives' values, at `best_epoch` where there are epochs.
+    """The result of a trial: its objectives' values, at `best_epoch` where there are epochs.
 
     `summary` holds the metrics that are measured once, such as those of the test part. `job` is the pickled
     JobReturn of another Hydra app's job.
@@ -22,13 +22,17 @@ class Outcome:
 
 
 class Channel(Protocol):
-    """What a trial says while it runs, and what it is told."""
+    """Reports a trial's progress, and receives the request to stop it."""
 
     def started(self, about: Mapping[str, Any]) -> None:
-        """Everything is built; the first step is next."""
+        """Report that everything is built and the first step is next."""
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Say the metrics after an epoch."""
+        """Report the metrics after an epoch."""
 
     def should_stop(self, *, in_epoch: bool) -> bool:
-        """Whether to stop early: asked `in_epoch`, between steps, or else between two epochs."""
+        """Return whether to stop early; `in_epoch` when called between steps, not between epochs."""
+
+
+OnFinished = Callable[[int, Outcome | Exception], None]
+"""Receives a trial of a bundle with its outcome, or with the exception that ended it."""

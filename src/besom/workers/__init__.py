@@ -1,1 +1,1 @@
-"""Processes that train: device slots, messages, the pool, and the worker's own loop."""
+"""Worker processes: device slots, messages, the pool, the worker's loop, the fork server, ranks."""

@@ -1,4 +1,4 @@
-"""Which devices this machine has, and how they are cut into slots that are leased to one worker each."""
+"""The devices of this machine, and the slots that they are divided into; one worker leases a slot."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from besom.errors import DeviceError
 from besom.system.hardware import free_memory, processor_name
 
 THREADS = 1
-"""CPU threads of torch in a CPU slot, unless a config says otherwise: small models gain nothing from more, lose a
-hundredfold where the cores are shared, and with one thread a result does not depend on the number of cores."""
+"""CPU threads of torch in a CPU slot, unless the config sets `threads`: small models gain nothing from more, become a
+hundred times slower where cores are shared, and with one thread a result does not depend on the number of cores."""
 
 _GPU_THREADS = 4
-"""CPU threads that feed a GPU, at most, where there are cores enough: a result does not depend on them."""
+"""Largest number of CPU threads that feed a GPU, if there are enough cores; a result does not depend on them."""
 
 _WORKER_BYTES = 1 << 30
-"""What a warm worker weighs, about; there are no more CPU slots than fit into the memory."""
+"""Approximate memory of a warm worker, in bytes; there are no more CPU slots than fit into memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """A share of one device or of several, leased to one worker. `threads` are those of each of its processes."""
+    """A share of one or several devices, leased to one worker; `threads` is the number for each of its processes."""
 
     index: int
     devices: tuple[Device, ...]
@@ -47,28 +47,28 @@ class Slot:
 
     @property
     def device(self) -> Device:
-        """The first device; all of a slot are of one kind."""
+        """The first device; all devices of a slot are of one kind."""
         return self.devices[0]
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What has to be set before the worker imports torch."""
+        """The environment variables to set before the worker imports torch."""
         gpus = [device.index for device in self.devices if device.kind == "gpu"]
-        # nvidia-smi, whose indices ours are, counts by bus; CUDA by itself begins with the fastest GPU.
+        # The indices are nvidia-smi's, in bus order; CUDA's default order begins with the fastest GPU.
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if gpus and "CUDA_VISIBLE_DEVICES" not in os.environ else {}
         return {
             **order,
             "CUDA_VISIBLE_DEVICES": ",".join(gpus),
             "OMP_NUM_THREADS": str(self.threads),
             "MKL_NUM_THREADS": str(self.threads),
-            # Threads that spin while they wait starve each other as soon as the cores are shared.
+            # Spinning threads starve each other as soon as cores are shared.
             "OMP_WAIT_POLICY": "passive",
             # Deterministic cuBLAS: Lightning's `deterministic: true` needs it before CUDA starts.
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         }
 
     def shares(self, other: Slot) -> bool:
-        """Whether another slot is on one of its devices."""
+        """Return whether this slot and another have a device in common."""
         return bool(set(self.devices) & set(other.devices))
 
     def __str__(self) -> str:
@@ -83,12 +83,12 @@ _MIG_LINE = re.compile(r"\s+MIG (?P<profile>\S+) .*\(UUID: (?P<uuid>MIG-[^)]+)\)
 
 
 def find_gpus() -> list[Device]:
-    """Return the GPUs that this process may use, by nvidia-smi; none where there is no driver.
+    """Return the GPUs that this process may use, from nvidia-smi; none without a driver.
 
-    A GPU that is cut by MIG is not there itself; its parts are, by their UUIDs. CUDA_VISIBLE_DEVICES is read as
-    CUDA reads it: indices or UUIDs, which may be cut short, up to the first that is not there.
+    A GPU that is divided by MIG is replaced by its instances, with their UUIDs. CUDA_VISIBLE_DEVICES is interpreted as
+    CUDA does: indices or UUIDs, which may be abbreviated, up to the first that does not exist.
 
-    torch would know as well, but the parent must not spend seconds on importing it.
+    torch would know them as well, but the parent process must not spend seconds on importing it.
     """
     try:
         listing = subprocess.run(
@@ -105,7 +105,7 @@ def find_gpus() -> list[Device]:
 
 
 def _read_listing(listing: str) -> tuple[dict[str, Device], dict[str, list[Device]]]:
-    """Return what `nvidia-smi -L` lists: the GPUs by their UUIDs, and the MIG parts of each."""
+    """Parse the output of `nvidia-smi -L`: the GPUs by UUID, and the MIG instances of each."""
     gpus: dict[str, Device] = {}
     parts: dict[str, list[Device]] = {}
     for line in listing.splitlines():
@@ -120,7 +120,7 @@ def _read_listing(listing: str) -> tuple[dict[str, Device], dict[str, list[Devic
 
 
 def _named(key: str, gpus: Mapping[str, Device], parts: Mapping[str, Sequence[Device]]) -> Device | None:
-    """The device that an entry of CUDA_VISIBLE_DEVICES means: by its index, or by how its UUID begins."""
+    """Return the device of a CUDA_VISIBLE_DEVICES entry: an index, or the beginning of a UUID."""
     known = {**{gpu.index: gpu for gpu in gpus.values()}, **gpus}
     known |= {part.index: part for devices in parts.values() for part in devices}
     if key in known:
@@ -130,12 +130,12 @@ def _named(key: str, gpus: Mapping[str, Device], parts: Mapping[str, Sequence[De
         found = begun[0] if len(begun) == 1 else None
     else:
         found = None
-    # Its name stays as it was given: the worker's CUDA is told the same.
+    # The name stays as the user wrote it: the worker's CUDA reads the same variable.
     return None if found is None else Device(kind="gpu", index=key, name=found.name)
 
 
 def find_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Return how many cores this process may use: those it is bound to, or fewer if its container has a quota."""
+    """Return how many cores this process may use: its CPU affinity, or fewer if its container has a quota."""
     bound = len(os.sched_getaffinity(0))
     try:
         used, period = quota.read_text(encoding="ascii").split()
@@ -154,15 +154,15 @@ def find_slots(
     cores: int | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> list[Slot]:
-    """Cut the devices into slots of `per_trial` devices each; on the CPU, a device is one core.
+    """Divide the devices into slots of `per_trial` devices each; on the CPU, a device is one core.
 
     `devices`: `auto` takes every GPU, or else the CPU; `cpu`; `gpu`; a number of GPUs; or a list of their indices.
-    Each device is in `per_device` slots, and a second time only when every one has been taken once. `limit` is the
-    largest number of slots that could be busy. `gpus` and `cores` are found when not given. `notice` hears, in one
-    line, of GPUs that stay idle because `per_trial` does not divide their number.
+    Each device belongs to `per_device` slots; no device gets a second slot before each has one. `limit` is the largest
+    number of slots that can be busy. `gpus` and `cores` are detected unless given. `notice` receives a line about GPUs
+    that stay idle because `per_trial` does not divide their number.
 
-    A CPU slot has one thread; GPU slots share the cores, up to four threads for each of their processes.
-    Raises DeviceError for a GPU that is not there, and for more GPUs a trial than there are.
+    A CPU slot has one thread; GPU slots share the cores, with at most four threads for each of their processes.
+    Raises DeviceError for a GPU that does not exist, and for more GPUs per trial than there are.
     """
     if per_trial < 1:
         raise DeviceError(f"trainer.devices: {per_trial} is below 1; a trial trains on one device at least")
@@ -195,8 +195,8 @@ def _groups(
         )
     used = len(gpus) - len(gpus) % per_trial
     if idle := gpus[used:]:
-        told = f"{len(gpus)} GPUs do not divide by {per_trial} for each trial; idle: {', '.join(map(str, idle))}"
-        (notice or _ignore)(f"devices_per_trial: {told}")
+        line = f"{len(gpus)} GPUs do not divide by {per_trial} for each trial; idle: {', '.join(map(str, idle))}"
+        (notice or _ignore)(f"devices_per_trial: {line}")
     for start in range(0, used, per_trial):
         yield tuple(gpus[start : start + per_trial])
 
@@ -223,7 +223,7 @@ def _choose(devices: str | int | Sequence[int | str], gpus: Sequence[Device]) ->
             raise DeviceError(f"devices: {devices} GPU(s) asked for, found here: {names}; {_REMEDY}")
         return list(gpus[:devices])
     known = {gpu.index: gpu for gpu in gpus}
-    if not any(index.isdecimal() for index in known):  # CUDA_VISIBLE_DEVICES names UUIDs: a number is a place in it
+    if not any(index.isdecimal() for index in known):  # CUDA_VISIBLE_DEVICES lists UUIDs: a number is a position in it
         known |= {str(place): gpu for place, gpu in enumerate(gpus)}
     missing = [str(index) for index in devices if str(index) not in known]
     if missing or not devices:

@@ -1,8 +1,8 @@
-"""Workers that are forked: the nursery, which forks them, and its workers, as the parent of all sees them.
+"""The parent's side of the fork server, and of the workers that it forks.
 
-One nursery serves all sweeps of a process, and ends with it. A worker that it forks differs in nothing from one that
-is started afresh: it leads a session of its own, in the folder in which this process is, and finds itself in the
-environment in which the nursery was started. For others, another nursery takes its place.
+One fork server serves all sweeps of a process, and ends with it. A forked worker behaves like one that is started
+afresh: it leads its own session, in the current folder of this process, with the environment in which the fork server
+was started. A different environment needs a new fork server, which replaces the old one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
-from besom.system.processes import Led, kill_with_children, session_members, start
+from besom.system.processes import GroupLeader, kill_with_children, session_members, start
 
 
-def start_worker(environment: Mapping[str, str], output: IO[bytes]) -> tuple[Led | Forked, Connection]:
-    """Start a worker that trains Besom's own configs: fork it where that comes to the same, or else start it afresh."""
+def start_worker(environment: Mapping[str, str], output: IO[bytes]) -> tuple[GroupLeader | ForkedWorker, Connection]:
+    """Start a worker for Besom's own configs: by fork where the result is the same, else as a new process."""
     global _fork_server
     with _choosing:
         try:
@@ -35,16 +35,16 @@ def start_worker(environment: Mapping[str, str], output: IO[bytes]) -> tuple[Led
                 or (_fork_server.place != place and not _fork_server.is_busy())
             ):
                 end_fork_server()
-                _fork_server = ForkServer(environment, output)
+                _fork_server = ForkServerClient(environment, output)
             if _fork_server.place == place:
                 return _fork_server.fork(output)
         except OSError:
-            pass  # it died just now, or the folder is gone
+            pass  # the fork server has just died, or the folder is gone
     return start("besom.workers.worker", environment=environment, output=output)
 
 
 def end_fork_server() -> None:
-    """End this process's nursery, if there is one; the workers that it forked go on."""
+    """End this process's fork server, if there is one; the workers that it forked keep running."""
     global _fork_server
     if _fork_server is not None:
         _fork_server.end()
@@ -52,118 +52,118 @@ def end_fork_server() -> None:
 
 
 def _place(environment: Mapping[str, str]) -> tuple[Mapping[str, str], Path | None]:
-    """What all workers of a nursery have in common: the environment, and the folder where PYTHONPATH starts there."""
+    """Return what a fork server's workers share: the environment, and the folder if PYTHONPATH is relative to it."""
     path = environment.get("PYTHONPATH", "")
     return environment, Path.cwd() if path and not all(map(os.path.isabs, path.split(os.pathsep))) else None
 
 
-class ForkServer:
-    """A process that imports what a worker needs, and then forks, for those of the same `place`."""
+class ForkServerClient:
+    """A handle on the fork server process, which imports a worker's libraries and forks workers of the same `place`."""
 
     def __init__(self, environment: Mapping[str, str], output: IO[bytes]) -> None:
         self.place = _place(environment)
         self._process, self._control = start(
             "besom.workers.fork_server_process", environment=environment, output=output
         )
-        self._workers: list[Forked] = []
+        self._workers: list[ForkedWorker] = []
 
     def is_alive(self) -> bool:
-        """Whether it is there."""
+        """Return whether the process is running."""
         return self._process.poll() is None
 
     def is_busy(self) -> bool:
-        """Whether a worker that it forked was not waited for."""
-        return not all(worker.over for worker in self._workers)
+        """Return whether a forked worker has not been waited for yet."""
+        return not all(worker.reaped for worker in self._workers)
 
-    def fork(self, output: IO[bytes]) -> tuple[Forked, Connection]:
-        """Ask for a worker, which is there once everything is imported. Raises OSError if the nursery is gone."""
+    def fork(self, output: IO[bytes]) -> tuple[ForkedWorker, Connection]:
+        """Request a worker, which starts once the imports are done. Raises OSError if the fork server is gone."""
         ours, theirs = Pipe()
-        news, teller = Pipe()
-        with theirs, teller, socket.fromfd(self._control.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as control:
+        status, writer = Pipe()
+        with theirs, writer, socket.fromfd(self._control.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as control:
             folder = os.open(".", os.O_RDONLY)
             try:
-                socket.send_fds(control, [b"f"], [theirs.fileno(), teller.fileno(), output.fileno(), folder])
+                socket.send_fds(control, [b"f"], [theirs.fileno(), writer.fileno(), output.fileno(), folder])
             finally:
                 os.close(folder)
-        self._workers = [worker for worker in self._workers if not worker.over]
-        self._workers.append(Forked(self._process, news))
+        self._workers = [worker for worker in self._workers if not worker.reaped]
+        self._workers.append(ForkedWorker(self._process, status))
         return self._workers[-1], ours
 
     def end(self) -> None:
-        """End it at once."""
+        """Kill the fork server."""
         self.leave()
         self._process.kill()
         self._process.wait()
 
     def leave(self) -> None:
-        """Close this process's end of its pipe: it ends when nobody has that open."""
+        """Close this process's end of the pipe: the fork server ends when no process has it open."""
         self._control.close()
 
 
-class Forked:
-    """A worker that a nursery forked, whose child it is.
+class ForkedWorker:
+    """A worker that is a child of the fork server.
 
-    Its news are its number, which it says before anything else, and its exit code, which the nursery says. That
-    reaps it only when it was waited for, so that its number is not given to another process before.
+    The status pipe carries its process id, which the worker itself sends first, and its exit code, which the fork
+    server sends. The fork server reaps it only after `wait`, so that its process id is not reused before.
     """
 
-    def __init__(self, fork_server: Led, news: Connection) -> None:
-        self.over = False
+    def __init__(self, fork_server: GroupLeader, status: Connection) -> None:
+        self.reaped = False
         self._fork_server = fork_server
-        self._news = news
+        self._status = status
         self._pid: int | None = None
         self._code: int | None = None
 
     @property
     def pid(self) -> int:
-        """Its number; the nursery's until it is there."""
-        self._listen()
+        """The process id; the fork server's until the worker is forked."""
+        self._poll()
         return self._pid or self._fork_server.pid
 
     def kill(self) -> None:
-        """End it at once, with whatever it started; nothing once it was waited for."""
-        self._listen()
+        """Kill the worker and its child processes; no-op once it was waited for."""
+        self._poll()
         if self._pid is None:
             self._code = -signal.SIGKILL if self._code is None else self._code
-            self._news.close()  # for whom nobody listens, the nursery does not fork
-        elif not self.over:
+            self._status.close()  # the fork server forks no worker whose status pipe is closed
+        elif not self.reaped:
             kill_with_children(self._pid)
 
     def wait(self) -> int:
-        """Return its exit code, negative for a signal; the nursery's own where that is gone and cannot tell."""
+        """Return the exit code, negative for a signal; the fork server's own if that died without reporting one."""
         while self._code is None:
-            self._hear()
+            self._receive()
         with contextlib.suppress(EOFError, OSError):
-            self._news.send(None)
-            self._news.recv()  # closed: it is reaped
+            self._status.send(None)
+            self._status.recv()  # EOF: the worker is reaped
         while self._pid is not None and self._pid in session_members(self._pid):
-            time.sleep(0.01)  # the nursery is gone, and nobody else tells
-        self._news.close()
-        self.over = True
+            time.sleep(0.01)  # the fork server is gone, and no other process reports the end
+        self._status.close()
+        self.reaped = True
         return self._code
 
-    def _listen(self) -> None:
-        while self._code is None and self._news.poll():
-            self._hear()
+    def _poll(self) -> None:
+        while self._code is None and self._status.poll():
+            self._receive()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         try:
-            news: int = self._news.recv()
+            status: int = self._status.recv()
         except (EOFError, OSError):
             self._code = self._fork_server.wait()
             return
         if self._pid is None:
-            self._pid = news
+            self._pid = status
         else:
-            self._code = news
+            self._code = status
 
 
-_fork_server: ForkServer | None = None
+_fork_server: ForkServerClient | None = None
 _choosing = threading.Lock()
 
 
 def _leave() -> None:
-    """In a process that was forked from this one: leave the nursery to its parent."""
+    """Leave the fork server to the parent, in a process that was forked from this one."""
     global _fork_server, _choosing
     if _fork_server is not None:
         _fork_server.leave()

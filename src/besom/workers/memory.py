@@ -1,5 +1,7 @@
-"""The memory of trials that are over. What lies in a reference cycle stays until Python's collector comes, which counts
-objects, not bytes: a few trials of a large model may fill a device before it does.
+"""The memory that finished trials leave behind.
+
+Objects in reference cycles stay until Python's garbage collector runs, which counts objects, not bytes: a few trials of
+a large model can fill a device before that.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 SHARE = 0.1
-"""By which share of what it took after its first trial a worker's memory may grow before it is collected."""
+"""The share by which a worker's memory may grow, relative to that after its first trial, before it is collected."""
 
 
 def used() -> int:
-    """How many bytes this process has in memory, and on its GPU; 0 for what cannot be told."""
+    """Return the bytes that this process uses in memory and on its GPU; an unknown part counts as 0."""
     resident = 0
     with contextlib.suppress(OSError, ValueError, IndexError):
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -26,7 +28,7 @@ def used() -> int:
 
 
 class Memory:
-    """Collects what trials have left once that has grown to a share of what the worker takes."""
+    """Runs the garbage collector once the memory of finished trials has grown to a share of the worker's."""
 
     def __init__(self, *, used: Callable[[], int] = used, collect: Callable[[], object] = gc.collect) -> None:
         self._used = used
@@ -34,10 +36,10 @@ class Memory:
         self._usual: int | None = None
 
     def trial_over(self) -> None:
-        """Look how much there is now, and collect what was left if that is too much."""
+        """Measure the memory, and collect garbage if it has grown too much."""
         now = self._used()
         if self._usual is None:
-            self._usual = now  # what the first trial left is in it: most workers need no collection at all
+            self._usual = now  # includes what the first trial left: most workers need no collection at all
         elif now > (1 + SHARE) * self._usual:
             self._collect()
-            self._usual = self._used()  # what is still there is in use: it is not looked through again and again
+            self._usual = self._used()  # the rest is in use: no need to scan it again and again

@@ -1,7 +1,7 @@
-"""What the parent and a worker say to each other over their pipe.
+"""The messages between the parent process and a worker.
 
-Every message is a frozen record of plain values, so that neither side needs the other's libraries: a worker
-knows neither Optuna nor MLflow, the parent needs no torch.
+Every message is a frozen dataclass of plain values, so that neither side needs the other's libraries: a worker
+imports neither Optuna nor MLflow, the parent process does not import torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """How a trial ended, by Optuna's names."""
+    """The final state of a trial, by Optuna's names."""
 
     COMPLETE = "COMPLETE"
     PRUNED = "PRUNED"
@@ -31,10 +31,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """One trial to run: its number, what to run it with, and an empty folder for what it leaves behind.
+    """A trial to run: its number, its config or overrides, and an empty folder for its files.
 
-    Besom's own training takes the resolved `config`, a job of another Hydra app its `overrides`. Of a config that was
-    read back from a run, `trust` says what may be built.
+    Besom's own training uses the resolved `config`, a job of another Hydra app the `overrides`. For a config that was
+    read from a recorded run, `trust` determines what may be built.
     """
 
     trial: int
@@ -48,7 +48,7 @@ class Assignment:
 class Bundle:
     """Trials that one worker trains together. Parent to worker.
 
-    `auto` leaves it to the worker how many of them train at once, and `slots` share the memory of its device.
+    With `auto`, the worker chooses how many of them train at once; `slots` share the memory of its device.
     """
 
     assignments: tuple[Assignment, ...]
@@ -63,7 +63,7 @@ class Bundle:
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """A trial is to end early: before its next step, or once its epoch is over. Parent to worker."""
+    """A request to end a trial early: before its next step, or after its epoch. Parent to worker."""
 
     trial: int
     at_once: bool
@@ -71,12 +71,12 @@ class Stop:
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
-    """The worker has imported what it needs and waits for its first bundle."""
+    """The worker has imported its libraries and waits for its first bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sized:
-    """Of the trials of a bundle, this one among them, so many train at once: more do not pay, or do not fit."""
+    """The number of a bundle's trials, this one among them, that train at once: more do not pay, or do not fit."""
 
     trial: int
     members: int
@@ -87,8 +87,8 @@ class Sized:
 class Started:
     """A trial's data and model are built; its first step is next.
 
-    It began at `began_s`, in seconds since the epoch: when its worker took it up, or at its turn in its bundle.
-    `sources` are all that its worker had imported by then; None where nobody knows, as of another launcher's job.
+    `began_s` is its start in seconds since the epoch: when the worker received it, or its turn within its bundle.
+    `sources` are the files that the worker had imported by then; None where unknown, as for another launcher's job.
     """
 
     trial: int
@@ -99,7 +99,7 @@ class Started:
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """A trial's metrics after `epoch` epochs; epoch 0 is before the first step."""
+    """A trial's metrics after `epoch` epochs; epoch 0 precedes the first step."""
 
     trial: int
     epoch: int
@@ -108,35 +108,35 @@ class Reported:
 
 
 class Blame(StrEnum):
-    """What a failure is put down to, as far as it matters for what to do about it."""
+    """The cause of a failure, as far as it determines what happens next."""
 
-    CODE = "code"  # anything that was raised: it may be gone the next time
-    USER = "user"  # a mistake of the config: its message says it all, and nothing changes by trying again
-    DATA = "data"  # the same, about the data
-    MEMORY = "memory"  # the device has too little of it
-    DISK = "disk"  # it is full: of no trial's doing, and each that comes would meet it
+    CODE = "code"  # any other exception: a retry may succeed
+    USER = "user"  # a config error: its message is complete, and a retry cannot succeed
+    DATA = "data"  # the same, in the data
+    MEMORY = "memory"  # the device ran out of memory
+    DISK = "disk"  # the disk is full: not the trial's fault, and the next trials would fail as well
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a trial failed: one line, and the traceback behind it."""
+    """The reason of a trial's failure: one line, and the traceback behind it."""
 
     reason: str
     traceback: str | None = None
     blame: Blame = Blame.CODE
 
     def without_secrets(self) -> Failure:
-        """The same with secrets masked, as far as this process knows them."""
+        """Return the failure with the secrets masked that this process knows."""
         traceback = None if self.traceback is None else without_secrets(self.traceback)
         return replace(self, reason=without_secrets(self.reason), traceback=traceback)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A trial is over: complete with an outcome, failed with a failure, or pruned: stopped early.
+    """The result of a trial: complete with an outcome, failed with a failure, or pruned.
 
-    `worker` is the number of the process that ran it, and `host` its machine, where they are known.
-    It took `duration_s`, and ended at `ended_s`, in seconds since the epoch, however much later that is heard.
+    `worker` is the process id of its worker and `host` the machine, where known. The trial took `duration_s`, and ended
+    at `ended_s`, in seconds since the epoch, which may be earlier than the message is received.
     """
 
     trial: int

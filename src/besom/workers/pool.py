@@ -1,7 +1,7 @@
-"""One warm worker process per device slot: submit bundles, read events.
+"""The worker pool, with one warm worker process per device slot: submit bundles, read events.
 
-Each worker is a process of its own with a pipe of its own, so that the death of one costs only its own trials. The
-pipe's end is also how a death is noticed, within milliseconds.
+Each worker is a process with its own pipe, so that its death affects only its own trials. The closed pipe also makes a
+death noticeable, within milliseconds.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from besom.workers.tasks import Inspection, Task, Training
 
 @dataclass(frozen=True, kw_only=True)
 class Died:
-    """A worker is gone, and with it these trials; its slot gets a new worker at the next bundle.
+    """A worker died, and its trials with it; its slot gets a new worker at the next bundle.
 
-    `worker` was the number of its process, on this machine.
+    `worker` is the process id that it had on this machine.
     """
 
     trials: tuple[int, ...]
@@ -40,37 +40,37 @@ class Died:
 Event = Message | Died
 
 
-_MAX_STARTUP_DEATHS = 2  # workers of a slot, one after the other, that may be killed before they are ready
+_MAX_STARTUP_DEATHS = 2  # consecutive workers of a slot that may be killed before they are ready
 
 
 class Process(Protocol):
-    """What the pool asks of a worker's process."""
+    """The interface of a worker's process."""
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The process id."""
 
     def kill(self) -> None:
-        """End it at once, with whatever it started."""
+        """Kill the process and its children."""
 
     def wait(self) -> int:
-        """Return its exit code, negative for a signal."""
+        """Wait for the process; return the exit code, negative for a signal."""
 
 
 class Launcher(Protocol):
-    """Starts the worker of a slot; a test may start one that crashes."""
+    """Starts the worker of a slot; tests may start one that crashes."""
 
     def __call__(self, slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
-        """Return the process, which is going to hear of the task, and the parent's end of its pipe."""
+        """Return the process, which waits for its task, and the parent's end of its pipe."""
 
 
 def launch(slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
-    """Start a worker in a session of its own, its output going to a log file; for several devices, several ranks."""
+    """Start a worker in a new session, with its output in a log file; a slot of several devices gets a rank each."""
     environment = {**os.environ, **slot.environment}
     with log.open("ab") as output:
         if len(slot.devices) > 1:
             return start("besom.workers.ddp", str(len(slot.devices)), environment=environment, output=output)
-        # Another app may have to do something before it imports torch. On a GPU, no fork was tried.
+        # Another app may have to run code before it imports torch. Forking was not tried with a GPU.
         if isinstance(task, Training | Inspection) and slot.device.kind == "cpu":
             return fork_server.start_worker(environment, output)
         return start("besom.workers.worker", environment=environment, output=output)
@@ -89,7 +89,7 @@ class _Worker:
     served: int = 0
 
     def send(self, message: Task | Bundle | Stop) -> None:
-        with contextlib.suppress(OSError):  # it died just now: `events` will notice and name the trials
+        with contextlib.suppress(OSError):  # it has just died: `events` will notice and name the trials
             self.connection.send(message)
 
     def end(self) -> int:
@@ -99,10 +99,10 @@ class _Worker:
 
 
 class Pool(Protocol):
-    """Runs bundles in slots and tells what happens there; for a `with` block."""
+    """A context manager that runs bundles in slots and yields events."""
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Start the slots."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -114,10 +114,10 @@ class Pool(Protocol):
         """The slots, in order."""
 
     def idle(self) -> list[Slot]:
-        """The slots that have nothing to run."""
+        """Return the slots without a bundle."""
 
     def is_ready(self, slot: Slot) -> bool:
-        """Whether a slot's worker has imported what it needs."""
+        """Return whether a slot's worker has imported its libraries."""
 
     def submit(self, slot: Slot, bundle: Bundle) -> None:
         """Run a bundle in an idle slot."""
@@ -126,20 +126,20 @@ class Pool(Protocol):
         """End a trial early, before its next step or after its epoch."""
 
     def replace(self, slot: Slot) -> None:
-        """End whatever runs in a slot, and make it anew."""
+        """End what runs in a slot, and start the slot anew."""
 
     def events(self, *, timeout_s: float) -> Iterator[Event]:
-        """Yield what happened; wait at most `timeout_s` for the first event."""
+        """Yield the events; wait at most `timeout_s` for the first one."""
 
     def close(self) -> None:
         """End everything."""
 
 
 class WorkerPool:
-    """Workers for the given slots, started on entry and gone on exit.
+    """A pool of local workers for the given slots, started on entry and ended on exit.
 
-    The first workers import torch while the caller goes on: `submit` does not wait for them. A worker that has run
-    `max_trials` is replaced by a fresh one, against code that leaks.
+    The first workers import torch while the caller continues: `submit` does not wait for them. A worker that has run
+    `max_trials` is replaced by a fresh one, as a protection against code that leaks memory.
     """
 
     def __init__(
@@ -171,10 +171,10 @@ class WorkerPool:
         self.close()
 
     def close(self) -> None:
-        """End the workers, whatever they train."""
+        """End the workers, whatever they are training."""
         for worker in self._workers.values():
             worker.connection.close()
-            worker.process.kill()  # nothing is lost: whatever a worker knew, it has already sent
+            worker.process.kill()  # nothing is lost: a worker sends all it has at once
         for worker in self._workers.values():
             worker.end()
         self._workers.clear()
@@ -185,15 +185,15 @@ class WorkerPool:
         return self._slots
 
     def idle(self) -> list[Slot]:
-        """The slots that have nothing to train."""
+        """Return the slots without a bundle."""
         return [slot for slot in self._slots if slot not in self._workers or not self._workers[slot].pending]
 
     def is_ready(self, slot: Slot) -> bool:
-        """Whether the worker of a slot has imported what it needs."""
+        """Return whether the worker of a slot has imported its libraries."""
         return slot in self._workers and self._workers[slot].ready
 
     def submit(self, slot: Slot, bundle: Bundle) -> None:
-        """Hand a bundle to the worker of an idle slot; a new worker starts there if the last one died."""
+        """Send a bundle to the worker of an idle slot; start a new worker there if the last one died."""
         worker = self._workers.get(slot) or self._start(slot)
         if self._max_trials is not None and worker.served >= self._max_trials:
             worker.end()
@@ -203,20 +203,20 @@ class WorkerPool:
         worker.send(bundle)
 
     def stop(self, slot: Slot, trial: int, *, at_once: bool) -> None:
-        """Tell a slot's worker to end a trial early, before its next step or after its epoch."""
-        if slot in self._workers:  # else it died just now
+        """Send a slot's worker the request to end a trial early, before its next step or after its epoch."""
+        if slot in self._workers:  # else it has just died
             self._workers[slot].stops.append(Stop(trial=trial, at_once=at_once))
             self._workers[slot].send(self._workers[slot].stops[-1])
 
     def replace(self, slot: Slot) -> None:
-        """End a slot's worker, whatever it trains, and start another one."""
+        """End a slot's worker, whatever it is training, and start a new one."""
         worker = self._workers.pop(slot, None)
         if worker is not None:
             worker.end()
         self._start(slot)
 
     def events(self, *, timeout_s: float) -> Iterator[Event]:
-        """Yield what the workers said until nothing more is waiting; wait at most `timeout_s` for the first word."""
+        """Yield the workers' messages until no more are waiting; wait at most `timeout_s` for the first one."""
         by_connection = {worker.connection: worker for worker in self._workers.values()}
         for connection in wait(list(by_connection), timeout=timeout_s):
             worker = by_connection[connection]  # type: ignore[index]
@@ -224,7 +224,7 @@ class WorkerPool:
 
     def _drain(self, worker: _Worker) -> Iterator[Event]:
         try:
-            # What was said before may have had the worker replaced.
+            # An earlier message may have caused the worker's replacement.
             while self._workers.get(worker.slot) is worker and worker.connection.poll():
                 message: Message = worker.connection.recv()
                 if isinstance(message, Ready):
@@ -243,9 +243,9 @@ class WorkerPool:
         if not worker.ready:
             self._startup_deaths[worker.slot] += 1
             if code >= 0 or self._startup_deaths[worker.slot] > _MAX_STARTUP_DEATHS:
-                # It would die again: stop instead of starting workers for ever.
+                # A new worker would die again: stop instead of starting workers forever.
                 raise BesomError(f"a worker {how} before it was ready; {_last_log_line(worker.log)}")
-            self._start(worker.slot)  # somebody killed it, and its trials have not begun
+            self._start(worker.slot)  # it was killed, and its trials have not begun
             if worker.bundle is not None:
                 self.submit(worker.slot, worker.bundle)
             for stop in worker.stops:

@@ -1,7 +1,7 @@
-"""The source files of a user's own that this process has imported: the code that its trials are trained by.
+"""The user's source files that this process has imported: the code that its trials are trained by.
 
-Python tells of each code that it is about to run. Its file is read in that moment: what is told of it is what was
-imported, whatever becomes of the file later.
+Python raises an audit event for each code object that it is about to run. The file is read at that moment, so that the
+record shows what was imported, even if the file changes later.
 """
 
 from __future__ import annotations
@@ -16,61 +16,61 @@ from besom.config.paths import installed_folders
 from besom.system.source_file import SourceFile
 
 LARGEST = 2**20
-"""How many bytes of a file are told, beyond its digest; a larger one was written by no hand."""
+"""The largest file, in bytes, that is sent with its content and not only its digest; larger ones are generated code."""
 
 _SOURCE, _BUILT = ".py", ".so"
 
 
 class Sources:
-    """What was imported from folders of the user's own, from `watch` on."""
+    """The modules that were imported from the user's folders since `watch`."""
 
     def __init__(self) -> None:
-        self._found: dict[str, SourceFile] = {}
-        self._told: set[str] = set()
+        self._files: dict[str, SourceFile] = {}
+        self._sent: set[str] = set()
         self._installed: tuple[Path, ...] = ()
 
     def watch(self) -> None:
-        """Listen for imports, for as long as the process lasts."""
+        """Record imports, for the rest of the process."""
         self._installed = tuple(installed_folders())
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._audit)
 
     def note(self, path: str, content: bytes) -> None:
-        """Count a file as imported, with what it held then."""
+        """Record a file as imported, with its content at that time."""
         name = _name(Path(os.path.realpath(path)))
         digest = hashlib.sha256(content).hexdigest()
-        told = content if name.endswith(_SOURCE) and len(content) <= LARGEST else None
-        self._found[name] = SourceFile(name=name, path=os.path.realpath(path), digest=digest, content=told)
+        shown = content if name.endswith(_SOURCE) and len(content) <= LARGEST else None
+        self._files[name] = SourceFile(name=name, path=os.path.realpath(path), digest=digest, content=shown)
 
-    def told(self) -> tuple[SourceFile, ...]:
-        """Return all that was imported so far; a content is told once."""
-        found = sorted(self._found.values(), key=lambda one: one.name)
-        told = tuple(one if one.digest not in self._told else one.without_content() for one in found)
-        self._told.update(one.digest for one in found)
-        return told
+    def take(self) -> tuple[SourceFile, ...]:
+        """Return all files that were imported so far; a content is included only once."""
+        files = sorted(self._files.values(), key=lambda file: file.name)
+        taken = tuple(file.without_content() if file.digest in self._sent else file for file in files)
+        self._sent.update(file.digest for file in files)
+        return taken
 
-    def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
+    def _audit(self, event: str, arguments: tuple[object, ...]) -> None:
         if event == "exec":
             path = getattr(arguments[0], "co_filename", None)
         elif event == "import":
-            path = arguments[1]  # of a library that was built; else None
+            path = arguments[1]  # of an extension module; else None
         else:
             return
         if isinstance(path, str) and path.endswith((_SOURCE, _BUILT)):
-            with suppress(Exception):  # an import does not fail for want of a record
-                self._look(path)
+            with suppress(Exception):  # an import must not fail because it cannot be recorded
+                self._record(path)
 
-    def _look(self, path: str) -> None:
+    def _record(self, path: str) -> None:
         file = Path(os.path.realpath(path))
         if not any(file.is_relative_to(folder) for folder in self._installed):
             self.note(path, file.read_bytes())
 
 
 def _name(file: Path) -> str:
-    """The file as it is imported, the same in every copy of the project: from its entry in Python's path on."""
+    """Return the file's name relative to its entry in sys.path: the same in every copy of the project."""
     roots = [Path(os.path.realpath(entry or ".")) for entry in sys.path]
     around = [root for root in roots if file.is_relative_to(root)]
     return file.relative_to(max(around, key=lambda root: len(root.parts))).as_posix() if around else str(file)
 
 
 SOURCES = Sources()
-"""Those of this process."""
+"""The source files of this process."""

@@ -1,4 +1,4 @@
-"""What a worker is there for, told to it once: the first message over its pipe."""
+"""The tasks of a worker: the first message over its pipe."""
 
 from __future__ import annotations
 
@@ -6,45 +6,43 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from besom.training.progress import Channel, Outcome
+from besom.training.progress import Channel, OnFinished, Outcome
 from besom.workers.messages import Assignment, Bundle
 
 if TYPE_CHECKING:
     from besom.config.trust import Trust
 
 Run = Callable[[Assignment, Channel], Outcome]
-"""Runs one trial. Raises TrialPruned when it was stopped early, and anything else when it failed."""
+"""Runs one trial. Raises TrialPruned when it was stopped early, and any other exception when it failed."""
 
 
-Over = Callable[[int, "Outcome | Exception"], None]
-"""Told how a trial of a bundle ended: with an outcome, or with what a Run would have raised."""
-
-
-SizeFound = Callable[[int, int, int], None]
-"""Told, by a trial of a bundle, how many of how many train at once."""
+OnSized = Callable[[int, int, int], None]
+"""Receives a trial of a bundle, the number of members that train at once, and the number of members."""
 
 
 class Task(Protocol):
-    """A frozen record that is sent to a worker."""
+    """A frozen dataclass that is sent to a worker."""
 
     def load(self) -> Run:
-        """Import what is needed, in the worker; return what runs a trial there."""
+        """Import the libraries, in the worker; return the function that runs a trial."""
 
 
 @runtime_checkable
 class Bundling(Task, Protocol):
     """A task that can run several trials at once."""
 
-    def run_together(self, bundle: Bundle, talks: Sequence[Channel], over: Over, sized: SizeFound) -> None:
-        """Run the trials of a bundle, with a conversation for each; `sized` hears how many of them run at once.
+    def run_together(
+        self, bundle: Bundle, channels: Sequence[Channel], on_finished: OnFinished, on_sized: OnSized
+    ) -> None:
+        """Run the trials of a bundle, with a channel for each; `on_sized` receives how many of them run at once.
 
-        Raises what is wrong with all of those that `over` was not told of.
+        Raises the exception common to all trials that were not passed to `on_finished`.
         """
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Import what a config names, and refuse what lacks a hook that will be called; nothing is built."""
+    """Import what a config names, and refuse classes without a required hook; nothing is built."""
 
     def load(self) -> Run:
         """Import Lightning, which takes seconds."""
@@ -61,7 +59,7 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Training:
-    """Train Besom's own configs: such as the user composed, or, given whom he trusts, recorded ones."""
+    """Train Besom's own configs: those that the user composed or, within `trust`, recorded ones."""
 
     trust: Trust | None = None
 
@@ -75,23 +73,27 @@ class Training:
 
         return run
 
-    def run_together(self, bundle: Bundle, talks: Sequence[Channel], over: Over, sized: SizeFound) -> None:
-        """Train those that may share a stack in one, or in several where that pays, and the others one by one."""
+    def run_together(
+        self, bundle: Bundle, channels: Sequence[Channel], on_finished: OnFinished, on_sized: OnSized
+    ) -> None:
+        """Train trials that may share a stack in one, or in several where that pays, and the others one by one."""
         from besom.bundle.compatibility import bundle_key
-        from besom.bundle.size import Sizing, found_here
+        from besom.bundle.size import Sizing, measured_sizes
         from besom.bundle.train import Entry, train_bundle, train_unbundled
 
         stacks: dict[str, list[Entry]] = {}
-        for one, talk in zip(bundle.assignments, talks, strict=True):
-            self._check(one)
-            entry = Entry(one.trial, one.config, talk, one.directory)
-            stacks.setdefault(bundle_key(one.config) or str(one.trial), []).append(entry)
+        for assignment, channel in zip(bundle.assignments, channels, strict=True):
+            self._check(assignment)
+            entry = Entry(assignment.trial, assignment.config, channel, assignment.directory)
+            stacks.setdefault(bundle_key(assignment.config) or str(assignment.trial), []).append(entry)
         for key, entries in stacks.items():
             if len(entries) > 1:
-                sizing = Sizing(bundle_key=key, auto=bundle.auto, slots=bundle.slots, tell=sized, found=found_here())
-                train_bundle(entries, over, sizing)
+                sizing = Sizing(
+                    bundle_key=key, auto=bundle.auto, slots=bundle.slots, on_sized=on_sized, measured=measured_sizes()
+                )
+                train_bundle(entries, on_finished, sizing)
             else:
-                train_unbundled(entries[0], over)
+                train_unbundled(entries[0], on_finished)
 
     def _check(self, assignment: Assignment) -> None:
         trust = assignment.trust or self.trust

@@ -1,7 +1,7 @@
-"""The worker's own loop: `python -m besom.workers.worker FD` runs what comes over the pipe until it closes.
+"""The worker's loop: `python -m besom.workers.worker FD` runs the bundles that arrive over the pipe until it closes.
 
-A worker outlives its trials: imports and data are paid for once. It dies with its parent, because the parent's
-end of the pipe closes with it, whatever ended the parent.
+A worker runs many trials, so that imports and data are loaded only once. It dies with its parent process, however that
+ends, because the parent's end of the pipe closes with it.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ from besom.workers.tasks import Bundling, Run, Task
 
 
 def main(descriptor: int) -> None:
-    """Serve the pipe at a file descriptor that was inherited from the parent."""
-    sys.path.append(str(Path.cwd()))  # a user's own modules are found, as by `besom`: after all others
+    """Serve the pipe at a file descriptor that was inherited from the parent process."""
+    sys.path.append(str(Path.cwd()))  # finds a user's own modules, after all others, as `besom` does
     SOURCES.watch()
-    # ctrl-C reaches the whole process group; what becomes of the trials is the parent's decision alone.
+    # ctrl-C reaches the whole process group; only the parent process decides what happens to the trials.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for stream in (sys.stdout, sys.stderr):
         hide_in_output(stream)
     parent = Parent(adopt(descriptor))
     threading.Thread(target=parent.listen, daemon=True).start()
     task = parent.tasks.get()
-    gc.disable()  # a third of the time of such imports, for which it finds nothing
+    gc.disable()  # it takes a third of the import time and finds nothing
     run = task.load()
     gc.freeze()
     gc.enable()
@@ -74,7 +74,7 @@ def main(descriptor: int) -> None:
 
 
 class Parent:
-    """The other end of the pipe. What it says is sorted by a thread; what it is told is sent one by one."""
+    """The parent's end of the pipe: a thread sorts its messages; messages to it are sent one at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self.tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
@@ -84,36 +84,36 @@ class Parent:
         self._sending = threading.Lock()
 
     def listen(self) -> None:
-        """Sort what comes in; end the process, and whatever it started, when the parent is gone."""
+        """Sort incoming messages; end the process and its children when the parent process is gone."""
         try:
             while True:
                 match self._connection.recv():
                     case Bundle() as bundle:
                         for trial in bundle.trials:
-                            self.stops.pop(trial, None)  # of an earlier attempt
+                            self.stops.pop(trial, None)  # from an earlier attempt
                         self.bundles.put(bundle)
                     case Stop() as stop:
                         self.stops[stop.trial] = stop
                     case task:
                         self.tasks.put(task)
         except (EOFError, OSError):
-            # The parent is gone or done with us, in the middle of a step or not.
+            # The parent process died or closed the pipe, perhaps in the middle of a step.
             end_with_children()
-        except Exception:  # a task that cannot be unpickled here: its words are in the log
+        except Exception:  # a task that cannot be unpickled here: the traceback is in the log
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(1)
 
     def send(self, message: object) -> None:
-        """Send a message; any thread may."""
+        """Send a message; thread-safe."""
         with self._sending:
             self._connection.send(message)
 
 
 class Trial:
-    """One trial's part of the conversation. It begins now or, if it `waits` in a bundle, where it starts.
+    """The channel of one trial. It begins now or, if it `waits` in a bundle, when it starts.
 
-    `began_s` is by a clock that nobody sets; it says nothing but how long ago that was.
+    `began_s` is a monotonic time: use it for durations only.
     """
 
     def __init__(self, number: int, parent: Parent, *, waits: bool = False) -> None:
@@ -126,68 +126,68 @@ class Trial:
         self.began_s, self._began_at_s = time.perf_counter(), time.time()
 
     def started(self, about: Mapping[str, Any]) -> None:
-        """Everything is built; the first step is next."""
+        """Report that everything is built and the first step is next."""
         if self._waits:
             self._begin()
-        told = Started(trial=self._number, about=about, began_s=self._began_at_s, sources=SOURCES.told())
-        self._parent.send(told)
+        started = Started(trial=self._number, about=about, began_s=self._began_at_s, sources=SOURCES.take())
+        self._parent.send(started)
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Say the metrics after an epoch."""
+        """Report the metrics after an epoch."""
         self._parent.send(Reported(trial=self._number, epoch=epoch, metrics=metrics, time_s=time.time()))
 
     def should_stop(self, *, in_epoch: bool) -> bool:
-        """Whether to stop early: asked `in_epoch`, between steps, or else between two epochs."""
+        """Return whether to stop early; `in_epoch` when called between steps, not between epochs."""
         stop = self._parent.stops.get(self._number)
         return stop is not None and (stop.at_once or not in_epoch)
 
 
 def finish(run: Run, assignment: Assignment, channel: Channel) -> Finished:
-    """Run a trial and return how it ended, whatever it raised."""
+    """Run a trial and return its result, whatever it raises."""
     began = time.perf_counter()
     remember_secrets_of(assignment.config)
     try:
         return _ended(assignment.trial, run(assignment, channel), began)
     except Exception as error:
         finished = _ended(assignment.trial, error, began)
-    _clean_after(finished)  # only here, where Python has let go of the error, and of the frames and tensors behind it
+    _clean_after(finished)  # only here has Python released the exception, with its frames and tensors
     return finished
 
 
 def finish_together(
     task: Bundling, bundle: Bundle, trials: Sequence[Trial], send: Callable[[Finished | Sized], None]
 ) -> None:
-    """Run the trials of a bundle, and send how each ended as soon as it has."""
+    """Run the trials of a bundle, and send the result of each as soon as it has ended."""
     left = dict(zip(bundle.trials, trials, strict=True))
     for assignment in bundle.assignments:
         remember_secrets_of(assignment.config)
 
-    def over(trial: int, came_to: Outcome | Exception) -> None:
-        send(_ended(trial, came_to, left.pop(trial).began_s))
+    def on_finished(trial: int, result: Outcome | Exception) -> None:
+        send(_ended(trial, result, left.pop(trial).began_s))
 
-    def sized(trial: int, members: int, of: int) -> None:
+    def on_sized(trial: int, members: int, of: int) -> None:
         send(Sized(trial=trial, members=members, of=of))
 
     try:
-        task.run_together(bundle, trials, over, sized)
+        task.run_together(bundle, trials, on_finished, on_sized)
         return
     except Exception as error:
         finished = [_ended(number, error, trial.began_s) for number, trial in left.items()]
-    for one in finished:
-        _clean_after(one)
-        send(one)
+    for message in finished:
+        _clean_after(message)
+        send(message)
 
 
-def _ended(trial: int, came_to: Outcome | Exception, began: float) -> Finished:
+def _ended(trial: int, result: Outcome | Exception, began: float) -> Finished:
     state, outcome, failure = State.COMPLETE, None, None
-    if not isinstance(came_to, Exception):
-        outcome = came_to
-    elif _is_pruned(came_to):
+    if not isinstance(result, Exception):
+        outcome = result
+    elif _is_pruned(result):
         state = State.PRUNED
     else:
         state = State.FAIL
-        told = "".join(traceback.format_exception(came_to))
-        failure = Failure(reason=_reason(came_to), traceback=told, blame=_blame(came_to)).without_secrets()
+        text = "".join(traceback.format_exception(result))
+        failure = Failure(reason=_reason(result), traceback=text, blame=_blame(result)).without_secrets()
     duration_s = time.perf_counter() - began
     return Finished(
         trial=trial, state=state, duration_s=duration_s, outcome=outcome, failure=failure,
@@ -201,7 +201,7 @@ def _clean_after(finished: Finished) -> None:
 
 
 def _is_pruned(error: BaseException) -> bool:
-    # By name as well: an app may raise Optuna's, and a worker does not import Optuna.
+    # By name as well: an app may raise Optuna's exception, and a worker does not import Optuna.
     return isinstance(error, TrialPruned) or any(
         kind.__name__ == "TrialPruned" and kind.__module__.startswith("optuna") for kind in type(error).__mro__
     )
@@ -219,7 +219,7 @@ _NO_MEMORY = re.compile(r"(CUDA|HIP|backend|CUDA error:|HIP error:) out of memor
 
 
 def _blame(error: Exception) -> Blame:
-    # Hydra's instantiate wraps what a constructor raises: look through to the causes.
+    # Hydra's instantiate wraps what a constructor raises: inspect the causes.
     for cause in _chain(error):
         if isinstance(cause, DataError):
             return Blame.DATA
@@ -227,7 +227,7 @@ def _blame(error: Exception) -> Blame:
             return Blame.USER
         if says_disk_is_full(cause):
             return Blame.DISK
-        # torch.OutOfMemoryError, or what the libraries under it raise.
+        # torch.OutOfMemoryError, or an error of the libraries below it.
         if type(cause).__name__ == "OutOfMemoryError" or _NO_MEMORY.search(str(cause)):
             return Blame.MEMORY
     return Blame.CODE
@@ -235,18 +235,18 @@ def _blame(error: Exception) -> Blame:
 
 def _reason(error: Exception) -> str:
     chain = _chain(error)
-    told = next((cause for cause in chain if isinstance(cause, BesomError)), None)
-    if told is not None:
-        return str(told)
+    user_error = next((cause for cause in chain if isinstance(cause, BesomError)), None)
+    if user_error is not None:
+        return str(user_error)
     return kind_and_line(chain[-1])
 
 
 def _clean() -> None:
-    """Give the device's memory back, so that other trials on it have it."""
+    """Release the device's cached memory, so that other trials on it can use it."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        with contextlib.suppress(RuntimeError):  # after some errors the device answers no more; the worker is replaced
+        with contextlib.suppress(RuntimeError):  # after some errors the device does not respond; the worker is replaced
             torch.cuda.empty_cache()
 
 

@@ -12,8 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import CategoricalDistribution
 
 from besom.config.checks import folds_of, select
-from besom.config.metrics import metric_names
-from besom.config.objectives import COSTS
+from besom.config.objectives import COSTS, metric_names
 from besom.config.targets import signature_of
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
