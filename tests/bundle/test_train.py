@@ -83,7 +83,7 @@ def variety(common: Config) -> list[Config]:
         (ADAM, {"depth": 2, "activation": "gelu"}),
         (RMSPROP, {"depth": 1, "dropout": 0.3, "seed": 5}),
         (HEAVY, {"depth": 1, "gradient_clip_norm": 0.5, "activation": "tanh"}),
-        (SGD, {"depth": 2, "batch_norm": True}),  # by SGD: see tests/bundle/lanes.py, `settled`
+        (SGD, {"depth": 2, "batch_norm": True}),  # by SGD: see tests/bundle/members.py, `settled`
     ]
     if common["model"]["_target_"].endswith("Regressor"):
         bounds = ["linear", "relu", "leaky_relu", "elu", "tanh", "sigmoid"]

@@ -171,8 +171,8 @@ def test_everything_that_is_left_can_be_drawn(trained: Trained, tmp_path: Path):
 # Without training.
 
 
-def predictions(source: Source, said: torch.Tensor) -> Predictions:
-    return Predictions(said=said, targets=source.y[: len(said)], rows=torch.arange(len(said)))
+def predictions(source: Source, values: torch.Tensor) -> Predictions:
+    return Predictions(values=values, targets=source.y[: len(values)], rows=torch.arange(len(values)))
 
 
 def test_who_makes_no_mistake_has_none_to_show():
@@ -192,7 +192,7 @@ def test_two_classes_are_counted_by_the_one_that_is_more_probable():
 def test_of_many_predictions_some_are_kept_from_the_first_to_the_last():
     source = diabetes()
     y = torch.arange(5000.0)
-    table = pairs(Predictions(said=y + 1, targets=y, rows=y.long()))
+    table = pairs(Predictions(values=y + 1, targets=y, rows=y.long()))
     assert (table["true"][0], table["true"][-1]) == (0, 4999)
     assert len(set(table["true"])) == 2000
     assert table["rows"] == 5000

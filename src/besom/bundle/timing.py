@@ -133,6 +133,6 @@ class Timing:
         return step
 
     def _copied(self, member: Member) -> tuple[nn.Module, Optimizer]:
-        """Return a copy of a member's network on the device, and a copy of its optimizer with that network's parameters."""
+        """Return copies of a member's network, on the device, and of its optimizer, which refers to that network."""
         network, optimizer = copy.deepcopy((member.network, member.optimizer))
         return network.to(self._device), optimizer

@@ -1,7 +1,7 @@
 """The models: a network, and the LightningModules that train it.
 
-Imported lazily (PEP 562), because the parent process of a sweep asks `besom.config.objectives` which
-metrics exist, and importing torch to answer that would cost it two seconds.
+They are imported lazily (PEP 562): a package import from the parent process of a sweep must not import torch, which
+takes two seconds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the processes that train one trial together, its ranks, have to say to each other.
+"""The collectives of the processes that train one trial together, its ranks.
 
-But for `rank_count`, every function is a collective: all ranks call it, in the same order, or those that do wait.
+Except for `rank_count`, every function is a collective: all ranks must call it, in the same order, or the others wait.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ T = TypeVar("T")
 
 
 def rank_count() -> int:
-    """How many processes train together with this one, itself included: 1 unless it was started as one of several."""
+    """Return the number of processes that train together, this one included: 1 unless started as one of several."""
     return int(os.environ.get("BESOM_RANKS", "1"))
 
 
-def meet(kind: str) -> None:
-    """Meet the other ranks, once for all trials; `kind` is cpu, or else rank i has the i-th visible GPU.
+def join_process_group(kind: str) -> None:
+    """Initialize the process group, once for all trials; with `kind` cpu on gloo, else rank i has the i-th visible GPU.
 
-    The environment says where, by the names that torchrun uses. Unlike with torch's own `env://`, nothing is open
-    to other machines.
+    The environment variables are those of torchrun. Unlike torch's own `env://`, this opens no port to other machines.
     """
     if dist.is_initialized():
         return
@@ -49,8 +48,8 @@ def meet(kind: str) -> None:
 
 
 @lru_cache
-def _words() -> dist.ProcessGroup:
-    # Words go over the CPU: they must not wait for what a GPU still has to do.
+def _object_group() -> dist.ProcessGroup:
+    # Objects are sent over the CPU: they must not wait for pending work of a GPU.
     group = dist.new_group(backend="gloo")
     assert isinstance(group, dist.ProcessGroup)
     return group
@@ -59,18 +58,18 @@ def _words() -> dist.ProcessGroup:
 def agreed(value: T) -> T:
     """Return rank 0's value on every rank."""
     values = [value]
-    dist.broadcast_object_list(values, src=0, group=_words())
+    dist.broadcast_object_list(values, src=0, group=_object_group())
     return values[0]
 
 
 def mean_over_ranks(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return the mean of each metric over the ranks that have it; the same on every rank."""
-    found: list[Mapping[str, float]] = [{}] * dist.get_world_size()
-    dist.all_gather_object(found, dict(metrics), group=_words())
-    names = dict.fromkeys(name for one in found for name in one)
-    values = {name: [one[name] for one in found if name in one] for name in names}
-    # Equal values stay what they are, to the last bit.
-    return {name: of[0] if len(set(of)) == 1 else sum(of) / len(of) for name, of in values.items()}
+    per_rank: list[Mapping[str, float]] = [{}] * dist.get_world_size()
+    dist.all_gather_object(per_rank, dict(metrics), group=_object_group())
+    names = dict.fromkeys(name for metrics in per_rank for name in metrics)
+    values = {name: [metrics[name] for metrics in per_rank if name in metrics] for name in names}
+    # Equal values keep their last bit.
+    return {name: each[0] if len(set(each)) == 1 else sum(each) / len(each) for name, each in values.items()}
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
@@ -81,7 +80,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 
 def rows_of_all_ranks(rows: Tensor) -> Tensor:
-    """Return [n_0 + n_1 + …, ...]: the rows [n_i, ...] of all ranks, rank 0's first."""
+    """Return the rows [n_i, ...] of all ranks as [n_0 + n_1 + …, ...], rank 0's first."""
     sizes = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
     dist.all_gather(sizes, torch.tensor([len(rows)], device=rows.device))
     counts = [int(size) for size in sizes]

@@ -1,4 +1,4 @@
-"""Passes over data: what a loader may hand out, and a module's way through it without learning."""
+"""Evaluation: the items that a loader may yield, and a module's evaluation mode."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
-"""A batch (x [b, ...], y [b]), or what a network made of it (outputs [b, out], y [b])."""
+"""A batch (x [b, ...], y [b]), or a network's outputs for it (outputs [b, out], y [b])."""
 
 Chunk: TypeAlias = Pair | list[Tensor] | Iterable[Pair]
-"""A batch, also as the list that torch's DataLoader makes of it, or many: `besom.data.Batches`."""
+"""A batch, also as the list that torch's DataLoader makes of it, or several: `besom.data.Batches`."""
 
 
 def batches(chunk: Chunk) -> Iterator[Pair]:
-    """Yield the batches of a stretch, or the one batch that it is."""
+    """Yield the batches of a chunk, or the one batch that it is."""
     if isinstance(chunk, tuple | list) and isinstance(chunk[0], Tensor):
         yield chunk[0], cast(Tensor, chunk[1])
     else:
@@ -37,7 +37,7 @@ def concatenate(pairs: Sequence[Pair]) -> Pair:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode, without gradients, and afterwards in the mode it was in."""
+    """Put a module into evaluation mode, without gradients, and restore its mode afterwards."""
     training = module.training
     module.eval()
     try:

@@ -13,7 +13,7 @@ from besom.models.network import MLP
 
 
 class LinearRegression(SupervisedModule):
-    """y = w x + b by gradient descent on the squared error.
+    """Linear regression, y = w x + b, by gradient descent on the squared error.
 
     Raises ConfigError if the data has classes instead of a number to predict.
     """
@@ -69,11 +69,11 @@ class LogisticRegression(SupervisedModule):
 
 
 class MLPClassifier(SupervisedModule):
-    """An MLP for two or more classes: `hidden_sizes`, or else `depth` hidden layers of `width` units each.
+    """An MLP classifier for two or more classes: `hidden_sizes`, or else `depth` hidden layers of `width` units each.
 
-    `besom.models.MLP` says what the other options do. Depth 0 is logistic regression.
+    `besom.models.MLP` describes the other options. Depth 0 is logistic regression.
 
-    Raises ConfigError for a size that cannot be used, or if the data has no classes.
+    Raises ConfigError for an invalid size, or if the data has no classes.
     """
 
     def __init__(
@@ -115,9 +115,9 @@ class MLPClassifier(SupervisedModule):
 
 
 class MLPRegressor(SupervisedModule):
-    """An MLP for a number: as MLPClassifier, and `output_activation` bounds the number (sigmoid: 0..1).
+    """An MLP regressor: like MLPClassifier, and `output_activation` bounds the prediction (sigmoid: 0..1).
 
-    Raises ConfigError for a size that cannot be used, or if the data has classes.
+    Raises ConfigError for an invalid size, or if the data has classes.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class MLPRegressor(SupervisedModule):
 def hidden_layers(hidden_sizes: Sequence[int] | None, *, width: int, depth: int) -> tuple[int, ...]:
     """Return the sizes of the hidden layers: `hidden_sizes` when given, else `width`, `depth` times.
 
-    Raises ConfigError naming the key that cannot be used.
+    Raises ConfigError naming the invalid key.
     """
     if hidden_sizes is None:
         if width < 1:
@@ -180,7 +180,7 @@ def hidden_layers(hidden_sizes: Sequence[int] | None, *, width: int, depth: int)
 
 
 def require_number(model: str, spec: DataSpec, *, instead: str) -> None:
-    """Raise ConfigError, recommending `model=instead`, unless the data has a number to predict."""
+    """Raise ConfigError, recommending `model=instead`, unless the task is regression."""
     if spec.task is not Task.REGRESSION:
         raise ConfigError(
             f"model: {model} predicts a number, but data '{spec.name}' has {len(spec.classes)} classes; "
@@ -189,7 +189,7 @@ def require_number(model: str, spec: DataSpec, *, instead: str) -> None:
 
 
 def require_classes(model: str, spec: DataSpec, *, instead: str) -> None:
-    """Raise ConfigError, recommending `model=instead`, unless the data has classes to predict."""
+    """Raise ConfigError, recommending `model=instead`, unless the task is classification."""
     if spec.task is Task.REGRESSION:
         raise ConfigError(
             f"model: {model} predicts a class, but data '{spec.name}' is a regression; use model={instead}"

@@ -1,9 +1,9 @@
-"""Supervised training of any network, at the price of a hand-written loop.
+"""Supervised training of any network, as fast as a hand-written loop.
 
-Lightning calls `training_step` once per item of the loader, and that call costs as much as a small model's
-whole step. Hence the loop over batches lies here: the loader hands out stretches (`besom.data.Batches`, up
-to 128 batches), optimization is manual, and metrics are computed once per epoch from the outputs kept on the
-device. A DataLoader of ordinary (x, y) batches works the same way, one batch at a time.
+Lightning calls `training_step` once per item of the loader, and that call costs as much as a small model's whole step.
+Hence the loop over batches is here: the loader yields chunks (`besom.data.Batches`, up to 128 batches), optimization is
+manual, and metrics are computed once per epoch from the outputs kept on the device. A DataLoader of ordinary (x, y)
+batches works the same way, one batch at a time.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ MakeScheduler: TypeAlias = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau
 class SupervisedModule(pl.LightningModule):
     """Trains `network` on the task of `spec`; logs `train/`, `val/` and `test/` metrics once per epoch.
 
-    The metrics are those of `besom.config.objectives.metric_names` over all samples of the part (train: as they
-    were seen, each with the parameters of its step), and `train/lr`, the learning rate used in the epoch. The
-    scheduler steps once per epoch; ReduceLROnPlateau by `monitor`, in the epochs that measure it.
+    The metrics are those of `besom.config.objectives.metric_names` over all samples of the part (train: from the
+    outputs during training, each with the parameters of its step), and `train/lr`, the learning rate used in the epoch.
+    The scheduler steps once per epoch; ReduceLROnPlateau by `monitor`, in the epochs that measure it.
     `gradient_clip_norm` bounds the 2-norm of the gradient over all parameters, per step.
 
-    On several devices, each rank trains on its piece of each batch (see `besom.data.Batches`), and measures the
-    validation part in whole: but for batch norm and dropout, the result is that of one device.
+    On several devices, each rank trains on its piece of each batch (see `besom.data.Batches`), and evaluates the whole
+    validation part: except for batch norm and dropout, the result is that of one device.
 
-    Raises TrialFailed when a loss is not finite: checked once per stretch, because each look at the loss
-    waits for the device. Raises ConfigError for a trainer under which this loop would train wrongly.
+    Raises TrialFailed when a loss is not finite: checked once per chunk, because each access to the loss waits for the
+    device. Raises ConfigError for a trainer under which this loop would train wrongly.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class SupervisedModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer)}
 
     def setup(self, stage: str) -> None:
-        """Forget what an interrupted run left; refuse what this loop does not do."""
+        """Clear what an interrupted run left; refuse a trainer that this loop does not support."""
         self._seen, self._loss_sum, self._validated = defaultdict(list), 0.0, False
         if stage == "fit" and self.trainer.precision == "16-mixed":
             raise ConfigError("trainer.precision: 16-mixed would train without gradient scaling; use bf16-mixed")
@@ -112,15 +112,15 @@ class SupervisedModule(pl.LightningModule):
             self._join_ranks()
 
     def training_step(self, batch: Chunk, batch_idx: int) -> None:
-        """Train on each batch of a stretch, or on the one batch that it is."""
+        """Train on each batch of a chunk, or on the one batch that it is."""
         optimizer, parameters = self._optimizer(), list(self.parameters())
         pairs: list[Pair] = []
         losses: list[Tensor] = []
-        backward = self._backward if self.trainer.world_size == 1 else self._backward_with_others(batch)
+        backward = self._backward if self.trainer.world_size == 1 else self._backward_over_ranks(batch)
         for x, y in islice(batches(batch), self._steps_left()):
             optimizer.zero_grad()
             outputs = self(x)
-            # A rank's piece of a small batch may be empty: the others wait for its gradient all the same.
+            # A rank's piece of a small batch may be empty: the other ranks wait for its gradient nevertheless.
             loss = self.loss(outputs, y) if len(y) else outputs.sum()
             backward(loss, len(y))
             if self.gradient_clip_norm is not None:
@@ -128,7 +128,7 @@ class SupervisedModule(pl.LightningModule):
             optimizer.step()
             pairs.append((outputs.detach(), y))
             losses.append(loss.detach())
-        # Lightning counts the steps of its own wrapper, and max_steps and ModelCheckpoint go by its count.
+        # Lightning counts the steps of its own wrapper, on which max_steps and ModelCheckpoint depend.
         self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_by(len(pairs))
         sizes = torch.tensor([float(len(y)) for _, y in pairs], device=self.device)
         loss_sum = torch.stack(losses).float() @ sizes
@@ -140,10 +140,10 @@ class SupervisedModule(pl.LightningModule):
     def _backward(self, loss: Tensor, rows: int) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def _backward_with_others(self, chunk: Chunk) -> Callable[[Tensor, int], None]:
-        """Return how to go backward from a piece of each batch in turn: to the gradient of the whole batch's loss.
+    def _backward_over_ranks(self, chunk: Chunk) -> Callable[[Tensor, int], None]:
+        """Return the backward function for this rank's piece of each batch, to the gradient of the whole batch's loss.
 
-        The ranks' gradients are averaged, so each counts by its share of the rows.
+        The ranks' gradients are averaged, so each is weighted by its share of the rows.
         """
         ranks = self.trainer.world_size
         sizes = chunk.sizes() if isinstance(chunk, Batches) else None
@@ -155,7 +155,7 @@ class SupervisedModule(pl.LightningModule):
         return backward
 
     def _join_ranks(self) -> None:
-        """Refuse what this loop cannot share out, and let each rank drop out other units."""
+        """Refuse strategies other than ddp, and give each rank its own dropout seed."""
         if not isinstance(self.trainer.strategy, DDPStrategy):
             name = type(self.trainer.strategy).__name__
             raise ConfigError(f"trainer.strategy: {type(self).__name__} trains on several devices by ddp, not {name}")
@@ -164,15 +164,15 @@ class SupervisedModule(pl.LightningModule):
                 layer.seed = dropout_seed(layer.seed, self.global_rank)
 
     def validation_step(self, batch: Chunk, batch_idx: int) -> None:
-        """Keep the outputs for a stretch or a batch of the validation part."""
+        """Keep the outputs for a chunk or a batch of the validation part."""
         self._seen["val"] += [(self(x), y) for x, y in batches(batch)]
 
     def test_step(self, batch: Chunk, batch_idx: int) -> None:
-        """Keep the outputs for a stretch or a batch of the test part."""
+        """Keep the outputs for a chunk or a batch of the test part."""
         self._seen["test"] += [(self(x), y) for x, y in batches(batch)]
 
     def predict_step(self, batch: Chunk | Tensor, batch_idx: int) -> Tensor:
-        """Return what `predict` returns, for inputs alone, a batch or a stretch."""
+        """Return the result of `predict` for a batch or a chunk, or for inputs without targets."""
         inputs = [batch] if isinstance(batch, Tensor) else [x for x, _ in batches(batch)]
         return torch.cat([self.predict(x) for x in inputs])
 
@@ -202,11 +202,11 @@ class SupervisedModule(pl.LightningModule):
 
     def _step_plateau(self, scheduler: ReduceLROnPlateau) -> None:
         if self.monitor.startswith("val/") and any(self.trainer.num_val_batches) and not self._validated:
-            return  # trainer.check_val_every_n_epoch: the last value must not count again
-        known = self.trainer.callback_metrics
-        if self.monitor not in known:
-            raise ConfigError(f"model.monitor: no metric '{self.monitor}' was logged; use one of {', '.join(known)}")
-        scheduler.step(known[self.monitor].item())
+            return  # with trainer.check_val_every_n_epoch, the last value must not count twice
+        metrics = self.trainer.callback_metrics
+        if self.monitor not in metrics:
+            raise ConfigError(f"model.monitor: no metric '{self.monitor}' was logged; use one of {', '.join(metrics)}")
+        scheduler.step(metrics[self.monitor].item())
 
     def _optimizer(self) -> Optimizer:
         return cast(Optimizer, self.optimizers(use_pl_optimizer=False))
@@ -224,8 +224,8 @@ class SupervisedModule(pl.LightningModule):
         self._log_scores(part, outputs, targets, loss=finite(self.loss(outputs, targets), f"{part}/loss is {{}}"))
 
     def _log_scores(self, part: str, outputs: Tensor, targets: Tensor, *, loss: float) -> None:
-        found: dict[str, Tensor | float] = {"loss": loss, **scores(self.spec.task, outputs, targets)}
+        metrics: dict[str, Tensor | float] = {"loss": loss, **scores(self.spec.task, outputs, targets)}
         if self.trainer.world_size > 1:
-            found = agreed({name: float(value) for name, value in found.items()})  # what follows must be one decision
-        # Each value is the mean already; given n, Lightning would multiply by it, divide by it, and round.
-        self.log_dict({f"{part}/{name}": value for name, value in found.items()}, batch_size=1)
+            metrics = agreed({name: float(value) for name, value in metrics.items()})  # all ranks must decide alike
+        # Each value is already the mean; with n, Lightning would multiply and divide by it, and round.
+        self.log_dict({f"{part}/{name}": value for name, value in metrics.items()}, batch_size=1)

@@ -1,4 +1,4 @@
-"""The one network behind every model here: an MLP whose every random draw comes from its own seed."""
+"""The network of all shipped models: an MLP whose random draws come from its own seed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
 
 
 def _torch_default(layer: nn.Linear, generator: torch.Generator) -> None:
-    # Draw for draw as nn.Linear.reset_parameters: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the weight first.
+    # The same draws as nn.Linear.reset_parameters: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the weight first.
     rules.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
     bound = 1 / math.sqrt(layer.in_features)
     rules.uniform_(layer.bias, -bound, bound, generator=generator)
@@ -55,7 +55,7 @@ INITS: Mapping[str, Callable[[nn.Linear, torch.Generator], None]] = {
 
 
 class SeededDropout(nn.Module):
-    """Inverted dropout that draws from a generator of its own: nothing else that runs can shift its masks.
+    """Inverted dropout with its own generator: no other random draws can shift its masks.
 
     In training, each element of an input of any shape is kept with probability 1 - p and then divided by
     1 - p; in evaluation, the identity. The generator is created at the first draw on the device of the
@@ -69,7 +69,7 @@ class SeededDropout(nn.Module):
         self._generator: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x, thinned while training."""
+        """Return x, with dropout in training mode."""
         return x * self.draw(torch.empty_like(x)) if self.training else x
 
     def draw(self, mask: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ class MLP(nn.Module):
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers are trained."""
+        """The number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
 
@@ -176,6 +176,6 @@ def dropout_seed(seed: int, index: int) -> int:
 
 
 def _bare_linear(in_features: int, out_features: int) -> nn.Linear:
-    # nn.Linear's constructor draws from the global generator; skip_init leaves the memory as it is.
+    # nn.Linear's constructor draws from the global generator; skip_init leaves the memory uninitialized.
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, in_features, out_features)  # type: ignore[no-untyped-call]
     return layer

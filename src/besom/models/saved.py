@@ -1,7 +1,7 @@
 """A trained model on disk: weights as safetensors, everything else as JSON. Loading unpickles nothing.
 
 model.safetensors   the best weights, and the scaler's two vectors
-model.json          the data's spec and feature names, and what the model reads (besom.config.model_inputs)
+model.json          the data's spec and feature names, and the model's inputs (besom.config.model_inputs)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from besom.models import SupervisedModule
 
 @dataclass(frozen=True, kw_only=True)
 class SavedModel:
-    """A model that was trained, with the preprocessing that it was trained behind."""
+    """A trained model with the preprocessing of its training."""
 
     module: SupervisedModule
     scaler: Scaler
@@ -50,7 +50,7 @@ class SavedModel:
     def predict(self, x: Tensor) -> Tensor:
         """Return probabilities [n, classes] (binary: [n]) or values [n] for raw inputs [n, features].
 
-        Pictures [n, height, width], or one [height, width], are taken where the model reads such. Raises DataError.
+        Pictures [n, height, width], or one [height, width], are accepted if the model reads pictures. Raises DataError.
         """
         return self.module.predict(self.scaler.apply(self.inputs.as_rows(x, "input")))
 
@@ -58,7 +58,7 @@ class SavedModel:
 def save(module: pl.LightningModule, data: pl.LightningDataModule, directory: Path) -> None:
     """Write the model into `directory`.
 
-    Of a module or data module that is not Besom's, only the weights are written: it cannot be rebuilt from here.
+    For a module or data module that is not Besom's, only the weights are recorded: it cannot be rebuilt from here.
     """
     tensors = {
         f"module.{name}": tensor.cpu().clone(memory_format=torch.contiguous_format)
@@ -77,9 +77,9 @@ def save(module: pl.LightningModule, data: pl.LightningDataModule, directory: Pa
 
 
 def load(directory: Path, config: Mapping[str, Any]) -> SavedModel:
-    """Read a model that `save` wrote; `config` is the resolved config group `model` of its run, and is trusted.
+    """Read a model that `save` wrote; `config` is the resolved config group `model` of its run, and must be trusted.
 
-    Raises StoreError for files that are damaged, or do not belong to that config.
+    Raises StoreError for files that are damaged or do not match that config.
     """
     description = read_description(directory)
     raw = description["spec"]
@@ -105,7 +105,7 @@ def load(directory: Path, config: Mapping[str, Any]) -> SavedModel:
 
 
 def _tensors(directory: Path, spec: DataSpec) -> dict[str, Tensor]:
-    """Read the weights, with the scaler's two vectors among them. Raises StoreError for what is damaged."""
+    """Read the weights and the scaler's two vectors. Raises StoreError for damaged files."""
     try:
         tensors = load_file(directory / WEIGHTS)
     except (SafetensorError, OSError, ValueError) as error:
@@ -117,17 +117,17 @@ def _tensors(directory: Path, spec: DataSpec) -> dict[str, Tensor]:
 
 
 def load_recorded(directory: Path, trust: Trust) -> SavedModel:
-    """Read a model from a folder that holds its run's config.yaml as well; build what is shipped or trusted alone.
+    """Read a model from a folder that also contains its run's config.yaml; build only what is shipped or trusted.
 
-    Raises ConfigError for what is neither, StoreError for files that are damaged.
+    Raises ConfigError for other targets, StoreError for damaged files.
     """
     try:
-        written = yaml.safe_load((directory / CONFIG).read_text(encoding="utf-8"))
+        recorded = yaml.safe_load((directory / CONFIG).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise damaged(CONFIG, in_one_line(error)) from error
-    if not isinstance(written, dict):
+    if not isinstance(recorded, dict):
         raise damaged(CONFIG, "it holds no keys")
-    config = trust.resolve(written, "model")  # what other groups take from the environment need not be there
+    config = trust.resolve(recorded, "model")  # environment variables of other groups may be unset
     trust.check(config, "model")
     check_targets({"model": config})
     return load(directory, config)

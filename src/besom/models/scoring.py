@@ -1,7 +1,6 @@
 """The loss and the metrics of each task, from a network's outputs [n, out] and the targets [n].
 
-Written so that none of them changes under an unlucky scale of the outputs; where torchmetrics' own
-version does, a comment says so.
+They are independent of the scale of the outputs; where torchmetrics' own version is not, a comment says so.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ LOSSES: Mapping[Task, Loss] = {
 def finite(loss: Tensor, what: str) -> float:
     """Return a scalar loss as a number, which waits for the device.
 
-    Raises TrialFailed with `what`, its `{}` filled with the loss, and the remedy if the loss is inf or nan.
+    Raises TrialFailed if the loss is inf or nan: `what`, with its `{}` filled with the loss, and the remedy.
     """
     value = loss.item()
     check_finite(value, what)
@@ -61,11 +60,11 @@ def check_finite(value: float, what: str) -> None:
 
 
 def scores(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Return the metrics of `metric_names(task)` but for the loss, each a scalar, for n >= 1 samples.
+    """Return the metrics of `metric_names(task)` except the loss, each a scalar, for n >= 1 samples.
 
-    `outputs` are values [n, 1] or logits [n, out]. Left out, rather than logged as a number that means
-    nothing: r2 when there are fewer than two different targets, auroc when there is only one class.
-    f1 is the macro average over the classes that occur among the targets or the predictions.
+    `outputs` are values [n, 1] or logits [n, out]. Undefined metrics are omitted: r2 when there are fewer than two
+    different targets, auroc when there is only one class. f1 is the macro average over the classes that occur among the
+    targets or the predictions.
     """
     outputs, targets = outputs.float(), targets.reshape(-1)
     if task is Task.MULTICLASS:
@@ -77,15 +76,15 @@ def scores(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
             ),
         }
     outputs = outputs.reshape(-1)
-    found = _binary_scores(outputs, targets) if task is Task.BINARY else _value_scores(outputs, targets.float())
-    return {name: value for name, value in found.items() if value is not None}
+    defined = _binary_scores(outputs, targets) if task is Task.BINARY else _value_scores(outputs, targets.float())
+    return {name: value for name, value in defined.items() if value is not None}
 
 
 def probabilities(task: Task, outputs: Tensor) -> Tensor:
-    """Return what outputs [n, out] mean.
+    """Return the predictions for outputs [n, out].
 
-    Regression: values [n]. Binary: the probability of the second class [n]. Multiclass: the probability
-    of each class [n, classes].
+    Regression: values [n]. Binary: the probability of the second class [n]. Multiclass: the probability of each class
+    [n, classes].
     """
     if task is Task.MULTICLASS:
         return outputs.softmax(dim=1)
@@ -94,9 +93,9 @@ def probabilities(task: Task, outputs: Tensor) -> Tensor:
 
 def _binary_scores(logits: Tensor, targets: Tensor) -> dict[str, Tensor | None]:
     truth = targets > 0
-    # torchmetrics takes logits that all lie in 0..1 for probabilities, and puts the others through a float32
-    # sigmoid, which makes every logit above 17 a tie. So: threshold the logits ourselves, and hand over
-    # their ranks, scaled to 0..1, which have the same curve.
+    # torchmetrics treats logits that are all in 0..1 as probabilities, and applies a float32 sigmoid to others, which
+    # makes all logits above 17 equal. So threshold the logits here, and pass their ranks, scaled to 0..1, which have
+    # the same curve.
     ranks = torch.unique(logits, return_inverse=True)[1]
     both = bool(truth.any()) and not bool(truth.all())
     return {
@@ -106,8 +105,8 @@ def _binary_scores(logits: Tensor, targets: Tensor) -> dict[str, Tensor | None]:
 
 
 def _value_scores(values: Tensor, targets: Tensor) -> dict[str, Tensor | None]:
-    # torchmetrics' r2_score takes any spread below 1e-4 for none, and loses the digits of targets that are
-    # large beside their spread; summing squares about the mean does neither.
+    # torchmetrics' r2_score treats any spread below 1e-4 as none, and loses the digits of targets that are large
+    # compared to their spread; summing squares about the mean does neither.
     spread = (targets - targets.mean()).square().sum()
     varied = bool(targets.min() < targets.max())
     return {

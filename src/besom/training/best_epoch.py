@@ -1,4 +1,4 @@
-"""A trial's course from epoch to epoch: what it reports, which epoch was its best, and whether it goes on."""
+"""The best-epoch tracker: reports a trial's epochs, keeps the best one, and stops the trial on request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Weights = TypeVar("Weights")
 
 
 class BestEpochTracker(Generic[Weights]):
-    """Reports each epoch, keeps the best epoch's metrics and weights, and ends the trial when it is told to."""
+    """Reports each epoch, keeps the metrics and weights of the best one, and ends the trial on request."""
 
     def __init__(self, objective: Objective, channel: Channel) -> None:
         self.objective = objective
@@ -24,14 +24,14 @@ class BestEpochTracker(Generic[Weights]):
         self._channel = channel
 
     def begin(self, metrics: Mapping[str, float]) -> None:
-        """Report epoch 0, before the first step. Raises TrialPruned when the trial is to stop."""
+        """Report epoch 0, before the first step. Raises TrialPruned on a request to stop."""
         self._report(0, metrics)
 
-    def go_on(self, epoch: int, metrics: Mapping[str, float], weights: Callable[[], Weights]) -> None:
-        """Report an epoch that just ended; keep what `weights` copies if it is the best so far.
+    def report_epoch(self, epoch: int, metrics: Mapping[str, float], weights: Callable[[], Weights]) -> None:
+        """Report an epoch that has just ended; keep the copy from `weights` if it is the best so far.
 
-        Raises ConfigError when there is no such metric as the objective, TrialFailed when it is not finite,
-        TrialPruned when the trial is to stop.
+        Raises ConfigError when the objective is not among the metrics, TrialFailed when it is not finite, TrialPruned
+        on a request to stop.
         """
         name = self.objective.name
         if name not in metrics:
@@ -47,7 +47,7 @@ class BestEpochTracker(Generic[Weights]):
             self.metrics, self.epoch, self.weights = metrics, epoch, weights()
 
     def check(self) -> None:
-        """Raise TrialPruned when the trial is to stop in mid-epoch."""
+        """Raise TrialPruned on a request to stop within the epoch."""
         if self._channel.should_stop(in_epoch=True):
             raise TrialPruned
 
@@ -64,9 +64,9 @@ class BestEpochTracker(Generic[Weights]):
 
 
 class LastEpochTracker(BestEpochTracker[Weights]):
-    """A course on which nothing is chosen: the last epoch counts, whatever its metrics are."""
+    """A tracker that keeps the last epoch, whatever its metrics."""
 
-    def go_on(self, epoch: int, metrics: Mapping[str, float], weights: Callable[[], Weights]) -> None:
-        """Report an epoch that just ended, and keep what `weights` copies. Raises TrialPruned as `begin` does."""
+    def report_epoch(self, epoch: int, metrics: Mapping[str, float], weights: Callable[[], Weights]) -> None:
+        """Report an epoch that has just ended, and keep the copy from `weights`. Raises TrialPruned as `begin` does."""
         self._report(epoch, metrics)
         self.metrics, self.epoch, self.weights = metrics, epoch, weights()

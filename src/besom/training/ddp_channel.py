@@ -1,4 +1,4 @@
-"""The channel of a trial whose ranks train together: rank 0 decides for all."""
+"""The channel of a trial that several ranks train together: rank 0 decides for all."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ _STEPS = 16
 
 
 class DDPChannel:
-    """A conversation that all ranks lead as one: rank 0 decides when to stop, and all stop at the same step.
+    """A channel that all ranks share: rank 0 decides when to stop, and all stop at the same step.
 
-    Every rank reports; whoever started them listens to rank 0. Between steps the wish is asked for every 16 steps
-    only, since all ranks wait for each other then.
+    Every rank reports; the rank coordinator forwards only rank 0's messages. Between steps, the stop request is checked
+    only every 16 steps, since all ranks wait for each other then.
     """
 
-    def __init__(self, own: Channel) -> None:
-        self._own = own
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self._step = 0
 
     def started(self, about: Mapping[str, Any]) -> None:
-        """Everything is built; the first step is next."""
-        self._own.started(about)
+        """Report that everything is built and the first step is next."""
+        self._channel.started(about)
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Say the metrics after an epoch."""
-        self._own.report(epoch, metrics)
+        """Report the metrics after an epoch."""
+        self._channel.report(epoch, metrics)
 
     def should_stop(self, *, in_epoch: bool) -> bool:
-        """Whether to stop early: rank 0's answer, on every rank."""
+        """Return whether to stop early: rank 0's answer, on every rank."""
         if in_epoch:
             self._step += 1
             if self._step % _STEPS:
                 return False
-        return agreed(self._own.should_stop(in_epoch=in_epoch))
+        return agreed(self._channel.should_stop(in_epoch=in_epoch))

@@ -1,7 +1,7 @@
-"""What a run's figures are drawn from, beside its weights: small JSON files, so that whoever draws needs no torch.
+"""The data of a run's figures besides its weights: small JSON files, so that drawing needs no torch.
 
 confusion.json      for classifiers: counts on the validation part, rows are the true classes
-mistakes.json       for classifiers of pictures: the mistakes on the validation part that seemed most probable
+mistakes.json       for classifiers of pictures: the mistakes on the validation part with the highest probability
 weights.json        for linear models of pictures: the weights of each output, pixel by pixel
 predictions.json    for a regression: true and predicted values on the validation part, at most 2000 of them
 """
@@ -32,12 +32,12 @@ _SHOWN_PAIRS = 2000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """What a model said of rows that it has not learned from: probabilities [n, classes] or values [n], on the CPU.
+    """A model's predictions for rows that it was not trained on: probabilities [n, classes] or values [n], on the CPU.
 
-    `targets` [n] is the truth, and `rows` [n] (int64) where each lies in its source.
+    `targets` [n] are the true values, and `rows` [n] (int64) the positions in the source.
     """
 
-    said: Tensor
+    values: Tensor
     targets: Tensor
     rows: Tensor
 
@@ -45,9 +45,10 @@ class Predictions:
     def of(
         cls, module: pl.LightningModule, data: pl.LightningDataModule, config: Mapping[str, Any]
     ) -> Predictions | None:
-        """Let a model judge the validation part.
+        """Predict the validation part.
 
-        None where there is none, or the model or the data are not Besom's, or no figure of the config needs it.
+        Returns None where there is none, where the model or the data are not Besom's, or where no figure of the config
+        needs it.
         """
         if not (isinstance(module, SupervisedModule) and isinstance(data, InMemoryDataModule) and data.sizes["val"]):
             return None
@@ -56,23 +57,23 @@ class Predictions:
         loader = data.val_dataloader()
         assert not isinstance(loader, list)
         outputs, targets = module.outputs(loader)
-        said = probabilities(data.spec.task, outputs.cpu().double())  # in float32, too many seem certain
+        values = probabilities(data.spec.task, outputs.cpu().double())  # in float32, too many round to 1
         if data.spec.task is Task.BINARY:
-            said = torch.stack([1 - said, said], dim=1)
-        return cls(said=said, targets=targets.cpu(), rows=data.val_rows)
+            values = torch.stack([1 - values, values], dim=1)
+        return cls(values=values, targets=targets.cpu(), rows=data.val_rows)
 
     @classmethod
     def joined(cls, parts: Sequence[Predictions]) -> Predictions | None:
-        """Return what several models said of rows that are all different; None of none."""
+        """Return the predictions of several models for disjoint rows; None for an empty sequence."""
         if not parts:
             return None
-        said, targets, rows = (torch.cat(of) for of in zip(*((p.said, p.targets, p.rows) for p in parts), strict=True))
-        return cls(said=said, targets=targets, rows=rows)
+        values, targets, rows = zip(*((part.values, part.targets, part.rows) for part in parts), strict=True)
+        return cls(values=torch.cat(values), targets=torch.cat(targets), rows=torch.cat(rows))
 
 
 def wants_everything(config: Mapping[str, Any]) -> bool:
-    """Whether a resolved config asks for all figures; `auto` does for a model that is tested."""
-    figures = config.get("figures", "auto")  # runs of old have no such key
+    """Return whether a resolved config asks for all figures; with `auto`, a model that is tested gets all."""
+    figures = config.get("figures", "auto")  # older recorded configs lack this key
     return bool(figures == "all" or (figures == "auto" and config["test"]))
 
 
@@ -83,35 +84,35 @@ def write_figure_data(
     config: Mapping[str, Any],
     directory: Path,
 ) -> None:
-    """Write the confusion matrix of a classifier and, where the config wants everything, all else that can be drawn."""
+    """Write a classifier's confusion matrix and, if the config asks for all figures, the data of the others."""
     if not (isinstance(module, SupervisedModule) and isinstance(data, InMemoryDataModule)):
         return
     source, everything = data.source, wants_everything(config)
-    found: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     if predictions is not None and source.task is Task.REGRESSION:
-        found[PREDICTIONS] = pairs(predictions)
+        tables[PREDICTIONS] = pairs(predictions)
     elif predictions is not None:
-        found[CONFUSION] = confusion(source, predictions)
+        tables[CONFUSION] = confusion(source, predictions)
         if everything and source.picture is not None:
-            found[MISTAKES] = mistakes(source, predictions)
+            tables[MISTAKES] = mistakes(source, predictions)
     network = module.network
     if everything and source.picture is not None and isinstance(network, MLP) and not network.hidden_sizes:
-        found[WEIGHTS] = weights(source, network)
-    for name, table in found.items():
+        tables[WEIGHTS] = weights(source, network)
+    for name, table in tables.items():
         (directory / name).write_text(json.dumps(table), encoding="utf-8")
 
 
 def confusion(source: Source, predictions: Predictions) -> dict[str, Any]:
-    """Count each true class by the class that it was taken for."""
+    """Count the rows of each true class by predicted class."""
     size = len(source.class_names)
-    counts = torch.bincount(predictions.targets.long() * size + predictions.said.argmax(dim=1), minlength=size * size)
+    counts = torch.bincount(predictions.targets.long() * size + predictions.values.argmax(dim=1), minlength=size * size)
     return {"classes": source.class_names, "counts": counts.reshape(size, size).tolist()}
 
 
 def mistakes(source: Source, predictions: Predictions) -> dict[str, Any]:
-    """Return the mistakes that seemed most probable, most probable first, with their pixels as 8-bit grey in base64."""
-    probability, predicted = predictions.said.max(dim=1)
-    wrong = (predicted != predictions.targets).nonzero().flatten()
+    """Return the mistakes with the highest probability, in that order, with their pixels as 8-bit grey in base64."""
+    probability, classes = predictions.values.max(dim=1)
+    wrong = (classes != predictions.targets).nonzero().flatten()
     worst = wrong[probability[wrong].argsort(descending=True, stable=True)][:_SHOWN_MISTAKES]
     pixels = source.x[predictions.rows[worst]].float() * (255 / (source.max_value or 255))
     names = source.class_names
@@ -119,7 +120,7 @@ def mistakes(source: Source, predictions: Predictions) -> dict[str, Any]:
         {
             "row": int(predictions.rows[index]),
             "true": names[int(predictions.targets[index])],
-            "predicted": names[int(predicted[index])],
+            "predicted": names[int(classes[index])],
             "probability": float(probability[index]),
             "pixels": b64encode(bytes(picture.round().clamp(0, 255).to(torch.uint8).tolist())).decode(),
         }
@@ -129,7 +130,7 @@ def mistakes(source: Source, predictions: Predictions) -> dict[str, Any]:
 
 
 def weights(source: Source, network: MLP) -> dict[str, Any]:
-    """Return the weights [outputs, pixels] of a network of one layer, and what each output speaks for."""
+    """Return the weights [outputs, pixels] of a single-layer network, and the class or target of each output."""
     (layer,) = network.linears
     names = {Task.MULTICLASS: source.class_names, Task.BINARY: source.class_names[1:], Task.REGRESSION: (source.name,)}
     rows = [[float(f"{value:.4g}") for value in row] for row in layer.weight.detach().cpu().tolist()]
@@ -139,5 +140,9 @@ def weights(source: Source, network: MLP) -> dict[str, Any]:
 def pairs(predictions: Predictions) -> dict[str, Any]:
     """Return true and predicted values, of evenly spaced rows where there are many."""
     count = len(predictions.targets)
-    places = torch.linspace(0, count - 1, min(count, _SHOWN_PAIRS)).round().long()
-    return {"true": predictions.targets[places].tolist(), "predicted": predictions.said[places].tolist(), "rows": count}
+    positions = torch.linspace(0, count - 1, min(count, _SHOWN_PAIRS)).round().long()
+    return {
+        "true": predictions.targets[positions].tolist(),
+        "predicted": predictions.values[positions].tolist(),
+        "rows": count,
+    }

@@ -1,7 +1,7 @@
-"""One trial, from its config to its result: the whole path on one screen.
+"""The training of one trial, from its config to its result.
 
-`train` runs in a worker. It knows nothing of studies and stores: it reports metrics after every epoch, leaves
-the best weights in a folder, and returns the objective's best value.
+`train` runs in a worker. It knows neither studies nor stores: it reports metrics after every epoch, writes the best
+weights into a folder, and returns the objectives' values.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from besom.config.targets import check_targets, signature_of
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError
 from besom.models import SupervisedModule
-from besom.models.distributed import mean_over_ranks, meet, rank_count
+from besom.models.distributed import join_process_group, mean_over_ranks, rank_count
 from besom.models.saved import save
 from besom.system.hardware import nvidia_driver, processor_name
 from besom.training.best_epoch import BestEpochTracker
@@ -43,18 +43,18 @@ from besom.training.progress import Channel, Outcome
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "optuna", "mlflow")
 
-# Besom reports, records and paces itself; what Lightning suggests about it does not apply.
+# Besom reports, records and stops training itself; Lightning's suggestions about that do not apply.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", module="pytorch_lightning")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 
 def train(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Outcome:
-    """Train what a resolved config describes and leave the best weights in `directory`.
+    """Train a resolved config and write the best weights into `directory`.
 
-    The conversation hears once what was built, and the metrics of each epoch, from epoch 0, before the first step.
-    Raises ConfigError or DataError for a config that cannot be trained, TrialFailed for a trial that comes to
-    nothing, TrialPruned when it is told to stop.
+    The channel receives one report of what was built, and the metrics of each epoch, from epoch 0, before the first
+    step. Raises ConfigError or DataError for a config that cannot be trained, TrialFailed for a trial without a usable
+    result, TrialPruned on a request to stop.
     """
     set_up(config)
     if rank_count() > 1:
@@ -64,9 +64,9 @@ def train(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Ou
         check_test_part(data)
     objectives = read_objectives(config)
     tracker: BestEpochTracker[dict[str, Tensor]] = BestEpochTracker(leading(objectives), channel)
-    fitted = fit(config, data, tracker, told=channel)
+    fitted = fit(config, data, tracker, channel=channel)
     costs = costs_of(fitted.model, objectives, seconds=fitted.seconds)
-    summary = fitted.leave(config, directory, fitted.predictions(config))
+    summary = fitted.write(config, directory, fitted.predictions(config))
     return Outcome(
         values=objective_values(objectives, {**tracker.metrics, **costs}),
         best_epoch=tracker.epoch,
@@ -76,7 +76,7 @@ def train(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Ou
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """A model with its best weights, what it was trained on, and how long that took."""
+    """A model with its best weights, its data and trainer, and the training time."""
 
     model: pl.LightningModule
     data: pl.LightningDataModule
@@ -84,13 +84,13 @@ class Fitted:
     seconds: float
 
     def predictions(self, config: Mapping[str, Any]) -> Predictions | None:
-        """Return what the model says of its validation part, for the figures; None where none needs it."""
+        """Return the model's predictions for its validation part, for the figures; None where no figure needs them."""
         return Predictions.of(self.model, self.data, config) if self.trainer.is_global_zero else None
 
-    def leave(self, config: Mapping[str, Any], directory: Path, predictions: Predictions | None) -> dict[str, float]:
-        """Leave in `directory` the weights and what the figures are drawn from; return what the test part says.
+    def write(self, config: Mapping[str, Any], directory: Path, predictions: Predictions | None) -> dict[str, float]:
+        """Write the weights and the data of the figures into `directory`; return the metrics of the test part.
 
-        That is nothing, unless the config asks for it.
+        These are empty unless the config asks for a test.
         """
         summary = evaluate(self.trainer, self.model, self.data) if config["test"] else {}
         if self.trainer.is_global_zero:
@@ -100,7 +100,7 @@ class Fitted:
 
 
 def set_up(config: Mapping[str, Any]) -> None:
-    """Set what holds for a whole process, and refuse what no constructor takes."""
+    """Configure the process, seed it, and refuse keys and classes that cannot work."""
     configure_torch(config)
     seed(config)
     check_targets(config)
@@ -108,7 +108,7 @@ def set_up(config: Mapping[str, Any]) -> None:
 
 
 def seed(config: Mapping[str, Any]) -> None:
-    """Seed the generators that everybody shares. Ours draw from their own; this is for what a user brings along."""
+    """Seed the global generators, for a user's own code: Besom's modules have their own generators."""
     pl.seed_everything(config["seed"], workers=True, verbose=False)
 
 
@@ -117,15 +117,15 @@ def fit(
     data: pl.LightningDataModule,
     tracker: BestEpochTracker[dict[str, Tensor]],
     *,
-    told: Channel | None = None,
+    channel: Channel | None = None,
 ) -> Fitted:
-    """Train a new model on data, through a course; `told` hears what was built, before the first step."""
+    """Train a new model on data with a tracker; `channel` receives what was built, before the first step."""
     model = build_model(config, data)
     trainer = build_trainer(config, tracker)
-    if told is not None:
-        told.started(describe(data, model, trainer))
+    if channel is not None:
+        channel.started(describe(data, model, trainer))
     if rank_count() > 1:
-        meet(config["trainer"]["accelerator"])
+        join_process_group(config["trainer"]["accelerator"])
     began = time.perf_counter()
     trainer.fit(model, datamodule=data)
     seconds = time.perf_counter() - began
@@ -134,9 +134,11 @@ def fit(
 
 
 def configure_torch(config: Mapping[str, Any]) -> None:
-    """Set what holds for a whole process: its threads, and the precision of float32 products."""
+    """Set the process's number of threads, and the precision of float32 matrix products."""
     torch.set_num_threads(config["threads"])
-    torch.set_float32_matmul_precision(config.get("matmul_precision", "highest"))  # runs of old have no such key
+    torch.set_float32_matmul_precision(
+        config.get("matmul_precision", "highest")
+    )  # older recorded configs lack this key
 
 
 def build_data(config: Mapping[str, Any]) -> pl.LightningDataModule:
@@ -148,7 +150,7 @@ def build_data(config: Mapping[str, Any]) -> pl.LightningDataModule:
 
 
 def build_model(config: Mapping[str, Any], data: pl.LightningDataModule) -> pl.LightningModule:
-    """Build the model, handing it what its constructor takes of the data's spec, the optimizer and the scheduler."""
+    """Build the model with those of the data's spec, the optimizer and the scheduler that its constructor accepts."""
     target = config["model"]["_target_"]
     offered = {
         "spec": getattr(data, "spec", None),
@@ -157,18 +159,18 @@ def build_model(config: Mapping[str, Any], data: pl.LightningDataModule) -> pl.L
     }
     signature = signature_of(target, "model")
     accepted = set(signature.parameters) if signature else set()
-    # A partial, called here: what Hydra is handed as a keyword argument, it would take for config and convert.
+    # A partial, called here: Hydra would take keyword arguments for config and convert them.
     make = build({**config["model"], "_partial_": True})
     model = make(**{name: value for name, value in offered.items() if name in accepted})
     if not isinstance(model, pl.LightningModule):
         raise ConfigError(f"model._target_: {target} is not a LightningModule; name one that is")
     if isinstance(data, InMemoryDataModule) and not isinstance(model, SupervisedModule):
-        data.steps_per_chunk = None  # a module of the user's own takes a batch at a time
+        data.steps_per_chunk = None  # a user's own module takes a batch at a time
     return model
 
 
 def build_trainer(config: Mapping[str, Any], tracker: BestEpochTracker[dict[str, Tensor]]) -> pl.Trainer:
-    """Build Lightning's Trainer with early stopping and the best weights by the objective."""
+    """Build Lightning's Trainer with early stopping and best-epoch tracking by the objective."""
     callbacks: list[pl.Callback] = [BestEpoch(tracker)]
     patience = config["early_stopping"]["patience"]
     if patience is not None:
@@ -179,7 +181,7 @@ def build_trainer(config: Mapping[str, Any], tracker: BestEpochTracker[dict[str,
                 patience=patience,
                 min_delta=config["early_stopping"]["min_delta"],
                 check_on_train_epoch_end=True,
-                strict=False,  # a missing objective is told of by BestEpoch
+                strict=False,  # BestEpoch reports a missing objective
             )
         )
     devices = config["trainer"].get("devices", 1)
@@ -195,10 +197,10 @@ def build_trainer(config: Mapping[str, Any], tracker: BestEpochTracker[dict[str,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=-1,  # the whole validation part: this is epoch 0
-        **({"plugins": [LightningEnvironment()]} if rank_count() > 1 else {}),  # whatever Slurm says beside us
+        **({"plugins": [LightningEnvironment()]} if rank_count() > 1 else {}),  # even within a Slurm job
     )
     assert isinstance(trainer, pl.Trainer)
-    if rank_count() > 1 and not _shares_out(trainer.strategy):
+    if rank_count() > 1 and not _supports_ranks(trainer.strategy):
         raise ConfigError(
             f"trainer.strategy: {config['trainer'].get('strategy')} cannot train on the {rank_count()} devices of a "
             "slot; use ddp, or ddp_find_unused_parameters_true"
@@ -206,16 +208,16 @@ def build_trainer(config: Mapping[str, Any], tracker: BestEpochTracker[dict[str,
     return trainer
 
 
-def _shares_out(strategy: Strategy) -> bool:
-    # ddp_spawn and its like would start ranks of their own; the launcher that does is private to Lightning.
+def _supports_ranks(strategy: Strategy) -> bool:
+    # ddp_spawn and the like would start their own ranks; the launcher that does so is private to Lightning.
     kinds = [kind.__name__ for kind in type(strategy.launcher).__mro__]
     return isinstance(strategy, DDPStrategy) and "_MultiProcessingLauncher" not in kinds
 
 
 class BestEpoch(Checkpoint):
-    """Takes a trial through its course, epoch by epoch, with the best weights kept in memory.
+    """Passes each epoch to the best-epoch tracker, with the best weights kept in memory.
 
-    A Checkpoint because Lightning calls those last, when everything that was logged in the epoch is there.
+    It is a Checkpoint because Lightning calls those last, when everything of the epoch has been logged.
     """
 
     def __init__(self, tracker: BestEpochTracker[dict[str, Tensor]]) -> None:
@@ -226,25 +228,25 @@ class BestEpoch(Checkpoint):
         self._tracker.begin(_metrics(trainer))
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Stop before the next step, if it is so urgent."""
+        """Stop before the next step, if requested."""
         self._tracker.check()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report the epoch that just ended; keep its weights if it is the best so far."""
-        self._tracker.go_on(trainer.current_epoch + 1, _metrics(trainer), lambda: copied(pl_module))
+        """Report the epoch that has just ended; keep its weights if it is the best so far."""
+        self._tracker.report_epoch(trainer.current_epoch + 1, _metrics(trainer), lambda: copied(pl_module))
 
 
 def copied(module: pl.LightningModule) -> dict[str, Tensor]:
-    """Return a module's weights as they are now."""
+    """Return a copy of a module's current weights."""
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 def _metrics(trainer: pl.Trainer) -> dict[str, float]:
-    return _common(trainer, trainer.callback_metrics)
+    return _mean_metrics(trainer, trainer.callback_metrics)
 
 
-def _common(trainer: pl.Trainer, metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics as numbers; of several ranks, each of which may have measured a part of the data, their means."""
+def _mean_metrics(trainer: pl.Trainer, metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return metrics as numbers: their means over the ranks, each of which may have measured a part of the data."""
     own = {name: float(value) for name, value in metrics.items()}
     return mean_over_ranks(own) if trainer.world_size > 1 else own
 
@@ -262,14 +264,14 @@ def objective_values(objectives: Sequence[Objective], measured: Mapping[str, flo
 def costs_of(
     model: pl.LightningModule, objectives: Sequence[Objective] = (), *, seconds: float = 0.0
 ) -> dict[str, float]:
-    """Return what a trial cost: `seconds` only where an objective asks for them, since they differ each time."""
+    """Return a trial's costs; `seconds` only if they are an objective, since they differ each time."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     timed = any(objective.name == "cost/seconds" for objective in objectives)
     return {"cost/params": float(trainable)} | ({"cost/seconds": seconds} if timed else {})
 
 
 def check_test_part(data: pl.LightningDataModule) -> None:
-    """Refuse, before anything is trained, what could not be tested. Raises ConfigError."""
+    """Refuse data without a test part, before anything is trained. Raises ConfigError."""
     if isinstance(data, InMemoryDataModule) and not data.sizes["test"]:
         raise ConfigError("test: the data has no test part; set data.test_fraction, or test=false")
 
@@ -277,11 +279,11 @@ def check_test_part(data: pl.LightningDataModule) -> None:
 def evaluate(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule) -> dict[str, float]:
     """Measure the model on the test part."""
     (metrics,) = trainer.test(model, datamodule=data, verbose=False)
-    return _common(trainer, metrics)
+    return _mean_metrics(trainer, metrics)
 
 
 def describe(data: pl.LightningDataModule, model: pl.LightningModule, trainer: pl.Trainer) -> dict[str, Any]:
-    """Return what is known of a trial once it is built: the data, the device, the size of the model."""
+    """Return what is known of a trial once it is built: the data, the device, the model's size."""
     about: dict[str, Any] = {
         "device": _devices(trainer),
         "threads": torch.get_num_threads(),
@@ -293,20 +295,21 @@ def describe(data: pl.LightningDataModule, model: pl.LightningModule, trainer: p
         about["cuda"] = cuda_versions()
     if isinstance(data, InMemoryDataModule):
         about |= {"data": data.spec.name, "digest": data.digest, "sizes": dict(data.sizes)}
-        about |= {"columns": list(data.source.told)} if data.source.told else {}
+        about |= {"columns": list(data.source.notes)} if data.source.notes else {}
     return about
 
 
 def _devices(trainer: pl.Trainer) -> str:
     devices = getattr(trainer.strategy, "parallel_devices", None) or [trainer.strategy.root_device]
     names = Counter(
-        torch.cuda.get_device_name(one) if one.type == "cuda" else f"cpu ({processor_name()})" for one in devices
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({processor_name()})"
+        for device in devices
     )
     return " + ".join(name if count == 1 else f"{count} x {name}" for name, count in names.items())
 
 
 def determinism() -> dict[str, bool | str]:
-    """Return the settings of this process that decide whether, and to which bit, a computation repeats itself."""
+    """Return the settings of this process that determine whether a computation is reproducible to the last bit."""
     return {
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "matmul_precision": torch.get_float32_matmul_precision(),
@@ -318,17 +321,17 @@ def determinism() -> dict[str, bool | str]:
 
 @lru_cache
 def cuda_versions() -> dict[str, str]:
-    """Return the versions of CUDA and cuDNN that torch brings, and of the driver, where it tells."""
+    """Return the versions of CUDA and cuDNN that torch ships, and of the driver, if known."""
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-    found = {"cuda": torch.version.cuda, "cudnn": cudnn, "driver": nvidia_driver()}
-    return {name: str(version) for name, version in found.items() if version is not None}
+    versions_of = {"cuda": torch.version.cuda, "cudnn": cudnn, "driver": nvidia_driver()}
+    return {name: str(version) for name, version in versions_of.items() if version is not None}
 
 
 @lru_cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
+    result = {"python": platform.python_version()}
     for package in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):  # torchvision need not be there
-            found[package] = metadata.version(package)
-    return found
+        with suppress(metadata.PackageNotFoundError):  # torchvision is optional
+            result[package] = metadata.version(package)
+    return result

@@ -1,4 +1,4 @@
-"""What a config asks of a user's own module, held against its class: the hooks that Lightning will call for it."""
+"""The check that a user's own module has the hooks which Lightning will call for a config."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _BASES: Mapping[str, type] = {"model": pl.LightningModule, "data": pl.LightningD
 def check_hooks(config: Mapping[str, Any]) -> None:
     """Refuse a resolved config whose model or data lack a hook that the objective or the test needs.
 
-    Only classes are looked at: what a function returns is known when it is called. Raises ConfigError naming the key.
+    Only classes are checked: what a function returns is known only when it is called. Raises ConfigError naming the
+    key.
     """
     validated = next((one.name for one in read_objectives(config) if one.name.startswith("val/")), None)
     needed: list[tuple[str, str, str, str]] = [
