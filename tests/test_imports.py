@@ -150,7 +150,7 @@ def test_parent_of_a_sweep_imports_no_torch() -> None:
 
 
 def test_a_dry_run_looks_into_a_table_without_torch() -> None:
-    assert "torch" not in imported_with("besom.data.tables.examination")
+    assert "torch" not in imported_with("besom.data.tables.inspection")
 
 
 def imported_with(*names: str) -> set[str]:

@@ -55,7 +55,7 @@ class ServedModel:
 def _features(given: pd.DataFrame | np.ndarray, inputs: Inputs) -> Tensor:
     import pandas as pd
 
-    from besom.data.tables.files import Table
+    from besom.data.tables.table import Table
     from besom.predict.inputs import encode_new, raw_rows
 
     if not isinstance(given, pd.DataFrame):

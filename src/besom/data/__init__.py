@@ -1,7 +1,7 @@
-"""Data that lives in memory: read once per process, split by seed, scaled, batched on the device.
+"""In-memory data: read once per process, split by seed, scaled, batched on the device.
 
-`besom.data.sources` holds the data sets by name and `besom.data.tables` reads a user's own CSV or Parquet. Imported
-lazily (PEP 562), because a dry run looks into a table in the parent process, which never imports torch.
+`besom.data.sources` has the data sets by name and `besom.data.tables` reads a user's own CSV or Parquet. Imported
+lazily (PEP 562), because a dry run inspects a table in the parent process, which never imports torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a data set is, once it is read: tensors, names and the task it poses."""
+"""A data set as it is read: tensors, names and the task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["DataSpec", "Source", "Task"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """What a model must know of the data to be built; `out_features` is 1 unless the task is multi-class."""
+    """The properties of the data that a model is built from; `out_features` is 1 unless the task is multi-class."""
 
     name: str
     task: Task
@@ -32,14 +32,14 @@ class Source:
     x             [n, features], float32; float64 for tables, and uint8 for images, until they are scaled
     y             [n], int64 indices into `class_names`, or float32 for regression
     test_x/test_y the official test part, None where a data set has none
-    numeric       bool [features]: the columns that scaling applies to; None is all of them
-    max_value     what a feature can hold at most (255 for images); None where that is unknown
-    columns       of a table, the columns that the features were made of, its `target`, and its `reading`
-    told          of a table, what was decided of its columns, in lines for whoever trains on it
+    numeric       bool [features]: the columns to scale; None for all of them
+    max_value     the largest possible value of a feature (255 for images); None where unknown
+    columns       for a table, the columns that the features are made of, its `target`, and its `reading`
+    notes         for a table, lines for the user about the interpretation of its columns
     picture       (height, width), where each row of x is a grey picture
 
-    Two sources are equal only if they are one and the same object: it serves as a key in caches.
-    Raises DataError if the tensors do not fit together.
+    Sources are compared by identity, since they are keys in caches. Raises DataError if the tensors do not fit
+    together.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Source:
     columns: tuple[Column, ...] | None = None
     target: Column | None = None
     reading: Reading = field(default_factory=Reading)
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     picture: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class Source:
 
     @property
     def spec(self) -> DataSpec:
-        """What a model is built from."""
+        """The properties that a model is built from."""
         return DataSpec(
             name=self.name,
             task=self.task,
@@ -84,7 +84,7 @@ class Source:
 
     @property
     def inputs(self) -> Inputs:
-        """What a model that is trained on it reads."""
+        """The inputs of a model that is trained on this data set."""
         return Inputs(
             columns=self.columns or number_columns(self.feature_names),
             target=self.target,

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST as they are published: four IDX files each, which torchvision downloads where it is there."""
+"""MNIST and Fashion-MNIST in their published form, four IDX files each, which torchvision can download."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from besom.errors import DataError, in_one_line
 from besom.system.locks import locked
 
 _SIDE = 28  # pixels
-_UNSIGNED_BYTES = 8  # IDX's code for their type
+_UNSIGNED_BYTES = 8  # the IDX code of this type
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A data set by its name in configs, the folder (and class) that torchvision has for it, and its classes."""
+    """A published data set: its name in configs, its folder (and class) in torchvision, and its classes."""
 
     name: str
     folder: str
@@ -44,8 +44,8 @@ FASHION_MNIST = Published(
 def read_images(published: Published, root: Path, download: bool, mirrors: tuple[str, ...]) -> Source:
     """Return 60,000 images of 28 x 28 bytes, flattened to 784, ten classes, and 10,000 to test; once per process.
 
-    Files that are in `root` are read as they are; missing ones are downloaded first, from `mirrors` or else from where
-    torchvision finds them. Raises DataError if files are missing and cannot be downloaded, or are torn.
+    Existing files in `root` are used; missing ones are downloaded first, from `mirrors` or else from torchvision's own.
+    Raises DataError if files are missing and cannot be downloaded, or are damaged.
     """
     raw = root / published.folder / "raw"
     elsewhere = f"or point BESOM_DATA_DIR at a folder that holds {published.folder}/raw/train-images-idx3-ubyte"
@@ -80,10 +80,10 @@ def _files(raw: Path, part: str) -> tuple[Path, Path]:
 
 
 def _download(published: Published, root: Path, mirrors: Sequence[str], missing: str, elsewhere: str) -> None:
-    """Let torchvision fetch what is missing. Raises DataError."""
+    """Download the missing files with torchvision. Raises DataError."""
     try:
         from torchvision import datasets
-    except (ImportError, RuntimeError) as error:  # the latter where it was built for another torch
+    except (ImportError, RuntimeError) as error:  # RuntimeError if it was built for another torch
         raise DataError(
             f"{missing}, and torchvision, which downloads it, cannot be imported ({in_one_line(error)}); "
             f"install torchvision, {elsewhere}"
@@ -92,9 +92,9 @@ def _download(published: Published, root: Path, mirrors: Sequence[str], missing:
     try:
         if mirrors:  # torchvision names the folder after the class
             dataset = type(published.folder, (dataset,), {"mirrors": mirrors})
-        # Workers start together, and two would write one file.
+        # Workers start together, and must not write the same file.
         with locked(root / published.folder / ".download.lock", wait=True):
-            dataset(root, download=True)  # does nothing if another process was first
+            dataset(root, download=True)  # no-op if another process was first
     except (OSError, RuntimeError, HTTPException) as error:
         raise DataError(
             f"{missing} and could not be downloaded ({in_one_line(error)}); connect to the network once, {elsewhere}"
@@ -111,10 +111,11 @@ def _read_part(raw: Path, part: str) -> tuple[Tensor, Tensor]:
 
 
 def read_idx(path: Path) -> Tensor:
-    """Return an IDX file of unsigned bytes as the tensor that it holds, of whatever shape.
+    """Return the tensor of an IDX file of unsigned bytes, of any shape.
 
     The format is that of LeCun's page on MNIST: two zero bytes, the type, the number of dimensions, each dimension as a
-    big-endian integer, then the values. Raises OSError if it cannot be read, ValueError if it is no such file or torn.
+    big-endian integer, then the values. Raises OSError if it cannot be read, ValueError if it is damaged or another
+    format.
     """
     content = path.read_bytes()
     if len(content) < 4 or content[:3] != bytes([0, 0, _UNSIGNED_BYTES]):

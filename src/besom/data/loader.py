@@ -1,4 +1,4 @@
-"""Batches that are gathered where the data lies, handed to Lightning a stretch at a time."""
+"""Batches that are gathered on the data's device, and passed to Lightning in chunks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ STEPS_PER_CHUNK = 128
 
 
 class Batches:
-    """One stretch of an epoch: some rows of `x` [n, features] and `y` [n], in batches.
+    """One chunk of an epoch: some rows of `x` [n, features] and `y` [n], in batches.
 
-    Iterating yields (x_batch, y_batch), the last perhaps shorter, on the device of `x`. `index` is int64 row
-    numbers on that device, or a range, whose batches are slices and thus copy nothing.
+    Iterating yields (x_batch, y_batch), the last perhaps shorter, on the device of `x`. `index` is int64 row numbers on
+    that device, or a range, whose batches are slices and thus copy nothing.
 
-    Lightning's loop around a batch costs as much as a small model's step. One `training_step` therefore takes
-    a whole stretch. Log with `batch_size=batch.rows`, or Lightning gathers every batch to guess it.
+    Lightning's loop around a batch costs as much as a small model's step. One `training_step` therefore takes a whole
+    chunk. Log with `batch_size=batch.rows`, or Lightning gathers every batch to guess it.
 
-    Where `ranks` processes train together, iterating yields the `rank`-th piece of each batch: all pieces make up
-    the batch, and none is more than a row longer than another; of a batch with too few rows, some are empty.
+    Where `ranks` processes train together, iterating yields the `rank`-th piece of each batch: all pieces make up the
+    batch, and their sizes differ by at most one row; of a batch with too few rows, some are empty.
     """
 
     __slots__ = ("batch_size", "index", "rank", "ranks", "x", "y")
@@ -38,7 +38,7 @@ class Batches:
 
     @property
     def rows(self) -> int:
-        """The number of samples in this stretch, on all ranks."""
+        """The number of samples in this chunk, on all ranks."""
         return len(self.index)
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class Batches:
         return batch[count * self.rank // self.ranks : count * (self.rank + 1) // self.ranks]
 
     def to(self, device: torch.device | str) -> Batches:
-        """Return these batches on `device`: self if they are there, else a copy of the stretch's own rows."""
+        """Return these batches on `device`: self if they are there, else a copy of the chunk's own rows."""
         device = torch.device(device)
         if device.type == self.x.device.type and device.index in (None, self.x.device.index):
             return self
@@ -75,17 +75,17 @@ class Batches:
 
 
 class InMemoryLoader:
-    """Yields an epoch as `Batches`, each of at most `steps_per_stretch` batches; `len` counts what it yields.
+    """A loader that yields an epoch as `Batches`, each of at most `steps_per_chunk` batches; `len` counts these chunks.
 
-    `steps_per_stretch=None` yields plain (x, y) batches, for modules that know nothing of stretches.
+    `steps_per_chunk=None` yields plain (x, y) batches, for modules that do not support chunks.
 
-    With `shuffle`, epoch e of a loader follows a permutation drawn from (`shuffle_seed`, e) alone: the same
-    on every device, whatever else draws random numbers. `batch_size=None` makes the whole part one batch; a
-    single batch is never shuffled, since a sum has no order and a slice needs no copy.
+    With `shuffle`, epoch e of a loader follows a permutation drawn from (`shuffle_seed`, e) alone: the same on every
+    device, whatever else draws random numbers. `batch_size=None` makes the whole part one batch; a single batch is
+    never shuffled, since a sum does not depend on the order and a slice needs no copy.
 
-    Where `ranks` processes train together, each batch is cut into as many pieces, and this loader yields the
-    `rank`-th of each. Pieces of plain batches are of one size, as a module of the user's own needs them: where that
-    does not work out, some rows are in two of them, as with torch's DistributedSampler.
+    Where `ranks` processes train together, each batch is divided into as many pieces, and this loader yields the
+    `rank`-th of each. Pieces of plain batches have equal sizes, as a user's own module needs them: where the division
+    has a remainder, some rows are in two pieces, as with torch's DistributedSampler.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class InMemoryLoader:
         return -(-len(self.y) // (self.batch_size * (self.steps_per_chunk or 1)))
 
     def __iter__(self) -> Iterator[Batches | tuple[Tensor, Tensor]]:
-        # A generator: the epoch is counted when its first stretch is asked for, so an iterator that is made
-        # and never used skips no epoch.
+        # A generator: the epoch is counted when its first chunk is requested, so an iterator that is never used skips
+        # no epoch.
         order = self._order(self.epoch)
         self.epoch += 1
         if self.steps_per_chunk is None:
@@ -140,7 +140,7 @@ class InMemoryLoader:
     def _order(self, epoch: int) -> Tensor | range:
         if not self.shuffle:
             return range(len(self.y))
-        # Torch's CPU generator keeps 32 bits of its seed: mix the two numbers into 32 good ones.
+        # torch's CPU generator keeps 32 bits of its seed: mix the two numbers into 32 good bits.
         mix = np.random.SeedSequence(self.shuffle_seed, spawn_key=(epoch,))
         seed = int(mix.generate_state(1)[0])
         order = torch.randperm(len(self.y), generator=torch.Generator().manual_seed(seed))

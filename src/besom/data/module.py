@@ -1,4 +1,4 @@
-"""The LightningDataModule of data that lies in memory."""
+"""The LightningDataModule of in-memory data."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["Batches", "InMemoryDataModule", "InMemoryLoader"]
 class InMemoryDataModule(pl.LightningDataModule):
     """Splits and scales a source, keeps it on the trainer's device, and batches it there.
 
-    Its loaders yield `Batches`; set `steps_per_stretch` to None for a module that takes plain (x, y) batches.
-    A source's official test part replaces `test_fraction`; `val_fraction=0` makes no validation part.
-    `batch_size=None` trains on full batches. `limit` keeps so many of the rows to be split (each class by its
-    share), for a quick try. `split_seed` and `shuffle_seed` feed generators of their own.
+    Its loaders yield `Batches`; set `steps_per_chunk` to None for a module that takes plain (x, y) batches. A source's
+    official test part replaces `test_fraction`; `val_fraction=0` makes no validation part. `batch_size=None` trains on
+    full batches. `limit` is the number of rows to split (each class by its share), for a quick try. `split_seed` and
+    `shuffle_seed` seed their own generators.
 
-    Raises ConfigError for a value out of range. What needs the data (DataError) comes with the first use.
+    Raises ConfigError for a value out of range. DataError is raised at the first use of the data.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class InMemoryDataModule(pl.LightningDataModule):
         self.plan = Plan(
             scaling=parse_scaling(scaling),
             val_fraction=_fraction("val_fraction", val_fraction),
-            # Left out of the plan where it is ignored, so that it makes no second copy of the data either.
+            # 0 in the plan where it is ignored, so that it causes no second copy of the data.
             test_fraction=_fraction("test_fraction", test_fraction) if source.test_x is None else 0.0,
             split_seed=_whole("split_seed", split_seed, at_least=0),
             limit=None if limit is None else _whole("limit", limit, at_least=1),
@@ -68,7 +68,8 @@ class InMemoryDataModule(pl.LightningDataModule):
     def folded(self, count: int, *, held_out: int | None = None) -> Self:
         """Return the same data for one turn of cross-validation: fold `held_out` of `count`, from 0, validates.
 
-        The rest of what is no test part trains; without `held_out`, all of it. The scaler is the training part's.
+        The other rows outside the test part train; without `held_out`, all of them. The scaler is fitted on the
+        training part.
         """
         turn = copy(self)
         turn.plan = replace(self.plan, folds=Folds(count=count, held_out=held_out))
@@ -77,7 +78,7 @@ class InMemoryDataModule(pl.LightningDataModule):
 
     @property
     def spec(self) -> DataSpec:
-        """What a model is built from; known without preparing the data."""
+        """The properties that a model is built from; known without preparing the data."""
         return self.source.spec
 
     @property
@@ -87,7 +88,7 @@ class InMemoryDataModule(pl.LightningDataModule):
 
     @property
     def scaler(self) -> Scaler:
-        """What prepares new inputs as the training part was prepared."""
+        """The scaler that was fitted on the training part, for new inputs."""
         return self._prepared.scaler
 
     @property
@@ -97,7 +98,7 @@ class InMemoryDataModule(pl.LightningDataModule):
 
     @property
     def val_rows(self) -> Tensor:
-        """Where the rows of the validation part lie in the source (int64), in the order of its loader."""
+        """The positions of the validation rows in the source (int64), in the order of its loader."""
         return self._prepared.val_rows
 
     @property
@@ -110,7 +111,7 @@ class InMemoryDataModule(pl.LightningDataModule):
         return prepare(self.source, self.plan)
 
     def setup(self, stage: str | None = None) -> None:
-        """Prepare what `stage` (fit, validate, test) needs and move it to the trainer's device, once."""
+        """Prepare the parts that `stage` (fit, validate, test) needs, and move them to the trainer's device, once."""
         match stage:
             case "test":
                 self.test_dataloader()
@@ -123,8 +124,8 @@ class InMemoryDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> InMemoryLoader:
         """Return a loader whose first epoch is epoch 0 of `shuffle_seed`.
 
-        Of a trainer with several ranks, it yields this rank's piece of each batch. Raises ConfigError where a batch
-        is too small to be cut.
+        With several ranks, it yields this rank's piece of each batch. Raises ConfigError if a batch has fewer rows than
+        there are ranks.
         """
         part = self._prepared.train.on(self._device)
         ranks = self.trainer.world_size if self.trainer else 1

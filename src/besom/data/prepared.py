@@ -1,4 +1,4 @@
-"""A source made ready to train on: split, scaled, and moved to a device once."""
+"""A source prepared for training: split, scaled, and moved to a device once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Part:
     _moved: dict[torch.device, Part] = field(default_factory=dict, repr=False)
 
     def on(self, device: torch.device) -> Part:
-        """Return the part on `device`: moved there on the first call only, and itself where it lies there."""
+        """Return the part on `device`: moved there at the first call only, and itself if it is already there."""
         if device == self.x.device:
             return self
         if device not in self._moved:
@@ -34,9 +34,9 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Folds:
-    """`count` folds of the rows that are no test part: `held_out`, from 0, validates and the others train.
+    """`count` folds of the rows outside the test part: `held_out`, from 0, validates and the others train.
 
-    Without one that is held out, all of them train.
+    Without `held_out`, all of them train.
     """
 
     count: int
@@ -45,9 +45,9 @@ class Folds:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How to split and scale a source. `limit` first keeps that many rows, each class by its share.
+    """The plan to split and scale a source. `limit` first keeps that many rows, each class by its share.
 
-    With `folds` the test part stays what it is, and all other rows are dealt anew, whatever `val_fraction` says.
+    With `folds` the test part stays the same, and all other rows are divided anew, whatever `val_fraction` is.
     """
 
     scaling: Scaling
@@ -59,11 +59,10 @@ class Plan:
 
 
 class Prepared:
-    """The parts of a source under a plan. The test part is neither scaled nor moved before it is asked for.
+    """The parts of a source under a plan. The test part is scaled and moved only on request.
 
-    An official test part is used whole: neither `test_fraction` nor `limit` touches it.
-    Raises DataError, naming the source, if the rows do not suffice for the plan, and ConfigError if the
-    scaling does not suit the source.
+    An official test part is used as a whole: neither `test_fraction` nor `limit` applies to it. Raises DataError,
+    naming the source, if there are too few rows for the plan, and ConfigError if the scaling does not suit the source.
     """
 
     def __init__(self, source: Source, plan: Plan) -> None:
@@ -78,7 +77,7 @@ class Prepared:
 
     @cached_property
     def test(self) -> Part | None:
-        """The test part, scaled as the training part is; None where there is none."""
+        """The test part, scaled like the training part; None where there is none."""
         source = self._source
         if source.test_x is not None and source.test_y is not None:
             return Part(self.scaler.apply(source.test_x), source.test_y)
@@ -89,7 +88,7 @@ class Prepared:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The number of rows in train, val and test; counting the test rows does not touch them."""
+        """The number of rows in train, val and test; counting does not prepare the test part."""
         official = self._source.test_y
         return {
             "train": len(self.train.y),
@@ -112,9 +111,9 @@ def _refuse_lost(source: Source, raw: Tensor, scaled: Tensor) -> None:
     lost = lost_in_float32(scaled)
     if lost.any():
         index = int(lost.int().argmax())
-        given, kept = (len(torch.unique(x[:, index])) for x in (raw, scaled.to(torch.float32)))
+        distinct, kept = (len(torch.unique(x[:, index])) for x in (raw, scaled.to(torch.float32)))
         raise DataError(
-            f"{source.name}: column {source.feature_names[index]!r} holds {given} different values, of which "
+            f"{source.name}: column {source.feature_names[index]!r} holds {distinct} different values, of which "
             f"data.scaling leaves {kept} in 32-bit floats, in which models compute; use standard or minmax, or "
             "subtract a constant from it"
         )
@@ -122,7 +121,7 @@ def _refuse_lost(source: Source, raw: Tensor, scaled: Tensor) -> None:
 
 @lru_cache(maxsize=2)
 def prepare(source: Source, plan: Plan) -> Prepared:
-    """Return the parts of `source` under `plan`. The last two are kept: the next trial pays nothing."""
+    """Return the parts of `source` under `plan`; the last two results are cached for the next trials."""
     return Prepared(source, plan)
 
 
@@ -157,8 +156,8 @@ def _split_rows(source: Source, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
 
 def _turn(rows: Tensor, folds: Folds, seed: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the rows that train and those that validate; `labels` are those of `rows`."""
-    dealt = deal(len(rows), folds.count, seed=seed, labels=labels)
+    fold_rows = deal(len(rows), folds.count, seed=seed, labels=labels)
     if folds.held_out is None:
         return rows, rows[:0]
-    others = [fold for number, fold in enumerate(dealt) if number != folds.held_out]
-    return rows[torch.cat(others).sort().values], rows[dealt[folds.held_out]]
+    others = [fold for number, fold in enumerate(fold_rows) if number != folds.held_out]
+    return rows[torch.cat(others).sort().values], rows[fold_rows[folds.held_out]]

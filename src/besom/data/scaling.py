@@ -1,4 +1,4 @@
-"""Scaling of features: statistics from the training part, applied to every part alike."""
+"""Scaling of features: statistics from the training part, applied to every part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from besom.errors import ConfigError
 
 
 class Method(StrEnum):
-    """The scalings that need no number from the user; columns are scaled one by one."""
+    """The scalings without parameters; each column is scaled separately."""
 
     NONE = "none"
     UNIT = "unit"
@@ -35,10 +35,10 @@ Scaling = Method | Normalize
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scaler:
-    """What was subtracted from and divided into each column: `shift` and `scale`, both [features].
+    """The `shift` that is subtracted from each column and the `scale` that divides it, both [features].
 
-    They are of the precision that the training features had, float64 for tables, and else float32. Keep it with a
-    model: the same two tensors prepare new inputs.
+    Their dtype is float64 for tables, whose features are float64, else float32. Keep the scaler with a model: it
+    prepares new inputs.
     """
 
     shift: Tensor
@@ -49,13 +49,13 @@ class Scaler:
         return self.exact(x).to(torch.float32)
 
     def exact(self, x: Tensor) -> Tensor:
-        """Return what `apply` does before it becomes float32: in the scaler's precision, whatever that of `x` is."""
-        given = x.to(self.shift.dtype) if x.dtype == torch.float64 else x
-        return (given - self.shift.to(x.device)).div_(self.scale.to(x.device))
+        """Return the result of `apply` before its conversion to float32, in the scaler's precision."""
+        precise = x.to(self.shift.dtype) if x.dtype == torch.float64 else x
+        return (precise - self.shift.to(x.device)).div_(self.scale.to(x.device))
 
 
 def parse_scaling(value: object) -> Scaling:
-    """Return the scaling that a config value stands for: a name, a mapping of mean and std, or None for none.
+    """Return the scaling of a config value: a name, a mapping of mean and std, or None for none.
 
     Raises ConfigError naming `data.scaling` and the choices.
     """
@@ -74,13 +74,12 @@ def parse_scaling(value: object) -> Scaling:
 
 
 def fit_scaler(x: Tensor, scaling: Scaling, *, numeric: Tensor | None = None, max_value: float | None = None) -> Scaler:
-    """Return the scaler that `scaling` makes of the training features `x` [n, features].
+    """Return the scaler of `scaling` for the training features `x` [n, features].
 
-    unit divides by `max_value`; minmax takes each column to 0..1; standard to mean 0 and standard deviation
-    1 (over n, not n - 1); `Normalize` applies to x / max_value, or to x where no `max_value` is known.
-    Columns that `numeric` (bool [features]) leaves out stay as they are, and a constant column becomes 0; in float64,
-    so does one whose values differ by rounding alone.
-    Raises ConfigError if unit is asked of features whose largest value is unknown.
+    unit divides by `max_value`; minmax takes each column to 0..1; standard to mean 0 and standard deviation 1 (over n,
+    not n - 1); `Normalize` applies to x / max_value, or to x where no `max_value` is known. Columns that `numeric`
+    (bool [features]) excludes stay unchanged, and a constant column becomes 0; in float64, so does one whose values
+    differ only by rounding. Raises ConfigError for unit with features whose largest value is unknown.
     """
     features = x.shape[1]
     shift = torch.zeros(features, dtype=torch.float64)
@@ -111,17 +110,17 @@ def fit_scaler(x: Tensor, scaling: Scaling, *, numeric: Tensor | None = None, ma
 
 
 def _mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
-    # In float64, so that the float32 result does not hang on how many threads took the sum; some columns at
-    # a time, so that images need no copy of themselves at eight times the size.
+    # In float64, so that the float32 result does not depend on the number of threads of the sum; some columns at a
+    # time, so that images need no copy of themselves at eight times the size.
     pairs = [torch.std_mean(columns.double(), dim=0, correction=0) for columns in torch.split(x, 64, dim=1)]
     deviation, mean = (torch.cat(column) for column in zip(*pairs, strict=True))
-    # The mean of equal numbers may be a last digit off, which leaves a deviation that is not quite 0.
+    # The mean of equal numbers may differ in the last digit, which leaves a deviation that is not quite 0.
     deviation[_constant(x)] = 0.0
     return mean, deviation
 
 
 def _constant(x: Tensor) -> Tensor:
-    """Which columns hold one value, bool [features]; in float64, 0.3 and 0.1 + 0.2 are one."""
+    """Return which columns have a single value, bool [features]; in float64, 0.3 and 0.1 + 0.2 are equal."""
     low, high = x.aminmax(dim=0)
     if x.dtype != torch.float64:
         return low == high
@@ -131,7 +130,7 @@ def _constant(x: Tensor) -> Tensor:
 def lost_in_float32(exact: Tensor) -> Tensor:
     """Return which columns of scaled features [n, features] float32 changes by more than a thousandth of their spread.
 
-    Of those, values that differ become one, or noise.
+    Different values of these columns would become equal, or noise.
     """
     low, high = exact.aminmax(dim=0)
     error = (exact.to(torch.float32) - exact).abs().amax(dim=0)

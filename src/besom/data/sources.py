@@ -1,4 +1,4 @@
-"""The data sets that are known by name. Each is read once per process: equal arguments, the same tensors."""
+"""The data sets by name. Each is read once per process: equal arguments return the same tensors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def digits() -> Source:
 def diabetes() -> Source:
     """Return scikit-learn's diabetes: 442 patients, 10 features in their own units, progression after a year.
 
-    Unscaled, unlike scikit-learn's default, which scales by all rows, those to be held out included.
+    Unscaled, unlike scikit-learn's default, which scales by all rows, including those held out.
     """
     from sklearn.datasets import load_diabetes
 
@@ -70,16 +70,16 @@ def random(rows: int = 100, features: int = 2, seed: int = 0) -> Source:
 def mnist(root: str | None = None, download: bool = True, mirrors: Sequence[str] = ()) -> Source:
     """Return MNIST: 60,000 images of 28 x 28 bytes, flattened to 784, ten digits, and 10,000 to test.
 
-    Reads root/MNIST/raw; `root` is the environment's BESOM_DATA_DIR unless given, else
-    `data`. Files that are there are read without the network, from a read-only folder too. Missing ones are
-    downloaded by torchvision, by one process at a time, from `mirrors` (URLs that end in /) or else its own.
-    Raises DataError if files are missing and cannot be downloaded, or are torn.
+    Reads root/MNIST/raw; `root` defaults to the environment variable BESOM_DATA_DIR, else `data`. Existing files are
+    read without the network, also from a read-only folder. Missing ones are downloaded by torchvision, by one process
+    at a time, from `mirrors` (URLs that end in /) or else its own. Raises DataError if files are missing and cannot be
+    downloaded, or are damaged.
     """
     return read_images(MNIST, _root(root), download, tuple(mirrors))
 
 
 def fashion_mnist(root: str | None = None, download: bool = True, mirrors: Sequence[str] = ()) -> Source:
-    """Return Fashion-MNIST from root/FashionMNIST/raw: shaped, found and refused as `mnist` is."""
+    """Return Fashion-MNIST from root/FashionMNIST/raw: like `mnist` in shape, look-up and errors."""
     return read_images(FASHION_MNIST, _root(root), download, tuple(mirrors))
 
 
@@ -87,7 +87,7 @@ def _root(root: str | None) -> Path:
     return Path(root or os.environ.get("BESOM_DATA_DIR") or "data").expanduser().absolute()
 
 
-def _embedded(name: str, task: Task, bunch: Any, **more: Any) -> Source:
+def _embedded(name: str, task: Task, bunch: Any, **optional: Any) -> Source:
     regression = task is Task.REGRESSION
     return Source(
         name=name,
@@ -96,5 +96,5 @@ def _embedded(name: str, task: Task, bunch: Any, **more: Any) -> Source:
         y=torch.tensor(bunch.target, dtype=torch.float32 if regression else torch.int64),
         feature_names=tuple(map(str, bunch.feature_names)),
         class_names=() if regression else tuple(map(str, bunch.target_names)),
-        **more,
+        **optional,
     )

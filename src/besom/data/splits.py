@@ -1,4 +1,4 @@
-"""Splitting by seed: which rows train, validate and test, or make a fold, with each class's share kept."""
+"""Splits by seed: the rows to train, validate and test, or of each fold, stratified by class."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def split(
     seed: int,
     labels: Tensor | None = None,
 ) -> Split:
-    """Split `n` rows into round(fraction * n) for validation and for test, and the rest for training.
+    """Split `n` rows: round(fraction * n) for validation and for test, the rest for training.
 
     With `labels` (int64 [n], from 0) the split is stratified, as `draw` describes.
     Raises DataError if no row is left to train on, or fewer than there are classes.
@@ -41,12 +41,12 @@ def split(
 
 
 def draw(sizes: Sequence[int], *, seed: int, labels: Tensor | None = None) -> tuple[Tensor, ...]:
-    """Deal sum(sizes) rows into parts of exactly these sizes; each part's row numbers ascend.
+    """Divide sum(sizes) rows into parts of exactly these sizes; each part's row numbers ascend.
 
-    With `labels`, every class is in the first part, and its count in each part is its proportional share,
-    rounded down or up. Only classes so rare that their share of the first part is below one sample bend this:
-    each puts one sample there beforehand, and what is left is dealt by share.
-    Raises DataError if the first part is too small for one sample of each class.
+    With `labels`, every class is in the first part, and its count in each part is its proportional share, rounded down
+    or up. The only exception are classes so rare that their share of the first part is below one sample: each reserves
+    one sample there first, and the rest is divided by share. Raises DataError if the first part is too small for one
+    sample of each class.
     """
     order = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(seed))
     if labels is None:
@@ -59,10 +59,10 @@ def draw(sizes: Sequence[int], *, seed: int, labels: Tensor | None = None) -> tu
 
 
 def deal(n: int, folds: int, *, seed: int, labels: Tensor | None = None) -> tuple[Tensor, ...]:
-    """Deal `n` rows into folds like cards, class by class; each fold's row numbers (int64) ascend.
+    """Divide `n` rows into folds, like dealing cards, class by class; each fold's row numbers (int64) ascend.
 
-    The folds' sizes differ by one row at most and, with `labels` (int64 [n], from 0), so do the counts of each class.
-    Raises DataError if a fold would be without a row, or without one of some class.
+    The folds' sizes differ by at most one row and, with `labels` (int64 [n], from 0), so do the counts of each class.
+    Raises DataError if a fold would have no row, or no row of some class.
     """
     if folds > n:
         raise DataError(f"evaluation.folds {folds} is more than the {n} rows that are no test part; take fewer folds")
@@ -79,16 +79,16 @@ def deal(n: int, folds: int, *, seed: int, labels: Tensor | None = None) -> tupl
 
 
 def allocate(counts: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
-    """Return how many samples of each class (row) go to each part (column), under the promises of `draw`.
+    """Return how many samples of each class (row) go to each part (column), by the rules of `draw`.
 
     Rows add up to `counts`, columns to `sizes`. Raises DataError as `draw` does.
     """
     reserved = _reserve(counts, sizes[0])
-    left = [count - one for count, one in zip(counts, reserved, strict=True)]
+    left = [count - taken for count, taken in zip(counts, reserved, strict=True)]
     room = [sizes[0] - sum(reserved), *sizes[1:]]
     table = _round_shares(left, room)
-    for row, one in zip(table, reserved, strict=True):
-        row[0] += one
+    for row, taken in zip(table, reserved, strict=True):
+        row[0] += taken
     return table
 
 

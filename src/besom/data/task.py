@@ -1,4 +1,4 @@
-"""The tasks that data can pose."""
+"""The learning tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Task(StrEnum):
-    """What a model learns to say: a number, one of two classes, one of several."""
+    """The learning task: regression, binary or multi-class classification."""
 
     REGRESSION = "regression"
     BINARY = "binary"

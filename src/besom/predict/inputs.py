@@ -14,8 +14,9 @@ from torch import Tensor
 from besom.config.model_inputs import Inputs, Reading
 from besom.data.dataset import DataSpec, Task
 from besom.data.tables.columns import encode_features, labels, numbers
-from besom.data.tables.examination import text_columns
-from besom.data.tables.files import Table, opening, read_pieces
+from besom.data.tables.files import header_cells, read_pieces
+from besom.data.tables.inspection import text_columns
+from besom.data.tables.table import Table
 from besom.errors import DataError, in_one_line
 from besom.predict.pictures import SUFFIXES, read_picture
 
@@ -66,7 +67,8 @@ def _as_trained(path: Path, inputs: Inputs, separator: str | None) -> Reading:
     """
     trained = inputs.reading
     plain = replace(trained, separator=separator or trained.separator, compression=None)
-    if trained.skip_rows and opening(path, bare := replace(plain, skip_rows=0)) >= {one.name for one in inputs.columns}:
+    names = {column.name for column in inputs.columns}
+    if trained.skip_rows and header_cells(path, bare := replace(plain, skip_rows=0)) >= names:
         return bare
     return plain
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from besom.config.model_inputs import Inputs, Reading
 from besom.data import InMemoryDataModule, Task
 from besom.data.tables.columns import encode_features
-from besom.data.tables.examination import text_columns
 from besom.data.tables.files import read_pieces
+from besom.data.tables.inspection import text_columns
 from besom.data.tables.source import csv
 from besom.errors import ConfigError, DataError
 from besom.predict.inputs import table_pieces
@@ -274,7 +274,7 @@ def test_rows_with_a_missing_value_can_be_left_out_and_the_others_stay_what_they
     kept = [row for row in range(12) if row not in (2, 3, 5)]
     assert source.x.tolist() == [[row, row % 2 == 0] for row in kept]
     assert source.class_names == (str(2**53), str(2**53 + 1))
-    assert "left out: 3 of 12 rows for a missing value (in 'n' 1, 'flag' 1, 'y' 1)" in source.told
+    assert "left out: 3 of 12 rows for a missing value (in 'n' 1, 'flag' 1, 'y' 1)" in source.notes
     with pytest.raises(DataError, match="row 4, column 'n' is missing" if form == "csv" else "row 3, column 'n' is m"):
         csv(str(path), "y")
 
@@ -288,10 +288,10 @@ def test_rows_are_counted_in_the_file_after_some_were_left_out(write: Write):
 
 
 def test_what_was_decided_of_the_columns_is_told_unless_all_are_numbers(write: Write):
-    assert csv(write("a,b,y", *(f"{row},{row},{row / 2}" for row in range(9))), "y").told == ()
+    assert csv(write("a,b,y", *(f"{row},{row},{row / 2}" for row in range(9))), "y").notes == ()
     lines = [f"{row},{'ab'[row % 2]},{row % 3 == 0},n{row},{'xyz'[row % 2 if row else 2]}" for row in range(9)]
     source = csv(write("n,t,flag,note,y", *lines), "y", features=["flag", "n", "t"])
-    assert source.told == (
+    assert source.notes == (
         "columns: numbers n; booleans flag; categories t (2 values); left out note; target y (3 classes)",
         "class 'z' of column 'y' has one row, which trains: nothing tells how well it is found",
     )
@@ -378,7 +378,7 @@ def test_row_labels_of_a_parquet_file_without_a_name_are_left_out_and_told(tmp_p
     path = tmp_path / "t.parquet"
     pd.DataFrame({"a": [1.5, 2.5], "y": [0.5, 1.5]}, index=[7, 3]).to_parquet(path)
     source = csv(str(path), "y")
-    assert (source.feature_names, source.told) == (("a",), ("left out: the row labels, which have no name",))
+    assert (source.feature_names, source.notes) == (("a",), ("left out: the row labels, which have no name",))
 
 
 def test_a_model_of_before_knows_the_separator_alone():

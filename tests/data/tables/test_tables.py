@@ -11,8 +11,8 @@ import torch
 
 from besom.data import Task
 from besom.data.tables.columns import encode_features
-from besom.data.tables.examination import text_columns
 from besom.data.tables.files import read_pieces
+from besom.data.tables.inspection import text_columns
 from besom.data.tables.source import csv
 from besom.errors import BesomError, ConfigError, DataError
 

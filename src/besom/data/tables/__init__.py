@@ -1,6 +1,6 @@
-"""Tables of a user's own, CSV or Parquet: read, looked into, and made a data set by `besom.data.tables.csv`.
+"""A user's own tables, CSV or Parquet: read, inspected, and made a data set by `besom.data.tables.csv`.
 
-Imported lazily (PEP 562), because a dry run looks into a table in the parent process, which never imports torch.
+Imported lazily (PEP 562), because a dry run inspects a table in the parent process, which never imports torch.
 """
 
 from __future__ import annotations

@@ -9,22 +9,22 @@ import numpy as np
 import pandas as pd
 
 from besom.config.model_inputs import Column, Kind
-from besom.data.tables.files import Table
 from besom.data.tables.notations import Cells, remedy
+from besom.data.tables.table import Table
 from besom.data.task import Task
 from besom.errors import DataError
 
 MOST_CATEGORIES = 256  # text with more values than this is an identifier
 MOST_CLASSES = 20  # a whole-number target with more values than this is a quantity
-MOSTLY = 0.8  # text of which so much reads as numbers is a column of numbers with a slip in it
-MOST_WORDS = 2  # beside many different numbers, so few different words are slips as well
-BLURRED = 1e-3  # of its spread: a column that 32-bit floats change by more is lost in them
+MOSTLY = 0.8  # text with at least this share of numbers is a damaged column of numbers
+MOST_WORDS = 2  # beside many different numbers, this few different words are damage as well
+BLURRED = 1e-3  # of its spread: a column that float32 changes by more is unusable
 
 _TRUTHS = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
 
 
 def kind(table: Table, column: str) -> Kind:
-    """Return what `column` holds; DataError if that is neither numbers, booleans nor text."""
+    """Return the kind of `column`; raise DataError unless it contains numbers, booleans or text."""
     values = table.frame[column]
     if column in table.categories or isinstance(values.dtype, pd.CategoricalDtype):
         return Kind.TEXT
@@ -40,8 +40,8 @@ def kind(table: Table, column: str) -> Kind:
     )
 
 
-def refuse_slips(table: Table, columns: Sequence[str]) -> None:
-    """Raise DataError at what keeps a column of numbers from being one: a slip, or numbers as a person writes them."""
+def refuse_damaged_numbers(table: Table, columns: Sequence[str]) -> None:
+    """Raise DataError at a cell that keeps a column from being numeric: a typo, or a number in human notation."""
     for column in columns:
         values = table.frame[column]
         if kind(table, column) is not Kind.TEXT or column in table.categories:
@@ -49,15 +49,15 @@ def refuse_slips(table: Table, columns: Sequence[str]) -> None:
         if isinstance(values.dtype, pd.CategoricalDtype):
             continue
         cells = Cells.of(values, table.reading)
-        if not cells.plain.all() and _means_numbers(cells):
+        if not cells.plain.all() and _is_damaged_numbers(cells):
             index = int(cells.plain.to_numpy().argmin())
             raise table.refusal(
                 index, f"column {column!r} holds {cells.text.iloc[index]!r}{remedy(table, column, cells, index)}"
             )
 
 
-def _means_numbers(cells: Cells) -> bool:
-    """Whether a column of text is one of numbers, damaged."""
+def _is_damaged_numbers(cells: Cells) -> bool:
+    """Return whether a column of text is a damaged column of numbers."""
     numbers = cells.numbers
     words = ~numbers & ~cells.marks
     if not numbers.any() or numbers.mean() >= MOSTLY or not words.any():
@@ -68,17 +68,18 @@ def _means_numbers(cells: Cells) -> bool:
 
 
 def describe(table: Table, columns: Sequence[str]) -> tuple[Column, ...]:
-    """Return what `columns` hold, of text the sorted values: each makes a feature, any other column makes one.
+    """Return the descriptions of `columns`; that of text lists its sorted values.
 
-    Raises DataError for text that identifies rows instead of grouping them.
+    Each of these values makes a feature, any other column makes one. Raises DataError for text that identifies rows
+    instead of grouping them.
     """
     return tuple(_describe(table, name) for name in columns)
 
 
 def _describe(table: Table, name: str) -> Column:
-    found = kind(table, name)
-    if found is not Kind.TEXT:
-        return Column(name=name, kind=found)
+    column_kind = kind(table, name)
+    if column_kind is not Kind.TEXT:
+        return Column(name=name, kind=column_kind)
     values = tuple(sorted(set(labels(table, name))))
     if len(values) == len(table.frame) or len(values) > MOST_CATEGORIES:
         raise DataError(
@@ -89,10 +90,10 @@ def _describe(table: Table, name: str) -> Column:
 
 
 def encode_features(table: Table, columns: Sequence[Column]) -> np.ndarray:
-    """Return float64 [rows, features]: numbers and booleans as they are, text one-hot.
+    """Return the features as float64 [rows, features]: numbers and booleans unchanged, text one-hot.
 
-    The table may be another than the one that the columns describe.
-    Raises DataError if a column is missing, holds text for numbers, or a category that its description lacks.
+    The table may differ from the one that the columns describe. Raises DataError if a column is missing, contains text
+    instead of numbers, or an unknown category.
     """
     names = [column.name for column in columns]
     table.require(names)
@@ -110,7 +111,7 @@ def encode_features(table: Table, columns: Sequence[Column]) -> np.ndarray:
 
 
 def _refuse_truths(table: Table, column: str) -> None:
-    """Raise DataError at a boolean in a column of numbers: it would count as 0 or 1."""
+    """Raise DataError at a boolean in a column of numbers, where it would count as 0 or 1."""
     values = table.frame[column]
     if not (pd.api.types.is_bool_dtype(values) or pd.api.types.is_object_dtype(values)):
         return
@@ -122,9 +123,9 @@ def _refuse_truths(table: Table, column: str) -> None:
 
 
 def numbers(table: Table, column: str) -> np.ndarray:
-    """Return a column as float64 [rows]; DataError, with the first offending value, if it holds text.
+    """Return a column as float64 [rows]; raise DataError, with the first offending value, if it contains text.
 
-    And if it holds whole numbers that float64 cannot tell apart, in a file to train on.
+    Also for whole numbers that float64 cannot distinguish, in a file to train on.
     """
     if kind(table, column) is Kind.TEXT:
         cells = Cells.of(table.frame[column], table.reading)
@@ -132,28 +133,28 @@ def numbers(table: Table, column: str) -> np.ndarray:
         held, mark = cells.text.iloc[index], table.reading.decimal
         needed = "numbers are needed" if mark == "." else f"numbers are needed, with {mark!r} before their decimals"
         raise table.refusal(index, f"column {column!r} holds the text {held!r}; {needed}")
-    found = table.floats(column)
+    values = table.floats(column)
     if not table.new and pd.api.types.infer_dtype(table.frame[column]) == "integer":
-        _refuse_merged(table, column, found)
-    return found
+        _refuse_merged(table, column, values)
+    return values
 
 
-def _refuse_merged(table: Table, column: str, found: np.ndarray) -> None:
+def _refuse_merged(table: Table, column: str, floats: np.ndarray) -> None:
     values = table.frame[column]
     order = values.argsort().to_numpy()
-    exact, rounded = values.to_numpy(dtype=object)[order], found[order]
+    exact, rounded = values.to_numpy(dtype=object)[order], floats[order]
     merged = (exact[1:] != exact[:-1]) & (rounded[1:] == rounded[:-1])
     if merged.any():
-        one = int(merged.argmax())
+        first = int(merged.argmax())
         raise DataError(
-            f"{table.path}: column {column!r} holds {exact[one]} and {exact[one + 1]}, which 64-bit floats cannot tell "
-            "apart; subtract a constant from it, list it in data.source.categories, or leave it out of "
+            f"{table.path}: column {column!r} holds {exact[first]} and {exact[first + 1]}, which 64-bit floats cannot "
+            "tell apart; subtract a constant from it, list it in data.source.categories, or leave it out of "
             "data.source.features"
         )
 
 
 def as_float32(table: Table, column: str) -> np.ndarray:
-    """Return a column of numbers as float32 [rows]; DataError if its values are lost in that."""
+    """Return a column of numbers as float32 [rows]; raise DataError if that loses its values."""
     exact = numbers(table, column)
     rounded = exact.astype(np.float32)
     if np.abs(rounded - exact).max() > BLURRED * np.ptp(exact) > 0:
@@ -166,7 +167,7 @@ def as_float32(table: Table, column: str) -> np.ndarray:
 
 
 def truths(table: Table, column: str) -> np.ndarray:
-    """Return a column of booleans as 0 and 1, float64 [rows]; DataError if a row holds something else."""
+    """Return a column of booleans as 0 and 1, float64 [rows]; raise DataError for any other value."""
     if kind(table, column) is Kind.TRUTH:
         return table.floats(column)
     values = table.frame[column].map(lambda value: _TRUTHS.get(str(value).lower(), np.nan)).to_numpy(dtype=np.float64)
@@ -179,19 +180,19 @@ def truths(table: Table, column: str) -> np.ndarray:
 
 
 def class_indices(table: Table, column: str, names: Sequence[str]) -> np.ndarray:
-    """Return each row's place in `names`, int64 [rows]; DataError if a row holds something else."""
+    """Return each row's index in `names`, int64 [rows]; raise DataError for any other value."""
     values = labels(table, column)
-    found: np.ndarray = pd.Index(names).get_indexer(pd.Index(values))
-    if (found < 0).any():
-        index = int((found < 0).argmax())
+    indices: np.ndarray = pd.Index(names).get_indexer(pd.Index(values))
+    if (indices < 0).any():
+        index = int((indices < 0).argmax())
         raise table.refusal(
             index, f"column {column!r} holds {values[index]!r}, which the training file lacks; drop the row"
         )
-    return found.astype(np.int64)
+    return indices.astype(np.int64)
 
 
 def labels(table: Table, column: str) -> list[str]:
-    """Return a column as text: each number by all of its digits, a whole one without a decimal point."""
+    """Return a column as text: numbers with all digits, whole ones without a decimal point."""
     values = table.frame[column]
     if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values):
         return values.astype(str).tolist()
@@ -209,16 +210,16 @@ def _label(value: int | float | Decimal) -> str:
 
 
 def class_names(table: Table, column: str) -> tuple[str, ...]:
-    """Return the values of `column`: numbers by size, text by alphabet, False before True."""
+    """Return the values of `column`: numbers by size, text alphabetically, False before True."""
     names = set(labels(table, column))
     if kind(table, column) is not Kind.NUMBER:
         return tuple(sorted(names))
-    table.floats(column)  # refuses what is not finite
+    table.floats(column)  # refuses values that are not finite
     return tuple(sorted(names, key=Decimal))
 
 
 def infer_task(table: Table, target: str) -> Task:
-    """Return the task that `target` poses, by the rule that `besom.data.tables.csv` states."""
+    """Return the task of `target`, by the rule in `besom.data.tables.csv`."""
     values = table.frame[target]
     if target in table.quantities:
         return Task.REGRESSION

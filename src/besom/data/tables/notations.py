@@ -1,4 +1,4 @@
-"""Cells that a person reads as a number, or as a missing one, and that a program reads as text."""
+"""Human notations of numbers and missing values, which a program reads as text."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from besom.config.model_inputs import Reading
-from besom.data.tables.files import Table, setting
 from besom.data.tables.numerals import number_pattern
+from besom.data.tables.table import Table, setting
 
 _PLAIN = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _COMMA = r"(?:\d+,\d*|,\d+)(?:[eE][+-]?\d+)?"
@@ -35,16 +35,16 @@ _READINGS = (
     (",", None), (".", ","), (".", " "), (".", "'"), (".", "_"), (".", "\u00a0"), (".", "\u202f"), (".", "\u2019"),
     (",", "."), (",", " "), (",", "'"), (",", "_"), (",", "\u00a0"), (",", "\u202f"), (",", "\u2019"),
 )  # fmt: skip
-"""What stands before the decimals, and what divides the thousands, in one country or another."""
+"""Pairs of a decimal mark and a thousands separator, as used in different countries."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cells:
-    """What the cells of a column of text look like; each is a mask over the rows.
+    """The notations of the cells of a column of text, as masks over the rows.
 
-    plain   numbers as the file is said to write them
-    odd     numbers as a person writes them: with a decimal comma, marked thousands, %, $, in hexadecimal
-    marks   nothing but punctuation, as ? and - are, which may stand for a missing value
+    plain   numbers in the file's declared notation
+    odd     numbers in another human notation: with a decimal comma, marked thousands, %, $, in hexadecimal
+    marks   only punctuation, such as ? and -, which may mark a missing value
     """
 
     text: pd.Series
@@ -54,7 +54,7 @@ class Cells:
 
     @classmethod
     def of(cls, values: pd.Series, reading: Reading) -> Cells:
-        """Look at a column without missing values."""
+        """Classify the cells of a column without missing values."""
         text = values.astype(str)
 
         def matching(pattern: re.Pattern[str]) -> pd.Series:
@@ -65,12 +65,12 @@ class Cells:
 
     @property
     def numbers(self) -> pd.Series:
-        """The rows that a person reads as numbers."""
+        """The rows that a person would read as numbers."""
         return self.plain | self.odd
 
 
 def remedy(table: Table, column: str, cells: Cells, index: int) -> str:
-    """Return what to do about a cell that is no plain number: the keys that read it, if there are any."""
+    """Return the remedy for a cell that is not a plain number: the keys that would read it, if there are any."""
     cell = cells.text.iloc[index]
     keep = f"{setting('categories', [column])} keeps the column as a category"
     if cells.odd.iloc[index]:
@@ -85,15 +85,15 @@ def remedy(table: Table, column: str, cells: Cells, index: int) -> str:
 
 
 def _readings(cell: str, cells: Cells, reading: Reading) -> list[list[tuple[str, str]]]:
-    """The keys by which all numbers of a column are read; if none do, by which this one is."""
+    """Return the keys that would read all numbers of a column or, if there are none, those for this cell."""
     numbers = cells.text[cells.numbers.to_numpy()].unique()
-    found = {}
+    candidates = {}
     for decimal, thousands in _READINGS:
         pattern = number_pattern(replace(reading, decimal=decimal, thousands=thousands))
         if pattern.fullmatch(cell):
             keys = [("decimal", decimal)] if decimal != reading.decimal else []
             keys += [("thousands", thousands)] if thousands not in (None, reading.thousands) else []
-            found[tuple(keys)] = all(pattern.fullmatch(one) for one in numbers)
-    best = [keys for keys, fits in found.items() if fits] or list(found)
+            candidates[tuple(keys)] = all(pattern.fullmatch(number) for number in numbers)
+    best = [keys for keys, fits in candidates.items() if fits] or list(candidates)
     fewest = min(map(len, best), default=0)
     return [list(keys) for keys in best if len(keys) == fewest > 0]

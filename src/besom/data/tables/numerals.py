@@ -1,4 +1,4 @@
-"""Numbers in the cells of a text file: what they look like, where thousands are marked too, and their values."""
+"""Numbers in the cells of a text file, also with marked thousands: their pattern, and their values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from besom.config.model_inputs import Reading
 
 
 def with_numbers(frame: pd.DataFrame, reading: Reading, kept: frozenset[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Turn text that is numbers into numbers; return also the columns in which thousands are marked.
+    """Convert columns of numeric text to numbers; also return the columns with marked thousands.
 
-    That is done here, because pandas drops the mark wherever it stands: 15,9 would be 159. What it leaves as text are
-    also whole numbers of which some are beyond the largest int64 and some below 0.
+    pandas' own option removes the mark at any position: 15,9 would become 159. This also converts text that pandas
+    leaves, such as whole numbers of which some exceed the largest int64 and some are below 0.
     """
-    found: dict[str, pd.Series] = {}
+    converted: dict[str, pd.Series] = {}
     quantities = []
     number = number_pattern(reading)
     for name in frame.columns:
@@ -29,19 +29,19 @@ def with_numbers(frame: pd.DataFrame, reading: Reading, kept: frozenset[str]) ->
             quantities.append(str(name))
             cells = cells.str.replace(reading.thousands, "", regex=False)
         cells = cells.str.replace(reading.decimal, ".", regex=False)
-        found[name] = _parsed(cells).reindex(frame.index)
-    return frame.assign(**found), quantities
+        converted[name] = _parsed(cells).reindex(frame.index)
+    return frame.assign(**converted), quantities
 
 
 def number_pattern(reading: Reading) -> re.Pattern[str]:
-    """Return what a number looks like whose thousands may be marked: in threes, or as 12,34,567 in India."""
+    """Return the pattern of a number with optional thousands marks: in threes, or as 12,34,567 in India."""
     mark, point = re.escape(reading.thousands or ""), re.escape(reading.decimal)
     whole = rf"[0-9]{{1,3}}(?:{mark}[0-9]{{2,3}})*{mark}[0-9]{{3}}|[0-9]+" if mark else "[0-9]+"
     return re.compile(rf"\s*[+-]?(?:(?:{whole})(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
 
 
 def _parsed(cells: pd.Series) -> pd.Series:
-    whole = all(re.fullmatch(r"\s*[+-]?[0-9]{1,300}\s*", cell) for cell in cells)  # a longer one is no finite float
+    whole = all(re.fullmatch(r"\s*[+-]?[0-9]{1,300}\s*", cell) for cell in cells)  # a longer one is not a finite float
     if not whole:
         return pd.Series([float(cell) for cell in cells], index=cells.index, dtype="float64")
     values = [int(cell) for cell in cells]

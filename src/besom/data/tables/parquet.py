@@ -1,4 +1,4 @@
-"""A Parquet file as frames, at once or in pieces, with a named index among the columns."""
+"""Parquet files as frames, at once or in pieces, with a named index among the columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 
 def parquet_frame(path: Path) -> tuple[pd.DataFrame, bool]:
-    """Return the rows of a file, numbered from 0, and whether they had labels without a name, which are left out."""
+    """Return the rows of a file, numbered from 0, and whether unnamed row labels were left out."""
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(path) as file:
@@ -21,7 +21,7 @@ def parquet_frame(path: Path) -> tuple[pd.DataFrame, bool]:
 
 
 def parquet_pieces(path: Path, rows: int) -> Iterator[pd.DataFrame]:
-    """Yield the same rows, so many at a time, each piece numbered from 0."""
+    """Yield the same rows in pieces of `rows`, each numbered from 0."""
     from pyarrow.parquet import ParquetFile
 
     first = 0
@@ -33,10 +33,10 @@ def parquet_pieces(path: Path, rows: int) -> Iterator[pd.DataFrame]:
 
 
 def _named(rows: Any, metadata: dict[str, Any] | None, first: int) -> pd.DataFrame:
-    """The rows of an Arrow table, the first of which is row `first` of it, with its named index among the columns."""
+    """Return the rows of an Arrow table, from row `first` of its file, with its named index among the columns."""
     frame: pd.DataFrame = rows.to_pandas(integer_object_nulls=True)
     for index in (metadata or {}).get("index_columns", []):
-        if isinstance(index, dict) and index["name"] is not None:  # of a piece, pyarrow forgets it
+        if isinstance(index, dict) and index["name"] is not None:  # pyarrow drops it from a piece
             start = index["start"] + first * index["step"]
             frame = frame.reset_index(drop=True)
             frame[index["name"]] = np.arange(start, start + len(frame) * index["step"], index["step"])

@@ -11,8 +11,8 @@ from torch import Tensor
 from besom.config.model_inputs import Kind
 from besom.data.dataset import Source
 from besom.data.tables.columns import as_float32, class_indices, encode_features
-from besom.data.tables.examination import Request, examine
-from besom.data.tables.files import Table
+from besom.data.tables.inspection import TableRequest, inspect_table
+from besom.data.tables.table import Table
 from besom.data.tables.text import without_compression
 
 
@@ -34,24 +34,24 @@ def csv(
 ) -> Source:
     """Return the table at `path` (.csv, .tsv or .parquet) as a data set that predicts the column `target`.
 
-    `features` lists the columns to learn from; None takes all others. Numbers stay as they are, booleans
-    become 0 and 1, text becomes one column "name=value" per value, which scaling leaves alone; so do the columns in
-    `categories`, whatever they hold. `test_path` is an official test part with the same columns.
+    `features` lists the columns to learn from; None takes all others. Numbers stay unchanged, booleans become 0 and 1,
+    text becomes one column "name=value" per value, which is not scaled; so do the columns in `categories`, whatever
+    they contain. `test_path` is an official test part with the same columns.
 
-    `task=auto`: a target of text or booleans, or of at most 20 different whole numbers with two rows each on
-    average, is classes (binary if there are two); any other is regression. So 0.0 and 1.0 are numbers: write
-    `task=binary`. Numbered classes are ordered by size, named ones by alphabet.
+    `task=auto`: a target of text or booleans, or of at most 20 different whole numbers with two rows each on average,
+    is classes (binary if there are two); any other is regression. So 0.0 and 1.0 are numbers: write `task=binary`.
+    Numeric classes are ordered by size, named ones alphabetically.
 
-    How text is read: `separator` divides cells, `decimal` stands before decimals, `thousands` between digits;
-    `missing` lists what marks a missing value, instead of pandas' own marks (NA, null, nan and the like), which mark
-    none in `categories`. `encoding` is UTF-8 and `compression` (gzip, bz2, xz, zip) what the suffix says, unless given;
-    `skip_rows` lines come before the header. Rows with a missing value are refused, or dropped by `drop_missing`.
+    How text is read: `separator` divides cells, `decimal` precedes decimals, `thousands` divides digits; `missing`
+    lists the marks of a missing value, instead of pandas' own (NA, null, nan and the like), which do not apply to
+    `categories`. `encoding` defaults to UTF-8 and `compression` (gzip, bz2, xz, zip) to the suffix's; `skip_rows` lines
+    precede the header. Rows with a missing value are refused, or dropped with `drop_missing`.
 
-    A file that has not changed is read once per process. Raises DataError, naming file, row and column, if it
-    cannot be read or is unfit for the task, and ConfigError for a value out of range.
+    An unchanged file is read once per process. Raises DataError, naming file, row and column, if it cannot be read or
+    does not suit the task, and ConfigError for a value out of range.
     """
     return _load(
-        Request.of(
+        TableRequest.of(
             path=path,
             target=target,
             task=task,
@@ -71,23 +71,23 @@ def csv(
 
 
 @lru_cache(maxsize=4)
-def _load(request: Request) -> Source:
-    found = examine(request)
-    test = found.test
+def _load(request: TableRequest) -> Source:
+    inspected = inspect_table(request)
+    test = inspected.test
     return Source(
         name=without_compression(request.path).stem,
-        task=found.task,
-        x=torch.from_numpy(encode_features(found.table, found.columns)),
-        y=_encode_target(found.table, request.target, found.classes),
-        test_x=None if test is None else torch.from_numpy(encode_features(test, found.columns)),
-        test_y=None if test is None else _encode_target(test, request.target, found.classes),
-        feature_names=tuple(feature for column in found.columns for feature in column.features),
-        class_names=found.classes,
-        numeric=torch.tensor([column.kind is not Kind.TEXT for column in found.columns for _ in column.features]),
-        columns=found.columns,
-        target=found.target,
+        task=inspected.task,
+        x=torch.from_numpy(encode_features(inspected.table, inspected.columns)),
+        y=_encode_target(inspected.table, request.target, inspected.classes),
+        test_x=None if test is None else torch.from_numpy(encode_features(test, inspected.columns)),
+        test_y=None if test is None else _encode_target(test, request.target, inspected.classes),
+        feature_names=tuple(feature for column in inspected.columns for feature in column.features),
+        class_names=inspected.classes,
+        numeric=torch.tensor([column.kind is not Kind.TEXT for column in inspected.columns for _ in column.features]),
+        columns=inspected.columns,
+        target=inspected.target,
         reading=request.reading,
-        told=found.told,
+        notes=inspected.notes,
     )
 
 

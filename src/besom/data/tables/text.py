@@ -1,4 +1,4 @@
-"""A text file of records, opened as it is meant: decompressed, decoded, and past the lines before its header."""
+"""Text files of records: decompressed, decoded, and positioned after the lines before the header."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from besom.config.model_inputs import Reading
 from besom.errors import ConfigError, DataError, one_of
 
 UNREADABLE = (ValueError, OSError, EOFError, csv.Error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
-"""What comes of reading a damaged file; pandas' and pyarrow's own errors are ValueErrors."""
+"""The exceptions of reading a damaged file; pandas' and pyarrow's own errors are ValueErrors."""
 
 _SUFFIXES = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zip": "zip"}
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def without_compression(path: Path) -> Path:
-    """Return a path without the suffix of its compression: table.csv of table.csv.gz."""
+    """Return a path without its compression suffix: table.csv for table.csv.gz."""
     return path.with_suffix("") if path.suffix.lower() in _SUFFIXES else path
 
 
 def check_reading(reading: Reading) -> None:
-    """Refuse, with ConfigError that names the key, what no text can be read by."""
+    """Refuse options that cannot read any text. Raises ConfigError naming the key."""
     where = "data.source"
     for key, mark in (("decimal", reading.decimal), ("thousands", reading.thousands)):
         if mark is not None and (len(mark) != 1 or mark.isalnum() or mark in '+-"\n\r'):
@@ -52,7 +52,7 @@ def check_reading(reading: Reading) -> None:
 
 def _check_encoding(encoding: str) -> None:
     try:
-        "".encode(encoding)  # refuses what is a codec and no encoding of text, as rot13 is
+        "".encode(encoding)  # refuses codecs that are not text encodings, such as rot13
     except LookupError:
         raise ConfigError(
             f"data.source.encoding: {encoding!r} is unknown to Python; give one such as utf-8, cp1252 or utf-16"
@@ -61,10 +61,10 @@ def _check_encoding(encoding: str) -> None:
 
 @contextmanager
 def opened(path: Path, reading: Reading) -> Iterator[TextIO]:
-    """Open a file for `csv.reader` or pandas, at the line of its header."""
-    how = _SUFFIXES.get(path.suffix.lower()) if reading.compression is None else reading.compression
+    """Open a file for `csv.reader` or pandas, positioned at its header."""
+    compression = _SUFFIXES.get(path.suffix.lower()) if reading.compression is None else reading.compression
     with ExitStack() as stack:
-        binary = stack.enter_context(_OPENERS[how](path) if how else path.open("rb"))
+        binary = stack.enter_context(_OPENERS[compression](path) if compression else path.open("rb"))
         text = io.TextIOWrapper(binary, encoding=_codec(reading), newline="")
         stack.enter_context(text)
         for _ in range(reading.skip_rows):
@@ -94,7 +94,7 @@ def _codec(reading: Reading) -> str:
 
 
 def not_decoded(path: Path, reading: Reading) -> str:
-    """Return what to say of a file whose bytes are not text of its encoding."""
+    """Return the message for a file whose bytes are not text in its encoding."""
     wrong = (reading.encoding or "UTF-8").upper()
     likely = "cp1252"
     if reading.encoding is None and path.is_file():
@@ -104,7 +104,7 @@ def not_decoded(path: Path, reading: Reading) -> str:
 
 
 def records(path: Path, separator: str, reading: Reading) -> Iterator[tuple[int, list[str]]]:
-    """Yield the records that pandas sees, the header first, with the line of the file on which each begins."""
+    """Yield the records as pandas sees them, the header first, each with its first line number in the file."""
     with opened(path, reading) as lines:
         reader = csv.reader(lines, delimiter=separator)
         begins = 1

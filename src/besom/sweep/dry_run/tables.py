@@ -11,24 +11,24 @@ from besom.config.checks import resolved, select
 from besom.errors import BesomError, ConfigError
 
 if TYPE_CHECKING:
-    from besom.data.tables.examination import Examined
+    from besom.data.tables.inspection import InspectedTable
 
 
 def told_of_tables(configs: Iterable[DictConfig]) -> Iterator[str]:
     """Yield the description of the tables that configs name, line by line."""
-    for table in _examined_tables(configs):
+    for table in _inspected_tables(configs):
         if not isinstance(table, BesomError):
-            yield from table.told
+            yield from table.notes
 
 
 def refused_tables(configs: Iterable[DictConfig]) -> Iterator[str]:
     """Yield the errors in the tables that configs name."""
-    for table in _examined_tables(configs):
+    for table in _inspected_tables(configs):
         if isinstance(table, BesomError):
             yield str(table)
 
 
-def _examined_tables(configs: Iterable[DictConfig]) -> Iterator[Examined | BesomError]:
+def _inspected_tables(configs: Iterable[DictConfig]) -> Iterator[InspectedTable | BesomError]:
     seen: list[Mapping[str, Any]] = []
     for config in configs:
         try:
@@ -41,12 +41,13 @@ def _examined_tables(configs: Iterable[DictConfig]) -> Iterator[Examined | Besom
             if keys in seen:
                 continue
             seen.append(keys)
-            yield _examine(keys)
+            yield _inspect(keys)
         except BesomError as error:
             yield error
 
 
-def _examine(keys: Mapping[str, Any]) -> Examined:
-    from besom.data.tables.examination import Request, examine  # imports pandas, which is slow and only tables need
+def _inspect(keys: Mapping[str, Any]) -> InspectedTable:
+    # They import pandas, which is slow and only tables need.
+    from besom.data.tables.inspection import TableRequest, inspect_table
 
-    return examine(Request.of(**keys))
+    return inspect_table(TableRequest.of(**keys))

@@ -1,6 +1,6 @@
-"""A table looked into before anything is trained on it: what it poses, and what each of its columns is taken for.
+"""The inspection of a table before anything is trained on it: its task, and the kinds of its columns.
 
-No torch: the parent process of a sweep looks into a table for a dry run.
+Without torch: the parent process of a sweep inspects a table for a dry run.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from besom.config.model_inputs import Column, Kind, Reading
-from besom.data.tables.columns import class_names, describe, infer_task, kind, labels, refuse_slips
-from besom.data.tables.files import Table, read_table, without_missing
+from besom.data.tables.columns import class_names, describe, infer_task, kind, labels, refuse_damaged_numbers
+from besom.data.tables.files import read_table
+from besom.data.tables.table import Table, without_missing
 from besom.data.tables.text import check_reading
 from besom.data.task import Task
 from besom.errors import ConfigError, DataError
 
-_NAMED = 8  # columns of a kind that are told by name, at most
+_NAMED = 8  # most columns of a kind that are listed by name
 
 Stamp = tuple[int, int] | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is asked of a table; see `besom.data.tables.csv`. The stamps tell whether a file has changed."""
+class TableRequest:
+    """The keys of `data.source`, see `besom.data.tables.csv`; the stamps show whether a file has changed."""
 
     path: Path
     target: str
@@ -51,15 +52,15 @@ class Request:
         drop_missing: bool = False,
         missing: Sequence[object] | None = None,
         **reading: Any,
-    ) -> Request:
-        """Return the request that the keys of `data.source` make; those that are not named here are `Reading`'s.
+    ) -> TableRequest:
+        """Return the request of the keys of `data.source`; keys that are not named here are `Reading`'s.
 
         Raises ConfigError for a value out of range.
         """
         if task not in ("auto", *Task):
             raise ConfigError(f"data.source.task: {task!r} is unknown; choose auto, {', '.join(Task)}")
-        how = Reading(missing=None if missing is None else tuple(map(str, missing)), **reading)
-        check_reading(how)
+        text_reading = Reading(missing=None if missing is None else tuple(map(str, missing)), **reading)
+        check_reading(text_reading)
         train, test = Path(path).expanduser(), Path(test_path).expanduser() if test_path else None
         return cls(
             path=train,
@@ -70,18 +71,18 @@ class Request:
             categories=tuple(map(str, categories or ())),
             test_path=test,
             drop_missing=drop_missing,
-            reading=how,
+            reading=text_reading,
             stamps=(_stamp(train), _stamp(test)),
         )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Examined:
-    """A table that is fit to be trained on, and perhaps its test part.
+class InspectedTable:
+    """A table that can be trained on, and perhaps its test part.
 
     classes   the names of the target's classes; none for a regression
-    columns   what its features are made of
-    told      what was decided of its columns, in lines for whoever trains on it: nothing if all are numbers
+    columns   the columns that its features are made of
+    notes     lines for the user about the interpretation of its columns: none if all are numbers
     """
 
     table: Table
@@ -90,22 +91,22 @@ class Examined:
     classes: tuple[str, ...]
     columns: tuple[Column, ...]
     target: Column
-    told: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @lru_cache(maxsize=4)
-def examine(request: Request) -> Examined:
-    """Read a table and look into it. Raises DataError, naming file, row and column, if it is unfit for the task."""
+def inspect_table(request: TableRequest) -> InspectedTable:
+    """Read a table and inspect it. Raises DataError, naming file, row and column, if it does not suit the task."""
     path, target = request.path, request.target
     kept = request.categories
     table = read_table(path, request.reading, text=kept, drop_missing=request.drop_missing)
     table.require([target, *(request.features or ()), *kept])
-    columns = _features(table, request)
+    columns = _feature_columns(table, request)
     used = [*columns, target]
     if request.drop_missing:
         table = without_missing(table, used)
     table.require_complete(used)
-    refuse_slips(table, used)
+    refuse_damaged_numbers(table, used)
     task = infer_task(table, target) if request.task == "auto" else Task(request.task)
     classes = () if task is Task.REGRESSION else _classes(table, target, task)
     described = describe(table, columns)
@@ -117,18 +118,18 @@ def examine(request: Request) -> Examined:
         test.require(used)
         test = without_missing(test, used) if request.drop_missing else test
         test.require_complete([target])
-    return Examined(
+    return InspectedTable(
         table=table,
         test=test,
         task=task,
         classes=classes,
         columns=described,
         target=goal,
-        told=tuple(_told(table, test, described, target, task, classes)),
+        notes=tuple(_notes(table, test, described, target, task, classes)),
     )
 
 
-def _features(table: Table, request: Request) -> tuple[str, ...]:
+def _feature_columns(table: Table, request: TableRequest) -> tuple[str, ...]:
     path, target, features = table.path, request.target, request.features
     columns = features if features is not None else tuple(c for c in table.frame.columns if c != target)
     if target in columns or not columns:
@@ -150,24 +151,26 @@ def _classes(table: Table, target: str, task: Task) -> tuple[str, ...]:
     return classes
 
 
-def _told(
+def _notes(
     table: Table, test: Table | None, columns: Sequence[Column], target: str, task: Task, classes: Sequence[str]
 ) -> Iterator[str]:
-    """Yield what is worth knowing before a model is trained on a table."""
+    """Yield lines that the user should know before a model is trained on a table."""
     left_out = [name for name in table.frame.columns if name not in {column.name for column in columns} | {target}]
     if left_out or any(column.kind is not Kind.NUMBER for column in columns):
         groups = {
             "numbers": [column.name for column in columns if column.kind is Kind.NUMBER],
             "booleans": [column.name for column in columns if column.kind is Kind.TRUTH],
-            "categories": [f"{one.name} ({len(one.values)} values)" for one in columns if one.kind is Kind.TEXT],
+            "categories": [
+                f"{column.name} ({len(column.values)} values)" for column in columns if column.kind is Kind.TEXT
+            ],
             "left out": left_out,
         }
-        parts = [f"{name} {_listed(members)}" for name, members in groups.items() if members]
+        parts = [f"{name} {_enumerate(members)}" for name, members in groups.items() if members]
         goal = f"{len(classes)} classes" if classes else task.value
         yield "; ".join([f"columns: {parts[0]}", *parts[1:], f"target {target} ({goal})"])
-    yield from table.told
+    yield from table.notes
     if test is not None:
-        yield from (f"{test.path.name}: {one}" for one in test.told)
+        yield from (f"{test.path.name}: {note}" for note in test.notes)
     if classes:
         single = [name for name, count in Counter(labels(table, target)).items() if count == 1]
         for name in sorted(single)[:_NAMED]:
@@ -176,13 +179,13 @@ def _told(
             yield f"so have {len(single) - _NAMED} more classes"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _enumerate(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
 
 def text_columns(columns: Iterable[Column]) -> list[str]:
-    """Return the names of those that hold text: it stays text in another file, even where it looks like numbers."""
+    """Return the names of the text columns: they stay text in another file, even if they look like numbers there."""
     return [column.name for column in columns if column.kind is Kind.TEXT]
 
 
