@@ -87,7 +87,7 @@ def _root(root: str | None) -> Path:
     return Path(root or os.environ.get("BESOM_DATA_DIR") or "data").expanduser().absolute()
 
 
-def _embedded(name: str, task: Task, bunch: Any, **optional: Any) -> Source:
+def _embedded(name: str, task: Task, bunch: Any, **fields: Any) -> Source:
     regression = task is Task.REGRESSION
     return Source(
         name=name,
@@ -96,5 +96,5 @@ def _embedded(name: str, task: Task, bunch: Any, **optional: Any) -> Source:
         y=torch.tensor(bunch.target, dtype=torch.float32 if regression else torch.int64),
         feature_names=tuple(map(str, bunch.feature_names)),
         class_names=() if regression else tuple(map(str, bunch.target_names)),
-        **optional,
+        **fields,
     )

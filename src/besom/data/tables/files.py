@@ -150,10 +150,10 @@ def _check_text(path: Path, reading: Reading, shown: Path, option: str) -> tuple
         raise DataError(f"{shown}: neither .csv, .tsv nor .parquet; set {option} if it is text")
     if len(separator) != 1:
         raise ConfigError(f"{option}: {separator!r} is not one character; give one, as in ';'")
-    header_cells = [cells for _, cells in islice(records(path, separator, reading), 2)]
-    if not header_cells:
+    beginning = [cells for _, cells in islice(records(path, separator, reading), 2)]
+    if not beginning:
         raise DataError(f"{shown}: the file is empty; give one with a header and rows")
-    header, first = header_cells[0], header_cells[-1]
+    header, first = beginning[0], beginning[-1]
     later = f", or, if the header comes later, {skip_hint(reading)}" if option == SEPARATOR_KEY else ""
     _refuse_duplicates(shown, header, later)
     if len(first) > len(header):  # pandas would take the first column for row labels

@@ -165,7 +165,7 @@ def _notes(
             ],
             "left out": left_out,
         }
-        parts = [f"{name} {_enumerate(members)}" for name, members in groups.items() if members]
+        parts = [f"{name} {_first_names(members)}" for name, members in groups.items() if members]
         goal = f"{len(classes)} classes" if classes else task.value
         yield "; ".join([f"columns: {parts[0]}", *parts[1:], f"target {target} ({goal})"])
     yield from table.notes
@@ -179,7 +179,7 @@ def _notes(
             yield f"so have {len(single) - _NAMED} more classes"
 
 
-def _enumerate(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
