@@ -17,9 +17,9 @@ sys.path[:0] = ["src", "lib"]
 told = []
 import pkg.net
 Path("src/pkg/part.py").write_text("y = 3\\n")
-told.append(sources.told())
+told.append(sources.take())
 import json.tool, lazy
-told.append(sources.told())
+told.append(sources.take())
 texts = lambda one: None if one.content is None else one.content.decode()
 print(json.dumps([[(one.name, one.digest, texts(one)) for one in found] for found in told]))
 """
