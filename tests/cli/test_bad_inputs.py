@@ -1,4 +1,4 @@
-"""Mistakes: each ends in one line (where, what, the remedy), in exit code 2, and with nothing half-written."""
+"""A user's mistakes: each ends in one line (where, what, the remedy), exit code 2, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Mine(pl.LightningModule):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that a user is in, with nothing recorded."""
+    """The working directory, with nothing recorded."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     return tmp_path
@@ -56,7 +56,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -86,7 +86,7 @@ def besom(capsys: pytest.CaptureFixture[str]) -> Besom:
 
 @pytest.fixture
 def refused(besom: Besom, folder: Path) -> Callable[[str], str]:
-    """The line that a command is refused with, before it has recorded anything."""
+    """Return the error line of a command that has recorded nothing."""
 
     def run(line: str) -> str:
         ended = besom(line)
@@ -112,7 +112,7 @@ def sweep_file(folder: Path, name: str, params: str = "{optimizer.lr: 'interval(
     return write(folder / f"sweeps/{name}.yaml", text)
 
 
-# Known before anything starts: overrides.
+# Detected before anything starts: overrides.
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_gpu_that_is_not_there_is_refused(refused: Callable[[str], str], folde
     assert "'tpu' is unknown; use auto, cpu, gpu" in refused("sweep digits hydra.sweeper.devices=tpu")
 
 
-# Known before anything starts: sweep files.
+# Detected before anything starts: sweep files.
 
 
 @pytest.mark.parametrize(
@@ -470,12 +470,12 @@ def free_port() -> int:
 
 
 def statuses(location: Location) -> list[str]:
-    """How the recorded runs ended."""
+    """Return the statuses of the recorded runs."""
     with closing(sqlite3.connect(location.database)) as database:
         return sorted(status for (status,) in database.execute("SELECT status FROM runs"))
 
 
-# Only a worker can know.
+# Detected by a worker only.
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command line as a newcomer meets it: help, Hydra's flags, own configs, tab completion."""
+"""The command line: help, Hydra's flags, a user's own configs, tab completion."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Besom:
-    """`besom` in this process: what it printed, and that nothing went wrong."""
+    """Runs `besom` in this process; fails unless it succeeds."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
@@ -117,7 +117,7 @@ def test_the_example_on_top_of_every_shipped_config_composes(besom: Besom, folde
 
 
 def examples(text: str) -> list[str]:
-    """The commands of indented lines, without what is said about them."""
+    """Return the commands of indented lines, without their explanations."""
     lines = [line.strip() for line in text.splitlines() if line.startswith("  besom ")]
     return [line.split("   ")[0].removeprefix("besom ") for line in lines]
 
@@ -343,7 +343,7 @@ COMPLETIONS = {
 
 @pytest.fixture(scope="module")
 def completed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What bash completes each line to, by the function that `besom -sc install=bash` gives it."""
+    """Return bash's completions of each line, by the function that `besom -sc install=bash` defines."""
     script = ['eval "$(besom -sc install=bash)"', "complete -p besom >/dev/null || exit 1"]
     for line in COMPLETIONS:
         words = line.split(" ")
@@ -356,7 +356,7 @@ def completed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     (folder / "mlruns").mkdir()
     for name in ("first", "second"):
         optuna.create_study(study_name=name, storage=f"sqlite:///{folder / 'mlruns/optuna.db'}")
-    with closing(sqlite3.connect(folder / "mlruns/mlflow.db")) as database:  # as much of MLflow's as is looked at
+    with closing(sqlite3.connect(folder / "mlruns/mlflow.db")) as database:  # the part of MLflow's schema that is read
         database.execute("CREATE TABLE runs (run_uuid, lifecycle_stage, start_time)")
         database.execute("CREATE TABLE tags (run_uuid, key, value)")
         rows = [("cd56", "active", 1), ("ab34", "active", 2), ("ab12", "active", 3), ("ab78", "deleted", 4)]

@@ -1,4 +1,4 @@
-"""`besom report`: a study as it is kept, to a page, the terminal, and programs."""
+"""`besom report` of a stored study: its page, the terminal, and JSON."""
 
 from __future__ import annotations
 

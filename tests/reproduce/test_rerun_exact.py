@@ -23,7 +23,7 @@ from besom.reproduce.rerun_exact import reproduce_exactly
 from besom.reproduce.working_tree import Code, working_tree
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.runs import RecordedRun
-from besom.tracking.sources import Listed
+from besom.tracking.sources import SourceEntry
 from besom.tracking.store import Location
 from besom.tracking.study_run import Status
 from tests.fakes import ABOUT
@@ -157,7 +157,7 @@ def test_a_file_that_was_edited_before_a_worker_imported_it_is_in_the_tree_as_it
     commit = git("rev-parse", "HEAD", folder=project)
 
     def code(content: bytes | None, place: str = "net.py") -> Code:
-        net = Listed(digest=sha256(b"edited\n").hexdigest(), name="net.py", place=place)
+        net = SourceEntry(digest=sha256(b"edited\n").hexdigest(), name="net.py", place=place)
         return Code(run_id="x", commit=commit, diff=b"", sources=((net, content),))
 
     with working_tree(code(b"edited\n"), project / "mlruns/exact/trees") as tree:

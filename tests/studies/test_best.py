@@ -1,4 +1,4 @@
-"""`besom best`: the best trial's config as an experiment that trains exactly that."""
+"""`besom best`: the best trial's config as an experiment that trains exactly that config."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def record(*trials: list[str], name: str = "own", source: str = "digits.yaml", **attrs: Any) -> optuna.Study:
-    """A study of val/acc whose trials had these overrides, each better than the one before it."""
+    """Create a study of val/acc whose trials had these overrides, each better than the one before."""
     study = optuna.create_study(study_name=name, storage=HERE, direction="maximize")
     study.set_user_attr("besom.spec", {"objectives": [["val/acc", "maximize"]], "fixed": [], "source": source})
     for key, value in attrs.items():
@@ -50,7 +50,7 @@ def record(*trials: list[str], name: str = "own", source: str = "digits.yaml", *
 
 
 class Besom:
-    """`besom` in this process."""
+    """Runs `besom` in this process."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
@@ -73,12 +73,12 @@ def besom(capsys: pytest.CaptureFixture[str]) -> Besom:
 
 
 def command_of(out: str) -> str:
-    """The command that `--save` prints, without `besom`."""
+    """Return the command that `--save` prints, without `besom`."""
     return out.strip().rpartition("train it: besom ")[2]
 
 
 def assert_exact(besom: Besom, overrides: list[str], *, sweep: str = "digits") -> str:
-    """The saved experiment trains what the trial trained; return its text."""
+    """Check that the saved experiment composes to the trial's config; return its text."""
     out, err = besom("best own --save winner")
     assert err == ""
     trained = besom.config(command_of(out))
@@ -301,7 +301,7 @@ def test_for_another_hydra_app_the_overrides_are_printed(besom: Besom) -> None:
     assert shlex.split(out) == ["x=0.5", "name='a b'"]
 
 
-# The whole path: what a sweep wrote, and what its worker was given.
+# The whole path: the study of a sweep, and the config that its worker received.
 
 SWEEP = """
 defaults: [train, override data: digits, override trainer: cpu, override hydra/sweeper: besom, _self_]
@@ -344,7 +344,7 @@ def test_the_best_of_a_sweep_is_what_its_worker_was_given(
     assert command_of(out).endswith("experiment=winner +trainer.gradient_clip_val=0.5")
     trained = besom.config(f"{command_of(out)} --resolve")
     best = given[max(given)]
-    # A worker is told its slot, and where to record is for who trains to say.
+    # The slot is the worker's, and whoever trains chooses the store.
     for key in ("tracking", "threads"):
         del trained[key], best[key]
     assert trained == best

@@ -1,4 +1,4 @@
-"""`besom studies`: what a storage holds, and how far each study is."""
+"""`besom studies`: the studies of a storage and their progress."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_study_that_is_swept_now_is_running_and_its_process_named(capsys: pyte
         assert f"running (pid {other.pid})" in said("studies", capsys)
         other.communicate()
     assert listed(capsys)["a study"]["state"] == "complete"
-    with locked(lock, wait=False):  # the look did not keep it
+    with locked(lock, wait=False):  # listing did not keep the lock
         pass
 
 

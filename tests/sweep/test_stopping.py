@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 
 from besom.errors import Interrupted, StoreError
 from besom.system.interrupts import Stop, ending_in_order, interrupts
-from besom.tracking.recorder.nothing import NoRecorder
-from besom.tracking.recorder.outbox import Kept
+from besom.tracking.recorder.no_op import NoOpRecorder
+from besom.tracking.recorder.outbox import KeptRuns
 from besom.workers.messages import Assignment, Message
 from tests.fakes import (
     ListeningObserver,
@@ -152,15 +152,15 @@ def test_a_ctrl_c_that_finds_nothing_left_to_do_interrupts_nothing(sweep: Sweep)
 
 @pytest.mark.parametrize("stopped", [True, False])
 def test_what_is_kept_for_a_server_that_is_away_is_over_in_the_study_and_the_sweep_says_so(sweep: Sweep, stopped: bool):
-    class Away(NoRecorder):
+    class Away(NoOpRecorder):
         def ended(self) -> list[int]:
             return []
 
-        def wait(self, stop: Stop, notice: Callable[[str], None]) -> Kept:
+        def wait(self, stop: Stop, notice: Callable[[str], None]) -> KeptRuns:
             if stopped:
                 signal.raise_signal(signal.SIGTERM)
             error = StoreError("no tracking server answers there", trouble="unreachable")
-            return Kept(trials=[0, 1], error=error)
+            return KeptRuns(trials=[0, 1], error=error)
 
     class Warned(ListeningObserver):
         def warned(self, text: str) -> None:

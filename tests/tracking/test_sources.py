@@ -7,7 +7,7 @@ import pytest
 
 from besom.system.source_file import SourceFile
 from besom.tracking.code import CodeState, code_state
-from besom.tracking.sources import Listed, SourceKeeper
+from besom.tracking.sources import SourceEntry, SourceKeeper
 from tests.repositories import commit
 
 OUTSIDE = CodeState(tags={"besom.code": "0123"}, files={"packages.txt": "torch==2.6.0\n"})
@@ -54,7 +54,7 @@ def test_in_a_repository_those_files_are_kept_that_its_commit_does_not_hold(
     kept = {name: text for name, text in edited.files.items() if name.startswith("sources/")}
     assert kept == {"sources/net.py": "two\n", "sources/beside.py": "beside\n"}
     assert clean.tags["besom.code"] != edited.tags["besom.code"]
-    listed = Listed.read({"sources.txt": edited.files["sources.txt"].encode()})
+    listed = SourceEntry.read({"sources.txt": edited.files["sources.txt"].encode()})
     assert [(one.name, one.place) for one in listed] == [
         ("beside.py", ""),
         ("net.py", "net.py"),

@@ -1,4 +1,4 @@
-"""Reading a study back: from the file and through the client, to the same."""
+"""Reading a study back from the file and through the client gives the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.fakes import ABOUT
 
 @pytest.fixture
 def recorded(location: Location, compose: Callable[..., DictConfig], tmp_path: Path) -> tuple[str, dict[int, str]]:
-    """The parent run's id, and the runs' ids of two trials, the first of which was tried twice."""
+    """Record two trials, the first of them twice; return the parent run's id and the trials' run ids."""
     config = recordable(compose("model=logistic_regression", "data=digits"))
 
     def card(name: str, trial: int, attempt: int = 0) -> RunCard:

@@ -1,7 +1,7 @@
-"""Tab completion: Besom's commands, sweeps and flags; all else is Hydra's own completion.
+"""Tab completion: Besom's commands, sweeps and flags; everything else is Hydra's own completion.
 
-The shell asks `besom -sc query=bash` and hands the typed line over in COMP_LINE. Hydra's completion knows an app
-without commands, so the command, the sweep's name and the flags are taken out of the line before it sees it.
+The shell calls `besom -sc query=bash` and passes the typed line in COMP_LINE. Hydra's completion assumes an app
+without subcommands, so the command, the sweep's name and the flags are removed from the line first.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from besom.config.paths import conf_dir, find_sweep, sweep_names, sweep_search_p
 
 COMMANDS = ("train", "sweep", "studies", "report", "best", "reproduce", "predict", "register", "ui")
 
-_OFFERED = 50
-"""How many runs are offered; of more, nobody picks one."""
+_RUNS_MAX = 50
+"""The number of runs that are suggested; nobody chooses from more."""
 
 _HYDRA_FLAGS = ("--help", "--hydra-help", "--cfg", "--resolve", "--package", "--multirun", "--info", "--config-dir")
 _FLAGS = {
@@ -53,14 +53,14 @@ _FLAG_VALUES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Typed:
-    """The words before the cursor: the complete ones, then the one that is being typed (or "")."""
+    """The words before the cursor: the complete ones, and the one being typed (or "")."""
 
     words: list[str]
     word: str
 
     @classmethod
     def read(cls) -> Typed:
-        """Read what the shell put into the environment."""
+        """Parse the shell's environment variables."""
         line = os.environ.get("COMP_LINE", "")
         line = line[: int(os.environ.get("COMP_POINT") or len(line))]
         words = line.split()[1:]
@@ -69,29 +69,29 @@ class Typed:
 
 
 def answer(arguments: Sequence[str]) -> int:
-    """Answer the call that a shell makes: print the script to evaluate, or what may come at the cursor."""
+    """Answer the shell's call: print the script to evaluate, or the suggestions at the cursor."""
     typed = Typed.read()
     querying = any(word.startswith("query=") for word in arguments)
-    suggestions = _besoms(typed) if querying else None
+    suggestions = _suggestions(typed) if querying else None
     if suggestions is not None:
         sys.stdout.write(" ".join(word for word in suggestions if word.startswith(typed.word)) + "\n")
         return 0
     from besom.cli.hydra_main import run
 
-    asked = ["--shell-completion", *arguments[1:]]
+    hydra_arguments = ["--shell-completion", *arguments[1:]]
     if not querying:
-        run([conf_dir()], "train", asked)
+        run([conf_dir()], "train", hydra_arguments)
         return 0
-    # A completion has nowhere to put an error: a line that cannot be composed has no suggestions.
+    # A completion cannot report an error: a line that cannot be composed has no suggestions.
     with contextlib.suppress(Exception, SystemExit):
-        folders, name, overrides = _hydras(typed)
+        folders, name, overrides = _hydra_app(typed)
         os.environ["COMP_LINE"] = " ".join(["besom", *overrides, typed.word])
-        run(folders, name, asked)
+        run(folders, name, hydra_arguments)
     return 0
 
 
-def _besoms(typed: Typed) -> Sequence[str] | None:
-    """What Besom itself knows to suggest, or None where it is Hydra's turn."""
+def _suggestions(typed: Typed) -> Sequence[str] | None:
+    """Return Besom's own suggestions, or None if Hydra is to complete."""
     if not typed.words:
         return COMMANDS
     command, *before = typed.words
@@ -116,23 +116,23 @@ def _besoms(typed: Typed) -> Sequence[str] | None:
 
 
 def study_names(directory: Path) -> list[str]:
-    """The studies kept under a folder, by name; none where they cannot be read at once."""
-    return sorted(_asked(directory / "optuna.db", "SELECT study_name FROM studies"))
+    """Return the names of the studies in a folder; none if its database is locked or unreadable."""
+    return sorted(_query(directory / "optuna.db", "SELECT study_name FROM studies"))
 
 
 def run_ids(directory: Path, begun: str) -> list[str]:
-    """The latest runs kept under a folder whose ids begin so, studies apart; none where that cannot be read at once."""
+    """Return the latest runs in a folder whose ids begin with `begun`, without parent runs; none if unreadable."""
     studies = "SELECT run_uuid FROM tags WHERE key = 'besom.kind' AND value = 'study'"
-    return _asked(
+    return _query(
         directory / "mlflow.db",
         "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' AND substr(run_uuid, 1, ?) = ? "
-        f"AND run_uuid NOT IN ({studies}) ORDER BY start_time DESC LIMIT {_OFFERED}",
+        f"AND run_uuid NOT IN ({studies}) ORDER BY start_time DESC LIMIT {_RUNS_MAX}",
         (len(begun), begun),
     )
 
 
-def _asked(database: Path, query: str, values: Sequence[object] = ()) -> list[str]:
-    """The first column of what a query finds. Asked of SQLite alone: the shell waits for it."""
+def _query(database: Path, query: str, values: Sequence[object] = ()) -> list[str]:
+    """Return the first column of a query's result, by SQLite without MLflow's imports: the shell waits for it."""
     if not database.is_file():
         return []
     try:
@@ -146,8 +146,8 @@ def _directory(words: Sequence[str]) -> Path:
     return Path(next((word for flag, word in pairwise(words) if flag == "--directory"), "mlruns"))
 
 
-def _hydras(typed: Typed) -> tuple[list[Path], str, list[str]]:
-    """The search path, the primary config and the overrides that Hydra completes from."""
+def _hydra_app(typed: Typed) -> tuple[list[Path], str, list[str]]:
+    """Return the search path, the primary config and the overrides for Hydra's completion."""
     user, positional = _split(typed.words[1:])
     if typed.words[0] == "train":
         return [*user, conf_dir()], "train", positional
@@ -156,7 +156,7 @@ def _hydras(typed: Typed) -> tuple[list[Path], str, list[str]]:
 
 
 def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The folders behind `--config-dir`, and the words that are neither flags nor a flag's value."""
+    """Return the values of `--config-dir`, and the positional words."""
     user: list[Path] = []
     positional: list[str] = []
     previous = ""

@@ -1,4 +1,4 @@
-"""What `besom --help` and `besom sweep --help` print, and how a command's arguments are refused."""
+"""The texts of `besom --help` and `besom sweep --help`, and the argument parser of the other commands."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ More: besom sweep --help. What a config may hold: besom train --help.
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are ours: one line."""
+    """An argument parser that raises ConfigError instead of printing its usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise ConfigError with what argparse found."""
+        """Raise ConfigError with argparse's message."""
         raise ConfigError(f"{self.prog.removeprefix('besom ')}: {message}; see {self.prog} --help")
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Let a command that rebuilds what was recorded be told whom to trust."""
+    """Add `--trust` to a command that rebuilds recorded models."""
     parser.add_argument(
         "--trust",
         action="append",

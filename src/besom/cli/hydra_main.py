@@ -30,7 +30,7 @@ from besom.errors import BesomError, ConfigError
 
 
 def flags_parser() -> ArgumentParser:
-    """Return a parser of Hydra's flags, as they are documented: Hydra's own parser is private."""
+    """Return a parser of Hydra's documented flags; Hydra's own parser is private."""
     parser = ArgumentParser(add_help=False)
     for flags in (
         ("--help", "-h"), ("--hydra-help",), ("--resolve",), ("--run", "-r"), ("--multirun", "-m"),
@@ -54,7 +54,7 @@ def flags_parser() -> ArgumentParser:
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """A command line as Hydra will read it: its overrides, and its flags with their values."""
+    """A command line as Hydra parses it: its overrides, and its flags with their values."""
 
     overrides: list[str]
     flags: list[str]
@@ -62,15 +62,15 @@ class Words:
 
     @classmethod
     def read(cls, arguments: Sequence[str]) -> Words:
-        """Tell overrides and flags apart, in whatever order they were written.
+        """Separate overrides and flags, in any order.
 
-        Raises ConfigError for a flag that Hydra does not have, or that does not go with another one.
+        Raises ConfigError for a flag that Hydra does not have, or that conflicts with another one.
         """
         parser = flags_parser()
         parser.error = _refuse  # type: ignore[method-assign]
-        # Overrides first: `--info` would take the one behind it for its value.
-        ahead = [word for word in arguments if "=" in word and not word.startswith("-")]
-        options = parser.parse_intermixed_args([*ahead, *(word for word in arguments if word not in ahead)])
+        # Overrides first: `--info` would take the next one as its value.
+        overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
+        options = parser.parse_intermixed_args([*overrides, *(word for word in arguments if word not in overrides)])
         flags = list(arguments)
         for word in options.overrides:
             flags.remove(word)
@@ -85,15 +85,15 @@ class Words:
 
     @property
     def folders(self) -> list[Path]:
-        """The user's own configs. Hydra searches `--config-dir` after the app's; here it comes first."""
+        """The folder of the user's own configs. Hydra searches `--config-dir` last; here it comes first."""
         return [Path(self.options.config_dir)] if self.options.config_dir else []
 
     @property
     def only_shows(self) -> int:
-        """How many of the flags ask to be shown something, so that nothing is trained."""
+        """The number of flags that only print something, so that nothing is trained."""
         options = self.options
-        asked = (options.help, options.hydra_help, options.cfg, options.info, options.shell_completion)
-        return sum(map(bool, asked))
+        flags = (options.help, options.hydra_help, options.cfg, options.info, options.shell_completion)
+        return sum(map(bool, flags))
 
 
 def _refuse(message: str) -> NoReturn:
@@ -101,21 +101,21 @@ def _refuse(message: str) -> NoReturn:
 
 
 def without_ranges(overrides: Sequence[str]) -> list[str]:
-    """Leave out what a sweep chooses: `choice(…)`, `interval(…)` and the like."""
+    """Return the overrides without those of a sweep: `choice(…)`, `interval(…)` and the like."""
     parser = OverridesParser.create()
     return [text for text in overrides if not parser.parse_override(text).is_sweep_override()]
 
 
 def run(folders: Sequence[Path], config_name: str, arguments: Sequence[str]) -> None:
-    """Run the app with these folders as its search path, first one first."""
+    """Run the app with these folders as its search path, in this order."""
     register_schemas()
     first, *others = dict.fromkeys(folder.resolve() for folder in folders)
     app: Callable[[], Any] = hydra.main(config_path=str(first), config_name=config_name, **VERSION_BASE)(train_task)
     try:
         with _command_line(arguments), search_path(others) as searched:
             app()
-    except _Ended as ended:
-        raise ended.error from ended
+    except _TaskFailed as failed:
+        raise failed.error from failed
     except MissingConfigException as error:
         raise ConfigError(_missing(error, searched)) from error
     except (BesomError, HydraException, YAMLError, BrokenPipeError):
@@ -129,14 +129,14 @@ def run(folders: Sequence[Path], config_name: str, arguments: Sequence[str]) -> 
 
 
 def _missing(error: MissingConfigException, searched: SearchPath) -> str:
-    """Return the line for a config that is not there: with the file that names it, unless the command line does."""
+    """Return the message for a missing config, with the file that names it, unless the command line does."""
     line, file = explain(error), searched.named_in.get(str(error.missing_cfg_file))
     return line if file is None else f"{file}: defaults: {line.removeprefix(f'{file}: ')}"
 
 
 def train_task(config: DictConfig) -> float | tuple[float, ...]:
-    """The Hydra task function: one run. Returns the objective's best value, or those of several objectives."""
-    # Optuna and SQLAlchemy come with these: half a second that --help, --cfg and completion do without.
+    """Train one run as the Hydra task function. Returns the objective's best value, or those of several objectives."""
+    # These import Optuna and SQLAlchemy, which would cost --help, --cfg and completion half a second.
     from besom.sweep.single import run_single
     from besom.system.console import plain_console
     from besom.tracking.store import Location
@@ -152,31 +152,31 @@ def train_task(config: DictConfig) -> float | tuple[float, ...]:
         )
     except Exception as error:
         if HydraConfig.get().runtime.choices.get("hydra/launcher") != "basic":
-            raise  # in a process of that launcher, which hands it back
-        raise _Ended(error) from error
+            raise  # in a process of that launcher, which returns the exception
+        raise _TaskFailed(error) from error
     assert trained.finished is not None
     outcome = trained.finished.outcome
     assert outcome is not None
     values = zip(read_objectives(config), outcome.values, strict=True)
-    told = ", ".join(f"{objective.name} {value:.4f}" for objective, value in values)
+    shown = ", ".join(f"{objective.name} {value:.4f}" for objective, value in values)
     summary = "".join(f"   {name} {value:.4f}" for name, value in outcome.summary.items() if name not in COSTS)
     folds = folds_of(config)
-    best = f"best {told} at epoch {outcome.best_epoch}" if folds is None else f"mean {told} over {folds} folds"
+    best = f"best {shown} at epoch {outcome.best_epoch}" if folds is None else f"mean {shown} over {folds} folds"
     sys.stdout.write(f"{best}{summary}   ({trained.finished.duration_s:.1f} s)\n")
     sys.stdout.write(f"run {trained.run_id or 'none (tracking=none)'}\n")
     return outcome.values if len(outcome.values) > 1 else outcome.values[0]
 
 
-train_task.trains_besom_config = True  # type: ignore[attr-defined]  # what hydra/sweeper=besom looks for
+train_task.trains_besom_config = True  # type: ignore[attr-defined]  # hydra/sweeper=besom checks for it
 
 
 @dataclass
-class _Ended(BaseException):  # not an Exception: Hydra would print over it
+class _TaskFailed(BaseException):  # not an Exception, which Hydra would catch and print
     error: Exception
 
 
 def _overrides() -> list[str]:
-    # Unresolved: an override may hold an interpolation itself, which means nothing in this place.
+    # Unresolved: an override may contain an interpolation, which has no meaning here.
     return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
 
 
@@ -188,7 +188,7 @@ def _run_name() -> str:
 
 @contextmanager
 def _command_line(arguments: Sequence[str]) -> Iterator[None]:
-    """Let Hydra see these arguments, and let it raise its errors: by itself it prints them over many lines."""
+    """Set sys.argv to these arguments, and let Hydra raise its errors instead of printing them over many lines."""
     argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *arguments], "1"
     try:
@@ -202,6 +202,6 @@ def _command_line(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _raised_while_composing(error: BaseException) -> bool:
-    """Whether the error came out of Hydra alone: nothing of ours lies between `run` and where it was raised."""
+    """Return whether the error was raised by Hydra itself: no frame of Besom lies between `run` and its origin."""
     frames = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
     return not any(name.startswith(("besom.", "hydra_plugins.besom")) for name in frames[1:])

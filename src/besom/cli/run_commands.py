@@ -1,16 +1,99 @@
-"""`besom predict` and `besom register`: what they take, and what they say."""
+"""The commands about recorded runs: `besom reproduce`, `besom predict` and `besom register`."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 from besom.cli.help import Parser, add_trust
 
+DIFFERENT = 1  # the exit code of a rerun that differs
+
+
+def reproduce(arguments: list[str]) -> int:
+    """Run `besom reproduce RUN_ID`; return its exit code."""
+    parser = _reproduce_parser()
+    options = parser.parse_args(arguments)
+    if options.pip_args is not None and not options.exact:
+        parser.error("--pip-args goes with --exact")
+    from besom.config.trust import Trust
+    from besom.system.console import plain_console
+    from besom.tracking.store import Location
+
+    location, console, trust = Location.default(), plain_console(), Trust.given(options.trust)
+    if options.exact:
+        from besom.reproduce.rerun_exact import reproduce_exactly
+
+        pip_args = shlex.split(options.pip_args or "")
+        return reproduce_exactly(
+            options.run_id, location, console, tolerance=options.tolerance, trust=trust, pip_args=pip_args
+        )
+    from besom.reproduce.comparison import TOLERANCE, Verdict
+    from besom.reproduce.rerun import reproduce as again
+
+    tolerance = TOLERANCE if options.tolerance is None else options.tolerance
+    verdict = again(options.run_id, location, console, tolerance=tolerance, trust=trust)
+    return DIFFERENT if verdict is Verdict.DIFFERS else 0
+
+
+def _reproduce_parser() -> Parser:
+    parser = Parser(
+        prog="besom reproduce",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train a recorded run again from its config, in a fresh process, and compare every metric at\n"
+        "every epoch: REPRODUCED if all are bit-exact, CLOSE if all are within the tolerance, else DIFFERS and exit\n"
+        "code 1. It names what changed since: code, data, packages, device. The new run is recorded beside the old\n"
+        "one, the verdict on both.",
+        epilog="examples:\n"
+        "  besom reproduce 4ba3b408759b42e99d4b0cad8ea04da9\n"
+        "  besom reproduce RUN_ID --tolerance 0                                 only bit-exact will do\n"
+        "  besom reproduce RUN_ID --exact                                       in the code and packages of then\n"
+        '  besom reproduce RUN_ID --exact --pip-args "--extra-index-url URL"\n'
+        "  besom reproduce RUN_ID --trust net                                   a model of your own, in package net\n"
+        "  MLFLOW_TRACKING_URI=http://127.0.0.1:5000 besom reproduce RUN_ID       a run on a server\n",
+    )
+    parser.add_argument(
+        "run_id", metavar="RUN_ID", help="the id that `besom train` and `besom sweep` print last, or `besom ui` shows"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--here", action="store_true", help="with the code and the packages that are here; the default")
+    where.add_argument(
+        "--exact", action="store_true", help="with the recorded commit, its changes, and the recorded packages"
+    )
+    parser.add_argument(
+        "--tolerance", type=_share, metavar="T", help="what is CLOSE, as a share of the recorded value (default: 0.01)"
+    )
+    parser.add_argument("--pip-args", metavar="ARGS", help="more for pip, where --exact has to install packages")
+    add_trust(parser)
+    return parser
+
 
 def predict(arguments: list[str]) -> int:
-    """`besom predict RUN INPUT`."""
+    """Run `besom predict RUN INPUT`."""
+    options = _predict_parser().parse_args(arguments)
+    from besom.config.trust import Trust
+    from besom.predict.predict import Request
+    from besom.predict.predict import predict as ask
+    from besom.tracking.store import Location
+
+    request = Request(
+        model=options.run,
+        trust=Trust.given(options.trust),
+        source=options.source,
+        output=options.output,
+        rows=options.batch_size,
+        probabilities=options.probabilities,
+        invert=options.invert,
+        separator=options.separator,
+    )
+    summary = ask(request, Location.default(), warn=_warn)
+    (sys.stdout if options.output else sys.stderr).write(f"{summary}\n")
+    return 0
+
+
+def _predict_parser() -> Parser:
     parser = Parser(
         prog="besom predict",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -42,29 +125,11 @@ def predict(arguments: list[str]) -> int:
     parser.add_argument("--separator", metavar="CHARACTER", help="what divides the cells of a text file")
     parser.add_argument("--invert", action="store_true", help="the pictures are dark on white")
     add_trust(parser)
-    options = parser.parse_args(arguments)
-    from besom.config.trust import Trust
-    from besom.predict.predict import Request
-    from besom.predict.predict import predict as ask
-    from besom.tracking.store import Location
-
-    request = Request(
-        model=options.run,
-        trust=Trust.given(options.trust),
-        source=options.source,
-        output=options.output,
-        rows=options.batch_size,
-        probabilities=options.probabilities,
-        invert=options.invert,
-        separator=options.separator,
-    )
-    told = ask(request, Location.default(), warn=_warn)
-    (sys.stdout if options.output else sys.stderr).write(f"{told}\n")
-    return 0
+    return parser
 
 
 def register(arguments: list[str]) -> int:
-    """`besom register RUN NAME`."""
+    """Run `besom register RUN NAME`."""
     parser = Parser(
         prog="besom register",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -104,3 +169,13 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text} is no number of rows; choose 1 or more")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a tolerance; choose 0 or more, such as 0.01")
+    return value

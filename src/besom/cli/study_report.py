@@ -1,4 +1,4 @@
-"""`besom report`: a study as it is kept, read into a report, as a page, on the terminal and for programs."""
+"""Reading the report of a stored study, and writing its page, for `besom report`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from besom.tracking.store import Location
 from besom.tracking.study_reader import study_reader
 
 
-def read(name: str, *, storage: str | None, directory: Path, location: Location) -> tuple[Report, Path]:
-    """Read the report of a study by its name, and say where its page belongs; `location` is where its runs are.
+def read_study(name: str, *, storage: str | None, directory: Path, location: Location) -> tuple[Report, Path]:
+    """Read the report of a study by its name; return it with the default path of its page.
 
-    Raises RunNotFound when there is no such study, StoreError when a store cannot be used.
+    `location` is the store of its runs. Raises RunNotFound when there is no such study, StoreError for a store.
     """
-    with opened(storage, directory) as found:
-        cached = optuna.storages.get_storage(found)  # its trials are read once
+    with opened(storage, directory) as backend:
+        cached = optuna.storages.get_storage(backend)  # a cache: trials are read once
         card = find_study(cached, name, directory)
         study = optuna.load_study(study_name=name, storage=cached)
         report = read_report(

@@ -25,9 +25,9 @@ class SweepFlags:
 
     @classmethod
     def read(cls, arguments: Sequence[str]) -> tuple[SweepFlags, list[str]]:
-        """Take the flags out of a command line; return them, and what is left for Hydra.
+        """Extract the flags from a command line; return them, and the remaining arguments for Hydra.
 
-        Raises ConfigError for flags that do not go together.
+        Raises ConfigError for flags that exclude each other.
         """
         rest: list[str] = []
         dry_run = quiet = False
@@ -49,17 +49,17 @@ class SweepFlags:
         return cls(dry_run=dry_run, quiet=quiet, enqueue_from=next(iter(sources), None)), rest
 
     def check(self, words: Words) -> None:
-        """Refuse what says the opposite elsewhere on the command line, or cannot come true.
+        """Check the flags against the rest of the command line.
 
-        Raises ConfigError.
+        Raises ConfigError for a flag that has no effect there, or that an override contradicts.
         """
-        given = {override.partition("=")[0]: override for override in words.overrides}
+        by_key = {override.partition("=")[0]: override for override in words.overrides}
         for flag, key, _ in self._set():
             if words.only_shows and not words.options.help:
                 raise ConfigError(f"{flag}: nothing is swept with --cfg, --info and the like; leave one of them out")
-            if key in given:
-                raise ConfigError(f"{flag}: {given[key]} says it as well; leave one of them out")
-            sweeper = given.get("hydra/sweeper", "hydra/sweeper=besom")
+            if key in by_key:
+                raise ConfigError(f"{flag}: {by_key[key]} says it as well; leave one of them out")
+            sweeper = by_key.get("hydra/sweeper", "hydra/sweeper=besom")
             if sweeper != "hydra/sweeper=besom":
                 raise ConfigError(f"{flag}: {sweeper} does not know it; leave one of them out")
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from besom.config.checks import flatten
 from besom.tracking.code import COMMIT, DIFF, DIFF_IS, DIRTY, PACKAGES, RECORDED
 from besom.tracking.runs import RecordedRun
-from besom.tracking.sources import SOURCES_ARE, Listed
+from besom.tracking.sources import SOURCES_ARE, SourceEntry
 
 CodeFiles = Mapping[str, bytes]
 """What `Runs.code` found of a run."""
@@ -69,14 +69,14 @@ def _code(before: RecordedRun, now: RecordedRun, files_before: CodeFiles, files_
     if paths and all(whole):
         yield Change(kind=Kind.CODE, what=f"uncommitted changes differ, in {_counted(paths)}")
     if all(run.tags.get(SOURCES_ARE, "").startswith(RECORDED) for run in (before, now)):
-        listed = [{one.name: one for one in Listed.read(files)} for files in (files_before, files_now)]
+        listed = [{one.name: one for one in SourceEntry.read(files)} for files in (files_before, files_now)]
         names = [name for name in sorted({*listed[0], *listed[1]}) if _differ(name, *listed)]
         told = [name for name in names if all(one.get(name) is None or one[name].place not in paths for one in listed)]
         if told:
             yield Change(kind=Kind.CODE, what=f"imported source files differ, in {_counted(told)}")
 
 
-def _differ(name: str, before: Mapping[str, Listed], now: Mapping[str, Listed]) -> bool:
+def _differ(name: str, before: Mapping[str, SourceEntry], now: Mapping[str, SourceEntry]) -> bool:
     return name not in before or name not in now or before[name].digest != now[name].digest
 
 

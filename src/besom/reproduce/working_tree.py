@@ -19,7 +19,7 @@ from besom.system.git import GitFailed, git
 from besom.system.locks import holder, locked
 from besom.tracking.code import COMMIT, DIFF, DIFF_IS, DIRTY, RECORDED
 from besom.tracking.runs import RecordedRun
-from besom.tracking.sources import Listed
+from besom.tracking.sources import SourceEntry
 
 _PATIENCE_S = 600  # for a repository of many gigabytes
 _AS_IT_IS = ("-c", "core.hooksPath=/dev/null")  # a hook may do anything, such as building the project
@@ -34,7 +34,7 @@ class Code:
     run_id: str
     commit: str
     diff: bytes
-    sources: tuple[tuple[Listed, bytes | None], ...] = ()
+    sources: tuple[tuple[SourceEntry, bytes | None], ...] = ()
 
     @classmethod
     def of(cls, run: RecordedRun, files: Mapping[str, bytes]) -> Code:
@@ -51,7 +51,7 @@ class Code:
             raise BesomError(f"run '{run.run_id}' was trained with uncommitted changes that were {how}; {here}")
         if not files:
             raise BesomError(f"run '{run.run_id}' has no list of its packages among its artifacts; {here}")
-        sources = tuple((one, files.get(one.kept)) for one in Listed.read(files) if one.place)
+        sources = tuple((one, files.get(one.kept)) for one in SourceEntry.read(files) if one.place)
         return cls(run_id=run.run_id, commit=run.tags[COMMIT], diff=files.get(DIFF, b""), sources=sources)
 
     def complete(self, tree: Path) -> None:
@@ -73,7 +73,7 @@ class Code:
             file.write_bytes(content)
 
 
-def _is(one: Listed, content: bytes) -> bool:
+def _is(one: SourceEntry, content: bytes) -> bool:
     return hashlib.sha256(content).hexdigest() == one.digest
 
 

@@ -1,7 +1,7 @@
-"""A study's best trial as an experiment of its own: a file for conf/experiment/ that trains exactly its config.
+"""A study's best trial as an experiment: a file for conf/experiment/ that trains exactly the trial's config.
 
-The trial's config is composed again, from its sweep file and its overrides; what `train.yaml` would not give by itself
-is written down; and what was written is composed once more and compared, so that what is told exact is exact.
+The trial's config is composed again from its sweep file and its overrides. The file contains the differences from
+`train.yaml`, and is composed and compared with the trial's config, so that it is exact.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from besom.sweep.space.overrides import to_overrides
 
 Plain = dict[str, Any]
 
-_SHOWN_GROUPS = ("data", "model", "optimizer")  # named even where they are what train.yaml chooses
-_NOT_OURS = ("experiment", "tracking")  # the file is the experiment; where to record is for who trains to say
+_SHOWN_GROUPS = ("data", "model", "optimizer")  # listed even if they are the defaults of train.yaml
+_LEFT_OUT = ("experiment", "tracking")  # the file is the experiment; whoever trains chooses the store
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestConfig:
-    """The best trial's config: `text` for a file in conf/experiment/, or its `overrides` where it has no such form.
+    """The best trial's config: `text` for a file in conf/experiment/, or only its `overrides` if it has no such form.
 
-    `extra` are the overrides that `besom train experiment=NAME` needs besides: keys that were added or deleted, which
-    no such file can say. `notes` are what the reader has to know, one line each.
+    `summary` is the trial and its values in words. `extra` are overrides that `besom train experiment=NAME` needs in
+    addition: keys added or deleted, which such a file cannot express. `notes` are warnings for the user, one line each.
     """
 
     study: str
     trial: int
-    told: str
+    summary: str
     overrides: tuple[str, ...]
     text: str | None = None
     extra: tuple[str, ...] = ()
@@ -60,39 +60,39 @@ class BestConfig:
 
 
 def best_config(card: StudyCard, trial: int | None, *, folders: Sequence[Path], sweep: str | None = None) -> BestConfig:
-    """Return the config of a study's best trial, or of the trial of that number.
+    """Return the config of a study's best trial, or of the trial with that number.
 
-    Of a study with finalists it is their winner's, with what they got on top (`finalists.overrides`).
+    For a study with finalists, it is the winner's, with the overrides of the finalists (`finalists.overrides`).
 
-    `folders` are the user's own configs; `sweep` names the sweep file, where it is not the one that the study names.
-    Raises RunNotFound when there is no such trial, ConfigError when its config cannot be composed any more.
+    `folders` hold the user's own configs; `sweep` names the sweep file, if it is not the one recorded in the study.
+    Raises RunNotFound when there is no such trial, ConfigError when its config can no longer be composed.
     """
     chosen = _choose(card, trial)
     on_top = to_overrides(card.on_top) if trial is None and chosen.number == card.winner else []
-    told = _told(card, chosen, on_top)
+    summary = _summary(card, chosen, on_top)
     overrides = (*(chosen.user_attrs.get("besom.overrides") or to_overrides(plain_params(chosen))), *on_top)
     file = _sweep_file(card, folders, sweep)
-    found = BestConfig(study=card.name, trial=chosen.number, told=told, overrides=overrides)
+    best = BestConfig(study=card.name, trial=chosen.number, summary=summary, overrides=overrides)
     if file is None:
         source = card.described.get("source", "its sweep file")
         note = f"{source} was not found here, so these are the trial's overrides alone; name it with --sweep FILE"
-        return replace(found, notes=(note,))
-    if not _is_ours(file, folders):
-        return found
+        return replace(best, notes=(note,))
+    if not _is_besom_sweep(file, folders):
+        return best
     target, choices = _compose(sweep_search_path(file, folders), file.stem, overrides)
-    text, extra = _experiment(told, target, choices, folders, overrides)
-    return replace(found, text=text, extra=extra, notes=tuple(_changes(card, chosen, target, overrides)))
+    text, extra = _experiment(summary, target, choices, folders, overrides)
+    return replace(best, text=text, extra=extra, notes=tuple(_changes(card, chosen, target, overrides)))
 
 
 def command_line(overrides: Sequence[str]) -> str:
-    """The overrides as a shell takes them."""
+    """Return the overrides quoted for a shell."""
     return " ".join(map(shlex.quote, overrides))
 
 
 def save(best: BestConfig, name: str, conf: Path) -> Path:
-    """Write it to experiment/NAME.yaml under the folder `conf`; return the path.
+    """Write the experiment to experiment/NAME.yaml in the folder `conf`; return the path.
 
-    Raises ConfigError when there is such a file, or nothing that could be written.
+    Raises ConfigError when the file exists, or the config has no form as an experiment.
     """
     if not re.fullmatch(r"[\w-]+", name):
         raise ConfigError(f"--save: '{name}' is no name of an experiment; use letters, digits, _ and -")
@@ -111,7 +111,7 @@ def save(best: BestConfig, name: str, conf: Path) -> Path:
 
 
 def train_command(name: str, extra: Sequence[str], conf: Path) -> str:
-    """The command that trains an experiment that was saved under the folder `conf`."""
+    """Return the command that trains an experiment saved in the folder `conf`."""
     shipped = conf.resolve() == conf_dir().resolve()
     folder = [] if shipped else ["--config-dir", str(conf)]
     return f"besom train {command_line([*folder, f'experiment={name}', *extra])}"
@@ -128,14 +128,14 @@ def _choose(card: StudyCard, number: int | None) -> FrozenTrial:
     raise RunNotFound(f"study '{card.name}' has no trial {number} with parameters; it has {len(card.trials)} trials")
 
 
-def _told(card: StudyCard, trial: FrozenTrial, on_top: Sequence[str]) -> str:
-    which = f"trial {trial.number} of study {card.name}"
+def _summary(card: StudyCard, trial: FrozenTrial, on_top: Sequence[str]) -> str:
+    subject = f"trial {trial.number} of study {card.name}"
     if trial.state is not TrialState.COMPLETE:
-        return f"{which}: {trial.state.name}"
+        return f"{subject}: {trial.state.name}"
     named = zip(card.objectives, trial.values, strict=True)
     added = f", with {' '.join(on_top)}" if on_top else ""
     won = f"; it won among the finalists{added}" if trial.number == card.winner else ""
-    return f"{which}: {', '.join(f'{objective.name} {number(value)}' for objective, value in named)}{won}"
+    return f"{subject}: {', '.join(f'{objective.name} {number(value)}' for objective, value in named)}{won}"
 
 
 def _sweep_file(card: StudyCard, folders: Sequence[Path], sweep: str | None) -> Path | None:
@@ -147,16 +147,16 @@ def _sweep_file(card: StudyCard, folders: Sequence[Path], sweep: str | None) -> 
         return None
 
 
-def _is_ours(file: Path, folders: Sequence[Path]) -> bool:
+def _is_besom_sweep(file: Path, folders: Sequence[Path]) -> bool:
     try:
         config, _ = _compose(sweep_search_path(file, folders), file.stem, ())
     except ConfigError:
-        return True  # it says what is wrong with it when the trial's config is composed
+        return True  # composing the trial's config will raise the error
     return {"data", "model", "optimizer", "trainer"} <= config.keys()
 
 
 def _compose(folders: Sequence[Path], name: str, overrides: Sequence[str]) -> tuple[Plain, Mapping[str, Any]]:
-    """Return the config as it is written, without its `hydra` and `tracking` nodes, and the choice of each group."""
+    """Return the unresolved config without its `hydra` and `tracking` nodes, and the choice of each config group."""
     register_schemas()
     first, *others = dict.fromkeys(folder.resolve() for folder in folders)
     try:
@@ -182,15 +182,15 @@ def _plain(config: DictConfig) -> Plain:
 
 
 def _experiment(
-    told: str, target: Plain, choices: Mapping[str, Any], folders: Sequence[Path], overrides: Sequence[str]
+    summary: str, target: Plain, choices: Mapping[str, Any], folders: Sequence[Path], overrides: Sequence[str]
 ) -> tuple[str, tuple[str, ...]]:
-    """Return the text of an experiment with that config, and the overrides that it takes besides.
+    """Return the text of an experiment with that config, and the overrides that it needs in addition.
 
     Raises ConfigError when there is none.
     """
     usual_config, usual = _compose([*folders, conf_dir()], "train", ())
     groups = {name: choices[name] for name in usual_config if name in usual and choices.get(name) is not None}
-    groups = {name: choice for name, choice in groups.items() if name not in _NOT_OURS}
+    groups = {name: choice for name, choice in groups.items() if name not in _LEFT_OUT}
     base, _ = _compose([*folders, conf_dir()], "train", to_overrides(groups))
     shown = {name: choice for name, choice in groups.items() if name in _SHOWN_GROUPS or choice != usual[name]}
     changed, added = _difference(target, base)
@@ -198,22 +198,24 @@ def _experiment(
     in_file = (_with(changed, added), deleted)
     beside = (changed, (*deleted, *to_overrides({f"+{key}": value for key, value in added.items()})))
     for body, extra in (in_file, beside) if added else (beside,):
-        text = _written(told, shown, body, extra)
+        text = _written(summary, shown, body, extra)
         if _trains(text, extra, target, folders):
             return text, extra
-    raise ConfigError(f"{told}: its config has no form as an experiment; besom train needs: {command_line(overrides)}")
+    raise ConfigError(
+        f"{summary}: its config has no form as an experiment; besom train needs: {command_line(overrides)}"
+    )
 
 
-def _written(told: str, groups: Mapping[str, Any], body: Plain, extra: Sequence[str]) -> str:
+def _written(summary: str, groups: Mapping[str, Any], body: Plain, extra: Sequence[str]) -> str:
     command = " ".join(["besom train experiment=NAME", *([command_line(extra)] if extra else [])])
-    head = ["# @package _global_", f"# {command}        {told}", "defaults:"]
+    head = ["# @package _global_", f"# {command}        {summary}", "defaults:"]
     head += [f"  - override /{group}: {choice}" for group, choice in groups.items()]
     dumped = yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=110) if body else ""
     return "\n".join([*head, "", dumped.rstrip()]).rstrip() + "\n"
 
 
 def _trains(text: str, extra: Sequence[str], target: Plain, folders: Sequence[Path]) -> bool:
-    """Whether an experiment of that text, with the overrides besides, gives exactly that config."""
+    """Return whether an experiment with that text and these extra overrides composes to exactly the target config."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "experiment").mkdir()
@@ -231,7 +233,7 @@ def _comparable(config: Plain) -> dict[str, str]:
 
 
 def _difference(target: Plain, base: Plain, prefix: str = "") -> tuple[Plain, Plain]:
-    """What a config has otherwise than another one, as a tree; and what that one lacks, by dotted key."""
+    """Return the values that differ from `base`, as a tree, and the keys missing in `base`, by dotted key."""
     changed: Plain = {}
     added: Plain = {}
     for key, value in target.items():
@@ -247,7 +249,7 @@ def _difference(target: Plain, base: Plain, prefix: str = "") -> tuple[Plain, Pl
 
 
 def _missing(base: Plain, target: Plain, prefix: str = "") -> list[str]:
-    """The dotted keys that a config has and another one lacks."""
+    """Return the dotted keys of `base` that `target` lacks."""
     found: list[str] = []
     for key, value in base.items():
         if key not in target:
@@ -258,7 +260,7 @@ def _missing(base: Plain, target: Plain, prefix: str = "") -> list[str]:
 
 
 def _with(tree: Plain, values: Plain) -> Plain:
-    """A tree with values set at dotted keys."""
+    """Return a copy of a tree with values set at dotted keys."""
     tree = deepcopy(tree)
     for key, value in values.items():
         *parents, last = key.split(".")
@@ -270,8 +272,8 @@ def _with(tree: Plain, values: Plain) -> Plain:
 
 
 def _changes(card: StudyCard, trial: FrozenTrial, target: Plain, overrides: Sequence[str]) -> list[str]:
-    """What the sweep file says otherwise than the trial's config, as far as no choice of the trial's decides it."""
-    chosen = [name.partition(" ")[0] for name in trial.params] + [one.partition("=")[0] for one in overrides]
+    """Return a note for each value of the sweep file that has changed since, unless the trial's overrides set it."""
+    chosen = [name.partition(" ")[0] for name in trial.params] + [override.partition("=")[0] for override in overrides]
     keys = [key.lstrip("+~").partition("@")[0] for key in chosen]
     if "experiment" in keys:
         return []
@@ -282,5 +284,5 @@ def _changes(card: StudyCard, trial: FrozenTrial, target: Plain, overrides: Sequ
         f"its sweep file has changed since {when}: {key} was {before}, is {now[key]}"
         for key, before in card.configs.get(config, {}).items()
         if key in now and "${" not in now[key] and now[key] != before
-        if not any(f"{key}.".startswith(f"{one}.") for one in keys)
+        if not any(f"{key}.".startswith(f"{prefix}.") for prefix in keys)
     ]

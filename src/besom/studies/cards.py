@@ -1,4 +1,4 @@
-"""The studies of a storage: what `besom studies` lists, and where `besom best` looks."""
+"""The studies of a storage, for `besom studies`, `besom report` and `besom best`."""
 
 from __future__ import annotations
 
@@ -37,23 +37,22 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Stage(StrEnum):
-    """How far a study is."""
+    """The progress of a study."""
 
     RUNNING = "running"
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
     NOT_STARTED = "not started"
-    OPEN = "open"  # nobody said how many trials it is to have
+    OPEN = "open"  # its number of trials is not set
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyCard:
-    """One study of a storage. `pid` is the process that sweeps it now, and on which other machine; `total` how many
-    trials it is to have.
+    """A study of a storage: its trials, and what its user attributes hold.
 
-    `described` is what the sweep wrote of itself, `configs` the flattened configs that its trials started from, by
-    number, `winner` the trial that won among its finalists, `on_top` what the configs of these got besides, by config
-    key.
+    `total` is the number of trials that it is to have, `pid` the process that sweeps it now, with the host if that is
+    another one. `described` is the recorded sweep spec, `configs` the flattened configs that trials started from, by
+    number, `winner` the winning trial among its finalists, `on_top` the finalists' overrides by config key.
     """
 
     name: str
@@ -67,17 +66,17 @@ class StudyCard:
     on_top: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def count(self, *states: TrialState) -> int:
-        """How many trials are in one of these states."""
+        """Return the number of trials in one of these states."""
         return sum(trial.state in states for trial in self.trials)
 
     @property
     def over(self) -> int:
-        """How many trials are over."""
+        """The number of trials that are over."""
         return self.count(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
     @property
     def stage(self) -> Stage:
-        """How far it is."""
+        """The progress of the study."""
         if self.pid is not None:
             return Stage.RUNNING
         if not self.trials:
@@ -93,12 +92,12 @@ class StudyCard:
 
     @property
     def chosen(self) -> FrozenTrial | None:
-        """The trial to keep: the winner of the finalists, once all their runs are over, else the best one."""
+        """The trial to use: the winner of the finalists, once all their runs are over, else the best one."""
         return next((trial for trial in self.trials if trial.number == self.winner), self.best)
 
     @property
     def front(self) -> tuple[int, ...]:
-        """The trials on the Pareto front, where there are several objectives."""
+        """The trials on the Pareto front, if there are several objectives."""
         front = Front(self.objectives)
         if len(self.objectives) > 1:
             for trial in self.trials:
@@ -108,12 +107,12 @@ class StudyCard:
 
     @property
     def last_activity(self) -> datetime | None:
-        """When a trial last began or ended."""
+        """The time when a trial last started or ended."""
         times = [time for trial in self.trials for time in (trial.datetime_start, trial.datetime_complete)]
         return max((moment(time) for time in times if time is not None), default=None)
 
     def plain(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """Return the entry that `--json` prints."""
         best, last = self.best, self.last_activity
         return {
             "name": self.name,
@@ -133,7 +132,7 @@ class StudyCard:
 
 @contextmanager
 def opened(storage: str | None, directory: Path) -> Iterator[BaseStorage]:
-    """Open the storage by its URL, or the one under a folder, without making a new one.
+    """Open the storage of a URL, or the one in a folder, without creating one.
 
     Raises RunNotFound when there is none, StoreError when it cannot be used.
     """
@@ -148,22 +147,22 @@ def opened(storage: str | None, directory: Path) -> Iterator[BaseStorage]:
             f"there are no studies: {database} does not exist; start one with besom sweep digits, "
             "or say where they are with --directory or --storage"
         )
-    found = open_storage(url)
+    backend = open_storage(url)
     try:
         with translated(url, also=()):
-            yield found
+            yield backend
     finally:
-        found.remove_session()
+        backend.remove_session()
 
 
 def list_studies(storage: BaseStorage, directory: Path) -> list[StudyCard]:
-    """Read every study, the one with the latest activity first; the locks under `directory` tell which ones run."""
+    """Read all studies, the one with the latest activity first; the locks in `directory` show which are running."""
     cards = [_card(storage, study, directory) for study in storage.get_all_studies()]
     return sorted(cards, key=lambda card: card.last_activity or _LONG_AGO, reverse=True)
 
 
 def find_study(storage: BaseStorage, name: str, directory: Path) -> StudyCard:
-    """Read one study. Raises RunNotFound, with the names that there are."""
+    """Read one study. Raises RunNotFound, with the existing names."""
     studies = {study.study_name: study for study in storage.get_all_studies()}
     if name not in studies:
         raise RunNotFound(f"study '{name}' does not exist; {one_of(name, sorted(studies))}")
@@ -197,29 +196,29 @@ def _card(storage: BaseStorage, study: Any, directory: Path) -> StudyCard:
 
 
 def table(cards: Sequence[StudyCard], *, now: datetime) -> Table:
-    """The list as a person reads it."""
-    found = Table(box=None)
+    """Return the list as a table for the terminal."""
+    listing = Table(box=None)
     for heading in ("study", "state", "trials", "best", "last activity"):
-        found.add_column(heading, no_wrap=heading in ("study", "state", "trials"))
+        listing.add_column(heading, no_wrap=heading in ("study", "state", "trials"))
     for card in cards:
         style = {Stage.RUNNING: "cyan", Stage.COMPLETE: "green", Stage.INTERRUPTED: "yellow"}.get(card.stage, "dim")
         state = f"{card.stage} (pid {card.pid})" if card.pid else str(card.stage)
         last = card.last_activity
-        found.add_row(
+        listing.add_row(
             Text(card.name, style="bold"),
             Text(state, style=style),
             _trials(card),
             Text(_best(card)),
             "·" if last is None else age(now - last),
         )
-    return found
+    return listing
 
 
 def _trials(card: StudyCard) -> str:
     counts = ((TrialState.PRUNED, "pruned"), (TrialState.FAIL, "failed"))
-    told = ", ".join(f"{count} {word}" for state, word in counts if (count := card.count(state)))
+    rest = ", ".join(f"{count} {word}" for state, word in counts if (count := card.count(state)))
     of_total = f"{card.over}/{card.total}" if card.total is not None else str(card.over)
-    return f"{of_total} ({told})" if told else of_total
+    return f"{of_total} ({rest})" if rest else of_total
 
 
 def _best(card: StudyCard) -> str:
@@ -227,12 +226,12 @@ def _best(card: StudyCard) -> str:
     if best is None:
         return "·"
     if len(card.objectives) > 1:
-        return f"{len(card.front)} on the Pareto front of {', '.join(one.name for one in card.objectives)}"
+        return f"{len(card.front)} on the Pareto front of {', '.join(objective.name for objective in card.objectives)}"
     return f"{card.objectives[0].name} {number(best.value or 0.0)} (trial {best.number})"
 
 
 def age(passed: timedelta) -> str:
-    """How long ago something was: `just now`, `3 minutes ago`, `2 days ago`."""
+    """Return a time span as words: `just now`, `3 minutes ago`, `2 days ago`."""
     seconds = max(0, int(passed.total_seconds()))
     for size, word in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:

@@ -28,7 +28,7 @@ def keep_report(
 
     A report that cannot be written only causes a warning: everything else is recorded by then.
     """
-    if not recorder.keeps:
+    if not recorder.persists:
         return None
     path = page_path(spec.study_name, location.directory)
     over_all = book.total is None or summary.over >= book.total or book.ran_out_of_patience
@@ -44,7 +44,7 @@ def keep_report(
     except (StoreError, OSError) as error:
         warn(console, f"no report was made: {error}")
         return None
-    recorder.tell_of_study(note(report), {"report.html": text})
+    recorder.describe_study(note(report), {"report.html": text})
     return report, path
 
 

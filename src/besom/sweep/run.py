@@ -82,7 +82,7 @@ def run_sweep(app: App) -> Sequence[Sequence[Any]]:
     tell_end(
         console, end.summary, spec, sweep.book, end.failure,
         location=app.location, logs=logs, finalists=end.finalists, kept=end.kept, registered=end.registered,
-        recorded=sweep.recorder.keeps,
+        recorded=sweep.recorder.persists,
     )  # fmt: skip
     return app.results()
 

@@ -21,7 +21,7 @@ from besom.sweep.request import SweepRequest
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.config import shared_by
 from besom.system.console import plain_console
-from besom.tracking.recorder.nothing import NoRecorder
+from besom.tracking.recorder.no_op import NoOpRecorder
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location
 from besom.tracking.ui.views import wanted
@@ -130,7 +130,7 @@ class TrainingApp:
     def recorder(self) -> Recorder:
         """Return the recorder for MLflow, a no-op one for `tracking=none`."""
         if not self._config.tracking.enabled:
-            return NoRecorder()
+            return NoOpRecorder()
         tracking = self._config.tracking
         return Recorder(
             self.location, tracking.experiment or self._spec.study_name, views=wanted(tracking.get("views"))

@@ -1,1 +1,1 @@
-"""MLflow: the recorder, provenance, figures, and what is read back. Only the parent process imports it."""
+"""MLflow: the recorder, provenance, figures, and reading runs back. Only the parent process imports it."""

@@ -1,7 +1,7 @@
-"""The code that a run was trained by, complete enough to have it again: what differs from the commit, every package.
+"""The code that a run was trained with: the commit, the uncommitted changes, every package; enough to restore it.
 
-It is kept once for all runs that share it, under `code/DIGEST/` of the run that stands for them: a study's parent run,
-or a run of its own. Each run names it by the tag `besom.code`.
+It is stored once for all runs that share it, under `code/DIGEST/` of a study's parent run, or of a run outside of a
+study. Each run refers to it by the tag `besom.code`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ FOLDER = "code"
 DIFF, PACKAGES = "changes.diff", "packages.txt"
 CODE, COMMIT, DIRTY, DIFF_IS = "besom.code", "mlflow.source.git.commit", "besom.git.dirty", "besom.git.diff"
 RECORDED = "recorded"
-"""What the tag DIFF_IS says of changes that are recorded as they are."""
+"""The value of the tag DIFF_IS for changes that are recorded unaltered."""
 LARGEST_DIFF = 2**20
-"""How many bytes of changes are recorded; more are probably data that no .gitignore names."""
+"""The limit for recorded changes, in bytes; a larger diff is probably data that no .gitignore names."""
 
-# However the user has set git up, it is to be a diff that `git apply` takes.
+# The diff must be one that `git apply` accepts, whatever the user's git config.
 _AS_A_PATCH = (
     "--binary", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
     "--src-prefix=a/", "--dst-prefix=b/", "--ignore-submodules=dirty", "--submodule=short",
@@ -42,18 +42,18 @@ _AS_A_PATCH = (
 
 @dataclass(frozen=True, kw_only=True)
 class CodeState:
-    """The commit, what differs from it, and the packages: `tags` for every run, `files` by their names."""
+    """The commit, the changes since then, and the packages: `tags` for every run, `files` by their names."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
-        """Where the files lie among the artifacts."""
+        """The artifact folder of the files."""
         return f"{FOLDER}/{self.tags[CODE]}"
 
     def log(self, client: MlflowClient, run_id: str) -> None:
-        """Make the files artifacts of a run."""
+        """Log the files as artifacts of a run."""
         with tempfile.TemporaryDirectory() as scratch:
             for name, text in self.files.items():
                 place = Path(scratch) / name
@@ -63,9 +63,9 @@ class CodeState:
 
 
 def code_state(*, besides: Sequence[Path] = ()) -> CodeState:
-    """Return the state of the git repository of the current folder, `besides` apart, and of this environment.
+    """Return the state of the git repository of the current folder, without `besides`, and of this environment.
 
-    Secrets are masked as `without_secrets` does it.
+    Secrets are masked by `without_secrets`.
     """
     tags, diff = _repository(besides)
     files = {PACKAGES: packages()} | ({DIFF: diff} if diff else {})
@@ -75,21 +75,21 @@ def code_state(*, besides: Sequence[Path] = ()) -> CodeState:
 
 @cache
 def packages() -> str:
-    """Return the environment's packages as pip's requirements; one that came from elsewhere with its address.
+    """Return the environment's packages as pip requirements; those not from an index with their URL.
 
-    Comments name the version of Python, and packages that are imported from a working tree: no index has those.
+    Comments name the Python version, and packages imported from a working tree, which no index has.
     """
-    found: dict[str, str] = {}
-    for one in metadata.distributions():
-        name, version = one.metadata["Name"], one.metadata["Version"]
+    listed: dict[str, str] = {}
+    for package in metadata.distributions():
+        name, version = package.metadata["Name"], package.metadata["Version"]
         if name:  # the first on the path is the one that is imported
-            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), _requirement(one, name, version))
-    lines = [f"# Python {platform.python_version()}", *sorted(found.values(), key=str.lower)]
+            listed.setdefault(re.sub(r"[-_.]+", "-", name).lower(), _requirement(package, name, version))
+    lines = [f"# Python {platform.python_version()}", *sorted(listed.values(), key=str.lower)]
     return mask("\n".join(lines) + "\n")
 
 
-def _requirement(one: metadata.Distribution, name: str, version: str) -> str:
-    origin = json.loads(one.read_text("direct_url.json") or "{}")
+def _requirement(package: metadata.Distribution, name: str, version: str) -> str:
+    origin = json.loads(package.read_text("direct_url.json") or "{}")
     if origin.get("dir_info", {}).get("editable"):
         return f"# {name}=={version}{_own_state() if name == 'besom' else ''} from a working tree"
     if vcs := origin.get("vcs_info"):
@@ -100,7 +100,7 @@ def _requirement(one: metadata.Distribution, name: str, version: str) -> str:
 
 
 def _own_state() -> str:
-    """What tells two states of Besom's own working tree apart, as part of its version."""
+    """Return a version suffix that identifies the state of Besom's own working tree."""
     package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
@@ -109,15 +109,15 @@ def _own_state() -> str:
 
 
 class _NotRecorded(Exception):
-    """The changes are not to be recorded; the message says why."""
+    """The changes cannot be recorded; the message is the reason."""
 
 
 def _repository(besides: Sequence[Path]) -> tuple[dict[str, str], str]:
-    """The tags that tell of the repository, and the changes since its commit as far as they are recorded."""
+    """Return the tags of the repository, and the changes since its commit as far as they are recorded."""
     try:
         root, commit = Path(git("rev-parse", "--show-toplevel").rstrip("\n")), git("rev-parse", "HEAD").strip()
     except GitFailed:
-        return {}, ""  # no repository, none with a commit, or no git
+        return {}, ""  # no repository, no commit yet, or no git
     try:
         diff = _diff(root, besides)
     except (GitFailed, OSError, _NotRecorded) as error:
@@ -130,20 +130,20 @@ def _repository(besides: Sequence[Path]) -> tuple[dict[str, str], str]:
 
 
 def _diff(root: Path, besides: Sequence[Path]) -> str:
-    """What makes the commit the tree as it is, with the files that git does not know yet."""
+    """Return the diff from the commit to the working tree, untracked files included."""
     at = ("--no-optional-locks", "-C", str(root))
     left_out = [":(exclude,glob)**/__pycache__/**", *(f":(exclude,literal){path}" for path in _inside(besides, root))]
     listed = git(*at, "ls-files", "--others", "--exclude-standard", "-z", "--", ".", *left_out).split("\0")
-    new = [path for path in listed if path and not path.endswith("/")]  # with one, it is a repository of its own
+    new = [path for path in listed if path and not path.endswith("/")]  # a trailing slash marks a nested repository
     _check_size(sum((root / path).lstat().st_size for path in new))
     with tempfile.TemporaryDirectory() as scratch:
-        # In an index of our own, so that theirs stays as it is: there git knows the new files too. Its time is the
-        # same, by which git tells what was written so shortly after that it must look into it.
+        # A copy of the index, so that the user's stays as it is while the new files are added. copy2 keeps its time:
+        # git compares the contents of files that were written too shortly before or after it.
         index = {"GIT_INDEX_FILE": shutil.copy2(root / git(*at, "rev-parse", "--git-path", "index").strip(), scratch)}
         if new:
             add = ("add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul")
             git("--literal-pathspecs", *at, *add, given="\0".join(new), settings=index)
-        output = Path(scratch) / DIFF  # not into memory: it may be of any size
+        output = Path(scratch) / DIFF  # not into memory: it may be large
         git(*at, "diff", *_AS_A_PATCH, f"--output={output}", "HEAD", "--", ".", *left_out, settings=index)
         _check_size(output.stat().st_size)
         return output.read_bytes().decode("utf-8", "surrogateescape")
@@ -155,6 +155,7 @@ def _check_size(size: int) -> None:
 
 
 def _inside(paths: Sequence[Path], root: Path) -> Iterator[str]:
+    """Yield those of the paths that are below `root`, relative to it."""
     for path in paths:
         if path.resolve().is_relative_to(root.resolve()) and path.resolve() != root.resolve():
             yield path.resolve().relative_to(root.resolve()).as_posix()

@@ -1,4 +1,4 @@
-"""Who started a run, and by which command. Never an environment variable's value."""
+"""The user and the command that started a run. Values of environment variables are never recorded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRAINED_IN = "besom.folder"
 
 
 def command_tags() -> dict[str, str]:
-    """Return MLflow's tags for the command line and its user, the folder where it was typed, and Besom's version."""
+    """Return MLflow's tags for the command line, the user, the working directory, and Besom's version."""
     return {
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": command_line(),
@@ -25,7 +25,7 @@ def command_tags() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """The command as it was typed, secrets masked; sys.argv holds what was made of it for Hydra."""
+    """Return the command line as typed, with secrets masked; sys.argv holds what is passed to Hydra."""
     program, *arguments = sys.orig_argv[1:] or sys.argv
     return without_secrets(shlex.join([Path(program).name, *map(masked_override, arguments)]))
 

@@ -1,8 +1,8 @@
-"""The models of recorded runs: fetched to predict with, and put into MLflow's registry.
+"""The models of recorded runs: downloaded for predictions, and registered in MLflow's model registry.
 
-A logged model is a pyfunc model with a loader of ours, besom.serving: the run's own weights (safetensors), description
-(JSON) and config (YAML), so that it carries its preprocessing, reads a table's columns by name, text ones included, and
-loads where MLflow may unpickle nothing. Logging it needs no torch.
+A logged model is a pyfunc model with the loader besom.serving: the run's weights (safetensors), description (JSON) and
+config (YAML). So it includes its preprocessing, reads a table's columns by name, text columns too, and loads where
+MLflow must not unpickle anything. Logging it does not import torch.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _NAMED = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[\w-]+)|/(?P<versio
 
 
 def fetch(location: Location, reference: str, directory: Path) -> Run:
-    """Copy the files of a run's model into a folder; return the run.
+    """Download the files of a run's model into a folder; return the run.
 
-    `reference` is that id, models:/NAME@ALIAS or models:/NAME/VERSION.
-    Raises RunNotFound when there is no such run or model, or the run left none that can be rebuilt.
+    `reference` is the run's id, models:/NAME@ALIAS or models:/NAME/VERSION.
+    Raises RunNotFound when there is no such run or model, or the run has no model that can be rebuilt.
     """
     client = connect(location, create=False)
     run_id = _registered_run(client, location, reference) if reference.startswith("models:") else reference
@@ -53,11 +53,11 @@ def fetch(location: Location, reference: str, directory: Path) -> Run:
 def register(
     location: Location, run_id: str, name: str, *, alias: str | None = CHAMPION, trust: Trust | None = None
 ) -> str:
-    """Put a run's model into the registry as the next version of `name`, and let `alias` point to it.
+    """Register a run's model as the next version of `name`, and set `alias` to it.
 
-    A run whose model is a version of that name already keeps it. Returns the version. With `trust`, the model must be
-    one that it lets be built; without, the user has composed it himself.
-    Raises ConfigError for that, and for a name or alias that MLflow refuses, RunNotFound as `fetch` does, StoreError.
+    A run whose model already is a version of that name keeps that version. Returns the version. With `trust`, the model
+    must be one that `trust` allows to build; without, the user has composed it himself. Raises ConfigError if it is
+    not, and for a name or alias that MLflow refuses, RunNotFound as `fetch` does, StoreError.
     """
     check_names(name, alias)
     client = connect(location, create=False)
@@ -71,7 +71,7 @@ def register(
             model = _logged(client, run) or _log(client, location, run, Path(folder))
         with translated(location):
             _make_name(client, name)
-            # Of a store that it opens itself, MLflow looks models:/ID up in the default store.
+            # Without a server, MLflow resolves models:/ID in the default store, which may be another one.
             served = location.uri.startswith(("http://", "https://"))
             source = f"models:/{model.model_id}" if served else model.artifact_location
             version = client.create_model_version(name, source, run_id, model_id=model.model_id).version
@@ -82,18 +82,18 @@ def register(
 
 
 def version_of(location: Location, run_id: str, name: str) -> str | None:
-    """Return the latest version of a registered model that is this run's. Raises StoreError."""
+    """Return the latest version of a registered model that came from this run. Raises StoreError."""
     with translated(location):
         return _version_of(connect(location, create=False), run_id, name)
 
 
 def serving_needs(location: Location, run_id: str) -> str | None:
-    """Return in words what a run's model needs of where it is loaded or served; None where it needs nothing."""
+    """Return a sentence about what loading or serving a run's model requires; None if nothing."""
     return needed_to_serve(Runs(location).config(run_id).get("model"))
 
 
 def check_names(name: str, alias: str | None) -> None:
-    """Refuse, with ConfigError, a name or an alias that MLflow would refuse."""
+    """Raise ConfigError for a name or an alias that MLflow would refuse."""
     if not re.fullmatch(r"[\w][\w .-]*", name):
         raise ConfigError(f"register: '{name}' is no name of a model; use letters, digits, space, _ - and .")
     if alias is not None and (not re.fullmatch(r"[\w-]+", alias) or re.fullmatch(r"(?i)latest|v\d+", alias)):
@@ -123,8 +123,8 @@ def _registered_run(client: MlflowClient, location: Location, reference: str) ->
 def _download(client: MlflowClient, location: Location, run: Run, directory: Path) -> None:
     run_id = run.info.run_id
     with translated(location):
-        there = {file.path for file in client.list_artifacts(run_id)}
-    if missing := [name for name in MODEL_FILES if name not in there]:
+        paths = {file.path for file in client.list_artifacts(run_id)}
+    if missing := [name for name in MODEL_FILES if name not in paths]:
         check_there(run)
         raise RunNotFound(f"run '{run_id}' left no model ({missing[0]} is missing): {_why(run)}")
     with translated(location):
@@ -141,14 +141,14 @@ def _why(run: Run) -> str:
 
 
 def _version_of(client: MlflowClient, run_id: str, name: str) -> str | None:
-    """The latest version of a registered model that is this run's."""
+    """Return the latest version of a registered model that came from this run."""
     versions = client.search_model_versions(f"name = '{name}'")
     own = [int(version.version) for version in versions if version.run_id == run_id]
     return str(max(own)) if own else None
 
 
 def _logged(client: MlflowClient, run: Run) -> LoggedModel | None:
-    """The model that a run has been given before."""
+    """Return the model that was logged for a run before."""
     from mlflow.exceptions import MlflowException
 
     for output in run.outputs.model_outputs if run.outputs else []:
@@ -165,7 +165,7 @@ def _is_there(model: LoggedModel) -> bool:
 
 
 def _log(client: MlflowClient, location: Location, run: Run, folder: Path) -> LoggedModel:
-    """Log the model of a run; if that fails, it is marked FAILED, and is none."""
+    """Log the model of a run; if that fails, the logged model is marked FAILED and is never used."""
     from mlflow.entities import LoggedModelOutput
 
     files, packed = folder / "besom", folder / "model"
@@ -198,7 +198,7 @@ def _pack(files: Path, packed: Path, model: LoggedModel, description: Mapping[st
         model_id=model.model_id,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it asks for an example of the inputs: a row of somebody's data
+        warnings.simplefilter("ignore")  # MLflow asks for an input example, which would be a row of the user's data
         mlflow.pyfunc.save_model(
             str(packed),
             loader_module=LOADER,
@@ -210,33 +210,35 @@ def _pack(files: Path, packed: Path, model: LoggedModel, description: Mapping[st
 
 
 def signature_of(description: Mapping[str, Any]) -> ModelSignature:
-    """Return the signature of a model with this description: what it reads and what it answers, by name and type.
+    """Return the signature of a model with this description: inputs and outputs by name and type.
 
-    Pictures are a tensor [-1, height, width] of raw values; anything else is columns: text as strings, numbers and
-    booleans as doubles, since MLflow makes a truth of any other text and of null where it expects a boolean.
+    Images are a tensor [-1, height, width] of raw values; all other inputs are columns: text as strings, numbers and
+    booleans as doubles, because where MLflow expects a boolean it converts any text and null to one.
     """
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, Schema, TensorSpec
 
     inputs = Inputs.of_json(description.get("inputs"), description["features"])
-    read: list[Any]
+    input_specs: list[Any]
     if inputs.picture is not None:
-        read = [TensorSpec(np.dtype(np.float32), (-1, *inputs.picture))]
+        input_specs = [TensorSpec(np.dtype(np.float32), (-1, *inputs.picture))]
     else:
         kinds = {column.name: "string" if column.kind is Kind.TEXT else "double" for column in inputs.columns}
-        read = [ColSpec(kind, name) for name, kind in kinds.items()]
+        input_specs = [ColSpec(kind, name) for name, kind in kinds.items()]
     classes = description["spec"]["classes"]
     answers = answer_names(classes, probabilities=True)
-    given: list[Any] = [ColSpec("string" if classes and name == "prediction" else "float", name) for name in answers]
-    return ModelSignature(inputs=Schema(read), outputs=Schema(given))
+    outputs: list[Any] = [ColSpec("string" if classes and name == "prediction" else "float", name) for name in answers]
+    return ModelSignature(inputs=Schema(input_specs), outputs=Schema(outputs))
 
 
 def requirements(tags: Mapping[str, str]) -> list[str]:
-    """Return what a server has to install: the versions that the run's tags tell, else those that are here."""
-    told = {"besom": tags.get(_VERSION_TAG)}
-    pins = {name: told.get(name) or tags.get(f"{_VERSION_TAG}.{name}") or metadata.version(name) for name in _PINNED}
-    # 2.9.1+cpu is in no common index; 2.9.1 is, and pip takes either for it.
+    """Return the requirements of a server: the versions in the run's tags, by default the installed ones."""
+    recorded = {"besom": tags.get(_VERSION_TAG)}
+    pins = {
+        name: recorded.get(name) or tags.get(f"{_VERSION_TAG}.{name}") or metadata.version(name) for name in _PINNED
+    }
+    # PyPI has 2.9.1, but not 2.9.1+cpu; an installed 2.9.1+cpu satisfies the former.
     return [f"{name}=={version.partition('+')[0]}" for name, version in pins.items()]
 
 

@@ -1,4 +1,4 @@
-"""Reading back what was recorded: a run's config, its metrics by epoch, the latest study."""
+"""Reading recorded runs back: a run's config, its metrics by epoch, the latest study."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedRun:
-    """A run as it was recorded; `history` maps an epoch to its metrics."""
+    """A recorded run; `history` maps an epoch to its metrics."""
 
     run_id: str
     name: str
@@ -39,7 +39,7 @@ class RecordedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedStudy:
-    """The parent run of a study; `viewed` says whether MLflow's page has a view of it."""
+    """The parent run of a study; `viewed` is whether the experiment has a shared view of it."""
 
     name: str
     run_id: str
@@ -48,7 +48,7 @@ class RecordedStudy:
 
 
 def find_run(client: MlflowClient, location: Location, run_id: str) -> Run:
-    """Return the run of a trial, or of its own. Raises RunNotFound when there is none, or it is a study's parent."""
+    """Return a run that is not a study's parent run. Raises RunNotFound if there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -67,10 +67,11 @@ def find_run(client: MlflowClient, location: Location, run_id: str) -> Run:
 
 
 def check_there(run: Run) -> None:
-    """Raise RunNotFound where the files that Besom recorded of a run were on this machine, and are gone."""
+    """Raise RunNotFound if Besom recorded the run's artifacts on this machine, and they are gone."""
     folder = file_of(run.info.artifact_uri)
-    ours = any(tag.startswith("besom.") for tag in run.data.tags)
-    if ours and folder is not None and not folder.exists():
+    is_besoms = any(tag.startswith("besom.") for tag in run.data.tags)
+
+    if is_besoms and folder is not None and not folder.exists():
         raise RunNotFound(f"run '{run.info.run_id}' has lost its files: {folder} is not there; bring that folder back")
 
 
@@ -79,7 +80,7 @@ def config_of(client: MlflowClient, location: Location, run_id: str) -> Mapping[
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as scratch:
-        try:  # by our client: `mlflow.artifacts.load_text` looks into MLflow's default store, not into ours
+        try:  # not `mlflow.artifacts.load_text`, which reads MLflow's default store
             path = client.download_artifacts(run_id, CONFIG, scratch)
         except (MlflowException, OSError) as error:
             if not is_absent(error):
@@ -99,7 +100,7 @@ def config_of(client: MlflowClient, location: Location, run_id: str) -> Mapping[
 
 
 class Runs:
-    """Reads one store."""
+    """Reads the runs of a store."""
 
     def __init__(self, location: Location) -> None:
         self._location = location
@@ -132,9 +133,9 @@ class Runs:
         return config_of(self._client, self._location, run_id)
 
     def code(self, run: RecordedRun) -> Mapping[str, bytes]:
-        """Return the files of the code that a run was trained by, by their paths; none where they were not kept.
+        """Return the files of the code that a run was trained with, by their paths; none if they were not kept.
 
-        They lie with the run, or with one that it is a child of.
+        They are artifacts of the run, or of one of its ancestors.
         """
         from mlflow.exceptions import MlflowException
 
@@ -150,7 +151,7 @@ class Runs:
         return {}
 
     def download(self, run_id: str, directory: str) -> None:
-        """Copy a run's artifacts into a folder."""
+        """Download a run's artifacts into a folder."""
         with translated(self._location):
             self._client.download_artifacts(run_id, "", directory)
 
@@ -161,7 +162,7 @@ class Runs:
                 self._client.set_tag(run_id, name, value)
 
     def latest_study(self) -> RecordedStudy | None:
-        """Return the study that was started last, if any."""
+        """Return the study that was started most recently, if any."""
         with translated(self._location):
             experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
             runs = self._client.search_runs(

@@ -1,4 +1,4 @@
-"""Opening the MLflow store: SQLite under mlruns/, or the server that a URI names."""
+"""Opening the MLflow store: SQLite under mlruns/, or the tracking server of a URI."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from besom.system.sqlite_files import made_whole
 from besom.system.store_errors import Store, Trouble, trouble_of
 from besom.system.urls import sqlite_file, sqlite_url
 from besom.tracking.places import LOCKED_S, folder_of, settle
-from besom.tracking.writers.revisions import told_of_revision
+from besom.tracking.writers.revisions import revision_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# Before mlflow is imported, wherever that happens first.
+# These must be set before the first import of mlflow, anywhere.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run, on a server
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run, with a server
 
 
 REACHABLE_S = 10.0
-_SETTLED_S = 5.0  # after which nobody is at work on a database that is half made
+_STALE_S = 5.0  # after which nobody is still creating an incomplete database
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Location:
-    """Where runs are recorded: `uri` as MLflow takes it, `directory` for a local store's files."""
+    """The store where runs are recorded: MLflow's tracking `uri`, and the `directory` of a local store's files."""
 
     uri: str
     directory: Path
@@ -54,12 +54,12 @@ class Location:
         local = local_uri(directory)
         uri = tracking["uri"] or local
         if uri != local and (file := sqlite_file(uri)) and file.resolve() == (directory / "mlflow.db").resolve():
-            uri = local  # however it was written
+            uri = local  # the same file, spelled differently
         return cls(uri=uri, directory=directory)
 
     @classmethod
     def default(cls) -> Location:
-        """Where `besom ui` and `besom reproduce` look: MLFLOW_TRACKING_URI, or mlruns/ in the current folder."""
+        """Return the location that `besom ui` and `besom reproduce` use: MLFLOW_TRACKING_URI, or mlruns/ here."""
         return cls.of({"uri": os.environ.get("MLFLOW_TRACKING_URI"), "directory": "mlruns"})
 
     @property
@@ -69,7 +69,7 @@ class Location:
 
     @property
     def ui(self) -> str:
-        """Where the MLflow UI answers: the tracking server, without a password, or `besom ui` on its usual port."""
+        """The URL of the MLflow UI: the tracking server, without credentials, or `besom ui` on its default port."""
         parts = urlsplit(self.uri)
         if parts.scheme not in ("http", "https"):
             return "http://127.0.0.1:5000"
@@ -77,7 +77,7 @@ class Location:
 
     @property
     def store(self) -> Store:
-        """The store as its errors name it."""
+        """The store as error messages name it."""
         return Store(
             where=self.uri, role="the tracking store", choose="tracking.uri, MLFLOW_TRACKING_URI or tracking.directory",
             locked_s=LOCKED_S,
@@ -94,7 +94,7 @@ class Location:
         return self.directory / "artifacts"
 
     def prepare(self) -> None:
-        """Make the folder, so that a store that cannot be written fails before anything has started.
+        """Create the folder, so that a store that is not writable fails before anything has started.
 
         Raises StoreError.
         """
@@ -104,7 +104,7 @@ class Location:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(prefix=".probe-", dir=self.directory):
-                pass  # a name of its own: several recorders may look at once
+                pass  # a unique name: several recorders may check at the same time
         except OSError as error:
             remedy = "make room there" if trouble_of(error) is Trouble.FULL else "make it writable"
             raise StoreError(
@@ -117,7 +117,7 @@ class Location:
 
 
 def local_uri(directory: Path) -> str:
-    """The URI of the SQLite store under a folder; absolute, because MLflow and Hydra may change directory."""
+    """Return the URI of the SQLite store in a folder; absolute, because MLflow and Hydra may change directory."""
     return sqlite_url(directory / "mlflow.db")
 
 
@@ -130,8 +130,8 @@ def _check_sqlite(location: Location) -> None:
 
 
 def check_reachable(location: Location, *, within_s: float = REACHABLE_S) -> None:
-    """Ask whether anybody answers where a server is to be. Raises StoreError, at once in most cases, if not."""
-    # MLflow by itself tries a server that is not there for minutes, and so it does with a database.
+    """Connect to the host and port of a server or database. Raises StoreError, mostly at once, if nothing answers."""
+    # MLflow itself would retry for minutes, for a server as for a database.
     parts = urlsplit(location.uri)
     scheme = parts.scheme.partition("+")[0]
     if scheme not in _PORTS or parts.hostname is None or scheme in getproxies():
@@ -147,9 +147,9 @@ def check_reachable(location: Location, *, within_s: float = REACHABLE_S) -> Non
 
 
 def connect(location: Location, *, create: bool = True) -> MlflowClient:
-    """Open the store; a local one is created on first use, in write-ahead mode. Takes seconds the first time.
+    """Open the store; a local one is created on first use, in WAL mode. Takes seconds the first time.
 
-    Raises StoreError when it cannot be opened or, without `create`, is not there.
+    Raises StoreError when it cannot be opened or, without `create`, does not exist.
     """
     if location.is_local:
         if not create and not location.database.exists():
@@ -157,15 +157,15 @@ def connect(location: Location, *, create: bool = True) -> MlflowClient:
         location.prepare()
     check_reachable(location)
     with translated(location):
-        import mlflow  # noqa: F401  (it sets its own levels of logging)
+        import mlflow  # noqa: F401  (it sets its own logging levels)
 
-    for name in ("mlflow", "alembic"):  # of forty migrations on the first use, of waiting for a model's version
+    for name in ("mlflow", "alembic"):  # forty migrations on first use, waiting for a model version
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it prints, a StoreError says
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # that it tries again: so it does
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a StoreError reports the same
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # retries are expected
     from mlflow import MlflowClient
 
-    with translated(location), _creating(location), told_of_revision(location.uri):
+    with translated(location), _creating(location), revision_errors(location.uri):
         client = MlflowClient(tracking_uri=location.uri)
         client.search_experiments(max_results=1)
     return client
@@ -173,7 +173,7 @@ def connect(location: Location, *, create: bool = True) -> MlflowClient:
 
 @contextmanager
 def _creating(location: Location) -> Iterator[None]:
-    """Hold a local store while it may have to be created: two processes that create it at once tear it."""
+    """Lock a local store while it may have to be created: two processes that create it at once would corrupt it."""
     if not location.is_local:
         file = sqlite_file(location.uri)
         if file is not None and file.name == location.database.name and file.is_file():
@@ -181,7 +181,7 @@ def _creating(location: Location) -> Iterator[None]:
         yield
         return
     with locked(location.directory / "locks" / "creating-mlflow", wait=True):
-        if not location.database.exists() or _is_half_made(location.database):
+        if not location.database.exists() or _is_incomplete(location.database):
             _create(location)
         _settle(location.database)
         yield
@@ -190,28 +190,28 @@ def _creating(location: Location) -> Iterator[None]:
 
 
 def _settle(database: Path) -> None:
-    """Let the places of artifacts lie beside a database that was moved or copied, and say so."""
-    if told := settle(database):
-        sys.stderr.write(f"besom: note: {told}\n")
+    """Correct the artifact locations of a database that was moved or copied, and print a note."""
+    if note := settle(database):
+        sys.stderr.write(f"besom: note: {note}\n")
 
 
 def _create(location: Location) -> None:
-    """Let MLflow make the database, which takes seconds, beside its place: what ends meanwhile leaves no half of it."""
+    """Create the database under a temporary name: it takes seconds, and an interruption must not leave half of it."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with made_whole(location.database) as beside:
-        # Told where the artifacts go: by itself MLflow takes the current folder, and writes its name into SQL as text.
+        # With the artifact root: MLflow's default is the current folder, whose name it puts into SQL unescaped.
         store = SqlAlchemyStore(sqlite_url(beside), location.artifacts.as_uri())  # type: ignore[no-untyped-call]
-        store.engine.dispose()  # or it would keep the file open under its first name
+        store.engine.dispose()  # it would keep the file open under the temporary name
 
 
-def _is_half_made(path: Path) -> bool:
-    """Whether a program that made a database ended before it was through: there is no experiment, not even the first.
+def _is_incomplete(path: Path) -> bool:
+    """Return whether the process that created a database died before the end: not even the default experiment exists.
 
-    One that may still be at work on it is waited for.
+    Waits for a process that may still be creating it.
     """
     while not _has_experiment(path):
-        if time.time() - path.stat().st_mtime > _SETTLED_S:
+        if time.time() - path.stat().st_mtime > _STALE_S:
             return True
         time.sleep(0.1)
     return False
@@ -220,13 +220,14 @@ def _is_half_made(path: Path) -> bool:
 def _has_experiment(path: Path) -> bool:
     with closing(sqlite3.connect(path, timeout=LOCKED_S)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        made = {"experiments", "alembic_version"} <= tables
-        return made and database.execute("SELECT 1 FROM experiments").fetchone() is not None
+        has_tables = {"experiments", "alembic_version"} <= tables
+
+        return has_tables and database.execute("SELECT 1 FROM experiments").fetchone() is not None
 
 
 @contextmanager
 def translated(location: Location) -> Iterator[None]:
-    """Turn what MLflow and its database raise into a StoreError of one line."""
+    """Translate exceptions of MLflow and its database into a StoreError of one line."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -1,8 +1,8 @@
-"""Reading a whole study back from MLflow, a thousand runs at once: who they are, and their curves.
+"""Reading a whole study from MLflow, perhaps a thousand runs: their ids, tags and metric curves.
 
-Besom's own SQLite file is asked for it in a few statements, without MLflow, which takes longer to import than they do.
-Of any other store, or where MLflow's tables are not as they are known here, its client is asked, a call a run, so
-curves are for those runs alone that are to be shown.
+Besom's own SQLite file is read with a few SQL statements, which take less time than importing MLflow. Any other store,
+or one whose tables are unknown, is read through MLflow's client with one call per run, so curves are read only for the
+runs that are shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from besom.system.sqlite_files import read_only
 from besom.tracking.store import Location, connect, translated
 from besom.tracking.ui.views import view_tag
 from besom.tracking.writers.entries import to_key
-from besom.tracking.writers.tables import columns_of, unknown
+from besom.tracking.writers.tables import columns_of, schema_difference
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,10 +32,10 @@ _PARENT, _TRIAL = "mlflow.parentRunId", "besom.trial"
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRecord:
-    """What MLflow has of a study: its parent run, the latest run of each trial by number, where they came from.
+    """A study as recorded in MLflow: its parent run, and the latest run of each trial by number.
 
-    `devices` are the names of those that trained, `provenance` the tags of its latest trial's run, `data` the name and
-    the digest of its data set, `views` the tags of the views that MLflow's page has of the experiment.
+    `devices` are the names of the devices that trained, `provenance` the tags of the latest trial's run, `data` the
+    name and digest of the data set, `views` the experiment's tags that hold shared views.
     """
 
     experiment_id: str
@@ -51,28 +51,28 @@ class StudyReader(Protocol):
     """Reads studies from one store. Every method raises StoreError when the store cannot be used."""
 
     cheap: bool
-    """Whether the curves of hundreds of runs cost no more than those of one."""
+    """Whether reading the curves of hundreds of runs costs no more than those of one."""
 
     def study(self, token: str) -> StudyRecord | None:
-        """Return the study whose parent run carries this tag `besom.token`, or None if there is none."""
+        """Return the study whose parent run has this tag `besom.token`, or None if there is none."""
 
     def curves(self, run_ids: Sequence[str], metric: str) -> dict[str, Curve]:
-        """Return a metric's values by epoch of those of these runs that have any."""
+        """Return a metric's values by epoch for each of these runs that has any."""
 
 
 def study_reader(location: Location) -> StudyReader | None:
-    """Return what reads a store; None where nothing was recorded there yet."""
+    """Return a reader for a store; None if nothing has been recorded there yet."""
     if location.is_local and not location.database.is_file():
         return None
-    return _FileReader(location) if location.is_local and _is_known(location) else _ClientReader(location)
+    return _FileReader(location) if location.is_local and _has_known_schema(location) else _ClientReader(location)
 
 
-def _is_known(location: Location) -> bool:
+def _has_known_schema(location: Location) -> bool:
     try:
-        found = columns_of(location.database)
+        columns = columns_of(location.database)
     except sqlite3.Error:
-        return True  # it will say what is wrong
-    return not found or unknown(found, more=True) is None
+        return True  # the reader will raise the error
+    return not columns or schema_difference(columns, allow_more=True) is None
 
 
 def _record(
@@ -82,15 +82,15 @@ def _record(
     data: tuple[str, str] | None,
     experiment_tags: Iterable[str],
 ) -> StudyRecord:
-    """Put a record together from the tags of the trials' runs, in the order in which those began.
+    """Build a record from the tags of the trials' runs, in the order in which they started.
 
-    Of the experiment's own tags, the names alone are needed.
+    Of the experiment's tags, only the names are needed.
     """
-    trials = [(found, tags) for found, tags in runs if tags.get(_TRIAL, "").isdecimal()]
+    trials = [(child, tags) for child, tags in runs if tags.get(_TRIAL, "").isdecimal()]
     return StudyRecord(
         experiment_id=experiment_id,
         run_id=run_id,
-        run_ids={int(tags[_TRIAL]): found for found, tags in trials},
+        run_ids={int(tags[_TRIAL]): child for child, tags in trials},
         devices=tuple(dict.fromkeys(tags["besom.device"] for _, tags in trials if "besom.device" in tags)),
         provenance=trials[-1][1] if trials else {},
         data=data,
@@ -107,8 +107,8 @@ class _FileReader:
         self._location = location
 
     def study(self, token: str) -> StudyRecord | None:
-        with self._asking() as ask:
-            parents = ask(
+        with self._queries() as query:
+            parents = query(
                 "SELECT r.run_uuid, r.experiment_id FROM tags t JOIN runs r ON r.run_uuid = t.run_uuid "
                 "WHERE t.key = 'besom.token' AND t.value = ? AND r.lifecycle_stage = 'active'",
                 token,
@@ -117,34 +117,36 @@ class _FileReader:
                 return None
             ((run_id, experiment_id), *_) = parents
             tags: dict[str, dict[str, str]] = defaultdict(dict)
-            for child, key, value in ask(
+            for child, key, value in query(
                 f"SELECT t.run_uuid, t.key, t.value {_CHILDREN} JOIN tags t ON t.run_uuid = r.run_uuid "
                 f"WHERE {_OF_PARENT} ORDER BY r.start_time",
                 run_id,
             ):
                 tags[child][key] = value
-            data = ask(
+            data = query(
                 f"SELECT d.name, d.digest {_CHILDREN} JOIN inputs i ON i.destination_id = r.run_uuid "
                 f"JOIN datasets d ON d.dataset_uuid = i.source_id WHERE {_OF_PARENT} LIMIT 1",
                 run_id,
             )
-            kept = ask("SELECT key FROM experiment_tags WHERE experiment_id = ?", experiment_id)
-        return _record(str(experiment_id), run_id, list(tags.items()), next(iter(data), None), [key for (key,) in kept])
+            view_tags = query("SELECT key FROM experiment_tags WHERE experiment_id = ?", experiment_id)
+        return _record(
+            str(experiment_id), run_id, list(tags.items()), next(iter(data), None), [key for (key,) in view_tags]
+        )
 
     def curves(self, run_ids: Sequence[str], metric: str) -> dict[str, Curve]:
-        found: dict[str, list[tuple[int, float]]] = defaultdict(list)
-        holes = ", ".join("?" * len(run_ids))
-        with self._asking() as ask:
-            for run_id, step, value in ask(
-                f"SELECT run_uuid, step, value FROM metrics WHERE key = ? AND is_nan = 0 AND run_uuid IN ({holes}) "
+        points: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        marks = ", ".join("?" * len(run_ids))
+        with self._queries() as query:
+            for run_id, step, value in query(
+                f"SELECT run_uuid, step, value FROM metrics WHERE key = ? AND is_nan = 0 AND run_uuid IN ({marks}) "
                 "ORDER BY step",
                 to_key(metric), *run_ids,
             ):  # fmt: skip
-                found[run_id].append((step, value))
-        return dict(found)
+                points[run_id].append((step, value))
+        return dict(points)
 
     @contextmanager
-    def _asking(self) -> Iterator[Any]:
+    def _queries(self) -> Iterator[Any]:
         path = self._location.database
         try:
             with read_only(path) as database:
@@ -158,7 +160,7 @@ _OF_PARENT = f"p.key = '{_PARENT}' AND p.value = ? AND r.lifecycle_stage = 'acti
 
 
 class _ClientReader:
-    """Asks a store through MLflow's client."""
+    """Reads a store through MLflow's client."""
 
     cheap = False
 
@@ -169,32 +171,32 @@ class _ClientReader:
     def study(self, token: str) -> StudyRecord | None:
         with translated(self._location):
             experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
-            known = self._client.search_runs(experiments, f"tags.`besom.token` = '{token}'", max_results=1)
-            if not known:
+            parents = self._client.search_runs(experiments, f"tags.`besom.token` = '{token}'", max_results=1)
+            if not parents:
                 return None
-            parent = known[0].info
+            parent = parents[0].info
             runs = list(self._search(parent.experiment_id, f"tags.`{_PARENT}` = '{parent.run_id}'"))
-            kept = self._client.get_experiment(parent.experiment_id).tags
-        datasets = [one.dataset for run in runs[:1] if run.inputs for one in run.inputs.dataset_inputs]
+            experiment_tags = self._client.get_experiment(parent.experiment_id).tags
+        datasets = [item.dataset for run in runs[:1] if run.inputs for item in run.inputs.dataset_inputs]
         tagged = [(run.info.run_id, dict(run.data.tags)) for run in runs]
         data = (datasets[0].name, datasets[0].digest) if datasets else None
-        return _record(str(parent.experiment_id), parent.run_id, tagged, data, kept)
+        return _record(str(parent.experiment_id), parent.run_id, tagged, data, experiment_tags)
 
     def curves(self, run_ids: Sequence[str], metric: str) -> dict[str, Curve]:
         key = to_key(metric)
         with translated(self._location):
-            found = {run_id: self._client.get_metric_history(run_id, key) for run_id in run_ids}
+            histories = {run_id: self._client.get_metric_history(run_id, key) for run_id in run_ids}
         return {
             run_id: [(point.step, point.value) for point in sorted(points, key=lambda point: point.step)]
-            for run_id, points in found.items()
+            for run_id, points in histories.items()
             if points
         }
 
-    def _search(self, experiment_id: str, which: str) -> Iterator[Run]:
+    def _search(self, experiment_id: str, query: str) -> Iterator[Run]:
         page = None
         while True:
             runs = self._client.search_runs(
-                [experiment_id], which, order_by=["attributes.start_time ASC"], page_token=page
+                [experiment_id], query, order_by=["attributes.start_time ASC"], page_token=page
             )
             yield from runs
             page = runs.token

@@ -1,4 +1,4 @@
-"""The runs of a study in MLflow: the parent run, and what its trials' runs say of earlier sweeps."""
+"""The runs of a study in MLflow: the parent run, and the trials' runs of earlier sweeps."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 FINALIST = "finalist"
-"""The kind, besom.kind, of a run that trained a trial's config again; it is none of the study's trials."""
+"""The value of besom.kind for a run that trained a trial's config again; such a run is not a trial of the study."""
 
-_NOTE = 8000  # characters, which every store of MLflow's takes
+_NOTE = 8000  # characters, which every MLflow store accepts
 
 
 class Status(StrEnum):
-    """MLflow's names for how a run ended."""
+    """MLflow's statuses of an ended run."""
 
     FINISHED = "FINISHED"
     FAILED = "FAILED"
@@ -33,7 +33,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedEnd:
-    """How a trial's or a finalist's run ended: its tags, its last metrics, and when, in seconds since the epoch."""
+    """The ended run of a trial or a finalist: tags, last metrics, start and end in seconds since the epoch."""
 
     run_id: str
     tags: Mapping[str, str]
@@ -43,12 +43,12 @@ class RecordedEnd:
 
     @property
     def duration_s(self) -> float:
-        """How long it took, in seconds."""
+        """The duration in seconds."""
         return self.ended_s - self.began_s
 
 
 class StudyRuns:
-    """A study's parent run, which is made or taken up, and the runs of its trials."""
+    """A study's parent run, which is created or resumed, and the runs of its trials."""
 
     def __init__(
         self,
@@ -63,22 +63,23 @@ class StudyRuns:
         kept: Sequence[str] = (),
         former: Sequence[str] = (),
     ) -> None:
-        """Make or take up the study's run; the runs `kept` did not end, and are to be recorded to their ends.
+        """Create or resume the study's parent run, and end the runs of a process that died, except those in `kept`.
 
-        `former` are the ids of runs that it had before: those of its trials that lie beneath them are its own as well.
+        The runs `kept` are still to be recorded to their ends. `former` are the ids of parent runs that the study had
+        before; their child runs are trials of the study as well.
         """
         from mlflow.entities import ViewType
 
         self._client = client
         self._experiment_id = experiment_id
         self._notice = notice
-        self._kept: set[str] = set()
+        self._recorded_code: set[str] = set()
         self._former = tuple(former)
         wanted = f"tags.`besom.token` = '{token}'"
-        known = client.search_runs([experiment_id], wanted, max_results=1)
-        known = known or client.search_runs([experiment_id], wanted, ViewType.DELETED_ONLY, max_results=1)
-        if known:
-            self.run_id: str = known[0].info.run_id
+        parents = client.search_runs([experiment_id], wanted, max_results=1)
+        parents = parents or client.search_runs([experiment_id], wanted, ViewType.DELETED_ONLY, max_results=1)
+        if parents:
+            self.run_id: str = parents[0].info.run_id
             self._restore()
             client.update_run(self.run_id, status="RUNNING")
             self._close_orphans(kept)
@@ -87,11 +88,11 @@ class StudyRuns:
             self.run_id = client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id
 
     def run_ids(self) -> dict[int, str]:
-        """The latest run of each trial, by the trial's number."""
+        """Return the latest run of each trial, by the trial's number."""
         return {int(run.data.tags["besom.trial"]): run.info.run_id for run in reversed(list(self._trials()))}
 
     def ends(self, trials: set[int]) -> dict[int, RecordedEnd]:
-        """How those of these trials ended whose runs say that they are over."""
+        """Return how these trials ended, as far as their runs are over."""
         if not trials:
             return {}
         over = (run for run in self._trials() if run.data.tags.get("besom.state") in ("COMPLETE", "PRUNED", "FAIL"))
@@ -102,21 +103,21 @@ class StudyRuns:
         }
 
     def finalists(self) -> list[RecordedEnd]:
-        """How those of the finalists' runs ended that are complete."""
-        found = self._search(f" AND tags.`besom.kind` = '{FINALIST}' AND attributes.status = '{Status.FINISHED}'")
-        return [_end(run) for run in found]
+        """Return how the complete runs of finalists ended."""
+        runs = self._search(f" AND tags.`besom.kind` = '{FINALIST}' AND attributes.status = '{Status.FINISHED}'")
+        return [_end(run) for run in runs]
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
-        """A metric's values by epoch."""
+        """Return a metric's values by epoch."""
         return {point.step: point.value for point in self._client.get_metric_history(run_id, to_key(metric))}
 
     def keep(self, code: CodeState) -> None:
-        """Keep the code that a run is trained by, once; later sweeps and workers may have another."""
-        if code.folder not in self._kept:
+        """Log the code that a run is trained with, once; later sweeps and workers may have other code."""
+        if code.folder not in self._recorded_code:
             self._restore()
             code.log(self._client, self.run_id)
             self._client.log_batch(self.run_id, tags=run_tags(code.tags))
-            self._kept.add(code.folder)
+            self._recorded_code.add(code.folder)
 
     def close(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """End the parent run."""
@@ -125,7 +126,7 @@ class StudyRuns:
         self._client.log_batch(self.run_id, metrics=points, tags=run_tags(tags))
         self._client.set_terminated(self.run_id, status)
 
-    def tell(self, note: str, files: Mapping[str, str]) -> None:
+    def describe(self, note: str, files: Mapping[str, str]) -> None:
         """Set the parent run's description and add texts to its artifacts."""
         self._restore()
         self._client.set_tag(self.run_id, "mlflow.note.content", note[:_NOTE])
@@ -133,12 +134,12 @@ class StudyRuns:
             self._client.log_text(self.run_id, text, name)
 
     def _trials(self) -> Iterator[Run]:
-        """The runs of the study's trials, the latest first."""
+        """Return the runs of the study's trials, the latest first."""
         return (run for run in self._search() if "besom.trial" in run.data.tags)
 
     def _search(self, more: str = "") -> Iterator[Run]:
-        """The runs under the study's, finalists among them, the latest first."""
-        for parent in (self.run_id, *(one for one in self._former if one != self.run_id)):
+        """Yield the child runs of the study, including finalists, the latest first."""
+        for parent in dict.fromkeys((self.run_id, *self._former)):
             page = None
             while True:
                 runs = self._client.search_runs(
@@ -150,7 +151,7 @@ class StudyRuns:
                     break
 
     def _restore(self) -> None:
-        """Take the study's run back if it was deleted: its trials' runs, and the code of them all, are found by it."""
+        """Restore the parent run if it was deleted: the trials' runs and their code are found through it."""
         if self._client.get_run(self.run_id).info.lifecycle_stage != "active":
             self._client.restore_run(self.run_id)
             self._notice(f"the study's run {self.run_id} was deleted in MLflow; it is restored, for its trials go on")

@@ -1,4 +1,4 @@
-"""Waiting for a tracking server that is away."""
+"""Waiting for an unreachable tracking server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_server_that_comes_back_was_waited_for_and_who_waits_hears_of_it(gate:
         if len(heard) == 1:
             gate.open()
 
-    Patience(location(gate, tmp_path), hear).until_there()
+    Patience(location(gate, tmp_path), hear).wait_until_reachable()
     gate.close()
     uri = f"http://127.0.0.1:{gate.port}"
     assert heard == [
@@ -43,12 +43,12 @@ def test_a_server_that_comes_back_was_waited_for_and_who_waits_hears_of_it(gate:
 def test_that_a_server_is_away_is_said_once_whoever_finds_out(gate: Gate, tmp_path: Path):
     heard: list[str] = []
     patience = Patience(location(gate, tmp_path), heard.append)
-    patience.look()
-    patience.look()
+    patience.check()
+    patience.check()
     assert [text.split("; ")[0] for text in heard] == [f"http://127.0.0.1:{gate.port} does not answer"]
     gate.open()
-    patience.look()
-    patience.until_there()
+    patience.check()
+    patience.wait_until_reachable()
     gate.close()
     assert len(heard) == 2
 
@@ -56,11 +56,11 @@ def test_that_a_server_is_away_is_said_once_whoever_finds_out(gate: Gate, tmp_pa
 def test_nobody_waits_for_longer_than_was_said_and_then_never_again(gate: Gate, tmp_path: Path):
     patience = Patience(location(gate, tmp_path), lambda text: None, wait_s=0)
     with pytest.raises(StoreError, match="no tracking server answers there") as first:
-        patience.until_there()
+        patience.wait_until_reachable()
     assert patience.is_over
     gate.open()
     with pytest.raises(StoreError) as second:
-        patience.until_there()
+        patience.wait_until_reachable()
     gate.close()
     assert second.value is first.value
 
@@ -72,7 +72,7 @@ def test_who_waits_can_be_told_to_wait_no_more(gate: Gate, tmp_path: Path):
 
     def wait() -> None:
         with pytest.raises(StoreError) as error:
-            patience.until_there()
+            patience.wait_until_reachable()
         raised.append(error.value)
 
     thread = threading.Thread(target=wait)
@@ -87,5 +87,5 @@ def test_a_server_that_hangs_is_there_and_answers_nothing(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         there = Location(uri=f"http://127.0.0.1:{hanging.getsockname()[1]}", directory=tmp_path)
         patience = Patience(there, lambda text: None)
-        assert patience.is_there()
+        assert patience.is_reachable()
         assert not patience.is_answering(within_s=0.1)

@@ -39,7 +39,7 @@ def client(location: Location) -> MlflowClient:
 
 @pytest.fixture
 def card(compose: Compose, tmp_path: Path) -> Callable[..., RunCard]:
-    """A run's card; overrides go to its config, everything else as RunCard takes it."""
+    """A RunCard; overrides go to its config, other arguments to RunCard."""
 
     def make(*overrides: str, **changes: Any) -> RunCard:
         config = recordable(compose(*overrides))
@@ -100,7 +100,7 @@ def test_when_recording_is_over_the_database_is_complete_as_a_file(
     with Recorder(location, "digits") as recorder:
         recorder.start(0, card(), ABOUT)
         recorder.finish(0, Status.FINISHED)
-    shutil.copy(location.database, tmp_path / "copy.db")  # without what SQLite keeps beside it
+    shutil.copy(location.database, tmp_path / "copy.db")  # without SQLite's -wal file
     with closing(sqlite3.connect(tmp_path / "copy.db")) as database:
         assert database.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
 
@@ -240,7 +240,7 @@ def test_a_study_keeps_the_code_of_its_runs_and_that_of_later_ones(
         codes.append(run.data.tags["besom.code"])
         assert client.get_run(parent).data.tags["besom.code"] == codes[-1]
         commits.append(commit(tmp_path / "project", net__py=str(trial)))
-    with Recorder(location, "digits") as recorder:  # which has nothing left to train
+    with Recorder(location, "digits") as recorder:  # no trial is left to train
         recorder.open_study("digits", token="one", tags={}, note="")
         recorder.keep_code()
     assert client.get_run(parent).data.tags["besom.code"] == codes[-1]
@@ -343,7 +343,7 @@ def test_how_trials_ended_is_read_back_from_their_runs(
             recorder.finish(trial, status, metrics={"best/val/loss": 1.0}, tags={"besom.state": state})
         recorder.start(5, card(name="5", tags={"besom.trial": "5"}), ABOUT)
         recorder.flush()
-    # The process died here, and another one takes the study up.
+    # The process died here, and another one resumes the study.
     with Recorder(location, "digits") as recorder:
         recorder.open_study("digits", token="one", tags={}, note="")
         ends = recorder.ends([0, 1, 2, 3, 4, 5, 6])
@@ -381,7 +381,7 @@ def test_an_error_of_the_store_is_raised_once_and_later_work_is_still_tried(
             recorder.report(trial, 0, {"val/loss": 1.0}, 1000.0)
             recorder.finish(trial, Status.KILLED)
         recorder.flush()
-    (run,) = client.search_runs(["1"])  # of the others there is nothing: a run is created whole
+    (run,) = client.search_runs(["1"])  # nothing of the others: a run is created whole
     assert (run.info.run_name, run.info.status, run.data.metrics) == ("a", "KILLED", {"val/loss": 1.0})
 
 
@@ -393,7 +393,7 @@ def test_what_is_submitted_by_the_call_that_hears_of_an_error_is_tried_as_well(
         run_id = recorder.run_id(0)
         refuse_params(location)
         recorder.start(1, card(name="b"), ABOUT)
-        assert recorder._background.mark().wait(20)
+        assert recorder._thread.mark().wait(20)
         with pytest.raises(StoreError, match="disk is full"):
             recorder.finish(0, Status.KILLED)
     assert client.get_run(run_id).info.status == "KILLED"
@@ -449,7 +449,7 @@ def test_a_broken_store_is_refused_before_anything_starts_and_left_as_it_is(tmp_
     assert location.database.read_bytes() == b"this is no database" * 100
 
 
-# What must never be recorded.
+# Secrets, which must never be recorded.
 
 
 def test_values_of_the_environment_and_passwords_never_reach_the_store(

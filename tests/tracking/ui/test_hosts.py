@@ -1,4 +1,4 @@
-"""By which names a server answers."""
+"""The Host headers that a server accepts."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ from tests.fakes import FakeLauncher, Play, finishing, reported, started
 from tests.running import BESOM, Gate, Ui, environment, free_port, running_ui
 from tests.sweep.commands import SWEEP, Command
 
-pytestmark = pytest.mark.xdist_group("server")  # what is prepared for them is prepared once
+pytestmark = pytest.mark.xdist_group("server")  # one worker runs them, so their fixtures are set up once
 
 
 def record_study(location: Location, name: str = "digits", *, views: bool = True) -> None:
@@ -166,7 +166,7 @@ def test_what_a_tracking_server_that_is_away_has_missed_is_kept_and_recorded_by_
         gate.close()
         recorder.start(1, card(1), {})
         recorder.start(2, card(2), {})
-        recorder.hurry()  # from here on it is no news that the server is away
+        recorder.hurry()  # from here on an unreachable server is no failure
         for trial in range(3):
             recorder.report(trial, 1, {"val/loss": 0.5 + trial}, 1001.0)
         for trial in range(2):
@@ -272,7 +272,7 @@ def test_finalists_that_a_server_missed_are_recorded_by_the_next_start_and_not_t
     found = finalist_runs(command.study("own").user_attrs)
     assert sorted(run.seed for run in found if run.run_id) == sorted(set(tested))
     assert len(set(tested)) == 2
-    assert tested.count(tested[0]) == 1  # it was over when the server was missed
+    assert tested.count(tested[0]) == 1  # it was over when the server became unreachable
 
 
 def test_a_model_is_registered_on_a_tracking_server_and_fetched_back_by_its_alias(served: Ui, tmp_path: Path):

@@ -26,10 +26,10 @@ CONFIG = {"model": {"width": 3, "name": "größe", "empty": {}}, "optimizer": {"
 
 @contextmanager
 def told(location: Location, writer: type) -> Iterator[Recorder]:
-    """A recorder that flushes at every epoch and writes in that way."""
+    """A recorder that flushes at every epoch and uses that writer."""
     with Recorder(location, "digits", flush_every_s=0) as recorder:
         recorder.flush()
-        assert isinstance(recorder._runs.writer, writer)
+        assert isinstance(recorder._session.runs.writer, writer)
         yield recorder
 
 
@@ -43,7 +43,7 @@ def card(folder: Path, name: str, **changes: Any) -> RunCard:
 
 
 def record_everything(recorder: Recorder, folder: Path) -> None:
-    """Runs of every kind, with every oddity that a run may have."""
+    """Record runs of every kind, with every oddity that a run may have."""
     recorder.open_study("digits", token="one", tags={"besom.kind": "study"}, note="about it")
     for trial, (status, state) in enumerate(
         [(Status.FINISHED, "COMPLETE"), (Status.KILLED, "PRUNED"), (Status.FAILED, "FAIL")]
@@ -53,7 +53,7 @@ def record_everything(recorder: Recorder, folder: Path) -> None:
         recorder.start(trial, card(folder, f"trial {trial}", tags=tags, params=params), ABOUT)
         for epoch, loss in enumerate([2.0, math.nan, 1.5, math.inf, -math.inf, 0.5]):
             recorder.report(trial, epoch, {"val/loss@all": loss, "val/acc": 1, "lr": -0.0}, 1000.0 + epoch)
-        recorder.report(trial, 5, {"val/acc": 1, "lr": 7.0}, 1005.0)  # the one again, the other once more
+        recorder.report(trial, 5, {"val/acc": 1, "lr": 7.0}, 1005.0)  # the first repeated, the second measured again
         recorder.report(trial, 2, {"val/loss@all": 9.0, "lr": math.nan}, 2000.0)  # late, and not the latest
         recorder.finish(
             trial, status, metrics={"best/val/acc": 0.5, "val/acc": math.nan}, traceback="Traceback …",
@@ -106,7 +106,7 @@ def files(folder: Path, names: Mapping[str, str]) -> dict[str, bytes]:
 
 @pytest.fixture
 def far(tmp_path: Path, _empty_store: Path) -> Location:
-    """A store that is not known to be our own, although it is an SQLite file with artifacts beside it."""
+    """A store that does not count as Besom's own, although it is an SQLite file with artifacts beside it."""
     folder = tmp_path / "far"
     folder.mkdir()
     (folder / "far.db").write_bytes(_empty_store.read_bytes())

@@ -79,7 +79,7 @@ class OtherConfigs:
         if changes := self._evaluation_changes(number):
             raise ConfigError(f"config {self._number} judges otherwise ({in_short(changes)}); {_REMEDY}")
         if not row.run_id:
-            why = "MLflow has none of it" if self._recorder.keeps else "none is read with tracking=none"
+            why = "MLflow has none of it" if self._recorder.persists else "none is read with tracking=none"
             raise RunNotFound(f"its config is kept with its run, and {why}; {_REMEDY}")
         written = {**self._recorder.config(row.run_id), "tracking": {}}
         if missing := lacking(written):

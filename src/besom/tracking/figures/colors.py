@@ -1,11 +1,11 @@
-"""Colors for numbers: ColorBrewer's ramps, which differ in lightness as much as in hue."""
+"""Color maps from ColorBrewer, which vary in lightness as much as in hue."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 BLUES = ("f7fbff", "deebf7", "c6dbef", "9ecae1", "6baed6", "4292c6", "2171b5", "08519c", "08306b")
-"""From nothing to the most."""
+"""A sequential color map, from 0 to the maximum."""
 
 RED_TO_BLUE = (
     "67001f",
@@ -20,12 +20,12 @@ RED_TO_BLUE = (
     "2166ac",
     "053061",
 )
-"""From below zero to above it, with zero in the middle."""
+"""A diverging color map, with 0 in the middle."""
 
 
 def mixed(ramp: Sequence[str], share: float) -> bytes:
-    """Return the color (red, green, blue) at a share, 0 to 1, of the way through a ramp."""
+    """Return the color (red, green, blue) of a color map at `share`, 0 to 1, by linear interpolation."""
     place = share * (len(ramp) - 1)
     below = min(int(place), len(ramp) - 2)
     low, high = (bytes.fromhex(ramp[index]) for index in (below, below + 1))
-    return bytes(round(one + (other - one) * (place - below)) for one, other in zip(low, high, strict=True))
+    return bytes(round(start + (end - start) * (place - below)) for start, end in zip(low, high, strict=True))

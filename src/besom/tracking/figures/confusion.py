@@ -1,4 +1,4 @@
-"""Confusion: a row per true class, a column per predicted one, counts on the validation part."""
+"""The confusion matrix on the validation data: a row per true class, a column per predicted class."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from besom.svg.axis import axis_of
 from besom.svg.marks import picture, text
 from besom.tracking.figures.colors import BLUES, mixed
 
-_SHORT = 3  # letters of a class name that need not be turned to fit below its column
+_SHORT = 3  # letters of a class name that fits below its column unrotated
 _NUMBERED = 20  # classes; a larger matrix has no room for numbers
 _SIDE = 232.8
 _SHADES = 64
 
 
 def confusion_matrix(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """Return the picture of the counts, row by row."""
+    """Return the figure of a confusion matrix; `counts` are row by row."""
     left, top, size = 85.64, 9.07, len(classes)
     cell, high = _SIDE / size, max(map(max, counts))
-    cells: dict[int, list[str]] = defaultdict(list)  # of one shade: a large matrix has few
+    cells: dict[int, list[str]] = defaultdict(list)  # by shade: a large matrix has few
     parts = [f'<rect x="{left}" y="{top}" width="{_SIDE}" height="{_SIDE}" fill="#{BLUES[0]}"/>']
     numbers = []
     for row, line in enumerate(counts):

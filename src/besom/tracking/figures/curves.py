@@ -1,4 +1,4 @@
-"""Learning curves: a panel per metric, train and validation over epochs, or over folds."""
+"""Learning curves: a panel per metric, training and validation over epochs, or over folds."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _FOLD = "fold/val"
 
 
 def learning_curves(history: History) -> str:
-    """Return the picture of a history: the loss, and the accuracy or the absolute error if there is one.
+    """Return the figure of a history: the loss, and the accuracy or the absolute error if there is one.
 
-    Of a run that was evaluated by folds, lines are the means over the folds so far, and dots what each came to.
+    For a run evaluated by cross-validation, lines are the means over the folds so far, and dots the value of each fold.
     """
     names = {name.partition("/")[2] for _, metrics in history for name in metrics}
     metrics = ("loss", *[name for name in ("acc", "mae") if name in names][:1])
@@ -50,7 +50,7 @@ def _curves(panel: Panel, history: History, metric: str) -> str:
     for row, (part, (color, dashes, sample)) in enumerate(_LINES.items()):
         points = [(panel.x(steps, x), panel.y(values, y)) for x, y in lines[part]]
         parts.append(curve(points, color, dashes=dashes))
-        # Named in the corner that such curves leave free.
+        # The legend is in the corner that such curves leave free.
         height = (0.15 if metric == "acc" else 0.93) - 0.09 * row
         where = (panel.left + 0.97 * panel.width, panel.bottom - height * panel.height + 3)
         name = f"{part}, mean so far" if folds else part

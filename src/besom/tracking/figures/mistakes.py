@@ -1,4 +1,4 @@
-"""Mistakes: the pictures that a classifier was most sure of, and wrong."""
+"""The misclassified images with the highest predicted probability."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ _LONG = 12  # letters of a class name that fit below a picture
 
 
 def mistakes(table: Mapping[str, Any]) -> str:
-    """Return the pictures with what each was taken for, how probable that seemed, and what it is."""
+    """Return the figure of the images with predicted class, its probability, and true class."""
     rows, columns = table["size"]
     scale = _SIDE / max(rows, columns)
     size = {"width": columns * scale, "height": rows * scale}
     parts = [text(8, 16, _head(table), anchor="start")]
-    for place, one in enumerate(table["mistakes"]):
+    for place, mistake in enumerate(table["mistakes"]):
         middle, top = 8 + (place % _COLUMNS + 0.5) * _CELL, 28 + place // _COLUMNS * _ROW
         below = top + _SIDE + _LINE
-        parts.append(image(middle - size["width"] / 2, top, pixels=b64decode(one["pixels"]), columns=columns, **size))
-        taken_for = f"as {_short(one['predicted'])}, {100 * one['probability']:.3g} %"
-        parts.append(text(middle, below, taken_for, color=_WRONG, points=8))
-        parts.append(text(middle, below + _LINE, f"is {_short(one['true'])}", color=_TRUE, points=8))
+        parts.append(
+            image(middle - size["width"] / 2, top, pixels=b64decode(mistake["pixels"]), columns=columns, **size)
+        )
+        predicted = f"as {_short(mistake['predicted'])}, {100 * mistake['probability']:.3g} %"
+        parts.append(text(middle, below, predicted, color=_WRONG, points=8))
+        parts.append(text(middle, below + _LINE, f"is {_short(mistake['true'])}", color=_TRUE, points=8))
     return picture(16 + _COLUMNS * _CELL, 32 + -(-len(table["mistakes"]) // _COLUMNS) * _ROW, "".join(parts))
 
 

@@ -1,4 +1,4 @@
-"""Weights: what a linear model looks for in a picture, class by class."""
+"""The weights of a linear model on images, class by class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STEPS = 64
 
 
 def weight_pictures(table: Mapping[str, Any]) -> str:
-    """Return a picture per output; colors mean the same in all of them, and none is 0."""
+    """Return the figure: an image of weights per output, all with one color scale; white is 0."""
     height, width = table["size"]
     named = list(zip(table["outputs"], table["weights"], strict=True))
     largest = max((abs(value) for _, weights in named for value in weights), default=0.0) or 1.0

@@ -1,4 +1,4 @@
-"""A thread that does jobs in order while whoever hands them over goes on, and waiting until it has done them."""
+"""A background thread that runs jobs in order, with ways to wait until it has run them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
-_LOOK_EVERY_S = 0.05
+_POLL_S = 0.05
 
 Job = Callable[[], None]
 
 
 class Background:
-    """One thread; each of its jobs runs within `around`, which may translate what it raises.
+    """A thread that runs jobs in order, each within the context manager `around`, which may translate its exception.
 
-    What is raised there first is raised once more, by the next call of `submit` or `raise_failure`. What is submitted
-    from then on, by that call too, is still tried, but no failure of it is told.
+    The first exception is raised once more, in the caller's thread, by the next call of `submit` or `raise_failure`.
+    Jobs submitted from then on, including by that call, are still tried, but their exceptions are dropped.
     """
 
     def __init__(self, name: str, around: Callable[[], AbstractContextManager[None]]) -> None:
@@ -28,48 +28,48 @@ class Background:
         self._failed = False
         self._done = 0  # jobs
         self._busy_since: float | None = None
-        self._left = False
+        self._abandoned = False
         self.cpu_s = 0.0
 
     def start(self) -> None:
-        """Begin with the jobs."""
+        """Start the thread."""
         self._thread.start()
 
     def end(self, *, within_s: float | None) -> None:
-        """End after the jobs that were submitted so far; wait for that, but no longer than `within_s`."""
+        """End the thread after the jobs submitted so far; wait for it, but no longer than `within_s`."""
         self._jobs.put(None)
         self._thread.join(within_s)
 
     def submit(self, job: Job) -> None:
-        """Have a job done after those before it. Raises what one of these has raised."""
+        """Add a job. Raises the exception of an earlier one."""
 
-        def unless_left() -> None:
-            if not self._left:
+        def unless_abandoned() -> None:
+            if not self._abandoned:
                 job()
 
-        earlier, self._error = self._error, None  # what this job comes to, the next call tells
-        self._jobs.put(unless_left)  # in any case: who is told of an error does not ask again
+        earlier, self._error = self._error, None  # an exception of this job is raised by the next call
+        self._jobs.put(unless_abandoned)  # even if this call raises: the caller does not submit the job again
         if earlier is not None:
             raise earlier
 
     def raise_failure(self) -> None:
-        """Raise what a job has raised, if that was not told yet."""
+        """Raise the exception of a job, unless it was raised before."""
         if self._error is not None:
             error, self._error = self._error, None
             raise error
 
     def flush(self) -> None:
-        """Wait until all jobs are done that were submitted so far, unless they were left. Raises as `raise_failure`."""
+        """Wait until all jobs submitted so far are done, or abandoned. Raises as `raise_failure` does."""
         for _ in self.until_done():
-            if self._left:
+            if self._abandoned:
                 break
         self.raise_failure()
 
     def until_done(self) -> Iterator[float]:
-        """Yield now and then, until all jobs so far are done: for how many seconds no job has been through."""
+        """Yield, until all jobs so far are done, the seconds since the last job ended."""
         done = self.mark()
         seen, since = self._done, time.monotonic()
-        while not done.wait(_LOOK_EVERY_S) and self._thread.is_alive():
+        while not done.wait(_POLL_S) and self._thread.is_alive():
             if self._done != seen:
                 seen, since = self._done, time.monotonic()
             yield time.monotonic() - since
@@ -80,19 +80,19 @@ class Background:
         self._jobs.put(done.set)
         return done
 
-    def leave(self) -> None:
-        """Do none of the jobs that are not begun yet."""
-        self._left = True
+    def abandon(self) -> None:
+        """Skip all jobs that have not started yet."""
+        self._abandoned = True
 
     @property
-    def is_left(self) -> bool:
-        """Whether no job is done any more."""
-        return self._left
+    def is_abandoned(self) -> bool:
+        """Whether jobs are skipped from now on."""
+        return self._abandoned
 
-    def is_long_at_work(self, limit_s: float) -> bool:
-        """Whether one job has taken longer than that, each time that so long has passed."""
+    def is_stuck(self, limit_s: float) -> bool:
+        """Return True if the current job takes longer than `limit_s`; again each time as long has passed."""
         began, now = self._busy_since, time.monotonic()
-        if began is None or now - began <= limit_s or self._left:
+        if began is None or now - began <= limit_s or self._abandoned:
             return False
         self._busy_since = now
         return True
@@ -103,7 +103,7 @@ class Background:
             try:
                 with self._around():
                     job()
-            except BaseException as error:  # carried over to the caller's thread
+            except BaseException as error:  # raised in the caller's thread
                 if not self._failed:
                     self._failed, self._error = True, error
             self._done += 1

@@ -1,4 +1,4 @@
-"""Waiting for a tracking server that is away: for how long, who hears of it, and how it is ended."""
+"""Waiting for an unreachable tracking server: for how long, with which messages, and until when."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 WAIT_S = 600.0
-_LOOK_EVERY_S = 1.0
+_POLL_S = 1.0
 
 
-class Wish(Protocol):
-    """Whether the user asked to stop, and whether at once; `noticed` is set by who acts on it."""
+class StopRequest(Protocol):
+    """The user's request to stop: `asked`, and `at_once` or not; whoever acts on it sets `noticed`."""
 
     asked: bool
     at_once: bool
@@ -31,7 +31,7 @@ class Wish(Protocol):
 
 
 class Patience:
-    """Waits for a server, up to `wait_s` in all that it is away at once; `notice` hears when it begins and ends."""
+    """Waits for a server, up to `wait_s` per outage; `notice` receives a message when an outage starts and ends."""
 
     def __init__(self, location: Location, notice: Callable[[str], None], wait_s: float = WAIT_S) -> None:
         self._location = location
@@ -39,44 +39,44 @@ class Patience:
         self._wait_s = wait_s
         self._over = threading.Event()
         self._away: StoreError | None = None
-        self._told = False
+        self._notified = False
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody waits any more."""
+        """Whether waiting has ended for good."""
         return self._over.is_set()
 
     def end(self) -> None:
-        """Wait no more, neither now nor later."""
+        """Stop waiting, now and for any later outage."""
         self._over.set()
 
-    def until_there(self) -> None:
-        """Return once the server answers. Raises StoreError when it is away for too long, or nobody waits any more."""
+    def wait_until_reachable(self) -> None:
+        """Return once the server answers. Raises StoreError when it takes too long, or waiting has ended."""
         began = time.monotonic()
         while True:
             if self._away is not None:
-                raise self._away  # each further try could take its time
+                raise self._away  # each further attempt could take long
             try:
                 check_reachable(self._location)
                 break
             except StoreError as error:
-                self._tell()
+                self._notify()
                 if self.is_over or time.monotonic() - began > self._wait_s:
                     self._over.set()
                     self._away = error
                 else:
-                    self._over.wait(_LOOK_EVERY_S)
-        if self._told:
-            self._told = False
+                    self._over.wait(_POLL_S)
+        if self._notified:
+            self._notified = False
             self._notice(f"{mask(self._location.uri)} answers again")
 
-    def look(self) -> None:
-        """Say that the server is away if it is: for who sees that a call, which MLflow repeats, does not come back."""
-        if not self.is_there(within_s=_LOOK_EVERY_S):
-            self._tell()
+    def check(self) -> None:
+        """Notify the user if the server is unreachable: called when a call takes long, because MLflow retries it."""
+        if not self.is_reachable(within_s=_POLL_S):
+            self._notify()
 
-    def is_there(self, *, within_s: float = REACHABLE_S) -> bool:
-        """Whether the server answers now."""
+    def is_reachable(self, *, within_s: float = REACHABLE_S) -> bool:
+        """Return whether the server accepts a connection now."""
         try:
             check_reachable(self._location, within_s=within_s)
         except StoreError:
@@ -84,22 +84,22 @@ class Patience:
         return True
 
     def is_answering(self, *, within_s: float) -> bool:
-        """Whether the server answers a question: one that hangs can be connected to all the same."""
-        if not self.is_there(within_s=within_s):
+        """Return whether the server answers a request: a server that hangs still accepts connections."""
+        if not self.is_reachable(within_s=within_s):
             return False
         if not self._location.uri.startswith("http"):
             return True
         try:
             urlopen(f"{self._location.ui}/health", timeout=within_s).close()
         except HTTPError:
-            return True  # it has answered
+            return True  # an error is an answer
         except (OSError, HTTPException):
             return False
         return True
 
-    def _tell(self) -> None:
-        if not self._told and not self.is_over:
-            self._told = True
+    def _notify(self) -> None:
+        if not self._notified and not self.is_over:
+            self._notified = True
             self._notice(
                 f"{mask(self._location.uri)} does not answer; what is to be recorded waits for it, for up to "
                 f"{self._wait_s / 60:g} minutes, and training goes on"
@@ -107,7 +107,7 @@ class Patience:
 
 
 def patient(client: MlflowClient, location: Location, patience: Patience) -> MlflowClient:
-    """Return a client whose calls wait for a server that is away, and are made again where it went away meanwhile."""
+    """Return a client whose calls wait for an unreachable server, and are repeated after an outage."""
     return client if location.is_local else cast("MlflowClient", _Patient(client, patience))
 
 
@@ -117,15 +117,15 @@ class _Patient:
         self._patience = patience
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
-        if not callable(found):
-            return found
+        attribute = getattr(self._client, name)
+        if not callable(attribute):
+            return attribute
 
         def call(*arguments: Any, **more: Any) -> Any:
             while True:
-                self._patience.until_there()
+                self._patience.wait_until_reachable()
                 try:
-                    return found(*arguments, **more)
+                    return attribute(*arguments, **more)
                 except Exception as error:
                     if trouble_of(error) is not Trouble.UNREACHABLE or self._patience.is_over:
                         raise

@@ -1,4 +1,4 @@
-"""The runs of trials as they are written: created with all that they begin with, measured, ended with their files."""
+"""Writing the runs of trials: created with params, tags and config, then metrics, at the end their files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from besom.config.checks import flatten
 from besom.secrets.masks import all_without_secrets, hidden, without_secrets
 from besom.system.store_errors import is_absent
 from besom.tracking.figures import draw
-from besom.tracking.recorder.told_runs import RunCard, ToldRun
+from besom.tracking.recorder.pending_runs import PendingRun, RunCard
 from besom.tracking.study_run import Status, StudyRuns
 from besom.tracking.writers.entries import as_markdown, config_text, dataset, metrics_at, params_of, tags_about, to_key
 from besom.tracking.writers.writer import NewRun, Writer
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class _Open:
+class _OpenRun:
     run_id: str
     metrics: list[Metric] = field(default_factory=list)
     history: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
@@ -31,9 +31,9 @@ class _Open:
 
 
 class TrialRuns:
-    """Writes runs, to be used by one thread from `open` on; `notice` hears what the user should know.
+    """Writes runs, from one thread only after `open`; `notice` receives messages for the user.
 
-    `study` is what they belong to, if they do; `ids` has the latest run of each trial.
+    `study` is the study that they belong to, if any; `ids` has the latest run of each trial.
     """
 
     def __init__(self, *, flush_every_s: float, notice: Callable[[str], None]) -> None:
@@ -41,27 +41,27 @@ class TrialRuns:
         self.ids: dict[int, str] = {}
         self._flush_every_s = flush_every_s
         self._notice = notice
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, _OpenRun] = {}
         self._first_ids: dict[int, str] = {}
-        self._names_by_key: dict[str, dict[str, None]] = {}  # of metrics, by what MLflow calls them
+        self._names_by_key: dict[str, dict[str, None]] = {}  # of metrics, by their name in MLflow
         self._client: MlflowClient
         self.writer: Writer
 
     def open(self, client: MlflowClient, writer: Writer) -> None:
-        """Write to a store from now on."""
+        """Set the store to write to."""
         self._client, self.writer = client, writer
 
-    def record(self, run: ToldRun) -> None:
-        """Record a run as a whole, of which the store may have something already."""
-        if run.run_id is not None and not self._has(run.run_id):  # it is another store by now
+    def record(self, run: PendingRun) -> None:
+        """Record a whole run, a part of which the store may have already."""
+        if run.run_id is not None and not self._has(run.run_id):  # the store is another one now
             run.run_id = None
         self.start(run)
         for report in run.reports:
             self.report(run.trial, *report)
         self.finish(run)
 
-    def start(self, run: ToldRun) -> None:
-        """Create a run, or go on with the one that the store has, and set its id."""
+    def start(self, run: PendingRun) -> None:
+        """Create a run, or continue the one that the store has, and set its id."""
         trial, card, about = run.trial, run.card, run.about
         tags = {**run.code, **card.tags, **self._lineage(trial, card), **tags_about(about)}
         sampled = ((key, hidden(key, value)) for key, value in card.params.items())
@@ -71,24 +71,24 @@ class TrialRuns:
             tags=all_without_secrets(tags),
             params=params_of((*flatten(card.config), *sampled)),
             data=dataset(about) if "digest" in about else None,
-            config=config_text(card.config),  # at once: a run that is killed keeps its config
+            config=config_text(card.config),  # at the start, so that a killed run has its config
             run_id=run.run_id,
         )
 
-        def made(run_id: str) -> None:
+        def on_created(run_id: str) -> None:
             if not card.attempt:
                 self._first_ids[trial] = run_id
-            self._open[trial] = _Open(run_id)
+            self._open[trial] = _OpenRun(run_id)
             self.ids[trial] = run.run_id = run_id
 
-        self.writer.create(new, card.directory, made)
+        self.writer.create(new, card.directory, on_created)
         if run.code_files:
             self._keep_code(run)
 
     def report(self, trial: int, epoch: int, metrics: Mapping[str, float], time_s: float) -> None:
-        """Add a trial's metrics of an epoch; they are written at its end, or from time to time."""
+        """Buffer a trial's metrics of an epoch; they are written at its end, or every `flush_every_s` seconds."""
         run = self._open[trial]
-        self._tell_of_keys(metrics)
+        self._notice_renamed(metrics)
         run.history.append((epoch, metrics))
         run.metrics += metrics_at(metrics, step=epoch, time_s=time_s)
         if time.monotonic() - run.flushed > self._flush_every_s:
@@ -96,23 +96,25 @@ class TrialRuns:
             run.metrics = []
             run.flushed = time.monotonic()
 
-    def finish(self, run: ToldRun) -> None:
-        """End a run, with what its trial left in its folder, which is removed."""
+    def finish(self, run: PendingRun) -> None:
+        """End a run with the files in its trial's folder as artifacts, and remove the folder."""
         written = self._open.pop(run.trial)
         status, tags, ended_s = Status(run.end["status"]), run.end["tags"], run.end["ended_s"]
         directory = run.card.directory
-        if "besom.reason" in tags:  # the UI cuts a tag, and shows this whole
+        if "besom.reason" in tags:  # the UI truncates a tag, but shows the note whole
             tags = {**tags, "mlflow.note.content": as_markdown(tags["besom.reason"])}
         if run.end["traceback"] is not None:
             (directory / "traceback.txt").write_text(without_secrets(run.end["traceback"]), encoding="utf-8")
-        if status is not Status.KILLED and run.card.config.get("figures") != "none":  # who stops does not want to wait
+        if (
+            status is not Status.KILLED and run.card.config.get("figures") != "none"
+        ):  # a user who stops a sweep does not want to wait
             draw(written.history, directory)
         last = written.history[-1][0] if written.history else 0
-        once = metrics_at(run.end["metrics"], step=last, time_s=ended_s)
+        final = metrics_at(run.end["metrics"], step=last, time_s=ended_s)
         self.writer.finish(
             written.run_id,
             status,
-            metrics=[*written.metrics, *once],
+            metrics=[*written.metrics, *final],
             tags=tags,
             directory=directory,
             ended_ms=int(ended_s * 1000),
@@ -133,18 +135,18 @@ class TrialRuns:
         tags = {} if self.study is None else {"mlflow.parentRunId": self.study.run_id}
         if card.attempt:
             tags |= {"besom.attempt": str(card.attempt)}
-            if trial in self._first_ids:  # else an earlier process recorded it
+            if trial in self._first_ids:  # otherwise an earlier process recorded it
                 tags |= {"besom.first_run": self._first_ids[trial]}
         return tags
 
-    def _keep_code(self, run: ToldRun) -> None:
+    def _keep_code(self, run: PendingRun) -> None:
         if self.study is not None:
             self.study.keep(run.code_state)
         else:
             run.code_state.log(self._client, self.ids[run.trial])
 
-    def _tell_of_keys(self, names: Iterable[str]) -> None:
-        """Tell once of each metric that MLflow has by another name, and of two that it has by the same."""
+    def _notice_renamed(self, names: Iterable[str]) -> None:
+        """Notify once of each metric that MLflow records by another name, and of two that share a name there."""
         for name in names:
             key = to_key(name)
             known = self._names_by_key.setdefault(key, {})

@@ -1,4 +1,4 @@
-"""The names by which a server may be asked for: a page of somebody else's, whose name leads here, reads nothing."""
+"""Check of the Host header: protects a local server from web pages whose domain resolves to it (DNS rebinding)."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 class KnownHosts:
-    """Hands on what is asked of this machine by its address, and refuses the rest.
+    """ASGI middleware that passes on requests whose Host header is a name of this machine, and refuses the others.
 
-    A server on a loopback `address` answers to the loopback's names alone. Any other may be asked for by an address,
-    which is no name that could lead elsewhere, or by this machine's name. MLflow compares patterns: `10.*` lets
-    `10.evil.example` pass. Whoever sets MLFLOW_SERVER_ALLOWED_HOSTS has decided.
+    On a loopback `address`, only the loopback names are accepted; on any other address, all IP addresses, which no
+    domain can imitate, and the name of this machine. MLflow's own check compares patterns: `10.*` matches
+    `10.evil.example`. If MLFLOW_SERVER_ALLOWED_HOSTS is set, that check decides.
     """
 
     def __init__(self, app: Asgi, address: str) -> None:
         self._app = app
         self._loopback = ipaddress.ip_address(address).is_loopback
-        self._names = {*_LOOPBACK, _written(address)}
+        self._names = {*_LOOPBACK, _as_host(address)}
         if not self._loopback:
             self._names.add(socket.gethostname().lower())
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
-        asked = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"host"]
-        if scope["type"] == "lifespan" or self._knows(asked):
+        hosts = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"host"]
+        if scope["type"] == "lifespan" or self._accepts(hosts):
             await self._app(scope, receive, send)
             return
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
         await send({"type": "http.response.start", "status": 403, "headers": headers})
-        told = f"besom ui answers to {', '.join(sorted(self._names))}; MLFLOW_SERVER_ALLOWED_HOSTS names others\n"
-        await send({"type": "http.response.body", "body": told.encode()})
+        text = f"besom ui answers to {', '.join(sorted(self._names))}; MLFLOW_SERVER_ALLOWED_HOSTS names others\n"
+        await send({"type": "http.response.body", "body": text.encode()})
 
-    def _knows(self, asked: Iterable[str]) -> bool:
+    def _accepts(self, hosts: Iterable[str]) -> bool:
         if os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS"):
             return True
-        names = [found["name"].lower() if (found := _HOST.fullmatch(one)) else "" for one in asked]
+        names = [match["name"].lower() if (match := _HOST.fullmatch(host)) else "" for host in hosts]
         return bool(names) and all(name in self._names or (not self._loopback and _is_address(name)) for name in names)
 
 
@@ -58,5 +58,5 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _written(address: str) -> str:
+def _as_host(address: str) -> str:
     return f"[{address}]" if ":" in address else address

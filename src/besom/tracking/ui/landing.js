@@ -1,19 +1,19 @@
-// Runs in MLflow's page before MLflow does. Of what a browser remembers of the UI, it presets what the user has not
-// said, and it makes the view that a link to a study names the browser's own: of a shared view, MLflow forgets the
-// columns as soon as one comes back from a run. On a server without this script the link shows the shared view. Of runs
-// that are compared, it shows the parameters that differ: a run has its whole config as its parameters.
+// Runs in MLflow's page before MLflow's own scripts. It presets the UI settings that the user has not set, and copies the
+// shared view of a study's link into the browser's storage, because MLflow forgets the columns of a shared view when the
+// user comes back from a run. On a server without this script, the link shows the shared view. On the page that compares
+// runs, it shows only parameters that differ: a run's parameters are its whole config.
 (() => {
   const presets = {
     "mlflow.workflowType_v1": "machine_learning", // not prompts and agents
     "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": true, // opening it takes a quarter of the page
     "mlflow.assistant.panelOpen_v1": false,
     "mlflow.settings.telemetry.enabled_v1": false,
-    "mlflow.telemetry.info.alert.dismissed_v1": true, // it says that usage is reported; the server has that off
+    "mlflow.telemetry.info.alert.dismissed_v1": true, // it announces usage reports, which are disabled on the server
   };
   for (const [name, value] of Object.entries(presets))
     if (localStorage.getItem(name) === null) localStorage.setItem(name, JSON.stringify(value));
 
-  let compared = null; // the page whose switch was set: once, for the user may want to see them all
+  let compared = null; // the page whose switch was set, once: the user may set it back
   const differing = () => document.querySelector('[role=switch][aria-label="Parameters - Show diff only"]');
   new MutationObserver(() => {
     if (!location.hash.startsWith("#/compare-runs")) compared = null;

@@ -1,7 +1,7 @@
-"""`besom ui`: MLflow's own web app with light settings, on this machine only, and the link that is worth opening.
+"""`besom ui`: MLflow's web app with few services, on this machine only, and a link to the latest study.
 
-It runs in this process. `mlflow server` imports MLflow twice more, in a process that starts a process, takes three
-times as long to answer, and can be left behind: it is started where MLflow's app is not to be had as it is known here.
+It runs in this process. `mlflow server` imports MLflow twice more, in a subprocess of a subprocess, takes three times
+as long to answer, and may survive as an orphan; it is the fallback if MLflow's app is not the known one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import uvicorn  # before mlflow.server, which checks Host headers only if it finds a server imported
+import uvicorn  # before mlflow.server, which checks Host headers only if a server module is imported
 from rich.console import Console
 
 from besom.errors import BesomError
@@ -42,16 +42,16 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def serve(location: Location, *, host: str, port: int, console: Console) -> int:
-    """Run the UI until ctrl-C or SIGTERM; print the link to the latest study once the server answers.
+    """Run the UI until ctrl-C or SIGTERM, and print the link to the latest study once the server answers.
 
-    Where the runs are on a tracking server, its link is printed, and that is all.
+    If the runs are on a tracking server, only print the link to its UI.
 
     Raises StoreError when nothing is recorded yet, BesomError when the port is in use.
     """
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if location.uri.startswith(("http://", "https://")):
-            _tell(console, landing(location, location.uri.rstrip("/")))
+            _print_links(console, landing(location, location.uri.rstrip("/")))
         else:
             _serve_here(location, host, port, console)
     except KeyboardInterrupt:
@@ -68,46 +68,46 @@ def _serve_here(location: Location, host: str, port: int, console: Console) -> N
         log.parent.mkdir(parents=True, exist_ok=True)
 
         def ready() -> None:
-            _tell(console, links)
+            _print_links(console, links)
             console.print(f"ctrl-C ends it; its log is {log}", highlight=False, markup=False, soft_wrap=True)
 
         address = str(listener.getsockname()[0])
-        if told := warning(address, port):
-            console.print(told, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        if text := warning(address, port):
+            console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
         starting = f"starting the MLflow UI on {location.directory} …"
         console.print(starting, highlight=False, markup=False, soft_wrap=True)
         try:
             run(lambda: KnownHosts(_app(location), address), listener, log=log, ready=ready)
             return
-        except _AnotherApp as error:
+        except _UnknownApp as error:
             _LOG.debug("MLflow's app is not as it is known here (%s): mlflow server is started", error)
     run_command(_command(location, host, port), _url(host, port), log=log, ready=ready)
 
 
 def warning(address: str, port: int) -> str:
-    """What there is to know of an address that others can reach; nothing of one that they cannot."""
+    """Return a warning for an address that others can reach, or an empty text."""
     if ip_address(address).is_loopback:
         return ""
     return f"warning: anyone who reaches port {port} of {address} can read, write and delete what is recorded here"
 
 
 def run(make_app: Callable[[], Any], listener: socket.socket, *, log: Path, ready: Callable[[], None]) -> None:
-    """Serve an ASGI app on a bound socket until ctrl-C; call `ready` once it answers. Its log goes to a file.
+    """Serve an ASGI app on a bound socket until ctrl-C, logging to a file; call `ready` once it answers.
 
-    Raises BesomError with the last line of the log when it does not start.
+    Raises BesomError with the last line of the log if it does not start.
     """
     with log.open("w", buffering=1, encoding="utf-8") as lines, redirect_stderr(lines):
         server = _Server(make_app(), ready)
-        with suppress(SystemExit):  # how uvicorn says that it did not start
+        with suppress(SystemExit):  # uvicorn exits if it cannot start
             server.run(sockets=[listener])
     if not server.started:
         raise BesomError(f"the MLflow UI did not start: {_last_line(log)}; its log is {log}")
 
 
 def run_command(command: Sequence[str], base: str, *, log: Path, ready: Callable[[], None]) -> None:
-    """Run a server as a process of its own until ctrl-C; call `ready` once it answers. Its log goes to a file.
+    """Run a server as a subprocess until ctrl-C, logging to a file; call `ready` once it answers.
 
-    Raises BesomError with the last line of the log when it ends by itself.
+    Raises BesomError with the last line of the log if it exits by itself.
     """
     with log.open("w", encoding="utf-8") as lines:
         process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, start_new_session=True)
@@ -124,7 +124,10 @@ def run_command(command: Sequence[str], base: str, *, log: Path, ready: Callable
 
 def _command(location: Location, host: str, port: int) -> Sequence[str]:
     os.environ.update(_LIGHT)
-    if host in ("localhost", "127.0.0.1"):  # MLflow would let patterns of private addresses pass, and names like them
+    if host in (
+        "localhost",
+        "127.0.0.1",
+    ):  # MLflow's default patterns also match domains that look like private addresses
         names = ("localhost", "127.0.0.1")
         allowed = ",".join([*names, *(f"{name}:{port}" for name in names)])
         os.environ.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", allowed)
@@ -143,7 +146,7 @@ def _answers(base: str) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it has started: it leads a group of its own."""
+    """End a process and its children, which share its process group."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -157,7 +160,7 @@ def _last_line(log: Path) -> str:
 
 @contextmanager
 def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    """Take the port before anything slow happens; who comes early waits."""
+    """Bind the port before anything slow happens: early connections wait."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -180,9 +183,9 @@ def _url(host: str, port: int) -> str:
 
 
 def landing(location: Location, base: str) -> dict[str, str]:
-    """What is worth opening, the best first, with its URL: the latest study, else the latest run's experiment.
+    """Return links by their labels, the most useful first: to the latest study, or else to the latest run's experiment.
 
-    Raises StoreError when there is no store yet, or it cannot be used.
+    Raises StoreError if there is no store yet, or it cannot be used.
     """
     study = Runs(location).latest_study()
     if study is not None and not study.viewed:
@@ -198,7 +201,7 @@ def landing(location: Location, base: str) -> dict[str, str]:
     return {"all runs": runs_link(base, runs[0].info.experiment_id)} if runs else {"no runs yet": base}
 
 
-def _tell(console: Console, links: Mapping[str, str]) -> None:
+def _print_links(console: Console, links: Mapping[str, str]) -> None:
     for what, link in links.items():
         console.print(f"{what}: {link}", highlight=False, markup=False, soft_wrap=True)
 
@@ -214,19 +217,19 @@ def _app(location: Location) -> Any:
         os.environ[ARTIFACT_ROOT_ENV_VAR] = location.artifacts.as_uri()
         index = Path(str(pages.static_folder), "index.html").read_text(encoding="utf-8")
         if "serve" not in pages.view_functions:
-            raise _AnotherApp("it has no page 'serve'")
+            raise _UnknownApp("it has no page 'serve'")
         pages.view_functions["serve"] = partial(landing_page, index)
     except (ImportError, AttributeError, OSError) as error:
-        raise _AnotherApp(error) from error
+        raise _UnknownApp(error) from error
     return app
 
 
-class _AnotherApp(Exception):
-    """MLflow's web app is not as it is known here; says what differs."""
+class _UnknownApp(Exception):
+    """MLflow's web app is not the known one; the message is what differs."""
 
 
 class _Server(uvicorn.Server):
-    """Calls `ready` once it answers."""
+    """A uvicorn server that calls `ready` once it answers."""
 
     def __init__(self, app: Any, ready: Callable[[], None]) -> None:
         super().__init__(uvicorn.Config(app, access_log=False, timeout_graceful_shutdown=_STOP_WITHIN_S))

@@ -1,9 +1,9 @@
-"""A run's rows in MLflow's tables: a transaction at its start and one at its end, where its client makes one per call.
+"""Writing a run's rows into MLflow's tables: one transaction at its start and one at its end, not one per call.
 
-MLflow asks before each entry whether the run exists, may be changed and already has it, for anybody may write. Here
-one process writes runs of its own, and knows. What it writes is what `mlflow.store.tracking.SqlAlchemyStore` writes,
-by its own tables and checks, and tests compare the two row by row. For Besom's own SQLite file only, and only where
-what it takes from inside MLflow is as it is known here: of any other MLflow, the client writes.
+MLflow checks before each entry that the run exists, may be changed and does not have it yet, because anybody may write.
+Here one process writes its own runs and knows. The rows equal those of `mlflow.store.tracking.SqlAlchemyStore`, made
+with its tables and checks, and tests compare the two row by row. This works for Besom's own SQLite file only, and only
+if the MLflow internals it uses are the known ones; with any other MLflow, the client writes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from besom.tracking.writers.entries import CONFIG, run_tags
-from besom.tracking.writers.tables import columns_of, unknown
+from besom.tracking.writers.tables import columns_of, schema_difference
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,18 +40,18 @@ _LOG = logging.getLogger(__name__)
 
 
 def row_writer(client: MlflowClient, location: Location, experiment_id: str) -> RowWriter | None:
-    """Return what writes the runs of an experiment as rows, and their artifacts as files.
+    """Return a writer of an experiment's runs as rows, and of their artifacts as files.
 
-    None where MLflow's client has to: the store is not Besom's own file, a server keeps the experiment's artifacts,
-    or MLflow is not as it is known here, which is told at the level of debugging.
+    None if MLflow's client has to write: the store is not Besom's own file, the artifacts are not in the local file
+    system, or MLflow's internals are unknown, which is logged at level DEBUG.
     """
     if not location.is_local:
         return None
     try:
-        why = unknown(columns_of(location.database), more=False) or _unknown_store(client)
+        why = schema_difference(columns_of(location.database), allow_more=False) or _unknown_store(client)
         if why is None:
             artifacts = client.get_experiment(experiment_id).artifact_location
-            return RowWriter(client, experiment_id) if _lie_here(artifacts) else None
+            return RowWriter(client, experiment_id) if _are_local(artifacts) else None
     except (ImportError, AttributeError, TypeError, sqlite3.Error) as error:
         why = f"{type(error).__name__}: {error}"
     _LOG.debug("runs are written by MLflow's client, not as rows: %s", why)
@@ -59,24 +59,24 @@ def row_writer(client: MlflowClient, location: Location, experiment_id: str) -> 
 
 
 def _unknown_store(client: MlflowClient) -> str | None:
-    """Say what of MLflow's store, or of what is taken from inside MLflow besides, is not as it is known here."""
+    """Return what is unknown about MLflow's store, or None. Raises ImportError if another internal is missing."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from mlflow.utils.file_utils import local_file_uri_to_path  # noqa: F401  (here, not with the first run)
+    from mlflow.utils.file_utils import local_file_uri_to_path  # noqa: F401  (now, so that a missing one is noticed)
     from mlflow.utils.uri import append_to_uri_path  # noqa: F401
     from mlflow.utils.validation import _validate_metric_name, _validate_tag  # noqa: F401
 
-    found = type(_store(client))
-    return None if found is SqlAlchemyStore else f"the store is a {found.__name__}"  # which keeps workspaces apart
+    kind = type(_store(client))
+    return None if kind is SqlAlchemyStore else f"the store is a {kind.__name__}"  # such as one with workspaces
 
 
-def _lie_here(artifacts: str) -> bool:
+def _are_local(artifacts: str) -> bool:
     from mlflow.utils.uri import is_local_uri
 
     return bool(is_local_uri(artifacts))  # type: ignore[no-untyped-call]
 
 
 def _transaction(store: Any) -> Any:
-    """MLflow's own transaction, which waits for a busy database; from 3.14 on it is told that something is written."""
+    """Return MLflow's transaction, which waits for a busy database; from 3.14 on it must be declared as writing."""
     maker = store.ManagedSessionMaker
     return partial(maker, read_only=False) if "read_only" in inspect.signature(maker).parameters else maker
 
@@ -88,7 +88,8 @@ class RowWriter:
         from sqlalchemy import event
 
         store = _store(client)
-        # Its transactions do not wait for the disk: a process that dies loses nothing of what the system has taken.
+        # Transactions do not wait for the disk: a process that dies loses nothing that the operating system has
+        # received.
         event.listen(store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=NORMAL"))
         store.engine.dispose()
         self._transaction = _transaction(store)
@@ -96,10 +97,10 @@ class RowWriter:
         self._artifacts: str = client.get_experiment(experiment_id).artifact_location
         self._sql = _Statements()
 
-    def create(self, run: NewRun, directory: Path, made: Callable[[str], None]) -> None:
-        """Create a run; `directory` is not needed here."""
-        if run.run_id is not None:  # rows are written whole, so it is complete
-            made(run.run_id)
+    def create(self, run: NewRun, directory: Path, on_created: Callable[[str], None]) -> None:
+        """Create a run; `directory` is unused."""
+        if run.run_id is not None:  # written in one transaction, so it is complete
+            on_created(run.run_id)
             return
         run_id = uuid.uuid4().hex
         with self._transaction() as session:
@@ -111,11 +112,11 @@ class RowWriter:
                 self._add_data(session, run_id, run.data)
             folder = self._folder(run_id)
             folder.mkdir(parents=True)
-            (folder / CONFIG).write_text(run.config, encoding="utf-8")  # last: rows that are refused leave no folder
-        made(run_id)
+            (folder / CONFIG).write_text(run.config, encoding="utf-8")  # last: refused rows must not leave a folder
+        on_created(run_id)
 
     def measure(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        """Add metrics to a run that goes on."""
+        """Add metrics to a running run."""
         with self._transaction() as session:
             self._check_active(session, self._sql.stage_of_run, run_id)
             self._add_metrics(session, run_id, metrics)
@@ -131,7 +132,7 @@ class RowWriter:
         ended_ms: int,
     ) -> None:
         """End a run; the files of `directory` are moved away."""
-        move_files(directory, self._folder(run_id))  # before the transaction: nobody waits for a large file
+        move_files(directory, self._folder(run_id))  # before the transaction, which must not wait for a large file
         with self._transaction() as session:
             self._check_active(session, self._sql.stage_of_run, run_id)
             end = {"id": run_id, "status": str(status), "end_time": ended_ms}
@@ -141,7 +142,7 @@ class RowWriter:
             _insert(session, self._sql.set_tag, _tag_rows(run_id, checked))
 
     def _check_active(self, session: Session, stage: Any, which: int | str) -> None:
-        # Before the first write, which is where SQLite's transaction begins: it waits for a lock only if it begins so.
+        # Read before the first write, where SQLite's transaction begins: only then does it wait for a lock.
         if session.execute(stage, {"id": which}).scalar() != "active":
             from mlflow.exceptions import MlflowException
 
@@ -167,17 +168,17 @@ class RowWriter:
         }
 
     def _add_data(self, session: Session, run_id: str, data: DatasetInput) -> None:
-        found = data.dataset
-        key = {"experiment_id": self._experiment_id, "name": found.name, "digest": found.digest}
+        entity = data.dataset
+        key = {"experiment_id": self._experiment_id, "name": entity.name, "digest": entity.digest}
         row = {
             **key,
             "dataset_uuid": uuid.uuid4().hex,
-            "dataset_source_type": found.source_type,
-            "dataset_source": found.source,
-            "dataset_schema": found.schema,
-            "dataset_profile": found.profile,
+            "dataset_source_type": entity.source_type,
+            "dataset_source": entity.source,
+            "dataset_schema": entity.schema,
+            "dataset_profile": entity.profile,
         }
-        session.execute(self._sql.add_dataset, row)  # unless another run has added it
+        session.execute(self._sql.add_dataset, row)  # no-op if another run has added it
         source = session.execute(self._sql.dataset_id, key).scalar()
         edge = {"source_type": "DATASET", "source_id": source, "destination_type": "RUN", "destination_id": run_id}
         input_id = uuid.uuid4().hex
@@ -206,7 +207,7 @@ class RowWriter:
 
 
 class _Statements:
-    """The statements, made once: SQLAlchemy takes longer to put one together than SQLite to run it."""
+    """The SQL statements, built once: SQLAlchemy takes longer to build one than SQLite to run it."""
 
     def __init__(self) -> None:
         from mlflow.store.tracking.dbmodels import models
@@ -238,7 +239,7 @@ class _Statements:
         )
         self.add_input = insert(models.SqlInput.__table__)
         self.add_input_tag = insert(models.SqlInputTag.__table__)
-        self.add_metric = upsert(models.SqlMetric.__table__).on_conflict_do_nothing()  # MLflow passes over repetitions
+        self.add_metric = upsert(models.SqlMetric.__table__).on_conflict_do_nothing()  # MLflow ignores duplicates
         latest = upsert(models.SqlLatestMetric.__table__)
         new, old = latest.excluded, models.SqlLatestMetric.__table__.c
         self.set_latest_metric = latest.on_conflict_do_update(
@@ -267,14 +268,14 @@ def _metric_row(run_id: str, metric: Metric) -> Row:
     _check_name(metric.key)
     value = float(metric.value)
     nan = math.isnan(value)
-    # SQL knows neither NaN nor infinity.
+    # SQL has neither NaN nor infinity.
     value = 0.0 if nan else max(-sys.float_info.max, min(sys.float_info.max, value))
     time_and_step = {"timestamp": metric.timestamp, "step": metric.step}
     return {"run_uuid": run_id, "key": metric.key, "value": value, "is_nan": nan, **time_and_step}
 
 
 def _age(row: Row) -> tuple[int, int, float]:
-    """The latest metric is that of the last step; MLflow decides ties in this order."""
+    """Return the sort key of metrics by age: the latest has the last step; MLflow breaks ties in this order."""
     return row["step"], row["timestamp"], row["value"]
 
 
@@ -282,7 +283,7 @@ def _age(row: Row) -> tuple[int, int, float]:
 def _check_name(name: str) -> None:
     from mlflow.utils.validation import _validate_metric_name
 
-    _validate_metric_name(name)  # type: ignore[no-untyped-call]  # of params too: it is one rule
+    _validate_metric_name(name)  # type: ignore[no-untyped-call]  # the rule for params is the same
 
 
 def _checked_tag(tag: RunTag) -> RunTag:
@@ -297,18 +298,18 @@ def _store(client: MlflowClient) -> Any:
 
 
 def move_files(source: Path, target: Path) -> None:
-    """Move what lies in a folder into another that is there, replacing files of the same name.
+    """Move the contents of a folder into an existing one, replacing files of the same name.
 
-    Of a link to a file the file is copied, as MLflow would do.
+    For a link to a file, the file is copied, as MLflow would do.
     """
     with os.scandir(source) as entries:
         for entry in list(entries):
-            there = target / entry.name
+            destination = target / entry.name
             if entry.is_dir():
-                there.mkdir(exist_ok=True)
+                destination.mkdir(exist_ok=True)
                 if not entry.is_symlink():
-                    move_files(Path(entry.path), there)
+                    move_files(Path(entry.path), destination)
             elif entry.is_symlink():
-                shutil.copy2(entry.path, there)
+                shutil.copy2(entry.path, destination)
             else:
-                shutil.move(entry.path, there)
+                shutil.move(entry.path, destination)

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def writer_of(client: MlflowClient, location: Location, experiment_id: str) -> Writer:
-    """Return the cheapest writer that the store allows."""
+    """Return the fastest writer that the store supports."""
     return row_writer(client, location, experiment_id) or CallWriter(client, experiment_id)
 
 
 class CallWriter:
-    """Writes to any store, most of all to a tracking server."""
+    """Writes to any store, typically a tracking server."""
 
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self._client = client
         self._experiment_id = experiment_id
 
-    def create(self, run: NewRun, directory: Path, made: Callable[[str], None]) -> None:
+    def create(self, run: NewRun, directory: Path, on_created: Callable[[str], None]) -> None:
         """See Writer."""
         run_id = run.run_id
         if run_id is None:
@@ -38,7 +38,7 @@ class CallWriter:
                 self._experiment_id, start_time=run.began_ms, run_name=run.name, tags=dict(run.tags)
             )
             run_id = created.info.run_id
-        made(run_id)
+        on_created(run_id)
         self._client.log_batch(run_id, params=run.params)
         if run.data is not None:
             self._client.log_inputs(run_id, datasets=[run.data])
@@ -46,7 +46,7 @@ class CallWriter:
         config.write_text(run.config, encoding="utf-8")
         self._client.log_artifact(run_id, str(config))
         with contextlib.suppress(OSError):
-            config.unlink()  # or it is uploaded again at the end
+            config.unlink()  # otherwise it would be uploaded again at the end
 
     def measure(self, run_id: str, metrics: Sequence[Metric]) -> None:
         """See Writer."""

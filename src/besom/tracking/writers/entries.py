@@ -1,4 +1,4 @@
-"""What MLflow is given: names, values, tags and data sets in the form that it takes."""
+"""Conversion to MLflow's entities: names, values, tags and data sets."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Param, RunTag
 
 _MAX_KEY = 250
-_MAX_VALUE = 6000  # MLflow cuts a longer param; the artifact config.yaml has it whole
-_TOLD = ("device", "threads", "parameters", "bundle", "output")
-_TOLD_TOGETHER = ("cuda", "determinism")  # a tag of JSON each: twenty tags that nobody filters by would bury the others
+_MAX_VALUE = 6000  # MLflow truncates a longer param; the artifact config.yaml has it whole
+_TAGS = ("device", "threads", "parameters", "bundle", "output")
+_JSON_TAGS = ("cuda", "determinism")  # one JSON tag each: twenty tags that nobody filters by would hide the others
 
 
 @cache
 def to_key(name: str) -> str:
-    """Return a name as MLflow takes it for a param or a metric: `+trainer.limit` loses its plus, `acc@5` is `acc_5`.
+    """Return a name as MLflow accepts it for a param or a metric: `+trainer.limit` loses its plus, `acc@5` is `acc_5`.
 
-    As a path it leads somewhere, and by one way: `val//acc` is `val/acc`, `loss/` is `loss`, nothing at all is `_`.
+    As a path it is relative and normalized: `val//acc` is `val/acc`, `loss/` is `loss`, an empty name is `_`.
     """
     parts = re.sub(r"[^\w/. :-]", "_", name.lstrip("+"))[:_MAX_KEY].split("/")
     key = "/".join("_" * len(part) if part in (".", "..") else part for part in parts if part)
     return re.sub(r"^\.\.", "__", key) or "_"
 
 
-def as_markdown(words: str) -> str:
-    """Return words as Markdown shows them, whatever signs they hold: MLflow's descriptions are Markdown."""
-    words = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(words.split()))
+def as_markdown(text: str) -> str:
+    """Escape a text for Markdown, the format of MLflow's descriptions."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(text.split()))
 
 
 def metrics_at(metrics: Mapping[str, float], *, step: int, time_s: float) -> list[Metric]:
-    """Return metrics of one step, measured at a time in seconds since 1970."""
+    """Return metrics of one step; `time_s` is in seconds since 1970."""
     from mlflow.entities import Metric
 
     return [Metric(to_key(name), value, int(time_s * 1000), step) for name, value in metrics.items()]
 
 
 def params_of(values: Iterable[tuple[str, Any]]) -> list[Param]:
-    """Return params; of several under one name the last one counts."""
+    """Return params; of several with one name, the last counts."""
     from mlflow.entities import Param
 
     flat = {to_key(name): str(value) for name, value in values}
@@ -55,16 +55,16 @@ def params_of(values: Iterable[tuple[str, Any]]) -> list[Param]:
 
 
 def run_tags(tags: Mapping[str, str]) -> list[RunTag]:
-    """Return tags."""
+    """Return tags as MLflow's entities, secrets masked."""
     from mlflow.entities import RunTag
 
     return [RunTag(name, value) for name, value in all_without_secrets(tags).items()]
 
 
 def tags_about(about: Mapping[str, Any]) -> dict[str, str]:
-    """Return as tags what a worker said of a trial once it was built."""
-    built = {f"besom.{name}": str(about[name]) for name in _TOLD if name in about}
-    built |= {f"besom.{name}": json.dumps(about[name]) for name in _TOLD_TOGETHER if name in about}
+    """Return the tags for what a worker reported about a trial once it was built."""
+    built = {f"besom.{name}": str(about[name]) for name in _TAGS if name in about}
+    built |= {f"besom.{name}": json.dumps(about[name]) for name in _JSON_TAGS if name in about}
     if "columns" in about:
         built["besom.columns"] = "\n".join(about["columns"])
     versions = {f"besom.version.{name}": version for name, version in about.get("versions", {}).items()}
@@ -72,7 +72,7 @@ def tags_about(about: Mapping[str, Any]) -> dict[str, str]:
 
 
 def config_text(config: Mapping[str, Any]) -> str:
-    """Return a config as OmegaConf writes it: YAML in which a text that looks like a number stays a text."""
+    """Return a config as OmegaConf's YAML, in which a string that looks like a number stays a string."""
     import yaml
 
     dumper = _config_dumper()
@@ -80,13 +80,13 @@ def config_text(config: Mapping[str, Any]) -> str:
         if dumper is None:
             return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
         return yaml.dump(config, Dumper=dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
-    except yaml.YAMLError:  # an enum or a path, say, which the fast dumper does not know
+    except yaml.YAMLError:  # for example an enum or a path, which the fast dumper does not support
         return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 
 @cache
 def _config_dumper() -> Any:
-    """OmegaConf's dumper on libyaml where there is one: it takes a tenth of the time. None where it has moved."""
+    """Return OmegaConf's dumper, on libyaml if available, in a tenth of the time; None if it cannot be imported."""
     import yaml
 
     try:
@@ -103,7 +103,7 @@ def _config_dumper() -> Any:
 
 
 def dataset(about: Mapping[str, Any]) -> DatasetInput:
-    """Return the data that a worker said a trial was trained on."""
+    """Return the data set that a worker reported for a trial."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     name = without_secrets(about["data"])

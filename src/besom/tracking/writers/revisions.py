@@ -1,4 +1,4 @@
-"""Tracking databases that another MLflow made than the installed one: which of the two is older, and what to do."""
+"""Tracking databases of another MLflow version than the installed one: which is older, and the remedy."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from besom.system.store_errors import Trouble
 
 
 @contextmanager
-def told_of_revision(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises over a database of another revision than its own into a StoreError.
+def revision_errors(uri: str) -> Iterator[None]:
+    """Translate MLflow's exception about a database of another schema revision into a StoreError.
 
-    MLflow calls either one out of date, and would have the user upgrade it: what is newer, it cannot.
+    MLflow calls any other revision out of date and asks for an upgrade, which is impossible for a newer one.
     """
     try:
         yield
@@ -28,14 +28,14 @@ def told_of_revision(uri: str) -> Iterator[None]:
 
 
 def _advice(uri: str) -> str | None:
-    found = _revision(uri)
-    if found is None:
+    revision = _revision(uri)
+    if revision is None:
         return None
     head, known = _revisions()
-    if found == head:
+    if revision == head:
         return None
     version = metadata.version("mlflow")
-    if found in known:
+    if revision in known:
         return (
             f"its tables are those of an older MLflow than {version}, which is installed; keep a copy of it, "
             f"then: mlflow db upgrade {mask(uri)}"
@@ -47,7 +47,7 @@ def _advice(uri: str) -> str | None:
 
 
 def _revision(uri: str) -> str | None:
-    """The revision of a database's tables; None where it has none, or cannot be asked."""
+    """Return the schema revision of a database; None if it has none, or cannot be read."""
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -63,9 +63,9 @@ def _revision(uri: str) -> str | None:
 
 
 def _revisions() -> tuple[str | None, frozenset[str]]:
-    """The revision that the installed MLflow makes, and all that it knows how to upgrade."""
+    """Return the schema revision of the installed MLflow, and all that it can upgrade."""
     import mlflow.store
     from alembic.script import ScriptDirectory
 
     script = ScriptDirectory(str(Path(mlflow.store.__path__[0]) / "db_migrations"))
-    return script.get_current_head(), frozenset(one.revision for one in script.walk_revisions())
+    return script.get_current_head(), frozenset(step.revision for step in script.walk_revisions())

@@ -1,4 +1,4 @@
-"""MLflow's tables as Besom's own SQL knows them: those that its versions 3.10 to 3.18 have in common."""
+"""MLflow's tables that Besom's own SQL uses, as in MLflow 3.10 to 3.18."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ COLUMNS: Mapping[str, frozenset[str]] = {
 
 
 def columns_of(database: Path) -> Mapping[str, frozenset[str]]:
-    """The columns of each table of a SQLite file, which is only read. Raises sqlite3.Error."""
-    found: dict[str, set[str]] = defaultdict(set)
+    """Return the columns of each table of a SQLite file, opened read-only. Raises sqlite3.Error."""
+    columns_by_table: dict[str, set[str]] = defaultdict(set)
     with read_only(database) as connection:
         for table, column in connection.execute(
             "SELECT m.name, p.name FROM sqlite_master m JOIN pragma_table_info(m.name) p WHERE m.type = 'table'"
         ):
-            found[table].add(column)
-    return {table: frozenset(columns) for table, columns in found.items()}
+            columns_by_table[table].add(column)
+    return {table: frozenset(columns) for table, columns in columns_by_table.items()}
 
 
-def unknown(found: Mapping[str, frozenset[str]], *, more: bool) -> str | None:
-    """Say which table is not as it is known here, or None; with `more`, further columns do no harm."""
-    for table, known in COLUMNS.items():
-        there = found.get(table, frozenset())
-        if missing := sorted(known - there):
+def schema_difference(actual: Mapping[str, frozenset[str]], *, allow_more: bool) -> str | None:
+    """Return the first difference from COLUMNS as text, or None; with `allow_more`, additional columns are accepted."""
+    for table, expected in COLUMNS.items():
+        columns = actual.get(table, frozenset())
+        if missing := sorted(expected - columns):
             return f"table {table} has no {', '.join(missing)}"
-        if not more and (further := sorted(there - known)):
+        if not allow_more and (further := sorted(columns - expected)):
             return f"table {table} has {', '.join(further)} as well"
     return None

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NewRun:
-    """What a run is created with; `config` is the text of its artifact config.yaml.
+    """The data that a run is created with; `config` is the text of its artifact config.yaml.
 
-    With a `run_id`, the store has the run, and perhaps not all that it begins with.
+    With a `run_id`, the store already has the run, though perhaps not all of this data.
     """
 
     name: str
@@ -32,15 +32,15 @@ class NewRun:
 class Writer(Protocol):
     """Writes the runs of one experiment."""
 
-    def create(self, run: NewRun, directory: Path, made: Callable[[str], None]) -> None:
-        """Create a run that is RUNNING, with all that it begins with.
+    def create(self, run: NewRun, directory: Path, on_created: Callable[[str], None]) -> None:
+        """Create a run with the status RUNNING and all its initial data.
 
-        `made` is called with its id as soon as the store has it: if what follows fails, it can still be ended.
-        `directory` is the trial's own.
+        `on_created` is called with its id as soon as the store has it, so that it can be ended if a later call fails.
+        `directory` is the trial's folder.
         """
 
     def measure(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        """Add metrics to a run that goes on."""
+        """Add metrics to a running run."""
 
     def finish(
         self,
@@ -52,7 +52,7 @@ class Writer(Protocol):
         directory: Path,
         ended_ms: int,
     ) -> None:
-        """End a run with its last metrics, more tags, and the files of a directory, which may be moved.
+        """End a run with its last metrics, tags, and the files of a directory, which may be moved.
 
-        The run has its new status only when everything else is there.
+        The status is set last, when everything else is written.
         """

@@ -1,4 +1,4 @@
-"""The recorder of `tracking=none`: it takes everything and keeps nothing."""
+"""The no-op recorder of `tracking=none`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from besom.system.source_file import SourceFile
-from besom.tracking.recorder.outbox import Kept
-from besom.tracking.recorder.patience import Wish
+from besom.tracking.recorder.outbox import KeptRuns
+from besom.tracking.recorder.patience import StopRequest
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.store import Location
 from besom.tracking.study_run import RecordedEnd, Status
 
 
-class NoRecorder(Recorder):
-    """A Recorder without a store; runs have no ids."""
+class NoOpRecorder(Recorder):
+    """A Recorder without a store: run ids are empty, and nothing is recorded."""
 
     def __init__(self) -> None:
         super().__init__(Location(uri="", directory=Path()), experiment="")
         self._folders: dict[int, Path] = {}
 
-    def __enter__(self) -> NoRecorder:
+    def __enter__(self) -> NoOpRecorder:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,8 +45,8 @@ class NoRecorder(Recorder):
         """Do nothing."""
 
     @property
-    def keeps(self) -> bool:
-        """Nothing can be found again."""
+    def persists(self) -> bool:
+        """False: nothing can be read back."""
         return False
 
     def view(self, key: str, state: Mapping[str, Any], *smaller: Mapping[str, Any]) -> None:
@@ -55,7 +55,7 @@ class NoRecorder(Recorder):
     def start(
         self, trial: int, card: RunCard, about: Mapping[str, Any], sources: Sequence[SourceFile] | None = None
     ) -> None:
-        """Remember the trial's folder, to remove it."""
+        """Remember the trial's folder, which `finish` removes."""
         self._folders[trial] = card.directory
 
     def report(self, trial: int, epoch: int, metrics: Mapping[str, float], time_s: float) -> None:
@@ -72,7 +72,7 @@ class NoRecorder(Recorder):
         last: bool = True,
         ended_s: float | None = None,
     ) -> None:
-        """Remove what the trial left behind."""
+        """Remove the trial's folder."""
         shutil.rmtree(self._folders.pop(trial), ignore_errors=True)
         if last:
             self._ended.put(trial)
@@ -96,10 +96,10 @@ class NoRecorder(Recorder):
     def flush(self) -> None:
         """Do nothing."""
 
-    def wait(self, stop: Wish, notice: Callable[[str], None]) -> Kept:
-        """Keep nothing."""
+    def wait(self, stop: StopRequest, notice: Callable[[str], None]) -> KeptRuns:
+        """Wait for nothing, and keep nothing."""
         self.flush()
-        return Kept()
+        return KeptRuns()
 
     def record_kept(self) -> list[int]:
         """Return nothing."""

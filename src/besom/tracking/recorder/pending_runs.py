@@ -1,4 +1,4 @@
-"""What a recorder is told of runs, until they are recorded."""
+"""Runs that are not recorded yet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from besom.tracking.sources import SourceKeeper
 
 @dataclass(frozen=True, kw_only=True)
 class RunCard:
-    """What is known of a run before it starts; `attempt` counts from 0, for a trial that is tried again."""
+    """The data that a run starts with; `attempt` counts from 0, for a trial that is retried."""
 
     name: str
     config: Mapping[str, Any]
@@ -27,11 +27,12 @@ class RunCard:
 
 
 @dataclass(eq=False, kw_only=True)
-class ToldRun:
-    """A run from its start to its end: `reports` are an epoch, its metrics and when; `end` is how it ended, if it has.
+class PendingRun:
+    """A run from its start to its end.
 
-    `run_id` is the store's, as soon as it has the run. `code` are the tags of the code that the run was trained by, and
-    `code_files` its files; they follow from what was found of it, and the `sources` that its worker told.
+    `reports` holds (epoch, metrics, time in seconds); `end` the arguments of `Recorder.finish`, once the run has ended.
+    `run_id` is set as soon as the store has the run. `code` holds the tags of the code that the run was trained with,
+    and `code_files` its files: the state of the repository, with the `sources` that the worker reported.
     """
 
     trial: int
@@ -46,32 +47,32 @@ class ToldRun:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, and not by being put back to be trained again."""
+        """Whether it has ended, other than by an interruption after which it is trained again."""
         return bool(self.end) and (self.end["last"] or self.end["tags"].get("besom.state") != "INTERRUPTED")
 
     @property
     def code_state(self) -> CodeState:
-        """The code that it was trained by."""
+        """The code that it was trained with."""
         return CodeState(tags=self.code, files=self.code_files)
 
     def find_code(self, keeper: SourceKeeper) -> None:
-        """Set `code` and `code_files`, unless an earlier process wrote them down."""
+        """Set `code` and `code_files`, unless an earlier process has kept them."""
         if not self.code:
             state = keeper.state(self.sources)
             self.code, self.code_files = state.tags, state.files
 
 
 class Backlog:
-    """The runs that are not recorded yet, in the order in which they began."""
+    """The runs that are not recorded yet, in the order in which they started."""
 
     def __init__(self) -> None:
-        self._running: dict[int, ToldRun] = {}
-        self._unrecorded: dict[ToldRun, None] = {}
+        self._running: dict[int, PendingRun] = {}
+        self._unrecorded: dict[PendingRun, None] = {}
 
     def __len__(self) -> int:
         return len(self._unrecorded)
 
-    def begin(self, run: ToldRun) -> None:
+    def begin(self, run: PendingRun) -> None:
         """Add a run."""
         self._running[run.trial] = run
         self._unrecorded[run] = None
@@ -80,16 +81,16 @@ class Backlog:
         """Add a report to the run of a trial."""
         self._running[trial].reports.append((epoch, metrics, time_s))
 
-    def end(self, trial: int, end: Mapping[str, Any]) -> ToldRun:
-        """Let the run of a trial be over, and return it."""
+    def end(self, trial: int, end: Mapping[str, Any]) -> PendingRun:
+        """End the run of a trial, and return it."""
         run = self._running.pop(trial)
         run.end = end
         return run
 
-    def over(self) -> list[ToldRun]:
-        """Return those that are over."""
+    def over(self) -> list[PendingRun]:
+        """Return the runs that have ended."""
         return [run for run in list(self._unrecorded) if run.is_over]
 
-    def drop(self, run: ToldRun) -> None:
-        """Forget a run: it is recorded, or kept elsewhere."""
+    def drop(self, run: PendingRun) -> None:
+        """Remove a run that is recorded or kept elsewhere."""
         self._unrecorded.pop(run, None)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from besom.tracking.recorder.nothing import NoRecorder
+from besom.tracking.recorder.no_op import NoOpRecorder
 from besom.tracking.recorder.recorder import RunCard
 from besom.tracking.study_run import Status
 
@@ -11,7 +11,7 @@ def test_nothing_is_kept_and_the_trials_folder_is_removed(tmp_path: Path):
     directory = tmp_path / "0"
     directory.mkdir()
     (directory / "model.json").touch()
-    with NoRecorder() as recorder:
+    with NoOpRecorder() as recorder:
         assert recorder.open_study("digits", token="digits", tags={}, note="") == ""
         recorder.start(0, RunCard(name="run", config={}, tags={}, directory=directory), {})
         recorder.report(0, 0, {"val/loss": 1.0}, 1000.0)
