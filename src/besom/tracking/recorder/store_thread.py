@@ -66,8 +66,8 @@ class StoreThread(Background):
     ) -> StoreError | None:
         """Wait until all jobs so far are done, and once `stop` is set for no server.
 
-        Passes what `notices` returns to `notice` meanwhile. Returns the error of an unreachable server. Raises StoreError
-        for any other failure of a job.
+        Passes what `notices` returns to `notice` meanwhile. Returns the error of an unreachable server. Raises
+        StoreError for any other failure of a job.
         """
         for idle_s in self.until_done():
             for text in notices():
