@@ -302,11 +302,11 @@ COLUMNS = """\
 HEAD = """\
 # The published tables, reproduced
 
-`make tables` makes this page: each experiment trained with {seeds} seeds, which decide initialization, dropout and
-shuffling, on one thread of {device} (torch {torch}). The best epoch is chosen on the validation part, a tenth of the
-training part or what the experiment holds out; the test part is measured once a run. An interval is Student's, of the
-mean over seeds: it says what other seeds would come to, not what other test images would. The time is the median of a
-run's. The published figures are those of [experiments.md](experiments.md).
+`make tables` generates this page: each experiment is trained with {seeds} seeds, which determine initialization,
+dropout and shuffling, on one thread of {device} (torch {torch}). The best epoch is chosen on the validation part,
+which is a tenth of the training part or the fraction that the experiment sets; the test part is evaluated once per
+run. An interval is Student's confidence interval of the mean over seeds: it covers other seeds, not other test
+images. The time is the median over the runs. The published results are those of [experiments.md](experiments.md).
 """
 
 

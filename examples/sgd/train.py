@@ -1,4 +1,4 @@
-"""Any Hydra app: a linear classifier of handwritten digits, trained epoch by epoch; see README.md."""
+"""A Hydra app that trains a linear classifier of handwritten digits, epoch by epoch; see README.md."""
 
 import hydra
 import numpy as np
@@ -22,7 +22,7 @@ def train(config: DictConfig) -> float:
     for epoch in range(1, config.epochs + 1):
         model.partial_fit(train_x, train_y, classes=np.unique(labels))
         accuracy = float(model.score(val_x, val_y))
-        besom.report(accuracy, step=epoch)  # ends the job here if it is not worth going on; nothing without a sweep
+        besom.report(accuracy, step=epoch)  # ends the job here if the pruner says so; does nothing outside a sweep
     print(f"accuracy {accuracy:.4f}")
     return accuracy
 

@@ -26,7 +26,7 @@ class Spirals(pl.LightningDataModule):
         self.train, self.val = random_split(TensorDataset(x, label.float()), [0.8, 0.2], generator=generator)
 
     def train_dataloader(self) -> DataLoader:
-        # A generator of its own: the order of the samples then depends on nothing else that draws numbers.
+        # Its own generator, so that the order of the samples does not depend on other random numbers.
         return DataLoader(self.train, self.batch_size, shuffle=True, generator=torch.Generator().manual_seed(0))
 
     def val_dataloader(self) -> DataLoader:
