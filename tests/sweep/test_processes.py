@@ -101,7 +101,7 @@ class Command:
         return output
 
     def await_trials_at_the_gate(self, count: int) -> list[int]:
-        """Wait until this many trials are in an epoch, and return their workers: RUNNING alone comes earlier."""
+        """Wait until this many trials are in an epoch, and return their workers; runs are RUNNING even before that."""
         workers = self.await_workers_at_the_gate(count)
         eventually(lambda: self.statuses()["RUNNING"] == count)
         return workers

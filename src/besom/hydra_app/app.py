@@ -50,9 +50,9 @@ def swept_app(
 
     Raises ConfigError for a sweep that cannot run as written.
     """
-    ours = trains_besom_config(task)
-    request = SweepRequest.read(config, arguments, context, foreign=not ours)
-    if ours and not uses_launcher(config):
+    is_besom = trains_besom_config(task)
+    request = SweepRequest.read(config, arguments, context, foreign=not is_besom)
+    if is_besom and not uses_launcher(config):
         return TrainingApp(config, context, request, launcher)
     return ForeignApp(config, context, task, request, launcher)
 

@@ -24,7 +24,7 @@ from besom.tracking.study_reader import study_reader
 def keep_report(
     console: Console, recorder: Recorder, book: StudyBook, summary: Summary, spec: SweepSpec, location: Location
 ) -> tuple[Report, Path] | None:
-    """Write the report, log it with the parent run, and return it with its path; None where nothing is recorded.
+    """Write the report, log it with the parent run, and return it with its path; None with `tracking=none`.
 
     A report that cannot be written only causes a warning: everything else is recorded by then.
     """

@@ -115,7 +115,7 @@ class TrainingJobs:
         )
 
     def complete(self, trial: int, outcome: Outcome) -> None:
-        """Do nothing: results are recorded in MLflow and in the study."""
+        """Do nothing: MLflow and the study have the results."""
 
     def incomplete(self, trial: int, state: State, reason: str | None) -> None:
-        """Do nothing: reasons are recorded in MLflow and in the study."""
+        """Do nothing: MLflow and the study have the reasons."""

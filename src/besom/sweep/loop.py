@@ -1,7 +1,7 @@
 """The asynchronous sweep loop: fill each free slot, receive the workers' events, record results. Never in batches.
 
 While every slot trains, the next trial is asked for and composed ahead, so that a free slot gets its next trial at
-once. The `Scheduler` decides which trial starts where; `TrialResults` records what becomes of it.
+once. The `Scheduler` decides which trial starts where; `TrialResults` records its metrics and its end.
 """
 
 from __future__ import annotations

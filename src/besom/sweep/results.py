@@ -60,7 +60,7 @@ class TrialResults:
     # While an attempt runs.
 
     def start(self, attempt: Attempt, about: Mapping[str, Any], sources: Sequence[SourceFile] | None = None) -> None:
-        """Create the run of an attempt; `about` is what its worker built, `sources` are the files that it imported."""
+        """Create the run of an attempt; `about` describes its model and data, `sources` are its imported files."""
         assert attempt.card is not None
         attempt.recorded = True
         code = self._code.tags(attempt.trial, sources or ())
@@ -77,7 +77,7 @@ class TrialResults:
             self.start(attempt, {})
 
     def report(self, attempt: Attempt, reported: Reported) -> None:
-        """Record the metrics of an epoch; stop the attempt where the pruner decides so."""
+        """Record the metrics of an epoch; stop the attempt if the pruner decides to."""
         if attempt.verdict is Verdict.PRUNED:
             return  # the stop request has not reached the worker yet: later epochs do not count
         trial, epoch, metrics = reported.trial, reported.epoch, reported.metrics
@@ -191,7 +191,7 @@ class TrialResults:
         self._recorder.finish(trial, status, metrics=metrics, tags=tags, traceback=traceback, ended_s=attempt.ended_s)
         self._observer.finished(trial, ending.state, ending.values, reason, ending.feasible)
 
-    # What the recorder has written.
+    # Trials that the recorder has written.
 
     def settle(self) -> None:
         """Write to the study's storage which trials the recorder has written: a trial is over in both or in neither."""

@@ -30,7 +30,7 @@ class Scheduler:
     """The running and the waiting attempts, and the budgets of a sweep: trials, time, patience and failures.
 
     `running` holds the attempts that have a slot, by trial. A bundle has at most `members` trials; under `bundle=auto`
-    as many as a worker found to be fastest, and twice as many as before as long as all of them train at once.
+    the size that a worker found to be fastest, doubled as long as the whole bundle trains at once.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Scheduler:
         wanted = self._bundle_size(first)
         if wanted == 1:
             return together
-        for _ in range(wanted):  # at most so many requests: new trials may not fit into this bundle
+        for _ in range(wanted):  # no more requests than that: new trials may not fit into this bundle
             others = (other for other in self._ahead if other is not first and other.bundle_key == first.bundle_key)
             together = [first, *islice(others, wanted - 1)]
             if len(together) == wanted or not self._wants_more:

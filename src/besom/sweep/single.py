@@ -40,7 +40,7 @@ _LINES = 20  # printed epochs at most
 
 @dataclass
 class SingleRun:
-    """A trained run: its id, the worker's description of what it built, its metrics by epoch, and its end."""
+    """A trained run: its id, the worker's description of the model and data, its metrics by epoch, and its end."""
 
     run_id: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)

@@ -40,25 +40,25 @@ class FinalistsSpec:
 
     @classmethod
     def read(cls, node: Mapping[str, Any] | None, source: str) -> FinalistsSpec | None:
-        """Read `hydra.sweeper.finalists`, whose keys are null where they are not set.
+        """Read `hydra.sweeper.finalists`, whose unset keys are null.
 
         Raises ConfigError naming the key.
         """
-        given = {key: value for key, value in (node or {}).items() if value is not None}
-        if not given:
+        keys = {key: value for key, value in (node or {}).items() if value is not None}
+        if not keys:
             return None
         where = f"{source}: hydra.sweeper.finalists"
-        if "top" not in given:
+        if "top" not in keys:
             raise ConfigError(f"{where}.top: it has no value, so that there are none; add top: 3")
-        overrides = given.get("overrides", {})
+        overrides = keys.get("overrides", {})
         if not isinstance(overrides, dict):
             raise ConfigError(f"{where}.overrides: '{overrides}' sets nothing; write KEY: VALUE lines")
-        if "register" in given:
+        if "register" in keys:
             try:
-                check_names(given["register"], alias=None)
+                check_names(keys["register"], alias=None)
             except ConfigError as error:
                 raise ConfigError(f"{where}.{error}") from error
-        return cls(**{**given, "overrides": {str(key): value for key, value in overrides.items()}})
+        return cls(**{**keys, "overrides": {str(key): value for key, value in overrides.items()}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +251,7 @@ def _devices(config: DictConfig, devices: Any, source: str) -> str | int | Seque
         return accelerator if accelerator in ("cpu", "gpu", "cuda") else "auto"
     if isinstance(devices, str | int):
         return devices
-    if isinstance(devices, list) and devices and all(isinstance(one, str | int) for one in devices):
+    if isinstance(devices, list) and devices and all(isinstance(device, str | int) for device in devices):
         return devices
     raise ConfigError(
         f"{source}: hydra.sweeper.devices: {devices} names none; use auto, cpu, gpu, a number of GPUs or a list like "

@@ -29,7 +29,7 @@ class BesomSweeperConf:
     _target_: str = "hydra_plugins.besom_sweeper.besom_sweeper.BesomSweeper"
     _recursive_: bool = False  # Besom builds a sampler for each trial, not Hydra
 
-    # What is searched.
+    # The search.
     study_name: str | None = None  # null: the name of the sweep file
     direction: Any = None  # minimize, maximize, or one for each objective; null: the config's own, or minimize
     params: dict[str, Any] | None = field(default_factory=dict)
@@ -40,7 +40,7 @@ class BesomSweeperConf:
     enqueue: list[Any] = field(default_factory=list)  # parameters to try first
     enqueue_from: str | None = None  # another study, whose best parameters are tried first
 
-    # How it is searched.
+    # The algorithms.
     sampler: Any = None  # an Optuna sampler by _target_; null: TPE
     pruner: Any = None  # an Optuna pruner by _target_; null: none
 
@@ -49,7 +49,7 @@ class BesomSweeperConf:
     timeout: float | None = None  # seconds, after which no trial starts
     patience: int | None = None  # trials without an improvement
 
-    # What is trained again at the end, and tested; null: nothing.
+    # Trials to train again and test at the end; null: none.
     finalists: FinalistsConf | None = field(default_factory=FinalistsConf)
 
     # Failures.

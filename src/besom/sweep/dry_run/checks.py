@@ -147,7 +147,7 @@ def _unread_key(key: str, params: Params, composer: Composer) -> str | None:
         if target is not None:
             signature = signature_of(str(target), ".".join(parts[:length]))
             taken = signature.parameters if signature else {}
-            loose = signature is None or any(one.kind is one.VAR_KEYWORD for one in taken.values())
+            loose = signature is None or any(argument.kind is argument.VAR_KEYWORD for argument in taken.values())
             if loose or parts[length] in taken:
                 return None
             return f"{key}: {target} takes no '{parts[length]}', so that it changes nothing, or fails; drop it"
@@ -186,7 +186,7 @@ def _metrics(spec: SweepSpec, configs: Sequence[DictConfig]) -> Iterator[Lint]:
             for name in constraint.metrics:
                 if name not in known and not name.startswith("test/"):
                     yield Lint(text=f"constraint '{constraint.key}': {target.rpartition('.')[2]} logs no {name}")
-        unknown = [one.name for one in spec.objectives if not one.is_cost]
+        unknown = [objective.name for objective in spec.objectives if not objective.is_cost]
         if not known and unknown:
             yield Lint(
                 text=f"objective: whether {target} logs {' and '.join(unknown)} shows only when it trains; "

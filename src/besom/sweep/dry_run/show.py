@@ -165,7 +165,8 @@ def _budget(spec: SweepSpec, size: int | None) -> str:
 
 def _first_trials(spec: SweepSpec, space: SearchSpace) -> Iterator[Params]:
     """Yield the first trials of the sampler, in a temporary study without any results."""
-    study = optuna.create_study(directions=[StudyDirection[one.direction.upper()] for one in spec.objectives])
+    directions = [StudyDirection[objective.direction.upper()] for objective in spec.objectives]
+    study = optuna.create_study(directions=directions)
     for params in spec.enqueue:
         with suppress(ConfigError):  # `lint` reports it
             study.enqueue_trial(space.to_stored(params), skip_if_exists=True)

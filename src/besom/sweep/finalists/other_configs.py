@@ -30,7 +30,7 @@ from besom.tracking.recorder.recorder import Recorder
 
 _EVALUATION = ("data.", "evaluation.")
 _TRAINING_ONLY = ("data.batch_size", "data.eval_batch_size", "data.shuffle_seed", "data.scaling")
-"""Keys with these prefixes that do not change the data on which a model is evaluated."""
+"""Keys under the prefixes above that do not change the data on which a model is evaluated."""
 
 _HOW = f"trust: [{{0}}] in {FILE}, or {VARIABLE}={{0}}"
 _REMEDY = "start the sweep with that config to train it again"

@@ -87,7 +87,7 @@ def tell_end(
     registered: str = "",
     recorded: bool = True,
 ) -> None:
-    """Print the results of a sweep, the paths and URLs of what it stored, and the next commands.
+    """Print the results of a sweep, the paths and URLs of its files and runs, and the next commands.
 
     `kept` is the report and its path, `registered` the winner's name in the registry; `recorded` is false with
     `tracking=none`.

@@ -87,15 +87,15 @@ class SearchSpace:
         parameters, and for a value that cannot be chosen.
         """
         stored: dict[str, Any] = {}
-        found: set[str] = set()
+        active: set[str] = set()
         for parameter in self.parameters:
             if parameter.key in params and parameter.active(dict(params)):
-                found.add(parameter.key)
+                active.add(parameter.key)
                 try:
                     stored[parameter.name] = parameter.to_stored(params[parameter.key])
                 except ValueError as error:
                     raise ConfigError(f"{parameter.key}: {error}") from error
-        for key in params.keys() - found:
+        for key in params.keys() - active:
             stored[key] = self._custom_value(key, params[key])
         return stored
 

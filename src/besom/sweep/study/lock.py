@@ -136,8 +136,8 @@ def _holder(connection: Connection, key: int) -> str | None:
         "(SELECT oid FROM pg_database WHERE datname = current_database()) "
         "AND ((l.classid::bigint << 32) | l.objid::bigint) = :key"
     )
-    found = connection.execute(text(query), {"key": key}).first()
-    return None if found is None else str(found[0] or "unknown").removeprefix(_APPLICATION)
+    row = connection.execute(text(query), {"key": key}).first()
+    return None if row is None else str(row[0] or "unknown").removeprefix(_APPLICATION)
 
 
 def _key(study: str) -> int:

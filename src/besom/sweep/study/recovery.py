@@ -34,9 +34,11 @@ def adopt_recorded(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> list
 def adopt_finalists(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> None:
     """Add finalists' runs to the study that are complete in MLflow and that it missed for the same reason."""
     known = {run.key for run in finalist_runs(book.study.user_attrs) if run.reason is None}
-    named = {to_key(name): name for one in spec.objectives for name in (f"best/{one.name}", test_metric(one))}
+    objectives = spec.objectives
+    names = (name for objective in objectives for name in (f"best/{objective.name}", test_metric(objective)))
+    by_key = {to_key(name): name for name in names}
     for end in recorder.finalists():
-        metrics = {named.get(key, key): value for key, value in end.metrics.items()}
+        metrics = {by_key.get(key, key): value for key, value in end.metrics.items()}
         run = FinalistRun(
             trial=int(end.tags["besom.finalist"]),
             seed=int(end.tags["besom.seed"]),
@@ -51,7 +53,8 @@ def adopt_finalists(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> Non
 
 def _ending(end: RecordedEnd, objectives: tuple[Objective, ...]) -> Ending:
     state = State(end.tags["besom.state"])
-    values = tuple(end.metrics[to_key(f"best/{one.name}")] for one in objectives) if state is State.COMPLETE else ()
+    keys = [to_key(f"best/{objective.name}") for objective in objectives]
+    values = tuple(end.metrics[key] for key in keys) if state is State.COMPLETE else ()
     about = {"family": end.tags.get("besom.family", "unknown"), "duration_s": end.duration_s, **origin(end.tags)}
     if "besom.reason" in end.tags:
         about["reason"] = end.tags["besom.reason"]

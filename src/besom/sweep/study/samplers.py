@@ -53,14 +53,14 @@ def build_sampler(spec: SweepSpec, number: int, space: SearchSpace | None = None
     """
     where = f"{spec.source}: hydra.sweeper.sampler"
     config = with_target(spec.sampler)
-    found = target(config, "sampler", where)
+    cls = target(config, "sampler", where)
     seed = config.get("seed")
     seeds = _Seeds(
         spec.seed if seed is None else int(seed), number, len(spec.objectives), constrained=bool(spec.constraints)
     )
-    if issubclass(found, GridSampler):
+    if issubclass(cls, GridSampler):
         return optuna.samplers.RandomSampler(seed=seeds.derived)
-    if issubclass(found, PartialFixedSampler):
+    if issubclass(cls, PartialFixedSampler):
         config["fixed_params"] = _fixed_params(config, space, where)
     built = _built(_seeded(config, seeds, where), where)
     assert isinstance(built, BaseSampler)
@@ -75,9 +75,9 @@ def build_pruner(spec: SweepSpec) -> BasePruner:
     if not spec.pruner:
         return NopPruner()
     where = f"{spec.source}: hydra.sweeper.pruner"
-    found = target(spec.pruner, "pruner", where)
-    _check_keys(spec.pruner, found, where)
-    built = _built(_without_idle_nulls(spec.pruner, found), where)
+    cls = target(spec.pruner, "pruner", where)
+    _check_keys(spec.pruner, cls, where)
+    built = _built(_without_idle_nulls(spec.pruner, cls), where)
     assert isinstance(built, BasePruner)
     return built
 
@@ -100,17 +100,17 @@ def target(config: Mapping[str, Any], kind: str, where: str) -> type[Any]:
         raise ConfigError(f"{where}: has no _target_; name one, such as {names}.{classes[0]}")
     module, _, last = name.rpartition(".")
     try:
-        found = getattr(import_module(module), last)
+        cls = getattr(import_module(module), last)
     except (ImportError, AttributeError, ValueError) as error:
         prefix = "" if module == names else f"{names}. followed by one of these: "
         raise ConfigError(f"{where}: {name} does not exist; {prefix}{one_of(last, classes)}") from error
     base = BaseSampler if kind == "sampler" else BasePruner
-    if not (isinstance(found, type) and issubclass(found, base)):
+    if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ConfigError(f"{where}: {name} is not an Optuna {kind}; name one of {names}, such as {classes[0]}")
-    package = _NEEDS.get(found.__name__)
+    package = _NEEDS.get(cls.__name__)
     if package is not None and find_spec(package) is None:
         raise ConfigError(f"{where}: {name} needs a package more: pip install {package}")
-    return found
+    return cls
 
 
 class _Seeds:
@@ -126,22 +126,22 @@ class _Seeds:
 
 def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, Any]:
     """Return the arguments of a sampler and of the samplers nested in it, each with its seed for this trial."""
-    found = target(config, "sampler", where)
-    _check_keys(config, found, where)
-    keys = {key: value for key, value in _without_idle_nulls(config, found).items() if key != "_partial_"}
+    cls = target(config, "sampler", where)
+    _check_keys(config, cls, where)
+    keys = {key: value for key, value in _without_idle_nulls(config, cls).items() if key != "_partial_"}
     for key, value in keys.items():
         if isinstance(value, Mapping) and key.endswith("_sampler"):
             keys[key] = _seeded(value, seeds, f"{where}.{key}")
-    if issubclass(found, CmaEsSampler) and seeds.objectives > 1:
+    if issubclass(cls, CmaEsSampler) and seeds.objectives > 1:
         raise ConfigError(f"{where}: CmaEsSampler takes one objective, not {seeds.objectives}; choose NSGAIISampler")
-    taken = inspect.signature(found).parameters
-    if issubclass(found, QMCSampler):
+    taken = inspect.signature(cls).parameters
+    if issubclass(cls, QMCSampler):
         # All trials share one sequence, so that they need the same seed.
         sequence = f"{NumberedSequence.__module__}.{NumberedSequence.__name__}"
         keys |= {"_target_": sequence, "number": seeds.number, "seed": seeds.root}
     elif "seed" in taken:
         keys["seed"] = seeds.derived
-    if "warn_independent_sampling" in taken and found is not TPESampler:  # deprecated there
+    if "warn_independent_sampling" in taken and cls is not TPESampler:  # deprecated there
         keys["warn_independent_sampling"] = False  # else Optuna warns in each trial; the dry run warns once
     if "constraints_func" in taken and seeds.constrained and not hasattr(FrozenTrial, "constraints"):
         keys.setdefault("constraints_func", constraints_of)  # before Optuna 5, which reads them from the trials
@@ -152,30 +152,31 @@ def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, A
     return keys
 
 
-def _without_idle_nulls(config: Mapping[str, Any], found: type[Any]) -> dict[str, Any]:
+def _without_idle_nulls(config: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
     """Return the config without nulls that are the default, or whose keys this version of Optuna lacks."""
-    taken = inspect.signature(found).parameters
+    taken = inspect.signature(cls).parameters
     idle = {key for key, value in config.items() if value is None and (key not in taken or taken[key].default is None)}
     return {key: value for key, value in config.items() if key not in idle}
 
 
-def _check_keys(config: Mapping[str, Any], found: type[Any], where: str) -> None:
-    parameters = inspect.signature(found).parameters
-    takes = [name for name, one in parameters.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+def _check_keys(config: Mapping[str, Any], cls: type[Any], where: str) -> None:
+    parameters = inspect.signature(cls).parameters
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    takes = [name for name, parameter in parameters.items() if parameter.kind not in variadic]
     if len(takes) < len(parameters) and takes:
         return  # it checks its further keyword arguments itself
     for key, value in config.items():
         if not key.startswith("_") and key not in takes and value is not None:
-            raise ConfigError(f"{where}.{key}: {found.__name__} takes no '{key}'; {one_of(key, takes)}")
+            raise ConfigError(f"{where}.{key}: {cls.__name__} takes no '{key}'; {one_of(key, takes)}")
 
 
 def _fixed_params(config: Mapping[str, Any], space: SearchSpace | None, where: str) -> dict[str, Any]:
-    given = config.get("fixed_params")
-    if not isinstance(given, Mapping) or not given:
+    entries = config.get("fixed_params")
+    if not isinstance(entries, Mapping) or not entries:
         raise ConfigError(f"{where}.fixed_params: names nothing to hold fixed; write KEY: VALUE lines")
     fixed: dict[str, Any] = {}
-    for key, value in given.items():
-        named = [one for one in space.parameters if one.key == key] if space else []
+    for key, value in entries.items():
+        named = [parameter for parameter in space.parameters if parameter.key == key] if space else []
         if space is None or (space.custom and not named):
             fixed[key] = value
         elif not named:
