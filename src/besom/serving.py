@@ -1,4 +1,4 @@
-"""The loader of a logged model: what MLflow calls to serve it, or in `mlflow.pyfunc.load_model`. Unpickles nothing."""
+"""The loader of a logged model, called by MLflow's server and `mlflow.pyfunc.load_model`. Unpickles nothing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from besom.models.saved import SavedModel
 
-_SHOWN = Path("input")  # what errors call a table that is no file
+_SHOWN = Path("input")  # the name in error messages of a table that is not a file
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:
-    """Return the model of a folder; MLflow looks for a function of this name.
+    """Load the model of a folder; MLflow requires a function with this name.
 
-    Whom to trust, its environment says: a model's own config is written by who wrote the model.
+    An environment variable names the trusted packages, because the config comes from the model's author.
     """
     from besom.config.trust import WHERE_IT_IS_SERVED, Trust
     from besom.models.saved import load_recorded
@@ -30,16 +30,16 @@ def _load_pyfunc(data_path: str) -> ServedModel:
 
 
 class ServedModel:
-    """Answers tables by their columns, and pictures [n, height, width], as raw as the model was trained on them."""
+    """A model that predicts from raw inputs: tables with named columns, or images [n, height, width]."""
 
     def __init__(self, model: SavedModel) -> None:
         self._model = model
 
     def predict(self, model_input: pd.DataFrame | np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return a row per input: `prediction`, and for classes its `probability` and that of each.
+        """Return a row per input: `prediction`, and for classes its `probability` and the one of each class.
 
-        MLflow has held the input against the signature. Raises MlflowException, which a server answers with 400, for
-        what the model cannot read all the same: a category that is new, a value that is missing or out of range.
+        MLflow has already checked the signature. Raises MlflowException, which a server returns as status 400, for
+        other inputs that the model cannot read: a new category, a missing value, a value out of range.
         """
         from mlflow.exceptions import MlflowException
 

@@ -1,1 +1,1 @@
-"""Predictions of a recorded model: what it is asked about, and where its answers go."""
+"""Predictions of a recorded model: reading the inputs, and writing the predictions."""

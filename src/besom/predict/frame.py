@@ -1,4 +1,4 @@
-"""What a model says of raw inputs, as columns: the class and how probable it is, or the value."""
+"""Predictions as columns: the class and its probability, or the value; and their score."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def as_frame(spec: DataSpec, predicted: Tensor, *, probabilities: bool) -> pd.Da
 
 @dataclass
 class Score:
-    """How right a model is about the rows whose truth is known: added up piece by piece."""
+    """The score on rows whose target is known, accumulated batch by batch."""
 
     spec: DataSpec
     rows: int = 0
@@ -43,7 +43,7 @@ class Score:
     complete: bool = True
 
     def add(self, predicted: Tensor, truth: Tensor | None) -> None:
-        """Take the next rows: what `SavedModel.predict` gave, and the truth [n], a class that it lacks being < 0."""
+        """Add rows: the result of `SavedModel.predict`, and the targets [n]; an unknown class is < 0."""
         if truth is None:
             self.complete = False
             return
@@ -54,8 +54,8 @@ class Score:
             self.total += float((of_each_class(self.spec, predicted).argmax(dim=1) == truth).sum())
             self.unknown += int((truth < 0).sum())
 
-    def told(self, column: str) -> str:
-        """Return the score against a column in words: accuracy, or the mean squared error."""
+    def describe(self, column: str) -> str:
+        """Return the score against a target column as text: accuracy, or the mean squared error."""
         name = "mse" if self.spec.task is Task.REGRESSION else "accuracy"
         others = f", {self.unknown} of them of classes that it was not trained on" if self.unknown else ""
         return f"{name} {self.total / self.rows:.6g} against column '{column}' ({self.rows} rows{others})"

@@ -1,4 +1,4 @@
-"""What a trained model is asked about: a table, an array or pictures, as raw inputs, some at a time."""
+"""The inputs of a prediction: a table, an array or images, read as raw inputs in batches."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Warn = Callable[[str], None]
 UNKNOWN = -1
 """The class of a row whose target is none of the model's classes."""
 
-_NAMED = 5  # columns that a warning names, at most
+_NAMED = 5  # the maximum number of columns that a warning names
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Piece:
-    """Some of the inputs: their `names` [n], raw x [n, features], and what is true of them, if that is known.
+    """A batch of inputs: their `names` [n], raw x [n, features], and their targets, if known.
 
-    x is float64, or float32 of pictures. `truth` [n] is float64 for a regression, else int64 class indices, or UNKNOWN.
+    x is float64, for images float32. `truth` [n] is float64 for a regression, else int64 class indices, or UNKNOWN.
     """
 
     names: Sequence[int | str]
@@ -43,9 +43,9 @@ class Piece:
 def table_pieces(
     path: Path, inputs: Inputs, spec: DataSpec, *, rows: int, separator: str | None, shown: Path, warn: Warn
 ) -> Iterator[Piece]:
-    """Yield the rows of a CSV, TSV or Parquet file, so many at a time, by the model's own columns.
+    """Yield the rows of a CSV, TSV or Parquet file in batches of `rows`, with the model's columns.
 
-    `shown` is what errors call the file. Raises DataError, naming row and column, for what the model cannot read.
+    `shown` is the file's name in error messages. Raises DataError, with row and column, for unreadable values.
     """
     target = inputs.target
     text = text_columns([*inputs.columns, *([target] if target else [])])
@@ -55,15 +55,15 @@ def table_pieces(
     for table in read_pieces(path, reading, rows=rows, text=text, shown=shown):
         x = encode_new(table, inputs)
         if not first:
-            _tell_others([name for name in table.frame.columns if name not in known], warn)
+            _warn_of_others([name for name in table.frame.columns if name not in known], warn)
         yield Piece(names=range(first, first + len(x)), x=x, truth=_truth(table, inputs, spec))
         first += len(x)
 
 
 def _as_trained(path: Path, inputs: Inputs, separator: str | None) -> Reading:
-    """How the text of a new file is read: as the training file's was.
+    """Return how to read the text of a new file: as the training file was read.
 
-    But for its compression, which its own suffix tells, and the lines before its header, where it begins with that.
+    Except for the compression, which depends on its suffix, and the skipped lines, if it starts with its header.
     """
     trained = inputs.reading
     plain = replace(trained, separator=separator or trained.separator, compression=None)
@@ -91,7 +91,7 @@ def _range_of(inputs: Inputs) -> str:
     return f"the model reads 0 to {inputs.max_value:g}"
 
 
-def _tell_others(names: Sequence[str], warn: Warn) -> None:
+def _warn_of_others(names: Sequence[str], warn: Warn) -> None:
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         warn(f"the model does not read the column(s) {', '.join(map(repr, names[:_NAMED]))}{more}")
@@ -108,9 +108,9 @@ def _truth(table: Table, inputs: Inputs, spec: DataSpec) -> Tensor | None:
 
 
 def array_pieces(path: Path, inputs: Inputs, *, rows: int, warn: Warn) -> Iterator[Piece]:
-    """Yield the rows of a .npy file [n, features], or of pictures [n, height, width] or one [height, width].
+    """Yield the rows of a .npy file [n, features], or of images [n, height, width] or one [height, width].
 
-    Nothing is unpickled. Raises DataError for a file that cannot be read, or holds what the model cannot read.
+    Nothing is unpickled. Raises DataError for a file or values that cannot be read.
     """
     array = inputs.as_rows(_load(path), path)
     if not len(array):
@@ -135,9 +135,9 @@ def _load(path: Path) -> np.ndarray:
 
 
 def raw_rows(array: np.ndarray, inputs: Inputs, path: Path, *, first: int = 0) -> Tensor:
-    """Return rows or pictures as float64 [n, features]; `first` is the number of the first of them.
+    """Return rows or images as float64 [n, features]; `first` is the index of the first one.
 
-    Raises DataError, naming row and feature, for what is not finite, or not in the range that the model reads.
+    Raises DataError, with row and feature, for a value that is not finite, or out of the model's range.
     """
     x = np.array(array, dtype=np.float64).reshape(len(array), -1)
     with np.errstate(over="ignore"):
@@ -151,9 +151,9 @@ def raw_rows(array: np.ndarray, inputs: Inputs, path: Path, *, first: int = 0) -
 
 
 def picture_pieces(path: Path, inputs: Inputs, *, rows: int, invert: bool) -> Iterator[Piece]:
-    """Yield a picture, or the PNG and JPEG files in a folder and those below it, by path, so many at a time.
+    """Yield an image, or the PNG and JPEG files in a folder and its subfolders by path, in batches of `rows`.
 
-    `invert` is for dark on white. Raises DataError for a model that reads no pictures, and for a file that is none.
+    `invert` is for dark-on-white images. Raises DataError for a model without image inputs, and an unreadable file.
     """
     size = inputs.picture
     if size is None:
@@ -165,9 +165,9 @@ def picture_pieces(path: Path, inputs: Inputs, *, rows: int, invert: bool) -> It
     if not files:
         raise DataError(f"{path}: it holds no {', '.join(SUFFIXES)} file; name a folder of pictures, or one picture")
     for first in range(0, len(files), rows):
-        some = files[first : first + rows]
-        x = [read_picture(file, size, max_value=inputs.max_value or 255.0, invert=invert) for file in some]
-        names = [file.name if file == path else str(file.relative_to(path)) for file in some]
+        batch = files[first : first + rows]
+        x = [read_picture(file, size, max_value=inputs.max_value or 255.0, invert=invert) for file in batch]
+        names = [file.name if file == path else str(file.relative_to(path)) for file in batch]
         yield Piece(names=names, x=torch.from_numpy(np.stack(x)))
 
 

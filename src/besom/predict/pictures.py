@@ -1,4 +1,4 @@
-"""A picture file as the row of pixels that a model reads."""
+"""Reading an image file into the row of pixels that a model reads."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _WIDE = 65535.0  # the white of 16 bits
 
 
 def read_picture(path: Path, size: tuple[int, int], *, max_value: float, invert: bool) -> np.ndarray:
-    """Return a PNG or JPEG in grey as float32 [height * width], line by line, black 0 and white `max_value`.
+    """Return a PNG or JPEG as greyscale float32 [height * width], row by row, black 0 and white `max_value`.
 
-    It is brought to `size` (height, width), whatever its proportions. `invert` makes black of white. What is
-    transparent becomes the background, 0. Raises DataError if the file cannot be read.
+    It is resized to `size` (height, width), ignoring its aspect ratio. `invert` swaps black and white. Transparent
+    pixels become the background, 0. Raises DataError if the file cannot be read.
     """
     try:
         with warnings.catch_warnings():
@@ -32,14 +32,14 @@ def read_picture(path: Path, size: tuple[int, int], *, max_value: float, invert:
         ) from None
     height, width = size
     shrinks = grey.height >= height and grey.width >= width
-    how = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR  # the mean of what becomes one pixel
+    how = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR  # the mean of the pixels that become one
     pixels = np.asarray(grey.resize((width, height), how), dtype=np.float32) / 255
     return (1 - pixels if invert else pixels).reshape(-1) * np.float32(max_value)
 
 
 def _grey(image: Image.Image, *, white_is_background: bool) -> Image.Image:
-    """A picture as 8 bits of grey, upright."""
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+    """Return an image as upright 8-bit greyscale."""
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
         values = np.asarray(image, dtype=np.float64) / _WIDE * 255
         return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
     upright = ImageOps.exif_transpose(image)

@@ -1,4 +1,4 @@
-"""`besom predict`: a recorded model asked about a table, an array or pictures, behind its own preprocessing."""
+"""`besom predict`: predictions of a recorded model for a table, an array or images, with its preprocessing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"[+-]?\d*\.?\d+(e[+-]?\d+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked: `model` is a run's id or models:/…, `source` a path or STDIN, `output` None for stdout."""
+    """The request: `model` is a run's id or models:/…, `source` a path or STDIN, `output` None for stdout."""
 
     model: str
     source: str
@@ -46,17 +46,17 @@ class Request:
 
 
 def predict(request: Request, location: Location, warn: Warn) -> str:
-    """Write the predictions; return what is left to say: how many they are, and the score where the truth is known.
+    """Write the predictions; return a summary: their number, and the score if the targets are known.
 
-    Raises RunNotFound for a model that cannot be had, DataError for inputs that it cannot read: nothing is written.
+    Raises RunNotFound for a missing model, DataError for inputs that it cannot read; then nothing is written.
     """
     source = _existing(request)
     model = load_model(request.model, location, request.trust)
-    # Neither is needed before the model is there, and they take seconds to import.
+    # After loading the model, because they take seconds to import.
     from besom.predict.frame import Score, as_frame, of_each_class
 
     score, rows, formula = Score(model.spec), 0, None
-    with _lying(source) as path, answers_to(request.output) as answers:
+    with _as_file(source) as path, answers_to(request.output) as answers:
         for piece in _pieces(request, model, path, warn):
             predicted = model.predict(piece.x).cpu()
             frame = as_frame(model.spec, predicted, probabilities=request.probabilities)
@@ -68,12 +68,12 @@ def predict(request: Request, location: Location, warn: Warn) -> str:
     if formula and request.output and request.output.suffix.lower() == ".csv":
         warn(f"{request.output}: a spreadsheet takes {formula!r} for a formula; import it as text, or write .parquet")
     target = model.inputs.target
-    told = f"{rows} prediction(s)" + (f" in {request.output}" if request.output else "")
-    return f"{told}; {score.told(target.name)}" if score.complete and target else told
+    summary = f"{rows} prediction(s)" + (f" in {request.output}" if request.output else "")
+    return f"{summary}; {score.describe(target.name)}" if score.complete and target else summary
 
 
 def _formula_in(frame: pd.DataFrame) -> str | None:
-    """The first cell of text, a class's or a file's name, that a spreadsheet would compute."""
+    """Return the first text cell, a class or file name, that a spreadsheet would evaluate as a formula."""
     texts = frame.select_dtypes(exclude="number")
     cells = (str(cell) for name in texts for cell in texts[name].unique())
     return next((cell for cell in cells if cell.startswith(_BEGIN_FORMULAS) and not _NUMBER.fullmatch(cell)), None)
@@ -95,7 +95,7 @@ def load_model(reference: str, location: Location, trust: Trust) -> SavedModel:
 
 
 def _existing(request: Request) -> Path:
-    """The path of what is asked about, which is there; the name of stdin."""
+    """Return the path of the input, after checking that it exists; STDIN as a path for stdin."""
     path = Path(request.source)
     if request.source == STDIN:
         return path
@@ -107,8 +107,8 @@ def _existing(request: Request) -> Path:
 
 
 @contextmanager
-def _lying(source: Path) -> Iterator[Path]:
-    """The path, or that of a copy of stdin: an error has to look for its line once more."""
+def _as_file(source: Path) -> Iterator[Path]:
+    """Yield the path, or that of a copy of stdin, which errors read again to find their line."""
     if str(source) != STDIN:
         yield source
         return

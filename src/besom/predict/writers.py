@@ -1,4 +1,4 @@
-"""Where predictions go: CSV on the screen or into a file, Parquet, or an array. Whole, or not at all."""
+"""Writers of predictions, atomic: CSV to stdout or a file, Parquet, or an array."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ SUFFIXES = (".csv", ".parquet", ".npy")
 
 
 class Answers(Protocol):
-    """Takes predictions, some rows at a time."""
+    """A writer of predictions in batches."""
 
     def add(self, frame: pd.DataFrame, values: np.ndarray) -> None:
         """Add rows: as columns, and as numbers [n] or, for classes, the probability of each [n, classes]."""
 
     def close(self) -> None:
-        """Write what is still to be written."""
+        """Write the remaining data."""
 
 
 @contextmanager
 def answers_to(output: Path | None) -> Iterator[Answers]:
-    """Give what takes predictions for a file, as its suffix says, or for stdout (CSV).
+    """Yield a writer of predictions to a file, in the format of its suffix, or to stdout (CSV).
 
-    They lie in a file beside it until all are there, and replace what it held; after an error nothing has changed.
-    Raises ConfigError for a suffix that is unknown, and a file that cannot be written.
+    They are written to a temporary file that replaces the output at the end; after an error nothing has changed.
+    Raises ConfigError for an unknown suffix, and a file that cannot be written.
     """
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"-o {output}: its suffix is none of {', '.join(SUFFIXES)}; choose one of them")
     suffix = output.suffix.lower() if output else ".csv"
-    path = _beside(output, suffix)
+    path = _temporary_file(output, suffix)
     try:
         with path.open("wb") as file:
             answers = _KINDS[suffix](file)
@@ -53,14 +53,14 @@ def answers_to(output: Path | None) -> Iterator[Answers]:
             with path.open(encoding="utf-8", newline="") as text:
                 shutil.copyfileobj(text, sys.stdout)
         else:
-            path.chmod(0o666 & ~_umask())  # a temporary file is its owner's alone
+            path.chmod(0o666 & ~_umask())  # a temporary file is readable by its owner only
             path.replace(output)
     finally:
         path.unlink(missing_ok=True)
 
 
-def _beside(output: Path | None, suffix: str) -> Path:
-    """Make the file that predictions lie in meanwhile."""
+def _temporary_file(output: Path | None, suffix: str) -> Path:
+    """Create the temporary file, beside the output."""
     try:
         if output is not None and output.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

@@ -1,1 +1,1 @@
-"""A recorded run again: trained here, or in its own code and packages; compared, judged, and what changed named."""
+"""Reruns of recorded runs, here or in their own code and packages: comparison, verdict, and what changed."""

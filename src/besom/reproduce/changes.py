@@ -1,4 +1,4 @@
-"""What is not as it was when a run was recorded, by what both runs say of themselves."""
+"""The differences between a recorded run and its rerun: code, data, packages, device, threads, precision."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from besom.tracking.runs import RecordedRun
 from besom.tracking.sources import SOURCES_ARE, SourceEntry
 
 CodeFiles = Mapping[str, bytes]
-"""What `Runs.code` found of a run."""
+"""The result of `Runs.code` for a run."""
 
 _FIRST = (
     "python", "torch", "pytorch-lightning", "lightning", "numpy", "besom", "torchvision", "torchmetrics",
     "scikit-learn", "scipy", "pandas", "hydra-core", "omegaconf",
 )  # fmt: skip
-"""Packages that a result may well depend on; of others that changed, a few are named and the rest is counted."""
+"""Packages that a result probably depends on; of other changed ones, a few are named and the rest is counted."""
 _NAMED = 3
 
 
 class Kind(StrEnum):
-    """Of what sort a change is."""
+    """The kind of a change."""
 
     CODE = "code"
     DATA = "data"
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One thing that changed; `what` is a line such as `torch was 2.5.0, is 2.6.0`."""
+    """A change; `what` is a line such as `torch was 2.5.0, is 2.6.0`."""
 
     kind: Kind
     what: str
@@ -69,7 +69,7 @@ def _code(before: RecordedRun, now: RecordedRun, files_before: CodeFiles, files_
     if paths and all(whole):
         yield Change(kind=Kind.CODE, what=f"uncommitted changes differ, in {_counted(paths)}")
     if all(run.tags.get(SOURCES_ARE, "").startswith(RECORDED) for run in (before, now)):
-        listed = [{one.name: one for one in SourceEntry.read(files)} for files in (files_before, files_now)]
+        listed = [{entry.name: entry for entry in SourceEntry.read(files)} for files in (files_before, files_now)]
         names = [name for name in sorted({*listed[0], *listed[1]}) if _differ(name, *listed)]
         told = [name for name in names if all(one.get(name) is None or one[name].place not in paths for one in listed)]
         if told:
@@ -81,7 +81,7 @@ def _differ(name: str, before: Mapping[str, SourceEntry], now: Mapping[str, Sour
 
 
 def unrecorded(before: RecordedRun, files_before: CodeFiles) -> list[str]:
-    """Return what a result may depend on and the record of a run does not tell, so that no change of it is seen."""
+    """Return what a result may depend on but the run does not record, so that a change cannot be detected."""
     lacking = []
     if not before.tags.get(SOURCES_ARE, "").startswith(RECORDED):
         lacking.append("the source files that were imported")
@@ -89,7 +89,7 @@ def unrecorded(before: RecordedRun, files_before: CodeFiles) -> list[str]:
         lacking.append("all packages")
     if before.digest is None:
         lacking.append("the data")
-    # Where to record decides nothing, and of the data the digest tells.
+    # The store does not matter, and the digest covers the data.
     decisive = ((key, value) for key, value in flatten(before.config) if not key.startswith(("tracking.", "data.")))
     if any("${oc.env:" in str(value) for _, value in decisive):
         lacking.append("the environment variables of its config")
@@ -97,7 +97,7 @@ def unrecorded(before: RecordedRun, files_before: CodeFiles) -> list[str]:
 
 
 def _patches(diff: bytes) -> dict[str, str]:
-    """The parts of a diff by the file that they change."""
+    """Return the parts of a diff by the file that they change."""
     parts = re.split(r"(?m)^diff --git ", diff.decode("utf-8", "replace"))[1:]
     return {part.splitlines()[0].rpartition(" b/")[2].strip('"'): part for part in parts}
 
@@ -108,7 +108,7 @@ def _data(before: str | None, now: str | None) -> Iterator[Change]:
 
 
 def _versions(run: RecordedRun, files: CodeFiles) -> dict[str, str]:
-    """The packages' versions by name, all of them; of a run without the list, those that it names by tags."""
+    """Return the versions of all packages by name; for a run without the list, those in its tags."""
     head = "besom.version."
     tagged = {name.removeprefix(head): version for name, version in run.tags.items() if name.startswith(head)}
     lines = files.get(PACKAGES, b"").decode("utf-8", "replace").splitlines()
@@ -118,7 +118,7 @@ def _versions(run: RecordedRun, files: CodeFiles) -> dict[str, str]:
 
 
 def _packages(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Change]:
-    names = {*before, *now} if len(before) > len(_FIRST) else set(before)  # one that is not listed may be as it was
+    names = {*before, *now} if len(before) > len(_FIRST) else set(before)  # an unlisted one may be unchanged
     changed = sorted(name for name in names if before.get(name) != now.get(name))
     for name in _FIRST:
         if name in changed:

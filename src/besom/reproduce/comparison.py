@@ -1,4 +1,4 @@
-"""Two courses of training beside each other, epoch by epoch, and the verdict."""
+"""Comparison of the metrics of two runs, epoch by epoch, and the verdict."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from enum import StrEnum
 History = Mapping[int, Mapping[str, float]]
 
 TOLERANCE = 0.01
-"""What counts as close unless told otherwise, as a `Difference.share`.
+"""The default tolerance for CLOSE, as a `Difference.share`.
 
-Where rounding differs, training carries it on: a sample near the border may come to lie on its other side.
+Training amplifies a difference in rounding: a sample near the decision boundary may cross it.
 """
 
 
 class Verdict(StrEnum):
-    """What a run that was trained again came to, beside the recorded one."""
+    """The result of comparing a rerun with the recorded run."""
 
     REPRODUCED = "REPRODUCED"
     """Every value is bit-exact."""
@@ -29,7 +29,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Where a metric of the new run left the recorded one."""
+    """A metric of the rerun that differs from the recorded one."""
 
     metric: str
     first_epoch: int
@@ -40,14 +40,14 @@ class Difference:
 
 
 def judge(differences: Sequence[Difference], tolerance: float) -> Verdict:
-    """Return the verdict on what differs."""
+    """Return the verdict on these differences."""
     if not differences:
         return Verdict.REPRODUCED
-    return Verdict.CLOSE if all(one.share <= tolerance for one in differences) else Verdict.DIFFERS
+    return Verdict.CLOSE if all(difference.share <= tolerance for difference in differences) else Verdict.DIFFERS
 
 
 def compare(recorded: History, again: History) -> list[Difference]:
-    """Return where the metrics differ, metric by metric; a value that only one side has is a difference of inf.
+    """Return the metrics that differ; a value that only one run has is a difference of inf.
 
     Metrics that are measured once, after the last epoch (`best/…`, `test/…`, `cost/…`), are left out.
     """
@@ -76,7 +76,7 @@ def compare(recorded: History, again: History) -> list[Difference]:
 
 
 ONCE = ("best/", "test/", "cost/")
-"""How the names of metrics begin that are measured once."""
+"""The prefixes of metrics that are measured once."""
 
 
 def _gap(before: float | None, now: float | None) -> float:
@@ -90,5 +90,5 @@ def _gap(before: float | None, now: float | None) -> float:
 
 
 def _stored(value: float) -> float:
-    """The value as MLflow stores it: infinity is the largest number there."""
+    """Return the value as MLflow stores it: infinity as the largest number."""
     return math.copysign(sys.float_info.max, value) if math.isinf(value) else value

@@ -1,4 +1,4 @@
-"""A Python with the packages that a run was trained with: this one, one that was made before, or a new one."""
+"""A Python environment with the packages of a run: the current one, an existing one, or a new one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from besom.system.locks import locked
 from besom.tracking.code import PACKAGES, packages
 
 Make = Callable[[Path, str, Path, Sequence[str]], None]
-"""Makes an environment: the Python to take, what pip is to install, an empty or unfinished folder, pip's arguments."""
+"""Creates an environment from a Python, the requirements, an empty or unfinished folder, and pip's arguments."""
 
 
 def python_with(recorded: str, folder: Path, console: Console, *, pip_args: Sequence[str], make: Make) -> Path:
-    """Return a Python that has the packages of a recorded list, kept under `folder` for the next time if made.
+    """Return a Python that has the packages of a recorded list; a new environment is kept in `folder` for reuse.
 
-    Raises BesomError where there is no such Python, or what is recorded cannot be installed.
+    Raises BesomError if there is no such Python, or the packages cannot be installed.
     """
     wanted, version = requirements(recorded), _minor(recorded)
     if (wanted, version) == (requirements(packages()), _minor(packages())):
@@ -33,26 +33,26 @@ def python_with(recorded: str, folder: Path, console: Console, *, pip_args: Sequ
         return Path(sys.executable)
     text = "\n".join(wanted) + "\n"
     place = folder / hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()[:12]
-    complete = place / ".complete"  # written last: one that is left half made is made anew
+    complete = place / ".complete"  # written last: an incomplete environment is created again
     with locked(folder / f"{place.name}.lock", wait=True):
         if complete.exists():
-            told = "made before"
+            origin = "made before"
         else:
-            told = f"new, with Python {version}"
+            origin = f"new, with Python {version}"
             console.print(f"making an environment of the {len(wanted)} recorded packages …", highlight=False)
             make(_find_python(version), text, place, pip_args)
             complete.touch()
-    console.print(f"environment: {place}, {told}", highlight=False, soft_wrap=True)
+    console.print(f"environment: {place}, {origin}", highlight=False, soft_wrap=True)
     return place / "bin" / "python"
 
 
 def requirements(listed: str) -> list[str]:
-    """Return what a list of packages asks pip for; what is a comment there is imported from a working tree."""
+    """Return the pip requirements of a list; its comments are packages imported from a working tree."""
     return [line for line in listed.splitlines() if line and not line.startswith("#")]
 
 
 def _minor(listed: str) -> str:
-    """The version of Python that a list names, such as 3.12: a patch is not worth gigabytes of the same packages."""
+    """Return the Python version of a list, such as 3.12; another patch release does not justify a new environment."""
     found = re.match(r"# Python (\d+\.\d+)", listed)
     return found[1] if found else ".".join(platform.python_version_tuple()[:2])
 
@@ -68,9 +68,9 @@ def _find_python(version: str) -> Path:
 
 
 def make_environment(python: Path, wanted: str, place: Path, pip_args: Sequence[str]) -> None:
-    """Make a virtual environment and install exactly what is wanted, nothing that it would depend on besides.
+    """Create a virtual environment with exactly these packages, without further dependencies.
 
-    Raises BesomError when that fails; what pip says is shown.
+    Raises BesomError when that fails; pip's output is shown.
     """
     install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement")
     try:

@@ -1,6 +1,6 @@
-"""From a run's id to the same run again in this environment, and a verdict.
+"""Training a recorded run again in this environment, and the verdict.
 
-A run that was trained in a bundle is trained alone: there it can come close only, and is told how close.
+A run that was trained in a bundle is trained unbundled, so it can be CLOSE at best.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def reproduce(
         raise RunNotFound(
             f"run '{run_id}' has no metrics to compare with: it ended {recorded.status} before its first epoch"
         )
-    _tell(console, f"run {run_id} ({recorded.name}), {recorded.status}")
+    _print(console, f"run {run_id} ({recorded.name}), {recorded.status}")
     again = runs.run(_train(recorded, location, console, trust, launcher))
     code = runs.code(recorded)
     found = changes(recorded, again, code, runs.code(again))
     for change in found:
-        _tell(console, f"changed: {change.kind}: {change.what}", style="yellow")
+        _print(console, f"changed: {change.kind}: {change.what}", style="yellow")
     compared = _compared(recorded, again)
     differences = compare(recorded.history, compared)
     verdict = judge(differences, tolerance)
@@ -59,33 +59,33 @@ def reproduce(
     runs.set_tags(run_id, {"besom.reproduced": verdict, "besom.reproduced_by": again.run_id})
     match verdict:
         case Verdict.REPRODUCED:
-            _tell(console, _reproduced(compared), style="bold green")
+            _print(console, _reproduced(compared), style="bold green")
         case Verdict.CLOSE:
-            _tell(console, _close(differences, tolerance), style="bold green")
+            _print(console, _close(differences, tolerance), style="bold green")
         case Verdict.DIFFERS:
             console.print(_table(differences))
-            _tell(console, _differs(differences, tolerance), style="bold red")
+            _print(console, _differs(differences, tolerance), style="bold red")
     if differences:
-        _tell(console, _why(recorded, found, unrecorded(recorded, code)))
-    _tell(console, f"run {again.run_id}")
+        _print(console, _why(recorded, found, unrecorded(recorded, code)))
+    _print(console, f"run {again.run_id}")
     return verdict
 
 
 def require_secrets(recorded: RecordedRun) -> None:
-    """Refuse a run whose config had secrets that are not given. Raises BesomError naming them, and how to give them."""
+    """Raise BesomError if the run's config had secrets that are not set now, with their names."""
     if missing := lacking({**recorded.config, "tracking": {}}):
         keys, names = ", ".join(dict.fromkeys(missing.values())), " and ".join(missing)
         raise BesomError(f"run '{recorded.run_id}': {keys}: secrets are not recorded; set {names} and run it again")
 
 
 def _train(recorded: RecordedRun, location: Location, console: Console, trust: Trust, launcher: Launcher) -> str:
-    """Train it again, record that, and return the new run's id. Raises what `require_secrets` does."""
-    written = {**recorded.config, "tracking": {"enabled": True, "experiment": "reproduce"}}  # where, `location` says
+    """Train and record the run again; return the new run's id. Raises as `require_secrets` does."""
+    config = {**recorded.config, "tracking": {"enabled": True, "experiment": "reproduce"}}  # into `location`
     require_secrets(recorded)
     trust = replace(trust, folder=recorded.tags.get(TRAINED_IN))
-    trust.resolve(written)
+    trust.resolve(config)
     return run_single(
-        OmegaConf.create(written),
+        OmegaConf.create(config),
         name=f"{recorded.name}-again",
         tags={"besom.reproduces": recorded.run_id},
         location=location,
@@ -96,7 +96,7 @@ def _train(recorded: RecordedRun, location: Location, console: Console, trust: T
 
 
 def _compared(recorded: RecordedRun, again: RecordedRun) -> History:
-    """The new run's metrics, as far as a recorded one that was pruned or stopped went itself."""
+    """Return the new run's metrics, up to the last epoch of a recorded run that was pruned or stopped."""
     if recorded.status == "FINISHED":
         return again.history
     last = max(recorded.history)
@@ -130,7 +130,7 @@ def _worst(differences: Sequence[Difference]) -> str:
 
 
 def _why(recorded: RecordedRun, found: Sequence[Change], lacking: Sequence[str]) -> str:
-    """The likely cause of a difference, and the remedy if there is one."""
+    """Return the likely cause of a difference, and the remedy if there is one."""
     bundled = int(recorded.tags.get("besom.bundle", 1))
     if bundled > 1:
         return f"it was trained in a bundle of {bundled}, and is now trained alone: rounding differs"
@@ -145,7 +145,7 @@ def _why(recorded: RecordedRun, found: Sequence[Change], lacking: Sequence[str])
     return f"likely because of: {', '.join(kinds)}{remedy}"
 
 
-def _tell(console: Console, text: str, *, style: str = "") -> None:
+def _print(console: Console, text: str, *, style: str = "") -> None:
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""A run again in its own code and packages: `besom reproduce RUN_ID`, inside of what it was trained by."""
+"""`besom reproduce RUN_ID --exact`: a rerun in the recorded code and packages."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def reproduce_exactly(
 ) -> int:
     """Run `besom reproduce` in the code and the packages that a run was recorded with, and return its exit code.
 
-    The code is a git working tree for this time, the packages an environment that is kept. Data and store are those of
-    the current folder. Raises BesomError for what cannot be had again, and for what `trust` does not let be built:
-    changes and packages that come with the record are code as well.
+    The code is a temporary git working tree, the packages an environment that is kept. Data and store are those of the
+    current folder. Raises BesomError for what cannot be restored, and for what `trust` does not allow: recorded changes
+    and packages are code as well.
     """
     runs = Runs(location)
     recorded = runs.run(run_id)
@@ -76,7 +76,7 @@ def _require_trust(trust: Trust, what: str) -> None:
 
 
 def _besom(python: Path, tree: WorkingTree, arguments: Sequence[str], trust: Trust) -> int:
-    """Run `besom` there. A ctrl-C is handed on, so that it ends in good order, and so do we."""
+    """Run `besom` in the working tree; a ctrl-C is passed on, so that both processes end cleanly."""
     sys.stdout.flush()
     with interrupts() as stop:
         command = [str(python), "-m", "besom.cli", *arguments]

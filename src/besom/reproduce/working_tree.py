@@ -1,4 +1,4 @@
-"""The code of a run as it was: a git working tree at its commit, with its uncommitted changes."""
+"""The recorded code of a run: a git working tree at its commit, with its uncommitted changes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ _AS_IT_IS = ("-c", "core.hooksPath=/dev/null")  # a hook may do anything, such a
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """A commit, the changes that were made to it, and the source files that were imported, with their contents where
-    those are kept.
+    """The recorded code of a run.
+
+    A commit, the uncommitted changes, and the imported source files, with their contents if those were kept.
     """
 
     run_id: str
@@ -38,57 +39,57 @@ class Code:
 
     @classmethod
     def of(cls, run: RecordedRun, files: Mapping[str, bytes]) -> Code:
-        """Return the code of a run from its tags and files. Raises BesomError where it was not recorded whole."""
+        """Return the code of a run from its tags and files. Raises BesomError if it was not recorded completely."""
         here = "compare with the code of today by --here"
         if COMMIT not in run.tags:
             raise BesomError(
                 f"run '{run.run_id}' was recorded outside of a git repository: its code is not known; {here}"
             )
-        if not re.fullmatch(r"[0-9a-f]{7,64}", run.tags[COMMIT]):  # git takes what begins with - for a flag
+        if not re.fullmatch(r"[0-9a-f]{7,64}", run.tags[COMMIT]):  # git would parse a leading - as a flag
             raise BesomError(f"run '{run.run_id}' names no commit but '{run.tags[COMMIT]}'; {here}")
         how = run.tags.get(DIFF_IS, "not recorded") if run.tags.get(DIRTY) == "true" else RECORDED
         if how != RECORDED:
             raise BesomError(f"run '{run.run_id}' was trained with uncommitted changes that were {how}; {here}")
         if not files:
             raise BesomError(f"run '{run.run_id}' has no list of its packages among its artifacts; {here}")
-        sources = tuple((one, files.get(one.kept)) for one in SourceEntry.read(files) if one.place)
+        sources = tuple((entry, files.get(entry.kept)) for entry in SourceEntry.read(files) if entry.place)
         return cls(run_id=run.run_id, commit=run.tags[COMMIT], diff=files.get(DIFF, b""), sources=sources)
 
     def complete(self, tree: Path) -> None:
-        """Write into a tree what was imported otherwise than it is there: it was edited while a sweep ran.
+        """Write the imported files that differ from the tree, because they were edited while a sweep ran.
 
-        Raises BesomError where that was not kept as it was.
+        Raises BesomError if their contents were not kept unaltered.
         """
-        for one, content in self.sources:
-            file = tree / one.place
-            if file.is_file() and _is(one, file.read_bytes()):
+        for entry, content in self.sources:
+            file = tree / entry.place
+            if file.is_file() and _matches(entry, file.read_bytes()):
                 continue
             inside = file.resolve().is_relative_to(tree.resolve())
-            if content is None or not inside or not _is(one, content):
+            if content is None or not inside or not _matches(entry, content):
                 raise BesomError(
-                    f"run '{self.run_id}' was trained by another {one.place} than its commit and changes have, and it "
+                    f"run '{self.run_id}' was trained by another {entry.place} than its commit and changes have, and it "
                     "was not recorded as it was; compare with the code of today by --here"
                 )
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
 
 
-def _is(one: SourceEntry, content: bytes) -> bool:
-    return hashlib.sha256(content).hexdigest() == one.digest
+def _matches(entry: SourceEntry, content: bytes) -> bool:
+    return hashlib.sha256(content).hexdigest() == entry.digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkingTree:
-    """Code at `folder`, of the repository at `root`."""
+    """A git working tree at `folder`, of the repository at `root`."""
 
     folder: Path
     root: Path
 
     def environment(self) -> dict[str, str]:
-        """Return environment variables with which a Python, started in the current folder, imports this code first.
+        """Return environment variables with which a Python started in the current folder imports this code first.
 
-        The current folder stays what relative paths begin at: data and store are found there. Git is told of the
-        working tree, so that what is recorded of the code tells of this one.
+        Relative paths still start at the current folder, where data and store are. Git's variables name the working
+        tree, so that the state of this code is recorded.
         """
         git_dir = git("-C", str(self.folder), "rev-parse", "--absolute-git-dir").strip()
         path = os.pathsep.join(self._import_path())
@@ -96,25 +97,25 @@ class WorkingTree:
         return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", **git_settings}
 
     def _import_path(self) -> list[str]:
-        """Where this process finds modules, Python's own and installed ones apart; in the tree, where that has them."""
+        """Return this process's import path without installed packages, with folders replaced by the tree's if there."""
         installed = installed_folders()
-        found = []
+        path = []
         for entry in [*map(Path, sys.path), self.root / "src", Path.cwd()]:
             folder = entry.resolve()
-            if any(folder.is_relative_to(one) for one in installed):
+            if any(folder.is_relative_to(site) for site in installed):
                 continue
             if folder.is_relative_to(self.root):
                 folder = self.folder / folder.relative_to(self.root)
             if folder.exists():
-                found.append(str(folder))
-        return list(dict.fromkeys(found))
+                path.append(str(folder))
+        return list(dict.fromkeys(path))
 
 
 @contextmanager
 def working_tree(code: Code, folder: Path) -> Iterator[WorkingTree]:
-    """Make a working tree of the repository of the current folder for the time of a `with` block, inside `folder`.
+    """Create a working tree of the current folder's repository inside `folder`; remove it after the `with` block.
 
-    Raises BesomError where there is no repository, or it does not have the commit.
+    Raises BesomError if there is no repository, or it does not have the commit.
     """
     root = _repository_with(code)
     _remove_abandoned(folder)
@@ -168,6 +169,6 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _remove(tree: Path) -> None:
-    with contextlib.suppress(GitFailed):  # twice: also one that was locked while it was made
+    with contextlib.suppress(GitFailed):  # twice: also one that was locked while it was created
         git("worktree", "remove", "--force", "--force", str(tree), patience_s=_PATIENCE_S)
     shutil.rmtree(tree, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""An axis: which values it spans, and where it is ticked, at round numbers."""
+"""Axes of plots: their range, and ticks at round numbers."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from dataclasses import dataclass
 _MARGIN = 0.05  # of the span, on both sides
 _INTERVALS = 4
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-_LARGE = 1e150  # what is farther out is not shown: spans must stay finite, and ratios too
-_SMALL = 1e-100  # what is nearer to 0 counts as 0
+_LARGE = 1e150  # larger values are not shown: differences and ratios must stay finite
+_SMALL = 1e-100  # smaller values count as 0
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From `low` to `high`, with (value, label) for each tick, which lie in between."""
+    """A linear axis from `low` to `high`, with (value, label) for each tick."""
 
     low: float
     high: float
     ticks: Sequence[tuple[float, str]]
 
     def share(self, value: float) -> float:
-        """Where a value lies, 0 at the lower end and 1 at the upper one; NaN for one that cannot be shown."""
+        """Return the position of a value, 0 at `low` and 1 at `high`; NaN for a value that cannot be shown."""
         return (value - self.low) / (self.high - self.low) if abs(value) < _LARGE else math.nan
 
 
 @dataclass(frozen=True)
 class LogAxis(Axis):
-    """An axis on which every factor of ten takes the same room."""
+    """A logarithmic axis."""
 
     def share(self, value: float) -> float:
-        """As for any axis; NaN for a value that is not above 0."""
+        """Return the position of a value, 0 at `low` and 1 at `high`; NaN for a value that is not positive."""
         if not _SMALL < value < _LARGE:
             return math.nan
         return math.log(value / self.low) / math.log(self.high / self.low)
 
 
 def axis_of(values: Sequence[float], *, whole: bool = False) -> Axis:
-    """Return an axis that has room for the values, ticked at `whole` numbers only or at any round ones.
+    """Return a linear axis that spans the values, with ticks at round numbers, or at `whole` numbers only.
 
-    What is not finite is left out; without any value it goes from 0 to 1.
+    Values that are not finite are ignored; without any value the axis spans 0 to 1.
     """
     shown = [value for value in values if abs(value) < _LARGE]
     low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
-    if high - low <= max(1e-9 * max(abs(low), abs(high)), _SMALL):  # one value, but for rounding
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), _SMALL):  # one value, up to rounding
         beside = 0.05 * abs(low) if abs(low) > _SMALL else 0.05
         low, high = low - beside, high + beside
     margin = _MARGIN * (high - low)
@@ -57,13 +57,13 @@ def axis_of(values: Sequence[float], *, whole: bool = False) -> Axis:
 
 
 def log_axis_of(values: Sequence[float]) -> LogAxis:
-    """Return an axis of logarithms with room for the values, ticked at powers of ten, or between two of them.
+    """Return a logarithmic axis that spans the values, with ticks at powers of ten, or between two of them.
 
-    What is not above 0 is left out; without any value it goes from 0.1 to 10.
+    Values that are not positive are ignored; without any value the axis spans 0.1 to 10.
     """
     found = [value for value in values if _SMALL < value < _LARGE]
     low, high = (min(found), max(found)) if found else (0.1, 10.0)
-    if high < low * 1.001:  # one value, but for rounding
+    if high < low * 1.001:  # one value, up to rounding
         low, high = low / 2, high * 2
     margin = (high / low) ** _MARGIN
     low, high = low / margin, high * margin
@@ -79,13 +79,13 @@ def log_axis_of(values: Sequence[float]) -> LogAxis:
 
 
 def _step(least: float) -> float:
-    """The round number that is not below."""
+    """Return the smallest round number that is at least `least`."""
     power = 10.0 ** math.floor(math.log10(least))
     return power * next((step for step in _STEPS if step * power >= least), 10.0)
 
 
 def _label(value: float, step: float) -> str:
-    """The value with as many digits as it needs to differ from its neighbours."""
+    """Return the value with as many digits as distinguish it from its neighbours."""
     last = math.floor(math.log10(step) + 1e-9)  # the place of the last digit: 0 for ones, -1 for tenths
     if not math.isclose(step / 10.0**last, round(step / 10.0**last)):
         last -= 1

@@ -1,4 +1,4 @@
-"""What a run's figures are made of, as SVG: axes, lines, dots, words. Sizes are in points, from the upper left."""
+"""The SVG elements of a run's figures: axes, lines, dots, text. Coordinates are in points from the upper left."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from besom.svg.panel import Panel, Points, line, shown
 BLUE, GREY = "#1f77b4", "#7f7f7f"
 DASHES = "5.55 2.4"
 PLOT_WIDTH, PLOT_HEIGHT = 299.04, 216.0
-"""Of a plot with its axes."""
+"""The size of a plot with its axes."""
 
 _FONT = "DejaVu Sans, Verdana, Arial, Helvetica, sans-serif"
 
 
 def panel_at(place: int) -> Panel:
-    """Return the panel of one of several plots that stand side by side, from 0."""
+    """Return the panel of the plot with this index, from 0, of several side by side."""
     return Panel(left=54.43 + PLOT_WIDTH * place, top=8.64, width=239.23, height=172.8)
 
 
@@ -37,13 +37,13 @@ def axes(panel: Panel, across: Axis, up: Axis, *, across_name: str, up_name: str
 
 
 def curve(points: Points, color: str, *, dashes: str = "", width: float = 1.5) -> str:
-    """Return a line through the points, if there are any."""
+    """Return a line through the points, or an empty text without points."""
     path, dashed = line(points), f' stroke-dasharray="{dashes}"' if dashes else ""
     return f'<path d="{path}" fill="none" stroke="{color}" stroke-width="{width}"{dashed}/>' if path else ""
 
 
 def dots(points: Iterable[tuple[float, float]], color: str, *, across: float = 3.0) -> str:
-    """Return a dot at each point that has a place."""
+    """Return a dot at each finite point."""
     path = "".join(f"M{x:.2f} {y:.2f}h0" for x, y in points if math.isfinite(x) and math.isfinite(y))
     style = f'stroke="{color}" stroke-width="{across}" stroke-linecap="round" stroke-opacity="0.6"'
     return f'<path d="{path}" fill="none" {style}/>' if path else ""
@@ -52,7 +52,7 @@ def dots(points: Iterable[tuple[float, float]], color: str, *, across: float = 3
 def text(
     x: float, y: float, words: str, *, anchor: str = "middle", color: str = "#000", turn: int = 0, points: int = 10
 ) -> str:
-    """Return words at a place; `turn` is in degrees, clockwise."""
+    """Return a text at (x, y); `turn` is in degrees, clockwise."""
     more = f' transform="rotate({turn} {x:.2f} {y:.2f})"' if turn else ""
     more += f' fill="{color}"' if color != "#000" else ""
     more += f' font-size="{points}"' if points != 10 else ""
@@ -60,7 +60,7 @@ def text(
 
 
 def picture(width: float, height: float, content: str) -> str:
-    """Return a whole picture."""
+    """Return a complete SVG document."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.2f}pt" height="{height:.2f}pt" '
         f'viewBox="0 0 {width:.2f} {height:.2f}" font-family="{_FONT}" font-size="10" stroke-linejoin="round">'

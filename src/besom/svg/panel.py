@@ -1,4 +1,4 @@
-"""What every picture of ours is put together from: places in a panel, lines with gaps, text that is safe to show."""
+"""The basics of every SVG plot: coordinates in a panel, lines with gaps, escaped text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """Where a picture's marks may be, in its units from the upper left."""
+    """The plot area of a figure, in the figure's units from the upper left."""
 
     left: float
     top: float
@@ -23,25 +23,25 @@ class Panel:
 
     @property
     def right(self) -> float:
-        """Its right edge."""
+        """The x coordinate of the right edge."""
         return self.left + self.width
 
     @property
     def bottom(self) -> float:
-        """Its lower edge."""
+        """The y coordinate of the lower edge."""
         return self.top + self.height
 
     def x(self, axis: Axis, value: float) -> float:
-        """Where a value lies from left to right."""
+        """Return the x coordinate of a value."""
         return self.left + self.width * axis.share(value)
 
     def y(self, axis: Axis, value: float) -> float:
-        """Where a value lies, the higher the farther up."""
+        """Return the y coordinate of a value; larger values are further up."""
         return self.bottom - self.height * axis.share(value)
 
 
 def line(points: Points) -> str:
-    """A path through the points, with a gap where one is missing: training that diverged has no place to be."""
+    """Return an SVG path through the points, with a gap at points that are not finite, as of diverged training."""
     return "".join(_steps(points))
 
 
@@ -56,5 +56,5 @@ def _steps(points: Points) -> Iterator[str]:
 
 
 def shown(text: str) -> str:
-    """A text as XML may hold it."""
+    """Return a text escaped for XML, with unprintable characters replaced."""
     return escape("".join(sign if sign.isprintable() else "�" for sign in text))
