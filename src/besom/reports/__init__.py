@@ -1,1 +1,1 @@
-"""From a study to a leaderboard: who won, what mattered, what failed and why."""
+"""Reports of studies: leaderboard, parameter importances, failures by cause."""

@@ -1,4 +1,4 @@
-"""Values as people read them in a table's cell."""
+"""Formatting of values for table cells and sentences."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from besom.secrets.masks import mask
 
 
 def short(value: Any) -> str:
-    """A param as a cell: floats to three digits, the password of a URI masked."""
+    """Return a param as a cell: floats with three digits, the password of a URI masked."""
     return f"{value:.3g}" if isinstance(value, float) else mask(str(value))
 
 
 def number(value: float) -> str:
-    """A metric's value: four decimals where they tell something, else four digits; a count as a count."""
+    """Return a metric's value: four decimals where they are meaningful, else four digits; a count as an integer."""
     if 10 <= abs(value) < 1e15 and value == int(value):
         return f"{value:.0f}"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
 
 
 def signed(difference: float, of: float) -> str:
-    """A difference between values such as `of`, with its sign, to the decimals that these are told with."""
+    """Return a difference between values such as `of`, with its sign and as many decimals as these are shown with."""
     text = apart(abs(difference), of)
     return f"-{text}" if difference < 0 and text.strip("0.") else f"+{text}"
 
 
 def apart(distance: float, of: float) -> str:
-    """How far apart values such as `of` are, to the decimals that these are told with; by one digit, if that were 0.
+    """Return a distance between values such as `of`, with as many decimals as these; with one digit if that is 0.
 
-    What is the rounding of single precision is 0.
+    A distance within the rounding of single precision is 0.
     """
-    told = number(of)
-    if "e" in told:
+    shown = number(of)
+    if "e" in shown:
         return f"{distance:.4g}"
-    text = f"{distance:.{len(told.partition('.')[2])}f}"
+    text = f"{distance:.{len(shown.partition('.')[2])}f}"
     return text if text.strip("0.") or distance < 1e-6 * abs(of) else f"{distance:.1g}"
 
 
 def headings(keys: Sequence[str]) -> list[str]:
-    """The last part of each key, or the whole key where two would read the same."""
+    """Return the last part of each key, or the whole key if two last parts are equal."""
     lasts = [key.rpartition(".")[2] for key in keys]
     return [last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)]
 
 
 def in_short(params: Mapping[str, Any]) -> str:
-    """Params on one line; a text says by itself what it is."""
+    """Return params on one line; a string is shown without its key."""
     named = zip(headings(list(params)), params.values(), strict=True)
     return "  ".join(mask(value) if isinstance(value, str) else f"{heading}={short(value)}" for heading, value in named)

@@ -1,4 +1,4 @@
-"""The tables of a report's page: cells that know what they sort by and which run they lead to."""
+"""The tables of a report's page, with sort keys and links to runs in their cells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from besom.reports.text.leaderboard import UNKNOWN, origin
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column; `title` is its name in full where the heading is short."""
+    """A column; `title` is its full name, if the heading is short."""
 
     name: str
     title: str = ""
@@ -25,7 +25,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A cell: what it says, the number it sorts by, the run that it leads to."""
+    """A cell: its text, the number that it sorts by, the run that it links to."""
 
     words: str
     sort: float | None = None
@@ -34,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """A row about a trial; `kind` is its class in the style sheet."""
+    """A row for a trial; `kind` is its CSS class."""
 
     trial: int
     cells: tuple[Cell, ...]
@@ -50,7 +50,7 @@ class Table:
 
 
 def trials_table(report: Report, rows: Sequence[Row]) -> Table:
-    """Some trials, with those parameters alone that are not the same for all of them."""
+    """Return a table of trials, with only the parameters in which they differ."""
     keys = [key for key in differing([row.params for row in rows]) if key != "model"]
     if len(rows) == 1:
         keys = [key for key in rows[0].params if key != "model"]
@@ -100,7 +100,7 @@ def _number(value: object) -> float | None:
 
 
 def finalists_table(found: Finalists) -> Table:
-    """The finalists: the sweep's value, what fresh seeds came to, by how much the sweep was too hopeful."""
+    """Return a table of finalists: the sweep's value, the results with fresh seeds, the optimism of the sweep."""
     objective = found.objective.name
     columns = (
         Column(name="trial"),
@@ -125,9 +125,9 @@ def _finalist(one: Finalist) -> tuple[Cell, ...]:
     measured = []
     for estimate in (one.validation, one.test):
         spread = None if estimate is None else estimate.deviation
-        told = "·" if estimate is None or spread is None else apart(spread, estimate.mean)
+        deviation = "·" if estimate is None or spread is None else apart(spread, estimate.mean)
         measured.append(Cell(words="·") if estimate is None else Cell(words=interval(estimate), sort=estimate.mean))
-        measured.append(Cell(words=told, sort=spread))
+        measured.append(Cell(words=deviation, sort=spread))
     return (
         Cell(words=str(one.row.trial), sort=one.row.trial, run_id=one.row.run_id),
         Cell(words=one.row.family),

@@ -1,4 +1,4 @@
-"""Times as people say them, and moments that can be compared."""
+"""Formatting of durations and times, and times with their UTC offset."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 
 def duration(seconds: float) -> str:
-    """A duration: `8.1 s`, `2:05 min`, `3:20 h`, `2 d 4 h`."""
+    """Return a duration as text: `8.1 s`, `2:05 min`, `3:20 h`, `2 d 4 h`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     whole = int(seconds)
@@ -18,20 +18,20 @@ def duration(seconds: float) -> str:
 
 
 def moment(naive: datetime) -> datetime:
-    """A trial's time, which Optuna gives in local time without an offset, with its offset from UTC.
+    """Return one of Optuna's naive local times with its UTC offset.
 
-    Only so can two of them be compared or subtracted when clocks were changed in between.
+    Two times can be compared or subtracted across a change of clocks only with their offsets.
     """
     return naive.astimezone()
 
 
 def stamp(moment: datetime) -> str:
-    """A moment as it is shown: `2026-01-31 12:00:00`."""
+    """Return a time as text: `2026-01-31 12:00:00`."""
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def offset(moment: datetime) -> str:
-    """Which clock a moment is told by: `UTC`, `UTC+05:30`."""
+    """Return the UTC offset of a time as text: `UTC`, `UTC+05:30`."""
     minutes = int((moment.utcoffset() or timedelta()).total_seconds() // 60)
     sign = "-" if minutes < 0 else "+"
     return f"UTC{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}" if minutes else "UTC"

@@ -67,8 +67,8 @@ class Code:
             inside = file.resolve().is_relative_to(tree.resolve())
             if content is None or not inside or not _matches(entry, content):
                 raise BesomError(
-                    f"run '{self.run_id}' was trained by another {entry.place} than its commit and changes have, and it "
-                    "was not recorded as it was; compare with the code of today by --here"
+                    f"run '{self.run_id}' was trained by another {entry.place} than its commit and changes have, and "
+                    "it was not recorded as it was; compare with the code of today by --here"
                 )
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
@@ -97,7 +97,7 @@ class WorkingTree:
         return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", **git_settings}
 
     def _import_path(self) -> list[str]:
-        """Return this process's import path without installed packages, with folders replaced by the tree's if there."""
+        """Return this process's import path without installed packages, and with the tree's folders if there."""
         installed = installed_folders()
         path = []
         for entry in [*map(Path, sys.path), self.root / "src", Path.cwd()]:

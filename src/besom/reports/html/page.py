@@ -1,7 +1,7 @@
-"""A report as one HTML file that needs nothing else: no network, no other file, no library.
+"""A report as one self-contained HTML file, without network access, other files or libraries.
 
-Jinja escapes whatever a study brings along; the pictures escape their own labels; and the page's policy lets no script
-run but its own.
+Jinja escapes all data of the study, the plots escape their labels, and the page's content security policy allows no
+script but its own.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def page(report: Report) -> str:
 
 
 def page_path(study: str, directory: Path) -> Path:
-    """Where the page of a study belongs, in the folder of what is recorded."""
+    """Return the default path of a study's page."""
     return directory / "reports" / f"{file_name(study)}.html"
 
 
 def write(text: str, path: Path) -> None:
-    """Write a page whole or not at all. Raises OSError."""
+    """Write a page atomically. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -73,12 +73,12 @@ def _read(name: str) -> str:
 
 
 def _trials(report: Report) -> str:
-    """What the page's script tells of each trial, as JSON that may stand inside of HTML."""
-    told = {str(point.number): _told(report, point) for point in report.trials}
-    return json.dumps(told, separators=(",", ":")).replace("<", "\\u003c")
+    """Return the tooltip of each trial, as JSON that is safe inside HTML."""
+    tooltips = {str(point.number): _tooltip(report, point) for point in report.trials}
+    return json.dumps(tooltips, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _told(report: Report, point: TrialPoint) -> str:
+def _tooltip(report: Report, point: TrialPoint) -> str:
     state = "" if point.complete else f", {_STATES.get(point.state.name, point.state.name.lower())}"
     after = f" after epoch {point.epochs}" if state and point.epochs else ""
     lines = [f"trial {point.number}{state}{after}"]

@@ -1,4 +1,4 @@
-"""The sections of a report's page: for each what it shows, or nothing where a study has nothing to show in it."""
+"""The sections of a report's page; a section without content is left out."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Section:
 
 
 def sections(report: Report) -> list[Section]:
-    """The sections, in the order in which one reads them; the summary, which the page writes itself, is the first."""
+    """Return the sections in order; the first, the summary, is filled by the page's template."""
     makers: Sequence[Callable[[Report], Section | None]] = (
         *(_finalists, _leaderboard, _pareto, _history, _importances, _parallel),
         *(_slices, _curves, _slots, _failures, _again),
@@ -159,20 +159,20 @@ def _failures(report: Report) -> Section | None:
 
 
 def _again(report: Report) -> Section | None:
-    found = tuple((row.trial, _told(report, row), steps) for row in chosen(report) if (steps := commands(report, row)))
+    found = tuple((row.trial, _title(report, row), steps) for row in chosen(report) if (steps := commands(report, row)))
     return Section(id="again", title="Get it again", again=found) if found else None
 
 
-def _told(report: Report, row: Row) -> str:
+def _title(report: Report, row: Row) -> str:
     named = zip(report.objectives, row.values, strict=True)
     family = "" if row.family in UNKNOWN else f", {row.family}"
     return f"trial {row.trial}{family}: {', '.join(f'{one.name} {number(value)}' for one, value in named)}"
 
 
 def commands(report: Report, row: Row) -> tuple[tuple[str, str], ...]:
-    """What to type to have a trial's config, run or model again, and what each is for."""
+    """Return the commands that restore a trial's config, run or model, each with its purpose."""
     study = shlex.quote(report.study)
-    if row.family in UNKNOWN:  # another app's: its overrides are all there is
+    if row.family in UNKNOWN:  # another app's trial has only overrides
         return ((f"besom best {study} --trial {row.trial}", "its overrides"),)
     name = file_name(report.study)
     trusting = "".join(f" {flag}" for flag in flags(report.summary.targets_of(row)))
@@ -186,6 +186,6 @@ def commands(report: Report, row: Row) -> tuple[tuple[str, str], ...]:
 
 
 def _again_by_seed(report: Report, row: Row) -> tuple[FinalistRun, ...]:
-    """The complete runs of a finalist."""
+    """Return the complete runs of a finalist."""
     finalists = report.finalists.finalists if report.finalists else ()
     return next((one.complete for one in finalists if one.row.trial == row.trial), ())

@@ -1,1 +1,1 @@
-"""What a report says, read from the study and its runs."""
+"""Reading the data of a report from the study and its runs."""

@@ -1,4 +1,4 @@
-"""The configs of a study, by number: 1 is the one that it began with; of each later one it keeps what differs."""
+"""The configs of a study by number: 1 is the first; of each later one the study stores the differences."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 FIRST, LATER = "besom.config", "besom.configs"
-"""The attributes of a study: the flattened config that it began with, and of each later one the values that differ."""
+"""Attributes of a study: its flattened first config, and the values in which each later config differs."""
 
 OF_A_CHOICE = ": "
-"""Between a choice of a config group and a key, in the name of a value that only this choice gives."""
+"""The separator of a config group's choice and a key, in the name of a value that only this choice sets."""
 
 _NAMED = 8
 
 
 def configs_of(attrs: Mapping[str, Any]) -> dict[int, dict[str, str]]:
-    """Return a study's flattened configs by number, by its attributes."""
+    """Return a study's flattened configs by number, from its attributes."""
     first = attrs.get(FIRST)
     if not isinstance(first, dict):
         return {}
@@ -25,17 +25,17 @@ def configs_of(attrs: Mapping[str, Any]) -> dict[int, dict[str, str]]:
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return what differs between two flattened configs, such as `trainer.max_epochs was 10, is 5`."""
+    """Return the differences between two flattened configs, such as `trainer.max_epochs was 10, is 5`."""
     pairs = ((key, _value(before, key), _value(now, key)) for key in sorted({*before, *now}))
     return [f"{key} was {was}, is {value}" for key, was, value in pairs if was != value]
 
 
 def in_short(changes: Sequence[str]) -> str:
-    """Some differences on one line, the first few of many."""
+    """Return differences on one line, only the first few of many."""
     rest = len(changes) - _NAMED
     return ", ".join(changes[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _value(config: Mapping[str, str], key: str) -> str:
-    """A choice's own value, or the one that all choices have."""
+    """Return a choice's own value, or the common value of all choices."""
     return config.get(key, config.get(key.rpartition(OF_A_CHOICE)[2], "not there"))

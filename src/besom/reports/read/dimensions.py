@@ -1,4 +1,4 @@
-"""The sampled parameters as axes: numbers on a line or a line of logarithms, choices side by side."""
+"""The sampled parameters as axes of plots: numeric ones linear or logarithmic, choices side by side."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from besom.svg.axis import Axis, axis_of, log_axis_of
 
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
-    """A sampled parameter: the values that trials had, and the axis that they lie on.
+    """A sampled parameter and the axis of its values.
 
-    `choices` are those of a categorical parameter, else empty; `share` is the part of the trials that have it at all.
+    `choices` are those of a categorical parameter, else empty; `share` is the share of trials that have the parameter.
     """
 
     key: str
@@ -28,16 +28,16 @@ class Dimension:
 
     @property
     def is_number(self) -> bool:
-        """Whether its values have an order and distances."""
+        """Whether it is numeric."""
         return not self.choices
 
     def place(self, value: Any) -> float:
-        """Where a value lies on the axis: a number where it is, a choice at its index."""
+        """Return the axis coordinate of a value: the number itself, or a choice's index."""
         return float(list(map(repr, self.choices)).index(repr(value)) if self.choices else value)
 
 
 def dimensions(trials: Sequence[FrozenTrial]) -> tuple[Dimension, ...]:
-    """The parameters that these trials had, in the order in which they first came up."""
+    """Return the parameters of these trials, in the order of their first appearance."""
     kinds: dict[str, list[BaseDistribution]] = {}
     values: dict[str, list[Any]] = {}
     for trial in trials:
@@ -61,10 +61,10 @@ def _dimension(key: str, kinds: Sequence[BaseDistribution], values: Sequence[Any
 
 
 def objective_axis(values: Sequence[float], *, maximize: bool, also: Sequence[float] = ()) -> Axis:
-    """An axis for what trials came to, which a few of the worst do not squeeze: those lie beyond its end.
+    """Return an axis for the objective values of trials, which outliers among the worst do not stretch.
 
-    It goes well beyond the best three in four, unless the others are not far from there, and to what it must show
-    `also`. It is one of logarithms where less is better and those three in four span more than a factor of ten.
+    It extends well beyond the best three quarters, to all values if none is far from there, and always to `also`. It is
+    logarithmic if less is better and the best three quarters span more than a factor of ten.
     """
     ordered = sorted(values, reverse=maximize)
     if len(ordered) < 8:
@@ -79,18 +79,18 @@ def objective_axis(values: Sequence[float], *, maximize: bool, also: Sequence[fl
 
 
 def spread_axis(values: Sequence[float]) -> Axis:
-    """An axis for a cost: of logarithms where the values span more than a factor of thirty."""
+    """Return an axis for a cost, logarithmic if the values span more than a factor of thirty."""
     positive = values and min(values) > 0
     return log_axis_of(values) if positive and max(values) > 30 * min(values) else axis_of(values)
 
 
 def within(axis: Axis, value: float) -> float:
-    """The value, or the end of the axis that it lies beyond."""
+    """Return the value clipped to the axis."""
     return max(axis.low, min(axis.high, value))
 
 
 def differing(params: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys whose values are not the same in all of some trials' parameters, missing ones included."""
+    """Return the keys whose values differ among these parameters, or are missing in some."""
     keys = dict.fromkeys(key for one in params for key in one)
     return [key for key in keys if len({repr(one.get(key, _MISSING)) for one in params}) > 1]
 

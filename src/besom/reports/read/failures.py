@@ -1,4 +1,4 @@
-"""Failures by cause, and what the trials that failed had in common."""
+"""Failures by cause, and what the failed trials have in common."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from besom.secrets.masks import mask
 Params = Mapping[str, Any]
 
 EXAMPLES = 5
-"""How many trials of a cause are named."""
+"""The number of trials listed per cause."""
 
 _PARTICULARS = re.compile(
     "|".join(
@@ -32,14 +32,14 @@ _PARTICULARS = re.compile(
         )
     )
 )
-"""What differs between two failures of one cause: an address, a path, a number or a process id."""
+"""The parts that vary among failures of one cause: an address, a path, a number or a process id."""
 
 _PLACEHOLDERS = {"shape": "#x#", "path": "/…", "number": "#", "infinite": "inf", "nan": "nan"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailureGroup:
-    """Trials that failed for one cause: the reason as far as it is all of theirs, their numbers, what they shared."""
+    """Trials that failed for one cause: their common reason, their numbers, what they have in common."""
 
     reason: str
     trials: tuple[int, ...]
@@ -51,30 +51,30 @@ class FailureGroup:
 
 
 def numbered(trials: Sequence[int]) -> str:
-    """The numbers of some trials, the first few of many."""
+    """Return trial numbers as text, only the first few of many."""
     return ", ".join([*map(str, trials[:EXAMPLES]), *["…"] * (len(trials) > EXAMPLES)])
 
 
 def one_line(text: str) -> str:
-    """The text on one line, without control characters."""
+    """Return the text on one line, without control characters."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def cause(reason: str) -> str:
-    """What a reason says but for numbers, paths, addresses and process ids: equal for failures of one cause."""
+    """Return a reason without its numbers, paths, addresses and process ids: equal for failures of one cause."""
     return one_line(_PARTICULARS.sub(lambda found: _PLACEHOLDERS.get(found.lastgroup or "", "…"), reason))
 
 
-def told_of_all(reasons: Sequence[str]) -> str:
-    """Several reasons of one cause as one: of what is not the same in all of them, the range of a number, or `…`."""
+def common_reason(reasons: Sequence[str]) -> str:
+    """Merge reasons of one cause into one text, with a number's range or `…` for the parts that differ."""
     different = list(dict.fromkeys(reasons))
     if len(different) == 1:
         return one_line(different[0])
     found = [[one.group() for one in _PARTICULARS.finditer(reason)] for reason in different]
-    if len({len(particulars) for particulars in found}) > 1:  # one of them writes a placeholder itself
+    if len({len(particulars) for particulars in found}) > 1:  # one of them contains a placeholder literally
         return cause(different[0])
-    told = map(_range, zip(*found, strict=True))
-    return one_line(_PARTICULARS.sub(lambda _: next(told), different[0]))
+    merged = map(_range, zip(*found, strict=True))
+    return one_line(_PARTICULARS.sub(lambda _: next(merged), different[0]))
 
 
 def _range(particulars: Sequence[str]) -> str:
@@ -90,15 +90,15 @@ def _range(particulars: Sequence[str]) -> str:
 def group_failures(failed: Mapping[int, tuple[str, Params]], others: Sequence[Params]) -> tuple[FailureGroup, ...]:
     """Group failed trials by cause, the most frequent first.
 
-    `failed` has reason and parameters by trial number; `others` are the parameters of the trials that did not fail.
-    Beside its parameters, a trial may have where it ran.
+    `failed` has reason and parameters by trial number; `others` are the parameters of the trials that did not fail. The
+    parameters may include where a trial ran.
     """
     by_cause: dict[str, list[int]] = {}
     for trial in sorted(failed):
         by_cause.setdefault(cause(failed[trial][0]), []).append(trial)
     return tuple(
         FailureGroup(
-            reason=mask(told_of_all([failed[trial][0] for trial in trials])),
+            reason=mask(common_reason([failed[trial][0] for trial in trials])),
             trials=tuple(trials),
             shared=_masked(in_common([failed[trial][1] for trial in trials], others)),
         )
@@ -112,7 +112,7 @@ def _masked(text: str | None) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Clue:
-    """Something that holds for `failed` of the failed trials and for `others` of the others."""
+    """A condition that holds for the trials `failed` among the failed ones, and `others` among the others, by index."""
 
     text: str
     failed: frozenset[int]
@@ -120,17 +120,17 @@ class _Clue:
 
 
 _MOST = 0.9
-"""The share of the failed trials that must have it in common."""
+"""The minimum share of the failed trials that satisfy a condition."""
 
 _CHANCE = 0.01
-"""What is as likely as this by chance, among all that was looked at, is not told."""
+"""The significance level, with a Bonferroni correction for the number of conditions tried."""
 
 
 def in_common(failed: Sequence[Params], others: Sequence[Params]) -> str | None:
-    """Say which values, or ranges of values, nearly all failed trials share and the others do not.
+    """Return which values, or ranges of values, nearly all failed trials share and the others do not, as text.
 
-    Up to three things are named, each only if it tells more of the others apart. None where there is nothing to say:
-    fewer than two failed, no others to compare with, or nothing that chance would not often bring about as well.
+    Up to three conditions are named, each only if it excludes more of the others. None if fewer than two trials failed,
+    there are no others to compare with, or no condition is significant.
     """
     if len(failed) < 2 or not others:
         return None
@@ -138,7 +138,7 @@ def in_common(failed: Sequence[Params], others: Sequence[Params]) -> str | None:
     tried = len(clues)
     clues = [clue for clue in clues if len(clue.failed) >= _MOST * len(failed)]
     chosen: list[_Clue] = []
-    alike = frozenset(range(len(others)))  # the others that have all of it too
+    alike = frozenset(range(len(others)))  # the others that satisfy all conditions too
     while clues and len(chosen) < 3:
         best = min(clues, key=lambda clue: (len(clue.others & alike), -len(clue.failed), len(clue.text)))
         if len(alike) - len(best.others & alike) < max(1, 0.1 * len(others)):
@@ -157,9 +157,9 @@ def in_common(failed: Sequence[Params], others: Sequence[Params]) -> str | None:
 
 
 def _chance(inside: int, failed: int, outside: int, others: int) -> float:
-    """The chance that as many of the failed trials share something that `inside + outside` of all trials have.
+    """Return the probability that at least `inside` failed trials satisfy a condition by chance.
 
-    By the hypergeometric distribution: as if the failed ones were drawn at random.
+    By the hypergeometric distribution, with `inside + outside` of all trials satisfying it.
     """
     having, total = inside + outside, failed + others
     ways = sum(comb(having, count) * comb(total - having, failed - count) for count in range(inside, failed + 1))
@@ -171,7 +171,7 @@ def _keys(trials: Sequence[Params]) -> list[str]:
 
 
 def _clues(key: str, failed: Sequence[Params], others: Sequence[Params]) -> list[_Clue]:
-    """What can be said of one parameter: its most frequent values, or a bound of the failed trials' values."""
+    """Return the conditions on one parameter: its values, or bounds of the failed trials' values."""
     values = [params[key] for params in failed if key in params]
     if not values:
         return []
@@ -180,7 +180,7 @@ def _clues(key: str, failed: Sequence[Params], others: Sequence[Params]) -> list
     ordered = sorted(values)
     if ordered[0] == ordered[-1]:
         return [_clue(f"{key}={_short(ordered[0])}", key, ordered[0].__eq__, failed, others)]
-    # One failure in ten may lie outside.
+    # One failure in ten may be outside.
     spare = int((1 - _MOST) * len(failed))
     low, high = ordered[spare], ordered[-1 - spare]
     above = [params[key] for params in others if _is_number(params.get(key)) and params[key] < low]
@@ -213,7 +213,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _bound(outer: float, inner: float, beyond: str, from_there: str) -> tuple[float, str]:
-    """What separates `inner`, the failed trials' last value, from `outer`: a number of few digits, and its words."""
+    """Return a bound between `inner`, the failed trials' last value, and `outer`, with few digits, and its text."""
     if isinstance(inner, int):
         return inner, f"{inner} {from_there}"
     low, high = min(outer, inner), max(outer, inner)

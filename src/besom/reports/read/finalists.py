@@ -1,6 +1,6 @@
-"""Finalists read back from a study: what the best trials come to with fresh seeds, and whether the winner is real.
+"""Finalists read from a study: the results of the best trials with fresh seeds, and the winner.
 
-Each run of a finalist is written to the study when it is over, as a user attribute of its own.
+Each run of a finalist is written to the study when it is over, as a separate user attribute.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from besom.reports.read.statistics import Estimate, PairedTest
 from besom.reports.read.summary import Row, Summary
 
 BASELINES = ("LinearRegression", "LogisticRegression")
-"""The families that anything larger has to beat."""
+"""The model families that serve as baselines."""
 
 CHOSEN = "besom.finalists"
-"""The attribute of a study that says who its finalists are: `trials`, the `seeds` that each of them gets, and the
-`overrides` that all of them have."""
+"""The attribute of a study that defines its finalists: the `trials`, the `seeds` of each, and common `overrides`."""
 
 _PREFIX = "besom.finalist "
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalistRun:
-    """A trial's config trained once more with the seed `seed`, and tested; `reason` says why it failed, if it did."""
+    """A run of a trial's config with another seed, and its test metrics; `reason` is set if it failed."""
 
     trial: int
     seed: int
@@ -38,17 +37,17 @@ class FinalistRun:
 
     @property
     def key(self) -> str:
-        """The user attribute that it is kept under."""
+        """The name of its user attribute."""
         return f"{_PREFIX}{self.trial} seed {self.seed}"
 
     def plain(self) -> dict[str, Any]:
-        """Itself as JSON takes it."""
+        """Return the run as JSON-serializable values."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finalist:
-    """A trial that was trained again: its row in the sweep, and its runs by seed."""
+    """A finalist: its row in the sweep, and its runs by seed."""
 
     row: Row
     runs: tuple[FinalistRun, ...]
@@ -56,7 +55,7 @@ class Finalist:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it is of a family that others have to beat."""
+        """Whether its model family is a baseline."""
         return self.row.family in BASELINES
 
     @property
@@ -66,7 +65,7 @@ class Finalist:
 
     @property
     def best(self) -> FinalistRun | None:
-        """The complete run that is best on validation: the one to use, where it has to be a single one."""
+        """The complete run that is best on validation, to use if a single run is needed."""
         name = f"best/{self.objective.name}"
         worth = 1 if self.objective.direction == "maximize" else -1
         measured = (run for run in self.complete if name in run.metrics)
@@ -74,17 +73,17 @@ class Finalist:
 
     @property
     def validation(self) -> Estimate | None:
-        """The objective, as the sweep measured it."""
+        """The estimate of the objective on validation."""
         return self.estimate(f"best/{self.objective.name}")
 
     @property
     def test(self) -> Estimate | None:
-        """The objective's metric on the test part."""
+        """The estimate of the objective's metric on the test data."""
         return self.estimate(test_metric(self.objective))
 
     @property
     def optimism(self) -> float | None:
-        """By how much the sweep's value is better than the mean with fresh seeds; negative where it is worse."""
+        """The sweep's value minus the mean with fresh seeds, positive if the sweep's value is better."""
         again = self.validation
         if again is None:
             return None
@@ -92,28 +91,28 @@ class Finalist:
         return gap if self.objective.direction == "maximize" else -gap
 
     def estimate(self, metric: str) -> Estimate | None:
-        """Return what the runs came to in a metric, if they have it."""
+        """Return the estimate of a metric over the runs, if they have it."""
         return _estimate(self.runs, metric)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finalists:
-    """The finalists of a study, the best on validation first; the test part has no say in who wins."""
+    """The finalists of a study, the best on validation first; the test data do not influence the order."""
 
     objective: Objective
     finalists: tuple[Finalist, ...]
     to_come: int = 0
-    """How many of their runs are not over."""
+    """The number of their runs that are not over."""
 
     @property
     def winner(self) -> Finalist | None:
-        """The best one."""
+        """The best finalist."""
         first = next(iter(self.finalists), None)
         return first if first and first.complete else None
 
     @property
     def champion(self) -> Row | None:
-        """The winner with the best of its runs, for whom it has to be one; None as long as any run is to come."""
+        """The winner's row with its best run; None while runs are to come."""
         best = self.winner.best if self.winner else None
         if self.winner is None or best is None or self.to_come:
             return None
@@ -121,12 +120,12 @@ class Finalists:
 
     @property
     def baseline(self) -> Finalist | None:
-        """The best one of a baseline's family."""
+        """The best finalist of a baseline family."""
         return next((one for one in self.finalists if one.is_baseline and one.complete), None)
 
     @property
     def comparison(self) -> PairedTest | None:
-        """The winner against the baseline on the test part, paired by seed; None where there is nothing to compare."""
+        """The test of the winner against the baseline on the test data, paired by seed; None without both."""
         winner, baseline = self.winner, self.baseline
         if winner is None or baseline is None or winner is baseline:
             return None
@@ -140,20 +139,20 @@ class Finalists:
 
 
 def test_metric(objective: Objective) -> str:
-    """The test part's metric for an objective: test/acc for val/acc."""
+    """Return the test metric of an objective: test/acc for val/acc."""
     return f"test/{objective.name.rpartition('/')[2]}"
 
 
 def finalist_runs(attrs: Mapping[str, Any]) -> tuple[FinalistRun, ...]:
-    """Return every finalist's run that is over, by a study's attributes, in the order of trials and seeds."""
+    """Return the finalists' runs that are over, from a study's attributes, in the order of trials and seeds."""
     found = [FinalistRun(**value) for key, value in attrs.items() if key.startswith(_PREFIX)]
     return tuple(sorted(found, key=lambda run: (run.trial, run.seed)))
 
 
 def read_finalists(study: optuna.Study, summary: Summary) -> Finalists | None:
-    """Return the finalists of a study that `summary` tells of, or None where none was run.
+    """Return the finalists of a study with this summary, or None if there are none.
 
-    Runs of trials that were finalists once, and with seeds that are not asked for any more, stay out of it.
+    Runs of former finalists, and with former seeds, are left out.
     """
     by_trial = _wanted_runs(study.user_attrs)
     objective = summary.objectives[0]
@@ -170,25 +169,25 @@ def read_finalists(study: optuna.Study, summary: Summary) -> Finalists | None:
 
 
 def winning_trial(attrs: Mapping[str, Any], objective: Objective) -> int | None:
-    """Return the trial that won among a study's finalists, by its attributes; None as long as any run is to come."""
+    """Return the winning trial of a study's finalists, from its attributes; None while runs are to come."""
     left, wanted = to_come(attrs)
     by_trial = _wanted_runs(attrs)
     complete = [trial for trial, runs in by_trial.items() if any(run.reason is None for run in runs)]
     if left or not wanted or not complete:
         return None
-    order: Sequence[int] = attrs[CHOSEN]["trials"]  # the sweep's best first, who is ahead where the means are equal
+    order: Sequence[int] = attrs[CHOSEN]["trials"]  # the sweep's best first, which decides between equal means
     return min(complete, key=lambda trial: (_place(by_trial[trial], objective), order.index(trial)))
 
 
 def to_come(attrs: Mapping[str, Any]) -> tuple[int, int]:
-    """How many runs of the finalists that were chosen are not over, and of how many, by a study's attributes."""
+    """Return the number of the finalists' runs that are not over, and of all, from a study's attributes."""
     chosen = attrs.get(CHOSEN, {"trials": [], "seeds": []})
     wanted = {(trial, seed) for trial in chosen["trials"] for seed in chosen["seeds"]}
     return len(wanted - {(run.trial, run.seed) for run in finalist_runs(attrs)}), len(wanted)
 
 
 def _wanted_runs(attrs: Mapping[str, Any]) -> dict[int, list[FinalistRun]]:
-    """The runs by trial, without those that are not asked for any more."""
+    """Return the runs by trial, without those of former finalists and seeds."""
     chosen = attrs.get(CHOSEN)
     by_trial: dict[int, list[FinalistRun]] = {}
     for run in finalist_runs(attrs):
@@ -203,7 +202,7 @@ def _estimate(runs: Sequence[FinalistRun], metric: str) -> Estimate | None:
 
 
 def _place(runs: Sequence[FinalistRun], objective: Objective) -> tuple[bool, float]:
-    """What to sort finalists by: the best mean on validation comes first, what has none comes last."""
+    """Return the sort key of a finalist: the best mean on validation first, those without one last."""
     value = _estimate(runs, f"best/{objective.name}")
     if value is None:
         return True, 0.0

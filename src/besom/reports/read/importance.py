@@ -1,4 +1,4 @@
-"""Which parameters mattered, by PED-ANOVA: how much they differ between the best trials and all of them."""
+"""Parameter importances by PED-ANOVA: how much a parameter differs between the best trials and all trials."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import optuna
 from optuna.trial import TrialState
 
 ENOUGH = 8
-"""With fewer complete trials, the answer is noise."""
+"""The minimum of complete trials; with fewer, importances are noise."""
 
 
 def importances(study: optuna.Study) -> Mapping[str, float]:
-    """Return the share of each parameter in what a trial came to, the largest first; they sum to 1.
+    """Return the importance of each parameter, the largest first; they sum to 1.
 
-    Empty where that cannot be told: too few complete trials, all with one value, or a space that Optuna cannot assess.
+    Empty with too few complete trials, a single value, or a search space that Optuna cannot evaluate.
     Conditional parameters count where they exist (Watanabe et al., IJCAI 2023 and its sequel), from Optuna 5 on.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < ENOUGH or len({tuple(trial.values) for trial in complete}) < 2:
         return {}
-    # Half a second that a short sweep does without.
+    # Imported here: it takes half a second that a short sweep does not need.
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""The Pareto front: trials that no other one beats in every objective."""
+"""The Pareto front: the trials that no other trial dominates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from besom.config.objectives import Objective
 
 
 def dominates(values: Sequence[float], others: Sequence[float], objectives: Sequence[Objective]) -> bool:
-    """Whether `values` are nowhere worse than `others`, and better somewhere."""
+    """Return whether `values` are no worse than `others` in any objective, and better in at least one."""
     compared = list(zip(objectives, values, others, strict=True))
     return any(one.better(value, other) for one, value, other in compared) and not any(
         one.better(other, value) for one, value, other in compared
@@ -16,7 +16,7 @@ def dominates(values: Sequence[float], others: Sequence[float], objectives: Sequ
 
 
 class Front:
-    """A Pareto front that grows trial by trial."""
+    """A Pareto front, updated trial by trial."""
 
     def __init__(self, objectives: Sequence[Objective]) -> None:
         self._objectives = tuple(objectives)
@@ -24,14 +24,14 @@ class Front:
 
     @property
     def trials(self) -> tuple[int, ...]:
-        """The numbers of the trials on it, in the order they came."""
+        """The numbers of its trials, in the order in which they were added."""
         return tuple(trial for trial, _ in self._members)
 
     def __len__(self) -> int:
         return len(self._members)
 
     def add(self, trial: int, values: tuple[float, ...]) -> bool:
-        """Take a trial in unless another one beats it; return whether it was taken."""
+        """Add a trial unless another one dominates it; return whether it was added."""
         if any(dominates(member, values, self._objectives) for _, member in self._members):
             return False
         self._members = [

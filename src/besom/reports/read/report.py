@@ -1,4 +1,4 @@
-"""All that a study's report shows, read once: its trials as they stand, the store's curves, when and where they ran."""
+"""The data of a study's report, read once: trials, learning curves from the store, timetable."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from besom.reports.read.trials import is_feasible, plain_params
 from besom.tracking.study_reader import Curve, StudyReader, StudyRecord
 
 LEADERS = 8
-"""How many trials are shown by name."""
+"""The number of trials that are shown by name."""
 
-_OTHERS = 200  # curves beside the leaders'; no eye tells more of them apart
+_OTHERS = 200  # curves besides the leaders'; more cannot be told apart
 _OTHERS_BY_CALLS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialPoint:
-    """A trial as a picture shows it. `values` are empty for one that came to none, or only to some on its way."""
+    """The data of a trial in plots. `values` are empty for a trial without a value."""
 
     number: int
     state: TrialState
@@ -41,16 +41,16 @@ class TrialPoint:
 
     @property
     def complete(self) -> bool:
-        """Whether it came to its end."""
+        """Whether it is complete."""
         return self.state is TrialState.COMPLETE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a study came to, as far as it is.
+    """The data of a study's report, at its current progress.
 
-    `stage` says how far it is, in a word; `curves` are by trial, of the metric `curve_metric`; `record` is None where
-    MLflow has nothing of it; `base` is where MLflow's UI answers.
+    `stage` is the progress in a word; `curves` are by trial, of the metric `curve_metric`; `record` is None if MLflow
+    has no record of the study; `base` is the URL of MLflow's UI.
     """
 
     summary: Summary
@@ -75,31 +75,36 @@ class Report:
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """What it was about."""
+        """The objectives."""
         return self.summary.objectives
 
     @property
     def leaders(self) -> tuple[Row, ...]:
-        """The best few trials; of several objectives, those on the Pareto front first."""
+        """The best few trials; with several objectives, those on the Pareto front first."""
         return self.summary.rows[:LEADERS]
 
     @property
     def families(self) -> tuple[Row, ...]:
-        """The best of each model family, where there are several and one objective to compare them by."""
+        """The best trial of each model family, if there are several families and one objective."""
         found = self.summary.best_by_family()
         return found if len(found) > 1 and len(self.objectives) == 1 else ()
 
     @property
     def rival(self) -> Row | None:
-        """The best trial of another family than the winner's: of a baseline's, else of the next best one."""
+        """The best trial of another family than the winner's: a baseline, or else the next best family."""
         others = self.families[1:]
         return next((row for row in others if row.family in BASELINES), next(iter(others), None))
 
     @property
     def important(self) -> tuple[Dimension, ...]:
-        """The sampled parameters, those that mattered most first."""
+        """The sampled parameters, the most important first."""
         order = list(self.summary.importances)
-        return tuple(sorted(self.dimensions, key=lambda one: order.index(one.key) if one.key in order else len(order)))
+        return tuple(
+            sorted(
+                self.dimensions,
+                key=lambda dimension: order.index(dimension.key) if dimension.key in order else len(order),
+            )
+        )
 
 
 def read_report(
@@ -114,9 +119,9 @@ def read_report(
     summary: Summary | None = None,
     others: int | None = None,
 ) -> Report:
-    """Read a report of a study; `trials` are all of its trials, those that still run among them.
+    """Read the report of a study; `trials` are all its trials, including running ones.
 
-    `summary` is what was read of them already, `others` how many curves are read beside the leaders' at most. Raises
+    `summary` is passed if it was read already; `others` is the maximum number of curves besides the leaders'. Raises
     StoreError when the store of the runs cannot be used.
     """
     token = study.user_attrs.get("besom.token")
@@ -143,7 +148,7 @@ def read_report(
 
 
 def _with_curves(report: Report, record: StudyRecord, reader: StudyReader, most: int | None) -> Report:
-    """Add the leaders' curves, of the first objective or of what else is measured by epoch, and some of the others'."""
+    """Add the curves of the leaders and some others, of the first objective or metric that is measured by epoch."""
     leaders = [row.trial for row in report.leaders]
     wanted = [trial for trial in leaders if trial in record.run_ids]
     others = [point.number for point in report.trials if point.number in record.run_ids and point.number not in leaders]
@@ -158,7 +163,7 @@ def _with_curves(report: Report, record: StudyRecord, reader: StudyReader, most:
 
 
 def thinned(items: Sequence[Any], most: int) -> list[Any]:
-    """All of the items or, of more than `most`, as many, evenly spread."""
+    """Return the items, or an evenly spread selection of `most`."""
     if len(items) <= most:
         return list(items)
     return [items[index * len(items) // most] for index in range(most)]

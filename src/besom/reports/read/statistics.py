@@ -1,4 +1,4 @@
-"""What a few repetitions tell: a mean with its interval, and whether two ways of training differ."""
+"""Statistics over repeated runs: mean with confidence interval, paired t-test."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ LEVEL = 0.95
 class Estimate:
     """The mean of `count` values, their standard deviation (over n - 1), and the mean's 95 % interval.
 
-    The interval is Student's, mean ± t·sd/√n: of what another round of seeds would come to, on the same data. Of a
-    single value there is neither deviation nor interval.
+    The interval is Student's, mean ± t·sd/√n, over seeds on the same data. A single value has neither deviation nor
+    interval.
     """
 
     mean: float
@@ -27,7 +27,7 @@ class Estimate:
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
         """Estimate from one value or more."""
-        from scipy.special import stdtrit  # a third of a second that only finalists need
+        from scipy.special import stdtrit  # takes a third of a second, which only finalists need
 
         mean, count = fmean(values), len(values)
         if count == 1:
@@ -51,14 +51,14 @@ class PairedTest:
 
     @property
     def differs(self) -> bool:
-        """Whether the difference is more than chance, at the level of 5 %."""
+        """Whether the difference is significant at the level of 5 %."""
         return self.p_value < 1 - LEVEL
 
     @classmethod
     def of(cls, ones: Sequence[float], others: Sequence[float]) -> PairedTest | None:
         """Test whether `ones` differ from `others`, pair by pair; None with fewer than two pairs.
 
-        Raises ValueError where the two are not equally long. Student, Biometrika 6 (1908).
+        Raises ValueError if their lengths differ. Student, Biometrika 6 (1908).
         """
         from scipy.special import stdtr
 

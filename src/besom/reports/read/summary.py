@@ -1,4 +1,4 @@
-"""A study read into what a report tells: who won, what was pruned, what failed and why, what mattered."""
+"""The summary of a study: its ranked trials, pruned trials, failures by cause, parameter importances."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from besom.reports.read.pareto import Front
 from besom.reports.read.trials import is_feasible, plain_params
 
 _PLACES = ("slot", "worker", "host", "config", "code")
-"""What trials can have in common beside parameters: slot, process and machine, the study's config, the code."""
+"""What failed trials can have in common besides parameters: slot, process, host, the study's config, the code."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One complete trial: a value for each objective.
 
-    `config` is the number of its config in the study, where that is known; `code` says which source files are not as
-    the study first met them, such as `net.py 2`.
+    `config` is the number of its config in the study, if known; `code` names the source files that differ from those of
+    the study's first trial, such as `net.py 2`.
     """
 
     trial: int
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """How many trials were pruned, after how many epochs on average, of how many that complete ones took at most."""
+    """The number of pruned trials, their mean number of epochs, and the maximum of complete trials."""
 
     count: int = 0
     epochs: float | None = None
@@ -61,9 +61,9 @@ class Pruned:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a study came to. `rows` are its complete trials: the best first, those that break a constraint last.
+    """The results of a study. `rows` are its complete trials: the best first, infeasible ones last.
 
-    `configs` says what its later configs changed, by number; `targets` are the `_target_` values of all of them.
+    `configs` are the changes of later configs, by number; `targets` the `_target_` values of all configs.
     """
 
     study: str
@@ -77,38 +77,38 @@ class Summary:
     targets: tuple[str, ...] = ()
 
     def targets_of(self, row: Row) -> list[str]:
-        """Return what the study's configs name to be built, less the models of others than this trial's family."""
+        """Return the `_target_` values of the study's configs, without models of other families than this trial's."""
         others = {other.family for other in self.rows} - {row.family}
         return [target for target in self.targets if target.rpartition(".")[2] not in others]
 
     @property
     def best(self) -> Row | None:
-        """The best trial, if any is complete and feasible; of several objectives, the one best in the first of them."""
+        """The best complete and feasible trial, if any; with several objectives, the best in the first one."""
         return self.rows[0] if self.rows and self.rows[0].feasible else None
 
     @property
     def failed(self) -> int:
-        """How many trials failed."""
+        """The number of failed trials."""
         return sum(len(group.trials) for group in self.failures)
 
     @property
     def over(self) -> int:
-        """How many trials are over, whatever came of them."""
+        """The number of trials that are over, in any state."""
         return len(self.rows) + self.pruned.count + self.failed
 
     @property
     def has_configs(self) -> bool:
-        """Whether its complete trials do not all have one config of the study."""
+        """Whether its complete trials have different configs of the study."""
         return len({row.config or 1 for row in self.rows}) > 1
 
     @property
     def has_codes(self) -> bool:
-        """Whether its complete trials were not all trained by the same code."""
+        """Whether its complete trials were trained with different code."""
         return len({row.code for row in self.rows}) > 1
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """What is to be known of the configs and the code, in a line each, where there are several."""
+        """Explanations of the configs and the code, one line each, if there are several."""
         met = {row.config for row in self.rows} if self.has_configs else set()
         lines = [f"config {number}: {in_short(changes)}" for number, changes in self.configs.items() if number in met]
         if self.has_codes:
@@ -118,7 +118,7 @@ class Summary:
         return tuple(lines)
 
     def best_by_family(self) -> tuple[Row, ...]:
-        """The best feasible trial of each model family, best first."""
+        """Return the best feasible trial of each model family, the best first."""
         seen: dict[str, Row] = {}
         for row in self.rows:
             if row.feasible:
@@ -132,7 +132,7 @@ def summarize(
     objectives: tuple[Objective, ...],
     run_ids: Mapping[int, str],
 ) -> Summary:
-    """Read those trials of a study that count into a summary; `run_ids` has their runs by trial number."""
+    """Summarize these trials of a study; `run_ids` has their runs by trial number."""
     trials = list(trials)
     rows = [_row(trial, run_ids) for trial in trials if trial.state is TrialState.COMPLETE and trial.values is not None]
     front = Front(objectives)
@@ -155,7 +155,7 @@ def summarize(
 
 
 def failures_of(trials: Sequence[FrozenTrial]) -> tuple[FailureGroup, ...]:
-    """The failed ones of some trials by cause, and what they had in common that the others have not."""
+    """Return the failed trials by cause, with what only they have in common."""
     over = [trial for trial in trials if trial.state.is_finished()]
     places = [key for key in _PLACES if len({about(trial).get(key) for trial in over}) > 1]
 
@@ -188,7 +188,7 @@ def _row(trial: FrozenTrial, run_ids: Mapping[int, str]) -> Row:
 
 
 def _changes(study: optuna.Study) -> dict[int, list[str]]:
-    """What the later configs of a study changed, by number."""
+    """Return the changes of a study's later configs, by number."""
     configs = configs_of(study.user_attrs)
     return {number: differences(configs[1], config) for number, config in configs.items() if number > 1}
 
@@ -212,6 +212,6 @@ def _pruned(trials: Sequence[FrozenTrial]) -> Pruned:
 
 
 def about(trial: FrozenTrial) -> Mapping[str, Any]:
-    """What the sweep wrote with a trial when it was over: family, duration, epochs, where it ran, and why it failed."""
+    """Return the sweep's data about an ended trial: family, duration, epochs, where it ran, and why it failed."""
     found = trial.user_attrs.get("besom")
     return found if isinstance(found, dict) else {}

@@ -1,4 +1,4 @@
-"""When each trial ran in which slot, and how much of the time the slots had something to do."""
+"""The times of trials by slot, and the utilisation of the slots."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from besom.reports.read.summary import about
 from besom.reports.times import moment
 
 _PAUSE = timedelta(seconds=60)
-"""When nothing has run for so long, nobody was sweeping."""
+"""The minimum time without a running trial that counts as a pause between sweeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stint:
-    """The last attempt at a trial: from `began_s` to `ended_s` in seconds of sweeping, pauses left out.
+    """The last attempt of a trial, from `began_s` to `ended_s` in seconds of sweeping, without pauses.
 
-    `lane` counts the trials that the slot trained at once.
+    `member` is the trial's row among those that the slot trained at the same time.
     """
 
     trial: int
@@ -33,9 +33,9 @@ class Stint:
 
 @dataclass(frozen=True, kw_only=True)
 class Timetable:
-    """The stints of a study; `pauses_s` are the moments at which nothing ran for a while, between two sweeps.
+    """The stints of a study; `pauses_s` are the times of pauses between two sweeps.
 
-    Trials of a storage that another program wrote, or of another app's launcher, say no slot: they are not in it.
+    Trials without a slot are left out: those of another program, or of another app's launcher.
     """
 
     stints: tuple[Stint, ...] = ()
@@ -46,11 +46,11 @@ class Timetable:
 
     @property
     def slots(self) -> tuple[int, ...]:
-        """The slots that trained anything."""
+        """The slots that trained any trial."""
         return tuple(sorted({stint.slot for stint in self.stints}))
 
     def busy(self, slot: int) -> float:
-        """The share of the time in which a slot trained at least one trial, 0 to 1."""
+        """Return the share of the time in which a slot trained at least one trial, 0 to 1."""
         spans = sorted((one.began_s, one.ended_s) for one in self.stints if one.slot == slot)
         total = reached = 0.0
         for began, ended in spans:
@@ -60,17 +60,17 @@ class Timetable:
 
     @property
     def utilisation(self) -> float | None:
-        """The mean of what the slots were busy, 0 to 1; None where that is not known."""
+        """The mean of `busy` over the slots, 0 to 1; None if unknown."""
         return sum(map(self.busy, self.slots)) / len(self.slots) if self.slots and self.swept_s else None
 
     @property
     def per_minute(self) -> float | None:
-        """How many trials were over in a minute of sweeping."""
+        """The number of trials per minute of sweeping."""
         return 60 * len(self.stints) / self.swept_s if self.swept_s else None
 
 
 def timetable(trials: Sequence[FrozenTrial]) -> Timetable:
-    """Read when trials ran: each had begun as long before its end as it took."""
+    """Read the times of trials; a trial's start is its end minus its duration."""
     known: list[tuple[datetime, datetime, FrozenTrial]] = []
     for trial in trials:
         duration_s, slot = about(trial).get("duration_s"), about(trial).get("slot")
@@ -98,7 +98,7 @@ def timetable(trials: Sequence[FrozenTrial]) -> Timetable:
 
 
 def _pauses(spans: Sequence[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
-    """The times between spans in which there was none, if they were long."""
+    """Return the gaps between the spans that are longer than _PAUSE."""
     reached: list[tuple[datetime, datetime]] = []
     for began, ended in sorted(spans):
         if reached and began <= reached[-1][1] + _PAUSE:
@@ -109,7 +109,7 @@ def _pauses(spans: Sequence[tuple[datetime, datetime]]) -> list[tuple[datetime, 
 
 
 def _stints(spans: Sequence[tuple[float, float, FrozenTrial]]) -> tuple[Stint, ...]:
-    """Give each span the first lane of its slot that is free, as trials of a bundle share a slot."""
+    """Assign each span the first free row of its slot, because the members of a bundle share a slot."""
     free: dict[int, list[float]] = {}
     found = []
     for began_s, ended_s, trial in sorted(spans, key=lambda span: (span[0], span[2].number)):

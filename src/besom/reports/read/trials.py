@@ -1,4 +1,4 @@
-"""What a report reads of one of Optuna's trials."""
+"""Parameters, constraints and ranking of Optuna's trials."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from besom.config.objectives import Objective
 
 
 def constraints_of(trial: FrozenTrial) -> list[float]:
-    """A trial's constraints, zero or less where they hold: those that Optuna 5 keeps by name, and 4 in a row."""
+    """Return a trial's constraint values, satisfied if <= 0: Optuna 5 stores them by name, Optuna 4 as a list."""
     kept = trial.system_attrs
     named = [value for key, value in kept.items() if key.startswith("constraints:")]
     return named or list(kept.get("constraints") or ())
 
 
 def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial keeps every constraint; one that was never held to any does."""
+    """Return whether a trial satisfies all its constraints, if any."""
     return all(value <= 0 for value in constraints_of(trial))
 
 
 def plain_params(trial: FrozenTrial) -> dict[str, Any]:
-    """A trial's parameters by config key: their names without the condition that tells two of one key apart."""
+    """Return a trial's parameters by config key, without the condition that distinguishes two of one key."""
     return {name.partition(" ")[0]: value for name, value in trial.params.items()}
 
 
 def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[Objective]) -> FrozenTrial | None:
-    """The best complete and feasible trial; of several objectives, the one that is best in the first of them."""
+    """Return the best complete and feasible trial; with several objectives, the best in the first one."""
     best: FrozenTrial | None = None
     for trial in trials:
         good = trial.state is TrialState.COMPLETE and is_feasible(trial)

@@ -1,4 +1,4 @@
-"""Finalists as people read them: a table, and in one sentence whether the winner beats the baseline."""
+"""Finalists on the terminal: a table, and the verdict on winner and baseline."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from besom.reports.read.statistics import Estimate, PairedTest
 
 
 def render_finalists(finalists: Finalists, console: Console, *, conclude: bool = True) -> RenderableType:
-    """Each finalist's mean, 95 % interval and deviation on validation and test, then the verdict and what failed.
+    """Return a table of each finalist's mean, 95 % interval and deviation, then the verdict and the failures.
 
-    The columns: the value in the sweep, the mean with fresh seeds, its standard deviation, by how much the sweep's
-    value was better (its optimism), the same of the test part, and `n` runs. A narrow terminal gets no deviations.
-    Without `conclude` there is no verdict.
+    The columns: the value in the sweep, the mean with fresh seeds on validation, its standard deviation, by how much
+    the sweep's value was better (its optimism), mean and deviation on test, and `n` runs. A narrow terminal shows no
+    deviations. Without `conclude` there is no verdict.
     """
     table = _table(finalists, spread=True)
     if Measurement.get(console, console.options.update(max_width=1000), table).maximum > console.width:
         table = _table(finalists, spread=False)
     title = f"finalists, the best on {finalists.objective.name} first: means, ± their 95 % intervals"
     failures = [Text(line, style="red") for line in _failures(finalists.finalists)]
-    told = [Text(), Text(verdict(finalists), style="bold")] if conclude else []
-    return Group(Text(title, style="table.title"), table, *told, *failures, Text())
+    conclusion = [Text(), Text(verdict(finalists), style="bold")] if conclude else []
+    return Group(Text(title, style="table.title"), table, *conclusion, *failures, Text())
 
 
 def _table(finalists: Finalists, *, spread: bool) -> Table:
@@ -49,7 +49,7 @@ def _table(finalists: Finalists, *, spread: bool) -> Table:
 
 
 def verdict(finalists: Finalists) -> str:
-    """Whether the winner beats the baseline on the test part, with the test that tells, in one sentence."""
+    """Return a sentence on whether the winner beats the baseline on the test data, with the statistical test."""
     winner, baseline = finalists.winner, finalists.baseline
     metric = test_metric(finalists.objective)
     if winner is None:
@@ -67,18 +67,20 @@ def verdict(finalists: Finalists) -> str:
         )
     gain, *ends = _gain(test, higher_is_better=finalists.objective.direction == "maximize")
     by, low, high = (signed(one, winner.test.mean).removeprefix("+") for one in (gain, *ends))
-    told = f"95 % interval {low} to {high}; {test.name} over {test.count} seeds, {_p_value(test)}"
+    evidence = f"95 % interval {low} to {high}; {test.name} over {test.count} seeds, {_p_value(test)}"
     if not test.differs:
         return (
             f"{_named(winner)} may be no better than the baseline, {_named(baseline)}: "
-            f"the gain of {by} in {metric} may be chance ({told})"
+            f"the gain of {by} in {metric} may be chance ({evidence})"
         )
     verb = "beats" if gain > 0 else "is worse than"
-    return f"{_named(winner)} {verb} the baseline, {_named(baseline)}, by {by.removeprefix('-')} of {metric} ({told})"
+    return (
+        f"{_named(winner)} {verb} the baseline, {_named(baseline)}, by {by.removeprefix('-')} of {metric} ({evidence})"
+    )
 
 
 def _gain(test: PairedTest, *, higher_is_better: bool) -> tuple[float, float, float]:
-    """The mean gain and its interval, positive where the winner is better."""
+    """Return the mean gain and its interval, positive if the winner is better."""
     if higher_is_better:
         return test.difference, test.low, test.high
     return -test.difference, -test.high, -test.low

@@ -1,4 +1,4 @@
-"""What a report says in words: who won, against what, and whether fresh seeds bear it out."""
+"""The sentences of a report: the winner, its rival, and whether fresh seeds confirm it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from besom.reports.times import duration, offset, stamp
 
 
 def answer(report: Report) -> list[str]:
-    """The outcome in a few sentences, what counts most first: finalists, where there are any, else the sweep's best."""
+    """Return the outcome in a few sentences, the most important first: finalists, if any, then the sweep's best."""
     return [*(_again(report.finalists) if report.finalists else ()), *_winner(report), *_open(report)]
 
 
@@ -68,8 +68,8 @@ def _again(found: Finalists) -> Iterator[str]:
         name = metric if winner.test else found.objective.name
         yield f"Trained again with fresh seeds, {_named(winner.row)} leads, with {name} {interval(estimate)}."
     if found.baseline is not None:
-        told = verdict(found)
-        yield f"{told[0].upper()}{told[1:]}."
+        sentence = verdict(found)
+        yield f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _open(report: Report) -> Iterator[str]:
@@ -84,14 +84,14 @@ def _open(report: Report) -> Iterator[str]:
 
 
 def interval(estimate: Estimate) -> str:
-    """A mean with its 95 % interval: `0.9804 [0.9751, 0.9857]`."""
+    """Return a mean with its 95 % interval: `0.9804 [0.9751, 0.9857]`."""
     if estimate.low is None or estimate.high is None:
         return f"{number(estimate.mean)} (one run)"
     return f"{number(estimate.mean)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
-    """What else there is to know of it, by name: goal, params, trials, time, devices, versions, data."""
+    """Return facts about the study by name: goal, params, trials, time, devices, versions, data."""
     champion = report.finalists.champion if report.finalists else None
     whose, best = ("winner's", champion) if champion else ("best", report.summary.best)
     over = f"{report.summary.over} of {report.total}" if report.total is not None else str(report.summary.over)
@@ -115,7 +115,7 @@ def _times(found: Timetable) -> Iterator[tuple[str, str]]:
     stops = len(found.pauses_s)
     stopped = f", in {stops + 1} sweeps" if stops else ""
     yield "time", f"{duration(found.swept_s)}{pace}{stopped}"
-    # By the clock of where the report is made; its offset says which one to whoever reads it elsewhere.
+    # In the local time of the report, whose offset is shown for readers elsewhere.
     began, ended = found.began.astimezone(), found.ended.astimezone()
     until = f"{ended:%H:%M:%S}" if ended.date() == began.date() else stamp(ended)
     yield "when", f"{stamp(began)} to {until} {offset(ended)}"
@@ -148,7 +148,7 @@ def _origin(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def chosen(report: Report) -> Sequence[Row]:
-    """The trials that one wants again: the winner, the finalists, the leaders of each family, the runners-up."""
+    """Return the trials worth reproducing: the winner, finalists, the best of each family, the runners-up."""
     finalists = [one.row for one in report.finalists.finalists] if report.finalists else []
     rows = [*report.leaders[:1], *finalists, *report.families, *report.leaders[:3]]
     return list({row.trial: row for row in rows}.values())

@@ -1,4 +1,4 @@
-"""The end of a sweep: who won, what mattered, what failed, where things are, and what to type next."""
+"""The summary at the end of a sweep: leaders, importances, failures, paths and links, next commands."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from besom.system.urls import quoted
 __all__ = ["Row", "Summary", "next_steps", "places", "render", "render_short", "summarize"]
 
 SHOWN = 8
-UNKNOWN = ("?", "unknown")  # families of what is no model of ours
+UNKNOWN = ("?", "unknown")  # the family of a model that is not Besom's
 _IMPORTANT, _BAR = 6, 24
 
 
 def render(summary: Summary, console: Console) -> RenderableType:
-    """The leaderboard or the Pareto front, the best of each family, what mattered, what was pruned and what failed."""
+    """Return the leaderboard or Pareto front, the best of each family, importances, pruned and failed trials."""
     parts: list[RenderableType] = []
     if summary.rows:
         leaders = _leaders(summary, spread=True)
@@ -50,7 +50,7 @@ def render(summary: Summary, console: Console) -> RenderableType:
 
 
 def render_short(summary: Summary) -> RenderableType:
-    """What it came to, in a line."""
+    """Return the outcome in one line."""
     counts = [f"{len(summary.rows)} complete"]
     counts += [str(summary.pruned)] if summary.pruned.count else []
     counts += [f"{summary.failed} failed"] if summary.failed else []
@@ -62,7 +62,7 @@ def render_short(summary: Summary) -> RenderableType:
 
 
 def _heading(text: str) -> Text:
-    """A line above a table; a table's own title is broken at the table's width."""
+    """Return a line above a table; a table's own title would be wrapped at the table's width."""
     return Text(text, style="table.title")
 
 
@@ -79,7 +79,7 @@ def _infeasible(summary: Summary) -> str:
 
 
 def _leaders(summary: Summary, *, spread: bool) -> Table:
-    """The leaders: a column per param, or all params in one where the terminal is too narrow for that."""
+    """Return the leaders with a column per param, or without `spread` with all params in one column."""
     several = len(summary.objectives) > 1
     rows = [row for row in summary.rows if row.trial in summary.front] if several else list(summary.rows)
     shown = (rows or list(summary.rows))[: 2 * SHOWN if several else SHOWN]
@@ -94,7 +94,7 @@ def _leaders(summary: Summary, *, spread: bool) -> Table:
     for name in origins:
         table.add_column(name, overflow="fold")
     for heading in headings(keys) if spread else ["params"]:
-        table.add_column(heading, overflow="fold")  # a value that was cut is worth nothing
+        table.add_column(heading, overflow="fold")  # a truncated value is useless
     table.add_column("time", justify="right", no_wrap=True)
     has_runs = any(row.run_id for row in shown)
     if has_runs:
@@ -115,7 +115,7 @@ def _leaders(summary: Summary, *, spread: bool) -> Table:
 
 
 def origin(row: Row, column: str) -> str:
-    """A cell of the column `config` or `code`."""
+    """Return a cell of the column `config` or `code`."""
     return str(row.config or "?") if column == "config" else row.code or "·"
 
 
@@ -144,13 +144,13 @@ def _importances(summary: Summary) -> Table:
 
 
 def bar(share: float, width: int) -> str:
-    """A bar in halves of a letter, `width` letters long for a share of 1; never quite empty."""
+    """Return a bar in half characters, `width` characters long for a share of 1, and never empty."""
     halves = max(1, round(2 * share * width))
     return "━" * (halves // 2) + "╸" * (halves % 2)
 
 
 def places(console: Console, found: Mapping[str, str]) -> None:
-    """Print where things are: a line for each name, paths as they are seen from the current folder."""
+    """Print paths and links, a line for each name; paths are relative to the current folder."""
     here = f"{Path.cwd()}/"
     for name, place in found.items():
         shown = place.replace(quoted(here), "", 1) if "://" in place else place.removeprefix(here)
@@ -159,7 +159,7 @@ def places(console: Console, found: Mapping[str, str]) -> None:
 
 
 def next_steps(console: Console, best: Row, *, study: str | None = None, targets: Sequence[str] = ()) -> None:
-    """Print what to type next; as make targets where make started us. `targets` are what the best's config builds."""
+    """Print the next commands, as make targets under make; `targets` are the best config's `_target_` values."""
     by_make = "MAKELEVEL" in os.environ
     ui = "make ui" if by_make else "besom ui"
     trusting = " ".join(flags(targets))

@@ -1,4 +1,4 @@
-"""A report in short, as Markdown: the description of a study's parent run in MLflow, whose links stay inside of it."""
+"""A short report as Markdown: the description of a study's parent run in MLflow, with links inside MLflow's UI."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SHOWN = 5
 
 
 def note(report: Report) -> str:
-    """Return the outcome, the leaders and the best of each model as tables, and links to what tells more."""
+    """Return the outcome, the leaders and the best of each model as tables, and links to more."""
     leaders = report.leaders[:_SHOWN]
     goal = ", ".join(map(str, report.objectives))
-    # The UI shows the first lines alone until one asks for more.
+    # The UI shows only the first lines until it is expanded.
     first = " · ".join([f"Besom sweep **{as_markdown(report.study)}**: {as_markdown(goal)}", *_links(report)])
     parts = [first, " ".join(map(as_markdown, answer(report)))]
     if leaders:

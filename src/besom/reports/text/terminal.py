@@ -1,4 +1,4 @@
-"""A report on the terminal, and for programs."""
+"""A report on the terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from besom.tracking.ui.views import compare_link, run_link
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the outcome, the facts, the leaderboard, what mattered, what failed, and what to type next."""
+    """Print the outcome, the facts, the leaderboard, importances, failures, and the next commands."""
     console.print(Text(report.study, style="bold"), Text(report.stage, style="dim"))
     for sentence in answer(report):
         console.print(Text(sentence))
@@ -30,7 +30,7 @@ def show(report: Report, console: Console) -> None:
         console.print(Text.assemble("  ", (name.ljust(width), "dim"), f"  {words}"), soft_wrap=True)
     console.print()
     if report.finalists is not None:
-        console.print(render_finalists(report.finalists, console, conclude=False))  # the answer has told of it
+        console.print(render_finalists(report.finalists, console, conclude=False))  # the answer contains the verdict
     console.print(render(report.summary, console))
     link = compared(report)
     if link:
@@ -41,7 +41,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def compared(report: Report) -> str:
-    """The URL of MLflow's page that compares the leaders; empty where there are no two runs."""
+    """Return the URL of MLflow's page that compares the leaders; empty with fewer than two runs."""
     runs = [row.run_id for row in report.leaders if row.run_id]
     if report.record is None or len(runs) < 2:
         return ""
@@ -49,7 +49,7 @@ def compared(report: Report) -> str:
 
 
 def plain(report: Report) -> dict[str, Any]:
-    """The report as JSON takes it: what is on the page, but for the pictures."""
+    """Return the report as JSON-serializable values: the page's content without the plots."""
     summary, times = report.summary, report.timetable
     return {
         "study": report.study,
@@ -91,7 +91,7 @@ def _row(report: Report, row: Row) -> dict[str, Any]:
 
 
 def _plain_finalists(found: Finalists) -> dict[str, Any]:
-    def told(estimate: Estimate | None) -> dict[str, Any] | None:
+    def plain_estimate(estimate: Estimate | None) -> dict[str, Any] | None:
         return None if estimate is None else asdict(estimate)
 
     test = found.comparison
@@ -103,8 +103,8 @@ def _plain_finalists(found: Finalists) -> dict[str, Any]:
             {
                 "trial": one.row.trial,
                 "sweep": one.row.value,
-                "validation": told(one.validation),
-                "test": told(one.test),
+                "validation": plain_estimate(one.validation),
+                "test": plain_estimate(one.test),
                 "optimism": one.optimism,
                 "runs": [run.plain() for run in one.runs],
             }

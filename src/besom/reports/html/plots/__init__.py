@@ -1,1 +1,1 @@
-"""The pictures of a report, each from what it shows to SVG that takes its colors from the page."""
+"""The plots of a report as SVG, styled by the page."""

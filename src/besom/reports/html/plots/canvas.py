@@ -1,7 +1,7 @@
-"""What the pictures of a report share: frames with ticks, marks that know their trial, and colors by rank.
+"""The common parts of a report's plots: frames with ticks, marks linked to trials, colors by rank.
 
-The page's style sheet colors them, in its light and dark modes, by their classes; its script shows the trial that an
-element's `data-t` names.
+The page's style sheet colors them by their CSS classes, in light and dark mode; its script shows the trial in an
+element's `data-t`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from besom.svg.axis import Axis
 from besom.svg.panel import Panel, shown
 
 LETTER = 6.2
-"""How wide a letter of a label is, about."""
+"""The approximate width of a letter in a label."""
 
 _TURN, _TURNED_APART, _TURNED_LETTERS = -60, 14.0, 14  # degrees, units between two labels, letters of one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture with its title; `note` says what else one has to know to read it."""
+    """A plot with its title; `note` explains how to read it."""
 
     title: str
     svg: str
@@ -33,7 +33,7 @@ class Picture:
 
 
 def drawing(width: float, height: float, content: str, *, title: str, description: str) -> str:
-    """An SVG of that size, for a page."""
+    """Return an SVG element of that size."""
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{shown(title)}" style="--w:{width:g}px">'
         f"<desc>{shown(description)}</desc>{content}</svg>"
@@ -41,14 +41,14 @@ def drawing(width: float, height: float, content: str, *, title: str, descriptio
 
 
 def text(x: float, y: float, words: str, *, kind: str = "", anchor: str = "middle", turn: int = 0) -> str:
-    """A label."""
+    """Return a label."""
     more = f' class="{kind}"' if kind else ""
     more += f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{shown(words)}</text>'
 
 
 def frame(panel: Panel, across: Axis, up: Axis, *, x_label: str = "", y_label: str = "") -> str:
-    """Grid lines and tick labels of both axes, and what the axes are."""
+    """Return grid lines, tick labels and axis labels."""
     lines, labels = [], []
     ticks, turn = across_ticks(panel, across)
     for value, words in ticks:
@@ -71,9 +71,9 @@ def frame(panel: Panel, across: Axis, up: Axis, *, x_label: str = "", y_label: s
 
 
 def across_ticks(panel: Panel, axis: Axis) -> tuple[list[tuple[float, str]], int]:
-    """The ticks of an axis from left to right, their labels as long as there is room, and by how much those are turned.
+    """Return the ticks of a horizontal axis with labels clipped to the room, and the labels' rotation in degrees.
 
-    Labels that do not fit side by side are turned; of more than fit even so, every second or third is there.
+    Labels that do not fit side by side are rotated; if they still do not fit, only every second or third is kept.
     """
     ticks = list(axis.ticks)
     room = panel.width / max(1, len(ticks))
@@ -81,13 +81,15 @@ def across_ticks(panel: Panel, axis: Axis) -> tuple[list[tuple[float, str]], int
         return [(value, clipped(words, int(panel.width / LETTER))) for value, words in ticks], 0
     shown = ticks[:: -(-len(ticks) // max(1, int(panel.width / _TURNED_APART)))]
     last_letters = zip(*(reversed(words) for _, words in ticks), strict=False)
-    alike = sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, last_letters))  # which tells nothing
+    alike = sum(
+        1 for _ in takewhile(lambda letters: len(set(letters)) == 1, last_letters)
+    )  # a common ending carries no information
     ends = [f"{words[:-alike]}…" if alike > 1 and len(words) > _TURNED_LETTERS else words for _, words in shown]
     return [(value, clipped(words, _TURNED_LETTERS)) for (value, _), words in zip(shown, ends, strict=True)], _TURN
 
 
 def labels_below(panel: Panel, axis: Axis) -> float:
-    """How far below a panel the labels of its lower axis reach."""
+    """Return the height of the labels below a panel."""
     ticks, turn = across_ticks(panel, axis)
     if not turn:
         return 24.0
@@ -96,7 +98,7 @@ def labels_below(panel: Panel, axis: Axis) -> float:
 
 
 def dot(x: float, y: float, trial: int, kind: str, *, radius: float = 3.5, style: str = "") -> str:
-    """The mark of a trial; nothing where it has no place."""
+    """Return the mark of a trial, or an empty text if it is not finite."""
     if not (math.isfinite(x) and math.isfinite(y)):
         return ""
     more = f' style="{style}"' if style else ""
@@ -104,29 +106,29 @@ def dot(x: float, y: float, trial: int, kind: str, *, radius: float = 3.5, style
 
 
 def cross(x: float, y: float, trial: int, kind: str) -> str:
-    """The mark of a trial that came to nothing."""
+    """Return the mark of a trial without a value."""
     return f'<path class="{kind}" data-t="{trial}" d="M{x - 3:.1f} {y - 3:.1f}l6 6m0 -6l-6 6"/>'
 
 
 def ranks(values: Mapping[int, float], objective: Objective) -> dict[int, float]:
-    """How good each trial's value is among all of them: 0 for the worst, 1 for the best, equal ones alike."""
+    """Return the rank of each trial's value: 0 for the worst, 1 for the best, equal values alike."""
     ordered = sorted(set(values.values()), reverse=objective.direction == "minimize")
     places = {value: place / max(1, len(ordered) - 1) for place, value in enumerate(ordered)}
     return {trial: places[value] for trial, value in values.items()}
 
 
 def shade(rank: float) -> str:
-    """The style of a mark of that rank; the page mixes its colors by it."""
+    """Return the style of a mark with that rank, from which the page mixes its color."""
     return f"--v:{100 * rank:.0f}%"
 
 
 def clipped(words: str, letters: int) -> str:
-    """The words, or the end of them where there is no room for more: of a dotted key it says most."""
+    """Return the text, or its last `letters`: the end of a dotted key is most informative."""
     return words if len(words) <= letters else f"…{words[-letters + 1 :]}"
 
 
 def beyond(values: Sequence[float], axis: Axis) -> str:
-    """Say how many values lie beyond an axis, at whose end they are drawn."""
+    """Return a note on the values outside the axis, which are drawn at its end."""
     outside = [value for value in values if not axis.low <= value <= axis.high]
     if not outside:
         return ""

@@ -1,4 +1,4 @@
-"""Learning curves: the leaders' by name, all others' behind them."""
+"""Learning curves: the leaders in color, the others behind them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from besom.svg.panel import Panel, line
 
 
 def curves(report: Report) -> Picture | None:
-    """Draw the curves that were read; None where there are none."""
+    """Draw the learning curves; None if there are none."""
     metric = report.curve_metric
     if metric is None or not report.curves:
         return None
@@ -27,7 +27,7 @@ def curves(report: Report) -> Picture | None:
     panel = Panel(left=64, top=10, width=720, height=300)
     parts = [frame(panel, across, up, x_label="epoch", y_label=metric)]
     kinds = dict.fromkeys(others, "curve") | {trial: f"curve lead c{i}" for i, trial in enumerate(leaders)}
-    ended = {point.number: point.state for point in report.trials if not point.complete}  # before its last epoch
+    ended = {point.number: point.state for point in report.trials if not point.complete}  # ended early
     parts.append(
         f'<clipPath id="curves"><rect x="{panel.left}" y="{panel.top}" width="{panel.width}" '
         f'height="{panel.height}"/></clipPath><g clip-path="url(#curves)">'
@@ -43,16 +43,16 @@ def curves(report: Report) -> Picture | None:
         parts.append(f'<path class="{kinds[trial]}" data-t="{trial}" d="M{panel.right + 18:.1f} {y - 4}h22"/>')
         parts.append(text(panel.right + 46, y, f"trial {trial}", anchor="start"))
     title = f"{metric} by epoch"
-    told = f"{metric} over the epochs of {len(report.curves)} trials"
+    description = f"{metric} over the epochs of {len(report.curves)} trials"
     return Picture(
         title=title,
-        svg=drawing(900, 350, "".join(parts), title=title, description=told),
+        svg=drawing(900, 350, "".join(parts), title=title, description=description),
         note=_note(len(leaders), len(others), {ended[trial] for trial in others if trial in ended}),
     )
 
 
 def _note(leaders: int, others: int, early: Collection[TrialState]) -> str:
-    """What one has to know to read it; `early` are the states of those that came to no end."""
+    """Return the explanation; `early` are the states of the trials that ended early."""
     told = [f"The {leaders} leaders in color" if leaders > 1 else "The leader in color"] if leaders else []
     told += [f"{others} others behind them" if leaders else "No trial is complete"] if others else []
     ways = {TrialState.PRUNED: "was stopped early", TrialState.FAIL: "failed"}

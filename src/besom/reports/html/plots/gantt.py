@@ -1,4 +1,4 @@
-"""Which slot trained what when."""
+"""A Gantt chart of the trials by slot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SLOT = 26
 
 
 def gantt(report: Report) -> Picture | None:
-    """Draw the stints of each slot; None where no trial says where it ran."""
+    """Draw the stints of each slot; None if no trial has a slot."""
     found = report.timetable
     if not found.stints or not found.swept_s:
         return None

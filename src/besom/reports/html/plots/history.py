@@ -1,4 +1,4 @@
-"""What each trial came to, in the order they were asked, and the best so far."""
+"""The optimization history: each trial's value by number, and the best so far."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from besom.svg.panel import Panel
 
 
 def history(report: Report, place: int) -> Picture | None:
-    """Draw the history of one objective, by its place among them; None where no trial has a value."""
+    """Draw the history of the objective with this index; None if no trial has a value."""
     objective = report.objectives[place]
     valued = [point for point in report.trials if len(point.values) > place]
     if not valued:

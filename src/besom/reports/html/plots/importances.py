@@ -1,4 +1,4 @@
-"""What the objective depended on, as bars."""
+"""Parameter importances as bars."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LETTERS = 60
 
 
 def importance_bars(shares: Mapping[str, float], objectives: str) -> Picture | None:
-    """Draw each parameter's share, the largest first; None where nothing is known."""
+    """Draw each parameter's importance, the largest first; None if there are none."""
     found = [(clipped(key, _LETTERS), share) for key, share in shares.items() if share >= 0.005][:_SHOWN]
     if not found:
         return None

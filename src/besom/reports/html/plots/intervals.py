@@ -1,4 +1,4 @@
-"""Finalists: what the sweep measured, and what fresh seeds came to, with its interval."""
+"""The finalists' values in the sweep, and their means with fresh seeds with 95 % intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parallel coordinates: a line for each trial, through the value of each of its parameters, to what it came to."""
+"""Parallel coordinates: a line per trial through the values of its parameters to the objective."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _PANEL = Panel(left=60, top=44, width=760, height=270)
 def parallel(report: Report) -> Picture | None:
     """Draw the complete trials, the best on top; None with fewer than two, or without parameters.
 
-    Axes that not every trial has come first, so that a line that begins further right says that its trial had no such
-    parameter, and every one reaches the objective.
+    Axes of parameters that not every trial has come first: the line of a trial without them starts further right, and
+    every line reaches the objective.
     """
     points = [point for point in report.trials if point.complete]
     shown = sorted(report.important[:_AXES], key=lambda one: one.share)

@@ -1,4 +1,4 @@
-"""Several objectives against each other, and the front of those trials that none beats in all of them."""
+"""Objectives against each other, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from besom.svg.panel import Panel
 
 
 def fronts(report: Report) -> list[Picture]:
-    """Draw the first objective against each of the others; none where there is but one, or no complete trial."""
+    """Draw the first objective against each of the others; empty with one objective, or no complete trial."""
     found = (_front(report, other) for other in range(1, len(report.objectives)))
     return [picture for picture in found if picture is not None]
 
@@ -29,7 +29,7 @@ def _front(report: Report, other: int) -> Picture | None:
     parts = [frame(panel, across, up, x_label=second.name, y_label=first.name)]
     if len(report.objectives) == 2 and on_front:
         places = sorted((panel.x(across, point.values[other]), panel.y(up, point.values[0])) for point in on_front)
-        # Between two of them, only what both beat is known to be reached.
+        # Between two of them, only values that both dominate are known to be attainable.
         worse_first = second.direction == "minimize"
         path = f"M{places[0][0]:.1f} {places[0][1]:.1f}"
         for x, y in places[1:]:

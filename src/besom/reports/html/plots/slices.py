@@ -1,4 +1,4 @@
-"""What trials came to over one parameter at a time, and over two."""
+"""Slice and contour plots: the objective over one parameter, and over two."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from besom.svg.panel import Panel
 _SHOWN = 9
 _GOLDEN = 0.618034  # its multiples spread evenly over 0 to 1
 _ENOUGH, _DISTINCT = 12, 5  # trials, and values on each axis, for a field between them
-_WIDTH = 0.12  # of the kernel, as a share of an axis
-_NEAR = 0.6  # the least that the kernels of all trials add up to where the field is told
+_WIDTH = 0.12  # of the kernel, as a share of the axis
+_NEAR = 0.6  # the minimum sum of all kernels where the field is drawn
 _COLUMNS, _ROWS = 36, 24
 
 
 def slices(report: Report) -> list[Picture]:
-    """Draw the first objective over each of the parameters that mattered most; none with fewer than two trials."""
+    """Draw the first objective over each of the most important parameters; empty with fewer than two trials."""
     points = [point for point in report.trials if point.complete]
     if len(points) < 2:
         return []
@@ -49,7 +49,7 @@ def _slice(report: Report, dimension: Dimension) -> Picture:
 
 
 def contour(report: Report) -> Picture | None:
-    """Draw the first objective over the two numbers that mattered most; None where there are not two."""
+    """Draw the first objective over the two most important numeric parameters; None with fewer."""
     numbers = [one for one in report.important if one.is_number][:2]
     if len(numbers) < 2:
         return None
@@ -82,7 +82,7 @@ def contour(report: Report) -> Picture | None:
 
 
 def _field(panel: Panel, places: np.ndarray, goodness: np.ndarray) -> str:
-    """Cells colored by the kernel-weighted mean (Nadaraya 1964, Watson 1964), fewer where trials are few."""
+    """Return cells colored by the kernel-weighted mean (Nadaraya 1964, Watson 1964), only near trials."""
     xs, ys = (np.arange(_COLUMNS) + 0.5) / _COLUMNS, (np.arange(_ROWS) + 0.5) / _ROWS
     gaps = (xs[None, :, None] - places[:, 0]) ** 2 + (ys[:, None, None] - places[:, 1]) ** 2
     weights = np.exp(-gaps / (2 * _WIDTH**2))

@@ -1,5 +1,5 @@
 "use strict";
-// What a pointer is over tells of its trial, and the trial lights up wherever else it is shown.
+// The pointer over a mark shows the trial's tooltip, and highlights the trial everywhere.
 const told = JSON.parse(document.getElementById("trials").textContent);
 const tip = document.getElementById("tip");
 let lit = null;
@@ -21,7 +21,7 @@ document.addEventListener("pointermove", event => {
   tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - width - 8))}px`;
   tip.style.top = `${event.clientY + 14 + height > innerHeight ? event.clientY - height - 10 : event.clientY + 14}px`;
 });
-// A click on a column's heading sorts by it, a second one the other way around.
+// A click on a column's heading sorts by it, a second click in reverse.
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.querySelectorAll("th")];
   headings.forEach((heading, column) => heading.addEventListener("click", () => {
@@ -35,7 +35,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     body.append(...rows);
   }));
 }
-// Dragging along an axis of parallel coordinates keeps the lines that cross it there.
+// Dragging along an axis of parallel coordinates selects the lines that cross the range.
 for (const svg of [...document.querySelectorAll("svg")].filter(svg => svg.querySelector(".brush"))) {
   const lines = [...svg.querySelectorAll(".pl")].map(line => [line, line.dataset.y.split(",")]);
   const ranges = new Map();
