@@ -1,14 +1,14 @@
-"""Besom beside its peers: the same search space, data, epochs and number of trials, in one run.
+"""Compare Besom with other tools: the same search space, data, epochs and number of trials, in one run.
 
     PYTHONPATH=. python bench/bundles.py [--data digits] [--trials 40] [--epochs 20] [--rounds 3] [--sides …] [--same]
 
-Prints a table in Markdown: trials per minute (the median of the rounds, which go through all sides in turn), how many
-times as fast as each peer Besom is (the median of the rounds' ratios), and the best validation accuracy. --chart FILE
-draws it. The peers' environments are made under --envs on first use; see bench/peers/. Besom's own time runs from the
-first trial's epoch 0 to the end of its last trial, recording included; a peer's from before its first trial to after
-its last. Imports count for nobody but Ray, whose sweep waits for those of its workers. With few trials it matters which
-they are: --same gives all sides the very same ones, drawn at random by the round's seed; otherwise each has its own
-sampler.
+Prints a table in Markdown: trials per minute (the median of the rounds, which go through all sides in turn), the
+speed-up of Besom over each peer (the median of the rounds' ratios), and the best validation accuracy. --chart FILE
+draws it. The peers' environments are created under --envs on first use; see bench/peers/. Besom's time is from epoch 0
+of the first trial to the end of the last one, including recording; a peer's is from before its first trial to after its
+last. Imports do not count, except for Ray, whose sweep waits for those of its workers. With few trials the result
+depends on which ones they are: --same gives all sides the same trials, drawn at random with the round's seed; otherwise
+each side has its own sampler.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive
 
 @dataclass(frozen=True)
 class Task:
-    """What every side is to do; `envs` holds the peers' environments."""
+    """The task of every side; `envs` is the folder of the peers' environments."""
 
     data: str
     trials: int
@@ -52,7 +52,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds of a sweep, and the best validation accuracy it found."""
+    """The seconds of a sweep and its best validation accuracy."""
 
     seconds: float
     best: float
@@ -62,7 +62,7 @@ Side = Callable[[Task, int, Path], Result]
 
 
 def besom(bundle: str) -> Side:
-    """`besom sweep`, recorded in MLflow as always."""
+    """Run `besom sweep`, recorded in MLflow as usual."""
 
     def run(task: Task, seed: int, folder: Path) -> Result:
         arguments = [
@@ -81,13 +81,13 @@ def besom(bundle: str) -> Side:
 
 
 def _as_besom(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's parameters by the keys of the sweep files."""
+    """Return a trial's parameters by the keys of the sweep files."""
     rate = {"optimizer.lr": learning_rate(parameters)}
     return rate | {_KEYS.get(name, name): value for name, value in parameters.items() if not name.startswith("lr")}
 
 
 def _hydras(trials: Sequence[Mapping[str, Any]]) -> str:
-    """The trials as Hydra's grammar has a list of dictionaries."""
+    """Return the trials as a list of dictionaries in Hydra's grammar."""
     return "[" + ",".join("{" + ",".join(f"{key}: {value}" for key, value in one.items()) + "}" for one in trials) + "]"
 
 
@@ -104,7 +104,7 @@ def _recorded(folder: Path) -> Result:
 
 
 def peer(name: str, environment: str | None = None) -> Side:
-    """A script of bench/peers, in an environment of its own if need be."""
+    """Run a script of bench/peers, in a separate environment if it needs one."""
 
     def run(task: Task, seed: int, folder: Path) -> Result:
         python = str(make(environment, task.envs)) if environment else sys.executable
@@ -136,7 +136,7 @@ SIDES: dict[str, tuple[str, Side]] = {
 
 
 def table(task: Task, results: dict[str, list[Result]]) -> str:
-    """The results in Markdown, the fastest first."""
+    """Return the results as Markdown, the fastest first."""
     rates = {
         side: 60 * task.trials / statistics.median(one.seconds for one in found) for side, found in results.items()
     }
@@ -156,7 +156,7 @@ def _figure(rate: float) -> str:
 
 
 def chart(task: Task, results: dict[str, list[Result]], file: Path) -> None:
-    """Draw the rates, on a logarithmic scale."""
+    """Draw the rates on a logarithmic scale."""
     from matplotlib.figure import Figure
 
     rates = {

@@ -1,4 +1,4 @@
-"""What several benchmarks start from: the sweep of digits, composed as `besom sweep digits` composes it."""
+"""The sweep of digits, composed as by `besom sweep digits`, which several benchmarks use."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Whether the parent keeps up: a whole sweep of digits, beside training alone of the very same trials.
+"""Measure whether the parent keeps up: a whole sweep of digits, compared with only training the same trials.
 
     PYTHONPATH=. python bench/keeping_up.py [TRIALS] [LANES] [ROUNDS]
 
-The sweep is `besom sweep digits` in two slots, from its first trial's epoch 0 to the end of its last trial: asked,
-composed, reported, told and recorded. Then its trials are trained once more, in the same order, by two processes that
-take them in bundles of as many, and do nothing else. Prints trials a second of both, and the ratio.
+The sweep is `besom sweep digits` in two slots, from epoch 0 of its first trial to the end of its last trial: asked,
+composed, reported, told and recorded. Then two processes train the same trials again, in the same order and in bundles
+of the same size, and do nothing else. Prints the trials per second of both, and the ratio.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def sweep(trials: int, members: int, seed: int, folder: Path) -> tuple[float, li
 
 
 def composed(overrides: Sequence[str]) -> Config:
-    """The resolved config of a trial."""
+    """Return the resolved config of a trial."""
     shared = ["trainer=cpu", "threads=1", f"trainer.max_epochs={EPOCHS}", "data.split_seed=0"]
     register_schemas()
     with search_path([conf_dir()]), initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
@@ -56,7 +56,7 @@ def composed(overrides: Sequence[str]) -> Config:
 
 
 def train_unbundled(trials: Sequence[Config], members: int) -> float:
-    """Return the seconds that the same trials take where nothing else is done."""
+    """Return the seconds that the same trials take if nothing else is done."""
     spawn = multiprocessing.get_context("spawn")
     bundles = spawn.Queue()
     for start in range(0, len(trials), members):

@@ -1,10 +1,10 @@
-"""What bundles save for models of a user's own, which share a stack by vmap: training alone, nothing recorded.
+"""Measure the gain of bundles for a user's own models, which are stacked by vmap: only training, nothing recorded.
 
     PYTHONPATH=. python bench/own_model.py [ROUNDS]
 
-Prints the processor time of a trial in milliseconds with one thread, alone and in bundles of 2, 4 and 8: the medians
-of the rounds, which go through all sides in turn; and how many of the trials shared a stack, since those that do not
-gain from it train alone.
+Prints the processor time of a trial in milliseconds with one thread, unbundled and in bundles of 2, 4 and 8: the
+medians of the rounds, which go through all cases in turn. Also prints how many of the trials shared a stack, because
+those that do not gain from it train unbundled.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Config = Mapping[str, Any]
 
 
 def draw(data: str, epochs: int, model: Mapping[str, Any]) -> list[Config]:
-    """Trials with optimizers of their own."""
+    """Return trials with different optimizers."""
     register_schemas()
     usual = [f"data={data}", "data.limit=1500", f"trainer.max_epochs={epochs}", "trainer=cpu", "threads=1"]
     configs = []
@@ -58,7 +58,7 @@ def draw(data: str, epochs: int, model: Mapping[str, Any]) -> list[Config]:
 
 
 class Listening(Silent):
-    """Hears whether its trial shared a stack."""
+    """A channel that notes whether its trial shared a stack."""
 
     stacked = False
 

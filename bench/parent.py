@@ -1,10 +1,10 @@
-"""What a trial costs the parent: ask, compose, dispatch and tell, with 1,000 trials done; and 10,000 trials in a row.
+"""Measure the parent's time per trial (ask, compose, dispatch, tell) after 1,000 trials, and over 10,000 trials.
 
     python bench/parent.py [DONE] [ROW]
 
-The workers answer at once and train nothing, over real pipes; the study is the sweep of digits (TPE, conditional
-parameters) on SQLite. Prints the processor time of the parent's main thread a trial, and, over ROW trials with a random
-sampler, the memory along the way. What the recorder costs, in its own thread, is measured by bench/recording.py.
+The workers answer at once over real pipes, without training; the study is the sweep of digits (TPE, conditional
+parameters) on SQLite. Prints the processor time of the parent's main thread per trial, and its memory over ROW trials
+with a random sampler. bench/recording.py measures the recorder, which has its own thread.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ MEASURED = 30
 
 
 def answer(assignment: Assignment) -> Iterator[Message]:
-    """A trial that trains nothing."""
+    """Run a trial without training."""
     config = assignment.config
     yield started(assignment.trial)
     yield completed(assignment.trial, config["optimizer"]["lr"] * (1 + (config["model"].get("depth") or 0)))
 
 
 class Meter(Observer):
-    """Notes the main thread's processor time, and the memory, as trials end."""
+    """An observer that notes the main thread's processor time and the memory when trials end."""
 
     def __init__(self) -> None:
         self.cpu_s: list[float] = []
@@ -49,13 +49,13 @@ class Meter(Observer):
 
 
 def resident_mib() -> float:
-    """The memory that this process has now."""
+    """Return the memory of this process."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
 def sweep(folder: Path, trials: int, sampler: dict[str, str]) -> Meter:
-    """Run a sweep of digits up to so many trials."""
+    """Run a sweep of digits up to a number of trials."""
     meter = Meter()
     pool = WorkerPool(cpu_slots(2), Training(), logs=folder / "logs", launcher=FakeLauncher(answer))
     with sweep_of_digits(folder, trials, sampler=sampler) as digits, pool, NoOpRecorder() as recorder:
@@ -80,7 +80,7 @@ def main(done: int, row: int) -> None:
 
 
 def _per_trial_ms(times_s: list[float]) -> float:
-    # The mean: two trials that end together share what comes before them.
+    # The mean, because two trials that end together share the work before them.
     return 1000 * (times_s[-1] - times_s[0]) / (len(times_s) - 1)
 
 

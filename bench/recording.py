@@ -1,9 +1,9 @@
-"""What recording costs: processor time of the parent per trial, and what a worker waits for it (nothing).
+"""Measure the cost of recording: the parent's processor time per trial. Workers do not wait for it.
 
     python bench/recording.py [TRIALS]
 
-Feeds the real recorder, on a fresh SQLite store, with trials like those of `besom sweep digits`: 20 epochs of
-seven metrics, a flattened config, a saved model, a confusion matrix, learning curves. Prints the median.
+Gives the real recorder, on a fresh SQLite store, trials like those of `besom sweep digits`: 20 epochs of seven metrics,
+a flattened config, a saved model, a confusion matrix, learning curves. Prints the median.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Whether refilling freed lanes pays: the trials of pruned sweeps, trained again with and without.
+"""Measure whether refilling free places of a bundle is worth it: trials of pruned sweeps, trained with and without.
 
     PYTHONPATH=. python bench/refill.py [--data digits] [--trials 60] [--rounds 3] [OVERRIDE …]
 
-Runs `besom sweep DATA` with bundles of 8 in one slot under each pruner, and reads from what it recorded at which epoch
-each trial ended. The same trials are then trained up to those epochs, one thread, nothing recorded, by turns: in
-bundles of 8 that close up (`waiting`), and in one stack whose freed lanes are taken by the next trials at the end of
-each epoch. There a lane reads the batches of its own epoch (`refilled`), as it must to come to what it comes to alone,
-or all of them read the same, which is the most that there would be to gain (`free`).
+Runs `besom sweep DATA` with bundles of 8 in one slot with each pruner, and reads from its runs the epoch at which each
+trial ended. The same trials are then trained up to these epochs, with one thread, nothing recorded, in turn: in bundles
+of 8 that are compacted (`waiting`), and in one stack whose free places are taken by the next trials at the end of each
+epoch. In that stack each member reads the batches of its own epoch (`refilled`), which it needs for the same result as
+unbundled, or all members read the same batches, which is the upper bound of the gain (`free`).
 
-Prints what an epoch costs, with its validation, of stacks of so many lanes, and of those whose lanes are in so many
-different epochs; then the processor time of the trials of each sweep (medians of the rounds), and when on average a
-trial starts and ends, as shares of the whole, if a slot waits for the end of a bundle, and if it starts the next one
-when fewer than half of the lanes are left, the two taking epochs by turns.
+Prints the time of an epoch, with its validation, by the number of members of the stack, and for members in different
+epochs; then the processor time of the trials of each sweep (medians of the rounds); and when a trial starts and ends on
+average, as fractions of the sweep, if a slot waits for the end of a bundle, and if it starts the next one when fewer
+than half of the members are left, alternating between the epochs of the two.
 """
 
 from __future__ import annotations
@@ -69,20 +69,20 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial that a sweep recorded, and its last epoch."""
+    """A recorded trial of a sweep, and its last epoch."""
 
     config: Config
     end: int
 
     @property
     def epochs(self) -> int:
-        """How many it would have had."""
+        """Return the number of epochs without pruning."""
         return int(self.config["trainer"]["max_epochs"])
 
 
 @dataclass
 class Script:
-    """A conversation that ends its trial after an epoch, and notes the processor time of each."""
+    """A channel that ends its trial after an epoch, and notes the processor time of each epoch."""
 
     end: int
     times: list[float] = field(default_factory=list)
@@ -124,12 +124,12 @@ def _config(artifacts: Path) -> Config:
 
 
 class Cohorts(Pass):
-    """A training pass in which lanes read different batches: `x` is [cohorts, b, features], `of` each lane's cohort."""
+    """A training pass with different batches: `x` is [cohorts, b, features], `of` the cohort of each member."""
 
     def __init__(self, stack: Stack, rows: int, of: Sequence[int]) -> None:
         super().__init__(stack, rows, training=True)
-        whole: Any = self._forward[0]  # the first layer of all lanes at once
-        multiplied: Any = self._backward[0][0]  # and the way back
+        whole: Any = self._forward[0]  # the first layer of all members
+        multiplied: Any = self._backward[0][0]  # its backward pass
         summed = self._backward[0][1]
         z, d = whole.keywords["out"], multiplied.args[0]
         self.x = stack.new(max(of) + 1, rows, stack.features)
@@ -146,9 +146,9 @@ class Cohorts(Pass):
 
 
 class Refilled(StackedModule):
-    """A stack whose freed lanes are taken by the next of `waiting`. Lanes that began together are a cohort.
+    """A stack whose free places are taken by the next trials of `waiting`. Members that start together are a cohort.
 
-    `began` says in which pass over the data each of the first lanes began, all in pass 0 unless given.
+    `began` is the pass over the data in which each of the first members starts; default: all in pass 0.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class Refilled(StackedModule):
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor, grads: Tensor) -> Tensor:
-    """What `besom.bundle.losses` does, for targets [lanes, b]."""
+    """Compute the losses as `besom.bundle.losses` does, for targets [members, b]."""
     index = targets[:, None]
     torch.ops.aten._log_softmax.out(outputs, 1, False, out=grads)
     losses = grads.gather(1, index).sum(dim=(1, 2)).neg_()
@@ -255,7 +255,7 @@ def _cross_entropy(outputs: Tensor, targets: Tensor, grads: Tensor) -> Tensor:
 
 
 def closed_up(entries: list[Entry]) -> None:
-    """Train bundles one after the other, as a slot does."""
+    """Train bundles one after the other, as in a slot."""
     for start in range(0, len(entries), MEMBERS):
         train_bundle(entries[start : start + MEMBERS], _over)
 
@@ -281,7 +281,7 @@ def _over(trial: int, came_to: object) -> None:
 
 
 def run(train: Callable[[list[Entry]], None], trials: Sequence[Trial]) -> tuple[float, list[Script]]:
-    """Train trials up to their ends; return the seconds of processor time, and what each of them told."""
+    """Train trials up to their last epochs; return the seconds of processor time, and the channel of each."""
     with tempfile.TemporaryDirectory() as folder:
         scripts = [Script(trial.end if trial.end < trial.epochs else sys.maxsize) for trial in trials]
         entries = []
@@ -294,7 +294,7 @@ def run(train: Callable[[list[Entry]], None], trials: Sequence[Trial]) -> tuple[
 
 
 def epoch_ms(trials: Sequence[Trial], members: int, cohorts: int | None = None) -> float:
-    """Milliseconds of processor time of an epoch: the mean over stacks of so many lanes that make up the trials."""
+    """Return an epoch's milliseconds of processor time: the mean over the stacks of this size of the trials."""
     found = []
     for start in range(0, len(trials), members):
         stack = [Trial(trial.config, EPOCHS) for trial in trials[start : start + members]]
@@ -307,7 +307,7 @@ def epoch_ms(trials: Sequence[Trial], members: int, cohorts: int | None = None) 
 
 
 def costs(trials: Sequence[Trial], rounds: int) -> Callable[[int], float]:
-    """Print what epochs cost, for trials drawn from these; return the line through that of stacks that close up."""
+    """Print the time of epochs for trials drawn from these; return the line fitted to that of compacted stacks."""
     drawn = random.Random(0).sample(list(trials), DRAWN)
     sides = [(members, None) for members in SIZES] + [(MEMBERS, cohorts) for cohorts in COHORTS]
     found: dict[Any, list[float]] = {side: [] for side in sides}
@@ -315,26 +315,26 @@ def costs(trials: Sequence[Trial], rounds: int) -> Callable[[int], float]:
         for members, cohorts in sides:
             found[members, cohorts].append(epoch_ms(drawn, members, cohorts))
     medians = {side: statistics.median(times) for side, times in found.items()}
-    print("| lanes | an epoch | a lane |\n|---|---|---|")
+    print("| members | per epoch | per member |\n|---|---|---|")
     for (members, cohorts), ms in medians.items():
         print(f"| {members}{f' in {cohorts} cohorts' if cohorts else ''} | {ms:.1f} ms | {ms / members:.1f} ms |")
     slope, fixed = statistics.linear_regression(SIZES, [medians[members, None] for members in SIZES])
-    print(f"\na least squares line: {fixed:.1f} ms, and {slope:.1f} ms a lane", flush=True)
+    print(f"\na least squares line: {fixed:.1f} ms, and {slope:.1f} ms per member", flush=True)
     return lambda members: fixed + slope * members
 
 
 def alive(trials: Sequence[Trial], epoch: int) -> float:
-    """How many lanes of a bundle take part in an epoch, on average."""
+    """Return the mean number of members of a bundle in an epoch."""
     return MEMBERS * statistics.mean(trial.end >= epoch for trial in trials)
 
 
 def means(trials: Sequence[Trial], cost: Callable[[int], float], *, most_left: int) -> tuple[float, float]:
-    """When a trial starts and when it is over, on average and as shares of the whole sweep.
+    """Return when a trial starts and when it ends, on average and as fractions of the sweep.
 
-    The next bundle starts as soon as no more than `most_left` lanes train; bundles take epochs by turns.
+    The next bundle starts as soon as at most `most_left` members train; bundles alternate between their epochs.
     """
     queue = deque([trial.end for trial in trials[start : start + MEMBERS]] for start in range(0, len(trials), MEMBERS))
-    under_way: list[tuple[int, list[int]]] = []  # the epochs that a bundle had, and the ends of those that are left
+    under_way: list[tuple[int, list[int]]] = []  # a bundle's epochs so far, and the last epochs of remaining members
     starts, ends, now = [], [], 0.0
     while queue or under_way:
         if queue and sum(len(left) for _, left in under_way) <= most_left:
@@ -351,7 +351,7 @@ def means(trials: Sequence[Trial], cost: Callable[[int], float], *, most_left: i
 
 
 def compare(trials: Sequence[Trial], rounds: int) -> dict[str, float]:
-    """Train the trials in each way, by turns; return the medians of the seconds of processor time."""
+    """Train the trials in each way, in turn; return the medians of the seconds of processor time."""
     sides: dict[str, Callable[[list[Entry]], None]]
     sides = {"waiting": closed_up, "refilled": refilled, "free": partial(refilled, free=True)}
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -385,7 +385,7 @@ def main() -> None:
     cost = costs(next(iter(sweeps.values())), given.rounds)
     shown = (1, 2, 4, 10)
     print(
-        f"\n| | lanes in epochs {', '.join(map(str, shown))} | waiting | refilled | free | starts, ends; interleaved |"
+        f"\n| | members in epochs {', '.join(map(str, shown))} | waiting | refilled | free | start, end; interleaved |"
     )
     print("|---|---|---|---|---|---|", flush=True)
     for name, trials in sweeps.items():

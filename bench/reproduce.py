@@ -1,10 +1,10 @@
-"""Do runs of sweeps come back bit for bit? Twenty of them, drawn by a seed, each trained again in a fresh process.
+"""Check that runs of sweeps are reproduced bit for bit: twenty of them, drawn by a seed, each in a fresh process.
 
     python bench/reproduce.py [RUNS] [SEED]
 
 Runs the shipped sweeps of digits and of diabetes without bundles (12 random trials of five epochs each, models of
-every family, pruned trials too), draws from their runs, and reproduces each one, for which only bit-exact will do.
-Prints a table and a count; the exit code is 1 unless all are reproduced.
+every family, pruned trials too), draws from their runs, and reproduces each one with tolerance 0. Prints a table and a
+count; the exit code is 1 unless all are reproduced.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SHARED = (
 
 
 def sweep(name: str, overrides: tuple[str, ...]) -> list[Run]:
-    """Run a shipped sweep in the current folder; return the runs of its trials that came to something."""
+    """Run a shipped sweep in the current folder; return the runs of its trials that did not fail."""
     command = [sys.executable, "-m", "besom.cli", "sweep", name, "--quiet", *SHARED, *overrides]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     client = MlflowClient(Location.default().uri)
@@ -50,7 +50,7 @@ def sweep(name: str, overrides: tuple[str, ...]) -> list[Run]:
 
 
 def again(run: Run) -> tuple[Verdict, str]:
-    """Reproduce a run; return the verdict and the line that tells it."""
+    """Reproduce a run; return the verdict and its line of output."""
     output = io.StringIO()
     console = Console(file=output, width=1000)
     verdict = reproduce(run.info.run_id, Location.default(), console, tolerance=0.0)

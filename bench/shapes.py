@@ -1,10 +1,11 @@
-"""Where bundling pays: how fast lanes train together, by their number, the width of their layers and the batch size.
+"""Measure the speed-up of bundles by their size, the width of the layers and the batch size.
 
     PYTHONPATH=. python bench/shapes.py [ROUNDS]
 
-Prints the rate of training relative to training alone, the median of the rounds, and the size that `bundle=auto` comes
-to for up to 64 lanes. Measured as `auto` measures: an epoch by its steps, on copies, one thread, in the thread's own
-time, so that other processes do not count. Needs MNIST under BESOM_DATA_DIR (or data/), downloaded if it is missing.
+Prints the rate of training relative to unbundled training, the median of the rounds, and the size that `bundle=auto`
+chooses, up to 64 members. Measured as by `auto`: an epoch by its steps, on copies, one thread, in the thread's own
+time, so that other processes do not count. Needs MNIST under BESOM_DATA_DIR (or data/), which is downloaded if it is
+missing.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from besom.training.fit import build_data
 CPU = torch.device("cpu")
 COUNTS = (2, 4, 8, 16, 32, 64, 128, 256)
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
-FIRST, MOST = 8, 64  # what `auto` asks at first, and at most
+FIRST, MOST = 8, 64  # the first and the largest size of `auto`
 
 DIGITS = ("data=digits", "model=mlp_classifier", "model.width=64", "model.depth=1", "optimizer=adam")
 MNIST = ("experiment=mnist_ann",)
@@ -54,13 +55,13 @@ class Shape:
         return {**self.config, "model": {**self.config["model"], "seed": seed}}
 
     def rate(self, count: int, rounds: int) -> float:
-        """How many times as fast as alone so many lanes train as one: the median of ratios, each taken in turn."""
+        """Return the speed-up of a bundle of `count` members: the median of ratios, each measured in turn."""
         timing = Timing(self.members, self.data, CPU, epochs=self.config["trainer"]["max_epochs"])
         pairs = [timing.epochs_s([slice(0, 1), slice(0, count)]) for _ in range(rounds)]
         return statistics.median(count * alone / together for alone, together in pairs)
 
     def choice(self, rounds: int) -> int:
-        """What `auto` comes to, the median of as many tries."""
+        """Return the size that `auto` chooses: the median of as many tries as rounds."""
         return statistics.median_low(self._chosen() for _ in range(rounds))
 
     def _chosen(self) -> int:
@@ -79,11 +80,11 @@ def main(rounds: int) -> None:
     register_schemas()
     for name, overrides in (("digits, 64-64-10, Adam", DIGITS), ("mnist_ann", MNIST)):
         shape = Shape(overrides, max(COUNTS))
-        print(f"{name}, by lanes (auto: {shape.choice(rounds)})", flush=True)
+        print(f"{name}, by members (auto: {shape.choice(rounds)})", flush=True)
         for count in COUNTS:
-            print(f"  {count:>4} lanes {shape.rate(count, rounds):6.2f}", flush=True)
+            print(f"  {count:>4} members {shape.rate(count, rounds):6.2f}", flush=True)
     for key in ("model.hidden_sizes", "data.batch_size"):
-        print(f"mnist_ann with another {key}, 2 and 8 lanes", flush=True)
+        print(f"mnist_ann with another {key}, 2 and 8 members", flush=True)
         for size in SIZES:
             value = f"[{size},{size}]" if key == "model.hidden_sizes" else str(size)
             shape = Shape((*MNIST, f"{key}={value}"), MOST)

@@ -1,4 +1,4 @@
-"""One training step of the `mnist_ann` model (784-128-64-10, batch 64, SGD with momentum), three ways, in one run.
+"""Measure a training step of the `mnist_ann` model (784-128-64-10, batch 64, SGD with momentum) in three ways.
 
     python bench/solo_step.py [ROUNDS]
 
@@ -7,8 +7,8 @@
     loader   the same model under Lightning's own optimization, fed by torchvision's MNIST through a DataLoader
              that transforms each sample, as the tutorials show it
 
-Each is timed for an epoch of the 54,000 training images, in turn, ROUNDS times; the ratios of the medians count, since
-the machine's speed drifts. Needs MNIST under BESOM_DATA_DIR (or data/), which is downloaded if it is missing.
+Each is timed for an epoch of the 54,000 training images, in turn, ROUNDS times; compare the ratios of the medians,
+because the machine's speed drifts. Needs MNIST under BESOM_DATA_DIR (or data/), which is downloaded if it is missing.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def besom(data: InMemoryDataModule) -> None:
 
 
 class Tutorial(pl.LightningModule):
-    """The model as a tutorial would write it."""
+    """The model as in a tutorial."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""What a bundle saves in training alone: trials of the sweep of digits, one thread, nothing recorded.
+"""Measure the training time of bundles without the rest of a sweep: trials of digits, one thread, nothing recorded.
 
     PYTHONPATH=. python bench/stack.py [ROUNDS]
 
-Prints the milliseconds of a trial of 20 epochs, the medians of the rounds: by a loop by hand over tensors in memory,
-which measures the validation accuracy each epoch, as Besom trains one alone, and in bundles of 2 to 32.
+Prints the milliseconds of a trial of 20 epochs, the medians of the rounds: in a hand-written loop over tensors in
+memory, which measures the validation accuracy each epoch, in Besom unbundled, and in bundles of 2 to 32.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Config = Mapping[str, Any]
 
 
 class Silent:
-    """A conversation that nobody listens to."""
+    """A channel without a receiver."""
 
     def started(self, about: Mapping[str, Any]) -> None: ...
 
@@ -47,7 +47,7 @@ class Silent:
 
 
 def draw(count: int) -> list[Config]:
-    """Random trials of sweeps/digits.yaml."""
+    """Return random trials of sweeps/digits.yaml."""
     chance = random.Random(0)
     register_schemas()
     configs = []

@@ -1,8 +1,8 @@
-"""From `besom sweep digits` to the first training step, over what `import torch, pytorch_lightning` takes by itself.
+"""Measure the time from `besom sweep digits` to the first training step, relative to importing torch and Lightning.
 
     python bench/startup.py [ROUNDS]
 
-One beside the other, turn by turn, with a warm file cache. Prints the medians and their ratio.
+Measures both in turn, with a warm file cache. Prints the medians and their ratio.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SWEEP = [
 
 
 def sweep_s(folder: Path) -> float:
-    """Seconds from the command to the first training step, on a fresh store."""
+    """Return the seconds from the command to the first training step, on a fresh store."""
     (folder / "stamped.py").write_text(MODEL, encoding="utf-8")
     began = time.time()
     subprocess.run(SWEEP, cwd=folder, env=_environment(folder), check=True, capture_output=True)
@@ -41,7 +41,7 @@ def sweep_s(folder: Path) -> float:
 
 
 def imports_s(folder: Path) -> float:
-    """Seconds that Python takes to import torch and Lightning."""
+    """Return the seconds that Python takes to import torch and Lightning."""
     began = time.time()
     subprocess.run([sys.executable, "-c", "import torch, pytorch_lightning"], cwd=folder, check=True)
     return time.time() - began
@@ -59,7 +59,7 @@ def main(rounds: int) -> None:
     for turn in range(rounds + 1):
         with tempfile.TemporaryDirectory() as folder:
             measured = {"imports": imports_s(Path(folder)), "sweep": sweep_s(Path(folder))}
-        if turn:  # the first one warms the cache
+        if turn:  # the first round warms the cache
             for name, seconds in measured.items():
                 times[name].append(seconds)
     sweep, imports = (statistics.median(times[name]) for name in ("sweep", "imports"))

@@ -1,10 +1,10 @@
-"""The published tables, reproduced: every reference experiment over several seeds, written to docs/tables.md.
+"""Reproduce the published tables: every reference experiment over several seeds, written to docs/tables.md.
 
     make tables                                                  all of it, five seeds: half an hour on two cores
     PYTHONPATH=. python bench/tables.py --seeds 1 --only line --out /tmp/tables.md
 
-Each run is recorded, in the MLflow experiment `tables` under mlruns/ here. The seed decides initialization, dropout and
-shuffling; the split stays the same.
+Each run is recorded in the MLflow experiment `tables` under mlruns/ in the current folder. The seed determines
+initialization, dropout and shuffling; the split stays the same.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from besom.workers.tasks import Training
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One figure of an experiment: what was measured, what was published, and what ours has to reach.
+    """One result of an experiment: the measure, the published value, and the value that ours has to reach.
 
     `measure` is a metric of the test part, a metric and an epoch (`val/acc@last`), or something of the model
     (`weight`, `bias`, `at 11`).
@@ -57,7 +57,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """An experiment, as `besom train` takes it, its figures, and the reason if one may stay below the published one."""
+    """An experiment as overrides of `besom train`, its results, and why one may be below the published one."""
 
     table: str
     name: str
@@ -68,7 +68,7 @@ class Row:
 
 @dataclass(kw_only=True)
 class Trained:
-    """A run that is over: its metrics by epoch, those of the test part, and what it took."""
+    """A finished run: its metrics by epoch, those of the test part, and its time."""
 
     run_id: str = ""
     history: dict[int, Mapping[str, float]] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Trained:
     seconds: float = 0.0
 
     def measured(self, measure: str) -> float:
-        """The value of a line's measure."""
+        """Return the value of a line's measure."""
         metric, _, epoch = measure.partition("@")
         if epoch:
             return self.history[max(self.history) if epoch == "last" else int(epoch)][metric]
@@ -132,7 +132,7 @@ PUBLISHED = {
 LOGISTIC = (0.842, 0.917)
 
 
-# As scikit-learn has it, batches of 200 and a tenth held out for the choice of the epoch; the learning rate falls to 0.
+# As in scikit-learn, batches of 200 and a tenth held out to choose the epoch; the learning rate falls to 0.
 LIKE_SKLEARN = (
     "optimizer=adam",
     "optimizer.lr=0.003",
@@ -186,7 +186,7 @@ Results = Mapping[tuple[str, str], Sequence[Trained]]
 
 
 class Runs:
-    """Trains configs in every slot at once, and records each; where one fails, all of it ends."""
+    """A trainer of configs in all slots, which records each run; if one fails, everything ends."""
 
     def __init__(self, wanted: Sequence[tuple[Row, int]], location: Location, scratch: Path) -> None:
         self._wanted = wanted
@@ -257,7 +257,7 @@ def train(rows: Sequence[Row], seeds: Sequence[int]) -> Results:
 
 
 def document(rows: Sequence[Row], results: Results, seeds: int) -> str:
-    """The page: for each figure the published one, ours as a mean with its 95 % interval, and the time of a run."""
+    """Return the page: each published result, ours as a mean with its 95 % interval, and the time of a run."""
     parts = [HEAD.format(seeds=seeds, device=processor_name(), torch=torch.__version__)]
     for table in dict.fromkeys(row.table for row in rows):
         parts.append(f"\n## {table}\n\n{COLUMNS}")

@@ -1,4 +1,4 @@
-"""Tear the shipped sweeps and configs by chance, and count how `besom sweep --dry-run` takes them.
+"""Damage the shipped sweeps and configs at random, and count the answers of `besom sweep --dry-run`.
 
     python bench/torn_files.py [COUNT] [SEED]
 
@@ -22,15 +22,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from besom.cli import main as besom
 from tests.mutations import Torn, riddle, torn_files
 
-LIMIT_S = 5.0  # of this process; nobody waits longer for an answer
+LIMIT_S = 5.0  # processor time of an answer; nobody waits longer
 
 
 def main(count: int, seed: int) -> int:
-    """Print what is no clear answer, and the counts; return 1 if there is any."""
+    """Print the answers that are not clear, and the counts; return 1 if there are any."""
     counts = Counter[str]()
     slowest = 0.0
     with contextlib.redirect_stdout(io.StringIO()):
-        besom(["sweep", "digits", "--dry-run"])  # imports what there is to import
+        besom(["sweep", "digits", "--dry-run"])  # imports everything before the first measurement
     for number, torn in zip(range(count), torn_files(seed), strict=False):
         with tempfile.TemporaryDirectory() as folder:
             began = time.process_time()
@@ -48,7 +48,7 @@ def main(count: int, seed: int) -> int:
 
 
 def answer(torn: Torn, folder: Path) -> tuple[int, str]:
-    """Return the exit code of a dry run, and what it wrote to stderr."""
+    """Return the exit code of a dry run, and its stderr."""
     arguments = torn.write(folder)
     errors = io.StringIO()
     os.chdir(folder)

@@ -1,10 +1,11 @@
-"""How busy four slots are kept: trials of log-normal duration, started one by one, and in blocking batches.
+"""Measure the utilisation of four slots: trials of log-normal duration, started one by one, and in blocking batches.
 
     PYTHONPATH=. python bench/utilisation.py [TRIALS]
 
-The trials of the sweep of digits, asked, composed, recorded and told as usual, in real worker processes that only wait,
-so that four slots need no four cores. The ideal is the sum of the durations over four slots. Prints the time from the
-first trial's start to the last one's end over the ideal, for a sweep and for the same trials in batches of four.
+The trials are those of the sweep of digits, asked, composed, recorded and told as usual, in real worker processes that
+only wait, so that four slots do not need four cores. The ideal is the sum of the durations divided by four. Prints the
+time from the start of the first trial to the end of the last one, relative to the ideal, for a sweep and for the same
+trials in batches of four.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ SLOTS, MEDIAN_S, SIGMA = 4, 1.0, 0.8
 
 @dataclass(frozen=True)
 class Waiting:
-    """A task that waits, and notes from when to when."""
+    """A task that waits, and notes when it started and ended."""
 
     durations_s: tuple[float, ...]
     times: Path
 
     def load(self) -> Run:
-        """Nothing is needed."""
+        """Return the run; there is nothing to import."""
 
         def run(assignment: Assignment, channel: Channel) -> Outcome:
             began = time.monotonic()
@@ -53,13 +54,13 @@ class Waiting:
 
 
 class Batches:
-    """A pool that shows its slots as idle only when all of them are: what a sweeper does that launches batches."""
+    """A pool whose slots are idle only when all of them are, like a sweeper that launches batches."""
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
 
     def idle(self) -> list[Slot]:
-        """All slots or none."""
+        """Return all slots or none."""
         idle = self._pool.idle()
         return idle if len(idle) == len(self._pool.slots) else []
 
@@ -68,7 +69,7 @@ class Batches:
 
 
 def total_s(task: Waiting, *, batches: bool) -> float:
-    """Seconds from the first trial's start to the last one's end."""
+    """Return the seconds from the start of the first trial to the end of the last one."""
     folder = task.times.parent
     slots = [Slot(index=index, devices=(Device(kind="cpu", name="cpu"),)) for index in range(SLOTS)]
     location = Location.of({"uri": None, "directory": folder})
@@ -95,7 +96,7 @@ def _wait_until_ready(pool: WorkerPool) -> None:
 
 def main(trials: int) -> None:
     """Measure and print."""
-    from bench.utilisation import Waiting  # by the name under which a worker finds it
+    from bench.utilisation import Waiting  # by the name by which a worker can import it
 
     durations = np.random.default_rng(0).lognormal(np.log(MEDIAN_S), SIGMA, trials)
     ideal = durations.sum() / SLOTS

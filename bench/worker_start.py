@@ -1,9 +1,9 @@
-"""What it takes until workers are ready: two that import for themselves, two that a new nursery forks, one more of it.
+"""Measure the time until workers are ready: two that import for themselves, two of a new fork server, one more of it.
 
     python bench/worker_start.py [ROUNDS]
 
-Turn by turn, with a warm file cache. Prints medians: seconds until all are ready, and seconds of processor time, of
-the nursery as well.
+Measures them in turn, with a warm file cache. Prints medians: seconds until all are ready, and seconds of processor
+time, including the fork server's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def afresh(slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
 
 
 def ready_s(slots: list[Slot], launcher: Launcher) -> float:
-    """Seconds until the workers of a new pool are ready."""
+    """Return the seconds until the workers of a new pool are ready."""
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory() as logs,
@@ -45,7 +45,7 @@ def ready_s(slots: list[Slot], launcher: Launcher) -> float:
 
 
 def spent_s() -> float:
-    """Processor time of the processes that were waited for, and of those that they waited for."""
+    """Return the processor time of the child processes that have ended, and of their children."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -62,11 +62,11 @@ def main(rounds: int) -> None:
                 again = ready_s(SLOTS[:1], launcher) if kind == "forked" else None
                 end_fork_server()
                 if turn == 0:
-                    continue  # it warms the cache
+                    continue  # the first round warms the cache
                 ready.setdefault(name, []).append(seconds)
                 spent.setdefault(name, []).append(spent_s() - before)
                 if again is not None:
-                    ready.setdefault("1 more of a nursery that is there", []).append(again)
+                    ready.setdefault("1 more of a running fork server", []).append(again)
     for name, seconds in ready.items():
         cost = f"{statistics.median(spent[name]):.2f} s of processor time" if name in spent else ""
         print(f"{name:<34} ready after {statistics.median(seconds):6.3f} s   {cost}")

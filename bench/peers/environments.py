@@ -1,9 +1,9 @@
-"""Environments for the peers whose dependencies are not Besom's, on top of the one that runs this.
+"""Environments for the peers whose dependencies differ from Besom's, on top of the current environment.
 
     PYTHONPATH=. python bench/peers/environments.py hydra --envs DIR        makes it, and prints its python's path
 
-What requirements-NAME.txt asks for comes first in such an environment; all else, torch above all, is seen through a
-.pth file in the environment that lies below, so that nothing large is installed twice. Besom itself is not seen.
+The packages of requirements-NAME.txt come first in such an environment. All others, such as torch, are found in the
+current environment through a .pth file, so that nothing large is installed twice. Besom itself is not visible.
 """
 
 from __future__ import annotations

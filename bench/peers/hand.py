@@ -1,9 +1,9 @@
-"""The limit: a hand-written PyTorch loop over tensors in memory, that tracks nothing, with random parameters.
+"""The reference: a hand-written PyTorch loop over tensors in memory, without tracking, with random parameters.
 
     PYTHONPATH=. python bench/peers/hand.py --data digits --trials 4 --epochs 5 --folder EMPTY [--threads N]
 
-One process. Without --threads it tries one thread and two for some steps of the first trials, before the clock starts,
-and takes the faster. Where other processes keep the cores busy, OMP_WAIT_POLICY=passive keeps two from spinning.
+One process. Without --threads it tries one and two threads for some steps of the first trials, before the clock starts,
+and uses the faster. If other processes use the cores, OMP_WAIT_POLICY=passive keeps two threads from spinning.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     PYTHONPATH=. ENVIRONMENT/bin/python bench/peers/hydra_optuna.py --data digits --trials 4 --epochs 5 --folder EMPTY
 
 It needs the environment of requirements-hydra.txt, which bench/peers/environments.py makes: the sweeper pins Optuna 2.
-The parameters that exist only for some choices are suggested by the sweeper's `custom_search_space`.
+The conditional parameters are suggested by the sweeper's `custom_search_space`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The data: scikit-learn's digits, or MNIST and Fashion-MNIST as torchvision keeps them under BESOM_DATA_DIR.
 
-The parts are as large as Besom's: of digits a fifth validates and a fifth is held out, of the 60,000 training images
-a tenth validates.
+The parts have the same sizes as Besom's: a fifth of the digits for validation and a fifth held out, and a tenth of the
+60,000 training images for validation.
 """
 
 from __future__ import annotations

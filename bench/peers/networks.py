@@ -1,4 +1,4 @@
-"""The network, optimizer and scheduler that a trial's parameters stand for: the same for every side."""
+"""The network, optimizer and scheduler of a trial's parameters, the same for every side."""
 
 from __future__ import annotations
 

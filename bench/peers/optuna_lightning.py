@@ -1,9 +1,9 @@
-"""The peer: Optuna and Lightning in one process, as their tutorials show it.
+"""Optuna and Lightning in one process, as in their tutorials.
 
     PYTHONPATH=. python bench/peers/optuna_lightning.py --data digits --trials 4 --epochs 5 --folder EMPTY
 
-`study.optimize` over an objective that trains one trial with a DataLoader and an MLFlowLogger. torch's threads are as
-it chooses them, unless --threads or OMP_NUM_THREADS says otherwise.
+`study.optimize` with an objective that trains one trial with a DataLoader and an MLFlowLogger. The number of threads is
+torch's default, unless --threads or OMP_NUM_THREADS sets it.
 """
 
 from __future__ import annotations

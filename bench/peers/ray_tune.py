@@ -1,10 +1,10 @@
-"""The peer: Ray Tune with its OptunaSearch, two trials at a time on one core each.
+"""Ray Tune with its OptunaSearch, two trials at a time on one core each.
 
     PYTHONPATH=. ENVIRONMENT/bin/python bench/peers/ray_tune.py --data digits --trials 4 --epochs 5 --folder EMPTY
 
-It needs the environment of requirements-ray.txt, which bench/peers/environments.py makes. Ray is started before the
-clock is; what its worker processes import and load is within, since the sweep waits for it. They are kept from trial
-to trial (`reuse_actors`, off by default), which is the faster way.
+It needs the environment of requirements-ray.txt, which bench/peers/environments.py makes. Ray starts before the clock.
+The imports of its worker processes count, because the sweep waits for them. The processes are kept from trial to trial
+(`reuse_actors`, off by default), which is faster.
 """
 
 from __future__ import annotations

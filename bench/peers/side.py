@@ -1,4 +1,4 @@
-"""What every side has in common: its arguments, its clock, and the one line that it prints."""
+"""The common parts of every side: its arguments, its clock, and the line that it prints."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", RAY_USAGE_STATS_ENABLED="0", 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a side is told: `workers` of each DataLoader, `threads` of torch (None: as the side has it).
+    """The arguments of a side: `workers` of each DataLoader, `threads` of torch (None: the side's default).
 
-    `same`: the trials' parameters are drawn by the seed alone, the same for all sides, instead of by its sampler.
+    `same`: draw the trials' parameters by the seed, the same for all sides, instead of by the side's sampler.
     """
 
     data: str
@@ -43,7 +43,7 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Measure what is inside."""
+        """Measure the time of a `with` block."""
         began = time.perf_counter()
         yield
         self.seconds = time.perf_counter() - began

@@ -1,7 +1,7 @@
 """The search spaces of sweeps/digits.yaml and, for both sets of images, sweeps/fashion_mnist.yaml, as Optuna asks them.
 
-A parameter that two branches search in different ranges has a name for each of them: `lr_sgd` and `lr_adam`.
-Only what exists for a trial's choices is among its parameters.
+A parameter with different ranges in two branches has a name for each: `lr_sgd` and `lr_adam`. A trial has only the
+parameters of its own choices.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""One trial as tutorials show it: a LightningModule, DataLoaders, torchmetrics, and an MLFlowLogger on SQLite.
+"""One trial as in tutorials: a LightningModule, DataLoaders, torchmetrics, and an MLFlowLogger on SQLite.
 
-What costs time and is not part of the comparison is off: the progress bar, the model summary, checkpoints.
+Everything that costs time and is not part of the comparison is off: progress bar, model summary, checkpoints.
 """
 
 from __future__ import annotations
