@@ -76,7 +76,7 @@ def train_unbundled(trials: Sequence[Config], members: int) -> float:
 
 def _train(bundles: Queue[Sequence[Config] | None], ready: Barrier, some: Config) -> None:
     warnings.filterwarnings("ignore")
-    build_data(some)  # by epoch 0 the sweep's workers have read them, too
+    build_data(some)  # the workers of the sweep have also read the data by epoch 0
     ready.wait()
     while configs := bundles.get():
         bundled(len(configs))(list(configs))
