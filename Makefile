@@ -1,4 +1,4 @@
-# Besom in a checkout: `make` lists the targets. Whatever a target needs is set up on its first use, into .venv.
+# Besom in a checkout: `make` lists the targets. A target that needs .venv creates it on its first use.
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -11,21 +11,21 @@ PYTHON ?=
 PIP_ARGS ?=
 
 STAMP = .venv/.installed
-# Not the scripts beside it, which begin with the folder's name: in some folders they do not run.
+# Not the scripts beside it: their first line has the folder's path, and with some paths they do not run.
 IN_VENV = .venv/bin/python -P -m
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 SOURCES = src tests bench docs examples
 TEST_IN_VENV = env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS $(IN_VENV) pytest
 
-# The stamp is written last and holds the checkout's path: a virtual environment that was left half finished,
-# was moved, or lost its Python is made anew; one that is merely older than the lock is updated.
+# The stamp is written last and contains the checkout's path: a virtual environment that is incomplete, was moved,
+# or lost its Python is recreated; one that is only older than the lock is updated.
 installed := $(shell .venv/bin/python -c pass 2>/dev/null && cat $(STAMP) 2>/dev/null)
 ifneq ($(installed),$(CURDIR))
 .PHONY: $(STAMP)
 ANEW = yes
 endif
 
-# A Python counts if it runs, is new enough, and can make virtual environments (Debian packs that apart).
+# A usable Python runs, is new enough, and can create virtual environments (a separate package in Debian).
 define FIND_PYTHON
 for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python); do \
   "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
@@ -91,7 +91,7 @@ test-floors: build/floors.txt ## run the tests with the lowest versions that pyp
 test-newest: ## run them with the newest versions, in build/test-newest: make test-newest PYTHON=python3.13
 	@$(call TEST_APART,--upgrade)
 
-# $1 goes to pip, beside PIP_ARGS. The environment is made anew: what was installed into it before would count.
+# pip gets $1 and PIP_ARGS. The environment is recreated, because earlier installed packages would affect the result.
 define TEST_APART
 $(FIND_PYTHON); "$$python" -m venv --clear build/$@ && \
 echo "installing into build/$@ with $$("$$python" --version) …" && \

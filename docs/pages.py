@@ -1,6 +1,6 @@
-"""Makes docs/commands/, a page per command, of what its --help prints: `make docs`. A test holds the pages to it.
+"""Generate docs/commands/, a page per command, from the output of --help: `make docs`. A test compares the two.
 
-The text is argparse's, which Python 3.13 lays out anew: run it with an older one.
+Python 3.13 changed the layout of argparse's help: run this with an older version.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def pages() -> Mapping[str, str]:
 
 
 def help_of(command: str) -> str:
-    """Return what a command's --help prints, in a folder with nothing in it."""
+    """Return the output of a command's --help in an empty folder."""
     with tempfile.TemporaryDirectory() as nowhere:
         done = subprocess.run(
             [sys.executable, "-m", "besom.cli", *([command] if command else []), "--help"],

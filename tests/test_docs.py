@@ -87,6 +87,18 @@ def test_every_command_is_one_that_besom_takes(
             assert "--help" not in capsys.readouterr().err, said
 
 
+def test_contributing_names_every_folder_of_the_package_and_paths_that_exist() -> None:
+    text = text_of(ROOT / "CONTRIBUTING.md")
+    folders = {f"{path.parent.name}/" for path in (ROOT / "src" / "besom").glob("*/__init__.py")}
+    assert folders <= set(re.findall(r"^\| `(\w+/)` \|", text, re.MULTILINE))
+    for row in re.findall(r"^\|.*\|$", text, re.MULTILINE):
+        paths = re.findall(r"`([\w./]+(?:\.\w+|/))`", row)
+        room = ROOT / "src" / "besom" / paths[0] if paths else ROOT
+        for path in paths:
+            if not path.startswith(("besom.", "test=")) and "NAME" not in path:
+                assert any((folder / path).exists() for folder in (ROOT, ROOT / "src" / "besom", room)), path
+
+
 def takes(words: list[str]) -> int:
     """The exit code of a training or a sweep that composes its config and goes no further."""
     if "-m" in words:
