@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PruningCallback", "TrialPruned", "__version__", "load_model", "report"]
 
-# No more than is asked for: an app that reports values need not wait for torch.
+# Only what is requested: an app that reports values need not wait for torch.
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
@@ -29,13 +29,13 @@ __getattr__, __dir__ = lazy_names(
 
 
 def load_model(run_id: str, *, tracking_uri: str | None = None, trust: Iterable[str] = ()) -> SavedModel:
-    """Return the best weights of a recorded run behind its own preprocessing, ready to `predict`.
+    """Return the best weights of a recorded run with its own preprocessing, ready to `predict`.
 
-    `run_id` may name a registered model as well, models:/NAME@ALIAS or models:/NAME/VERSION.
-    `tracking_uri` is a store as MLflow names it; by default MLFLOW_TRACKING_URI, or mlruns/ in the current folder.
-    Nothing is unpickled, and only what Besom, torch and Lightning ship is built, and what lies in the packages that
-    `trust` names, such as ["net"]: a recorded config is code. Raises RunNotFound when there is no such run, or it left
-    no model that can be rebuilt, and ConfigError for what may not be built.
+    `run_id` may also name a registered model, models:/NAME@ALIAS or models:/NAME/VERSION. `tracking_uri` is a store in
+    MLflow's form; by default MLFLOW_TRACKING_URI, or mlruns/ in the current folder. Nothing is unpickled, and only
+    targets that Besom, torch and Lightning ship are built, and those in the packages that `trust` lists, such as
+    ["net"]: a recorded config is code. Raises RunNotFound when there is no such run, or it has no model that can be
+    rebuilt, and ConfigError for targets that may not be built.
     """
     from besom.config.trust import IN_PYTHON, Trust
     from besom.predict.predict import load_model as load

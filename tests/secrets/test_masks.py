@@ -17,9 +17,9 @@ from besom.secrets.masks import (
     hidden_in,
     hidden_override,
     hide_in_output,
-    lacking,
     mask,
     masked_override,
+    missing_variables,
     without_secrets,
 )
 from besom.workers.messages import Blame, Failure
@@ -122,10 +122,10 @@ SECRET_KEYS = [
 def test_what_a_key_says_is_secret_comes_back_from_a_variable(key: str, monkeypatch: pytest.MonkeyPatch):
     recorded = hidden_in({"service": {key: "hunter2-x"}})
     assert "hunter2" not in str(recorded)
-    ((variable, where),) = lacking(recorded).items()
+    ((variable, where),) = missing_variables(recorded).items()
     assert where == f"service.{key}"
     monkeypatch.setenv(variable, "hunter2-x")
-    assert lacking(recorded) == {}
+    assert missing_variables(recorded) == {}
     assert OmegaConf.to_container(OmegaConf.create(recorded), resolve=True) == {"service": {key: "hunter2-x"}}
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from besom.config.objectives import Objective
 from besom.sweep.progress.counts import TrialCounts
 from besom.sweep.progress.display import PlainObserver
-from besom.system.output import whoever_reads
+from besom.system.output import lossy_output
 from besom.workers.messages import State
 
 VERSION = f"{sys.executable} -m besom.cli --version"
@@ -44,7 +44,7 @@ def test_a_reader_that_goes_away_ends_no_training(gone: IO[str], monkeypatch: py
     with pytest.raises(BrokenPipeError):
         sweep_three(Console(file=gone))
     monkeypatch.setattr(sys, "stdout", gone)
-    with whoever_reads():
+    with lossy_output():
         assert sweep_three(Console()) == 3
     assert sys.stdout is gone
     gone.flush()  # as Python does at the end
@@ -55,7 +55,7 @@ def test_a_full_disk_of_what_is_printed_is_told_once_and_ends_no_training(
 ):
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        with whoever_reads():
+        with lossy_output():
             assert sweep_three(Console()) == 3
     assert capsys.readouterr().err == (
         "besom: warning: what is printed is lost from here on (No space left on device); everything else goes on\n"

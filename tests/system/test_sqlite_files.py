@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from besom.system.sqlite_files import complete, made_whole
+from besom.system.sqlite_files import complete, replaced_atomically
 
 
 def fill(path: Path, value: int) -> None:
@@ -23,11 +23,11 @@ def values(path: Path) -> list[tuple[int]]:
 
 def test_a_database_is_not_there_before_it_is_whole(tmp_path: Path):
     path = tmp_path / "some.db"
-    with suppress(ZeroDivisionError), made_whole(path) as beside:
+    with suppress(ZeroDivisionError), replaced_atomically(path) as beside:
         fill(beside, 1)
         raise ZeroDivisionError
     assert not path.exists()
-    with made_whole(path) as beside:
+    with replaced_atomically(path) as beside:
         fill(beside, 2)
         assert not path.exists()
     assert [file.name for file in tmp_path.iterdir()] == ["some.db"]  # what was left the first time is gone
@@ -40,7 +40,7 @@ def test_a_database_that_takes_the_place_of_another_is_not_given_its_log(tmp_pat
         old.execute("PRAGMA journal_mode=WAL")
         old.execute("CREATE TABLE old (x)")
         assert path.with_name("some.db-wal").exists()
-        with made_whole(path) as beside:
+        with replaced_atomically(path) as beside:
             fill(beside, 3)
         assert values(path) == [(3,)]
 

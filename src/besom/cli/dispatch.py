@@ -23,7 +23,7 @@ from besom.cli.completion import COMMANDS, answer
 from besom.cli.help import ONE_SWEEP_HELP, OVERVIEW, SWEEP_HELP, Parser
 from besom.config.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
 from besom.errors import ConfigError, Interrupted, TrainingCrashed, one_of
-from besom.system.output import open_what_is_closed, silence, whoever_reads
+from besom.system.output import lossy_output, open_closed_streams, silence
 from besom.version import __version__
 
 CRASHED, USAGE, INTERRUPTED = 1, 2, 130
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):  # unlike `python -m`, and so the workers, the console script does not import from the current folder
         sys.path.append(str(Path.cwd()))
         _collect_garbage_rarely()
-        open_what_is_closed()
+        open_closed_streams()
     try:
         try:
             code = _dispatch(list(sys.argv[1:] if argv is None else argv))
@@ -106,7 +106,7 @@ def train(arguments: list[str]) -> int:
     from besom.cli import hydra_main
 
     words = hydra_main.Words.read(arguments)
-    with nullcontext() if words.only_shows else whoever_reads():  # with these flags, output is the only purpose
+    with nullcontext() if words.only_shows else lossy_output():  # with these flags, output is the only purpose
         hydra_main.run([*words.folders, conf_dir()], "train", [*words.overrides, *words.flags])
     return 0
 
@@ -140,7 +140,7 @@ def sweep(arguments: list[str]) -> int:
         flags = [*words.flags, "--multirun"]
     if not any(word.startswith("hydra/sweeper=") for word in overrides):
         overrides.append("hydra/sweeper=besom")
-    with nullcontext() if words.only_shows else whoever_reads():
+    with nullcontext() if words.only_shows else lossy_output():
         hydra_main.run(sweep_search_path(file, words.folders), file.stem, [*overrides, *sweep_flags.overrides, *flags])
     return 0
 

@@ -1,1 +1,1 @@
-"""A trial's config: its schema, checks and files, what of it may be built, and errors in it as one line."""
+"""A trial's config: schema, files, checks, `_target_` nodes, trust in recorded configs, and errors as one line."""

@@ -1,4 +1,4 @@
-"""A composed config: the checks that types cannot make, and its forms for a worker, for the record, for params.
+"""The checks of a composed config that types cannot make, and its forms for a worker, a recorded run, and params.
 
 Nothing here imports torch: the parent process composes and checks while its workers are still starting.
 """
@@ -43,7 +43,7 @@ _BOUNDS: Mapping[str, tuple[float, float, str]] = {
 def require_groups(config: DictConfig, source: str) -> None:
     """Refuse the config of a file that does not build on conf/train.yaml.
 
-    Raises ConfigError naming the file and what it lacks.
+    Raises ConfigError naming the file and the missing config groups.
     """
     groups = ("data", "model", "optimizer", "scheduler", "trainer", "tracking")
     if missing := [name for name in groups if name not in config]:
@@ -80,18 +80,18 @@ def check(config: Config) -> None:
     _check_table(config)
     if select(config, "test") is True and not has_test_part(config):
         raise ConfigError("test: the data has no test part; set data.test_fraction, or test=false")
-    validated = [one.name for one in read_objectives(config) if one.name.startswith("val/")]
+    val_objectives = [each.name for each in read_objectives(config) if each.name.startswith("val/")]
     if folds_of(config) is not None:
         _check_refit(config)
-    elif select(config, "data.val_fraction") == 0.0 and validated:
+    elif select(config, "data.val_fraction") == 0.0 and val_objectives:
         raise ConfigError(
-            f"objective: '{validated[0]}' needs a validation part, but data.val_fraction is 0; "
+            f"objective: '{val_objectives[0]}' needs a validation part, but data.val_fraction is 0; "
             "use a train/ metric, or hold some data out"
         )
 
 
 def has_test_part(config: Config) -> bool:
-    """Whether there will be data to test on, as far as that is known before it is read: Besom's own sources alone."""
+    """Return whether there is data to test on, as far as known before it is read, which is for Besom's sources only."""
     source = str(select(config, "data.source._target_"))
     if not source.startswith("besom.data.") or source.endswith("mnist"):  # which have an official test part
         return True
@@ -99,17 +99,17 @@ def has_test_part(config: Config) -> bool:
 
 
 def folds_of(config: Config) -> int | None:
-    """Return how many folds a config is evaluated by, or None for one validation part."""
-    folds = select(config, "evaluation.folds")  # runs of old have no such key
+    """Return the number of folds of a config, or None for one validation part."""
+    folds = select(config, "evaluation.folds")  # older recorded configs lack this key
     return folds if isinstance(folds, int) else None
 
 
 def _check_refit(config: Config) -> None:
-    """Refuse a scheduler that watches a validation part: the model that is kept trains without one."""
-    watched = str(select(config, "model.monitor") or "val/loss")
-    if str(select(config, "scheduler._target_")).endswith(".ReduceLROnPlateau") and watched.startswith("val/"):
+    """Refuse a scheduler that monitors a validation part: the final model of cross-validation trains without one."""
+    monitor = str(select(config, "model.monitor") or "val/loss")
+    if str(select(config, "scheduler._target_")).endswith(".ReduceLROnPlateau") and monitor.startswith("val/"):
         raise ConfigError(
-            f"model.monitor: the plateau scheduler watches {watched}, and with evaluation.folds the model that is kept "
+            f"model.monitor: the plateau scheduler watches {monitor}, and with evaluation.folds the model that is kept "
             "trains on all folds, without a validation part; set model.monitor=train/loss, or take another scheduler"
         )
 
@@ -127,7 +127,7 @@ def _check_objective(config: Config) -> None:
     leading(objectives)
     package, _, model = str(select(config, "model._target_")).rpartition(".")
     if package != "besom.models" or model not in _TASKS:
-        return  # a user's own model logs what it likes
+        return  # a user's own model may log any metric
     names = sorted({name for task in _TASKS[model] for name in metric_names(task)})
     known = [*(f"{part}/{name}" for part in ("train", "val") for name in names), *COSTS]
     for objective in objectives:
@@ -138,7 +138,7 @@ def _check_objective(config: Config) -> None:
 
 
 def check_views(value: Any, where: str) -> None:
-    """Refuse, with ConfigError, what is none of `tracking.views`' values; `where` is the key."""
+    """Refuse an unknown value of `tracking.views`, at the key `where`. Raises ConfigError."""
     if value not in (None, False, *_VIEWS):
         raise ConfigError(f"{where}: '{value}' is unknown; {one_of(str(value), _VIEWS)}")
 
@@ -153,9 +153,9 @@ def _check_table(config: Config) -> None:
 
 
 def select(config: Config, key: str) -> Any:
-    """Return the value at a dotted key, or None where the config has no such key.
+    """Return the value at a dotted key, or None if the config lacks it.
 
-    Raises ConfigError when the value cannot be resolved: a missing mandatory value, a broken interpolation.
+    Raises ConfigError for a value that cannot be resolved: a missing mandatory value, a broken interpolation.
     """
     if not isinstance(config, DictConfig):
         node: Any = config
@@ -169,9 +169,9 @@ def select(config: Config, key: str) -> Any:
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """Return the config as plain values, every interpolation resolved: what a worker trains from.
+    """Return the config as plain values for a worker, with all interpolations resolved.
 
-    Raises ConfigError naming the key that is mandatory and missing, or that cannot be resolved.
+    Raises ConfigError naming the key that is missing or cannot be resolved.
     """
     try:
         container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -182,7 +182,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def _located(node: DictConfig | ListConfig) -> OmegaConfBaseException | None:
-    """Return the error of the first value that cannot be resolved: what the whole raises does not name the key."""
+    """Return the error of the first value that cannot be resolved; the whole config's error does not name the key."""
     if node._is_none() or node._is_missing():
         return None
     keys: Sequence[Any] = list(node) if isinstance(node, DictConfig) else range(len(node))
@@ -197,14 +197,14 @@ def _located(node: DictConfig | ListConfig) -> OmegaConfBaseException | None:
 
 
 def recordable(config: DictConfig) -> dict[str, Any]:
-    """Return the config as it may be recorded: resolved, but for what came from the environment.
+    """Return the config as it may be recorded: resolved, except for values of environment variables and secrets.
 
-    `${oc.env:…}`, and whatever refers to it, stays as it is written, so that no value of an environment variable
-    reaches a run, and the same config works on another machine. So do secrets, by `besom.secrets.masks`.
+    `${oc.env:…}`, and all that refers to it, stays as written, so that no value of an environment variable is recorded,
+    and the same config works on another machine. So do secrets, by `besom.secrets.masks`.
     """
 
     written = OmegaConf.to_container(config, resolve=False)
-    taken = [str(value) for value in _from_environment(config, written) if value not in (None, "")]
+    env_values = [str(value) for value in _from_environment(config, written) if value not in (None, "")]
 
     def plain(node: Any, text: Any) -> Any:
         if isinstance(node, DictConfig) and isinstance(text, dict):
@@ -212,7 +212,11 @@ def recordable(config: DictConfig) -> dict[str, Any]:
         if isinstance(node, ListConfig) and isinstance(text, list):
             return [plain(node[index], value) for index, value in enumerate(text)]
         value = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
-        if isinstance(text, str) and "${" in text and (_ENV in text or any(one in str(value) for one in taken)):
+        if (
+            isinstance(text, str)
+            and "${" in text
+            and (_ENV in text or any(secret in str(value) for secret in env_values))
+        ):
             return text
         return value
 
@@ -226,7 +230,7 @@ _VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)")
 
 
 def _from_environment(node: Any, text: Any) -> Iterator[Any]:
-    """Yield the values of environment variables in a config, and remember those: `text` is the config as written."""
+    """Yield and remember the values of environment variables in a config; `text` is the config as written."""
     if isinstance(node, DictConfig) and isinstance(text, dict):
         for key, value in text.items():
             yield from _from_environment(_get(node, key), value)

@@ -1,7 +1,7 @@
-"""A config file as it is written, looked at before Hydra reads it.
+"""The checks of a config file as written, before Hydra reads it.
 
-What Hydra and OmegaConf would answer with a traceback, or not at all, is refused here by its file and key: keys and
-defaults that are no names, aliases that grow beyond measure, defaults that lead back to where they began.
+They refuse, by file and key, what Hydra and OmegaConf would report with a traceback or not at all: keys and defaults
+that are not names, aliases that expand too far, circular defaults.
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ from besom.config.paths import SearchPath, current_search_path
 from besom.errors import ConfigError
 
 _MOST_ADDED = 10_000
-"""Values that a file's aliases may add to those that are written in it."""
+"""Largest number of values that a file's aliases may add to the written ones."""
 
-# The parser in C takes a tenth of the time; it is not there in every build of PyYAML.
+# The C parser needs a tenth of the time; not every build of PyYAML has it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KEYWORDS = ("optional", "override")
 
 
 @contextmanager
 def checked(file: Path, path: str) -> Iterator[None]:
-    """Look at a file before Hydra reads it in the block; `path` is its name on the search path: `experiment/line`.
+    """Check a file before Hydra reads it in the block; `path` is its name on the search path: `experiment/line`.
 
-    What is no YAML passes: whoever reads it says where it is torn. Raises ConfigError naming the file and the key.
+    Invalid YAML passes: its reader reports where it is damaged. Raises ConfigError naming the file and the key.
     """
     path = path.removesuffix(".yaml")
     search = current_search_path() or SearchPath()
     with composing(f"{path}.yaml"):
         try:
-            named = _named(file.read_text(encoding="utf-8"), path)
+            configs = _configs_in(file.read_text(encoding="utf-8"), path)
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path}.yaml: it is not UTF-8; save it as UTF-8") from error
         except ConfigError as error:
             raise ConfigError(f"{path}.yaml: {error}") from error
-        search.named_in.update((one.name, f"{path}.yaml") for one in named)
-        search.leads_to[path] = tuple(one.name for one in named if not one.is_override)
-        if (circle := _circle(path, search.leads_to)) is not None:
-            way = " -> ".join(f"{one}.yaml" for one in circle)
-            raise ConfigError(f"{path}.yaml: defaults: lead back to itself ({way}); take that line out")
+        search.named_in.update((config.name, f"{path}.yaml") for config in configs)
+        search.leads_to[path] = tuple(config.name for config in configs if not config.is_override)
+        if (cycle := _cycle(path, search.leads_to)) is not None:
+            chain = " -> ".join(f"{name}.yaml" for name in cycle)
+            raise ConfigError(f"{path}.yaml: defaults: lead back to itself ({chain}); take that line out")
         yield
 
 
 @dataclass(frozen=True)
-class _Named:
-    """A config that a defaults list names; as an override, it is read where another list has its group."""
+class _Default:
+    """A config in a defaults list; as an override, it is read where another list has its group."""
 
     name: str
     is_override: bool = False
 
 
 @lru_cache(maxsize=1024)  # Hydra reads a file anew for each composition
-def _named(text: str, path: str) -> tuple[_Named, ...]:
-    """Return the configs that a file names in its defaults. Raises ConfigError naming the key."""
+def _configs_in(text: str, path: str) -> tuple[_Default, ...]:
+    """Return the configs in a file's defaults. Raises ConfigError naming the key."""
     try:
         root = yaml.compose(text, Loader=_LOADER)
         if not isinstance(root, MappingNode):
@@ -91,11 +91,11 @@ def _check_aliases(root: MappingNode) -> None:
         )
 
 
-def _size(node: Node, sizes: dict[Node, int], around: set[Node]) -> int:
-    """Return how many values a node holds, with its aliases written out; each node is measured once."""
+def _size(node: Node, sizes: dict[Node, int], ancestors: set[Node]) -> int:
+    """Return the number of values in a node, with its aliases expanded; each node is counted once."""
     if node in sizes:
         return sizes[node]
-    if node in around:
+    if node in ancestors:
         line = node.start_mark.line + 1
         raise ConfigError(f"line {line}: an alias stands inside of what it is an alias of; write out what is meant")
     inner: list[Node] = []
@@ -103,14 +103,14 @@ def _size(node: Node, sizes: dict[Node, int], around: set[Node]) -> int:
         inner = [one for pair in node.value for one in pair]
     elif isinstance(node, SequenceNode):
         inner = node.value
-    around.add(node)
-    sizes[node] = 1 + sum(_size(one, sizes, around) for one in inner)
-    around.remove(node)
+    ancestors.add(node)
+    sizes[node] = 1 + sum(_size(one, sizes, ancestors) for one in inner)
+    ancestors.remove(node)
     return sizes[node]
 
 
 def _check_keys(node: Node, place: str = "", seen: set[Node] | None = None) -> None:
-    """Refuse keys that OmegaConf does not take, and at the top of a file those that are no words."""
+    """Refuse keys that OmegaConf does not accept, and at the top level those that are not words."""
     seen = set() if seen is None else seen
     if node in seen:
         return
@@ -133,19 +133,19 @@ def _is(node: Node, *kinds: str) -> bool:
 
 
 def _shown(node: ScalarNode) -> str:
-    """A scalar as it is written, or as it can be told from nothing at all."""
+    """Return a scalar as written, or as null or '' if it is empty."""
     return node.value or ("null" if _is(node, "null") else "''")
 
 
-def _defaults(node: Node, folder: str) -> Iterator[_Named]:
-    """Yield the configs that a defaults list names; `folder` is its own file's."""
+def _defaults(node: Node, folder: str) -> Iterator[_Default]:
+    """Yield the configs in a defaults list; `folder` is that of its file."""
     if not isinstance(node, SequenceNode):
         raise ConfigError("defaults: a list is needed; write each on a line of its own, such as - train")
     for index, item in enumerate(node.value):
-        yield from _default(item, folder, f"defaults[{index}]")
+        yield from _entry(item, folder, f"defaults[{index}]")
 
 
-def _default(item: Node, folder: str, where: str) -> Iterator[_Named]:
+def _entry(item: Node, folder: str, where: str) -> Iterator[_Default]:
     if isinstance(item, ScalarNode):
         name = _word(item, where, "train or data: digits")
         if name.rpartition("/")[2].partition("@")[0] == "???":
@@ -161,10 +161,10 @@ def _default(item: Node, folder: str, where: str) -> Iterator[_Named]:
         raise ConfigError(f"{where}: '{key.value}' names no group; write it as data, or override data")
     where = f"{where}.{group}"
     names = value.value if isinstance(value, SequenceNode) else [value]
-    for one in names:
-        if value is one and _is(one, "null"):
-            continue  # nothing of this group
-        name = _word(one, where, f"{group}: NAME")
+    for name_node in names:
+        if value is name_node and _is(name_node, "null"):
+            continue  # no config of this group
+        name = _word(name_node, where, f"{group}: NAME")
         if name != "???":
             yield from _path(f"{group.partition('@')[0]}/{name}", folder, is_override="override" in keywords)
 
@@ -176,22 +176,22 @@ def _word(node: Node, where: str, example: str) -> str:
     raise ConfigError(f"{where}: {shown} is no name of a config; write such as {example}, in quotes if it is a number")
 
 
-def _path(name: str, folder: str, *, is_override: bool = False) -> Iterator[_Named]:
-    """Yield a config by its name on the search path; what is an interpolation is known when all else is composed."""
+def _path(name: str, folder: str, *, is_override: bool = False) -> Iterator[_Default]:
+    """Yield a config by its name on the search path; an interpolation is known only after composing."""
     name = name.partition("@")[0].removesuffix(".yaml")
     if "${" not in name:
-        yield _Named(name[1:] if name.startswith("/") else f"{folder}/{name}".lstrip("/"), is_override)
+        yield _Default(name[1:] if name.startswith("/") else f"{folder}/{name}".lstrip("/"), is_override)
 
 
-def _circle(start: str, leads_to: Mapping[str, Sequence[str]]) -> list[str] | None:
-    """Return the way from a config back to itself, or None where there is none."""
-    ways, seen = [[start]], set()
-    while ways:
-        way = ways.pop()
-        for name in leads_to.get(way[-1], ()):
+def _cycle(start: str, leads_to: Mapping[str, Sequence[str]]) -> list[str] | None:
+    """Return the chain of defaults from a config back to itself, or None."""
+    chains, seen = [[start]], set()
+    while chains:
+        chain = chains.pop()
+        for name in leads_to.get(chain[-1], ()):
             if name == start:
-                return [*way, name]
+                return [*chain, name]
             if name not in seen:
                 seen.add(name)
-                ways.append([*way, name])
+                chains.append([*chain, name])
     return None

@@ -1,4 +1,4 @@
-"""What differs between the versions of Hydra that Besom runs with: 1.3, and 1.4 with what 1.5 will refuse."""
+"""The differences between the supported versions of Hydra: 1.3, and 1.4, which warns of what 1.5 will refuse."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hydra.utils import instantiate
 _OLD = hydra.__version__.startswith("1.3.")
 
 VERSION_BASE: Mapping[str, Any] = {"version_base": "1.3"} if _OLD else {}
-"""The keyword of `hydra.main` and `initialize_config_dir` that 1.3 wants, and 1.4 warns of."""
+"""The keyword of `hydra.main` and `initialize_config_dir` that 1.3 needs, and 1.4 warns about."""
 
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath", *(() if _OLD else ("aliases",)))
-"""What `--info` can show."""
+"""The choices of `--info`."""
 
-# What may be built is for `besom.config.targets` to say; 1.4 warns where nobody does.
+# `besom.config.targets` decides what may be built; 1.4 warns if nothing does.
 _ANY = "UNSAFE_DISABLE_EXECUTION_CHECKS"
 _UNCHECKED: Mapping[str, Any] = {} if _OLD else {"_execution_whitelist_": getattr(hydra.utils, _ANY)}
 _REPLACE: Mapping[str, Any] = {} if _OLD else {"replace": True}
 
 
 def build(node: Any, **more: Any) -> Any:
-    """Return what the `_target_` of a config node makes of it, with nodes as plain containers.
+    """Instantiate the `_target_` of a config node, with inner nodes as plain containers.
 
     Raises what Hydra does.
     """
@@ -33,10 +33,10 @@ def build(node: Any, **more: Any) -> Any:
 
 
 def store(group: str, name: str, node: Any) -> None:
-    """Make a config known to Hydra, also if it is already."""
+    """Register a config with Hydra, also if it is registered already."""
     ConfigStore.instance().store(group=group, name=name, node=node, provider="besom", **_REPLACE)
 
 
 def is_hydras_main(frame: FrameType) -> bool:
-    """Whether a frame is Hydra's main function, which prints an error over several lines and exits with 1."""
+    """Return whether a frame is Hydra's main function, which prints an error over several lines and exits with 1."""
     return frame.f_code.co_name == "run_and_report" and frame.f_globals.get("__name__", "").startswith("hydra.")

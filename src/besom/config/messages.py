@@ -1,4 +1,4 @@
-"""What Hydra, OmegaConf and YAML say about a config, as one line: where, what, the remedy."""
+"""The errors of Hydra, OmegaConf and YAML about a config as one line: where, what, the remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from omegaconf.errors import (
 from besom.errors import BesomError, ConfigError, closest, first_line, one_of
 
 _GRAMMAR = "quote it for the shell; the grammar: https://hydra.cc/docs/advanced/override_grammar/basic"
-# Hydra and OmegaConf name Python's types and their own; what a user can do about it is said here.
+# Hydra and OmegaConf name Python types and their own; these wordings name what the user can do.
 _WORDINGS = (
     (r"Value '\{.*\}' of type 'dict' could not be converted.*", "it is one value and holds no keys"),
     (r"Value '(.*)' of type '\w+' could not be converted to Integer", r"'\1' is not a whole number"),
@@ -80,7 +80,7 @@ def explain(error: BesomError | yaml.YAMLError | OmegaConfBaseException | HydraE
 @overload
 def explain(error: BaseException) -> str | None: ...
 def explain(error: BaseException) -> str | None:
-    """Return the line to print for an error that the user can mend, or None for any other."""
+    """Return the line to print for an error that the user can fix, or None for any other."""
     match error:
         case BesomError():
             return str(error)
@@ -88,9 +88,9 @@ def explain(error: BaseException) -> str | None:
             return _yaml(error)
         case OverrideParseException():
             problem = _problem(error)
-            told = _reworded(problem)
-            unread = told == problem or "can read" in told
-            return f"{error.override}: {told}" + (f"; {_GRAMMAR}" if unread else "")
+            line = _reworded(problem)
+            unread = line == problem or "can read" in line
+            return f"{error.override}: {line}" + (f"; {_GRAMMAR}" if unread else "")
         case MissingConfigException(missing_cfg_file=missing, options=[*options]):
             group, _, name = str(missing).rpartition("/")
             return f"{group}={name}: there is no such config; {one_of(name, options)}"
@@ -104,7 +104,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def _problem(error: OverrideParseException) -> str:
-    """Return the line that says what is wrong with an override; those before it say only which one it is."""
+    """Return the line that describes the error of an override; those before it only name the override."""
     lines = str(error).splitlines()
     ahead = (f"Error parsing override '{error.override}'", "Error when parsing index: ")  # the latter from 1.4 on
     return next((line for line in lines if not line.startswith(ahead)), lines[0])
@@ -112,7 +112,7 @@ def _problem(error: OverrideParseException) -> str:
 
 @contextmanager
 def composing(source: str) -> Iterator[None]:
-    """Turn what Hydra lets through while it composes into ConfigError, which names the source; its own errors pass."""
+    """Turn unexpected exceptions of composing into ConfigError naming the source; Hydra's own errors pass."""
     try:
         yield
     except (BesomError, HydraException, OmegaConfBaseException, yaml.YAMLError):
@@ -122,20 +122,20 @@ def composing(source: str) -> Iterator[None]:
 
 
 def unforeseen(error: Exception) -> str:
-    """Return the line for an error that Hydra did not see coming while it composed."""
+    """Return the line for an exception that Hydra did not expect while composing."""
     match error:
         case RecursionError():
             return "its defaults lead back to itself, or it is nested too deeply; take that line out"
         case UnicodeDecodeError():
             return "it, or a file in its defaults, is not UTF-8; save it as UTF-8"
-    told = _reworded(first_line(error))
+    line = _reworded(first_line(error))
     if (override := _written(error)) is not None:
-        told = f"{override}: {told}"
-    return told if ";" in told else f"{told}; mend the config or the override"
+        line = f"{override}: {line}"
+    return line if ";" in line else f"{line}; mend the config or the override"
 
 
 def _written(error: BaseException) -> str | None:
-    """Return the override that Hydra was at when it raised an error of Python's own, as it is written."""
+    """Return the override as written that Hydra was processing when it raised a built-in exception."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     found = [one for frame in frames if isinstance(one := frame.f_locals.get("override"), Override)]
     return found[-1].input_line if found else None
@@ -153,23 +153,23 @@ def _hydra(error: HydraException) -> str:
     if not str(error).strip() and isinstance(cause, OmegaConfBaseException):
         return _omegaconf(cause)
     first = first_line(error)
-    # An override that does not fit, OmegaConf's own error behind it.
+    # An invalid override, with OmegaConf's error as the cause.
     override = re.match(r"(?:Could not override|Error merging override) '?(.*?)'?\.?$", first)
     if override and isinstance(cause, OmegaConfBaseException):
         written = re.search(r"use \+(.*)", str(error))
         return _omegaconf(cause, written[1] if written else override[1])
-    # A file that does not fit: "In 'experiment/line': …".
+    # An invalid file: "In 'experiment/line': …".
     if file := re.match(r"In '(.*?)': (.*)", first):
         inner = error.__context__
-        told = _omegaconf(inner) if isinstance(inner, OmegaConfBaseException) else _reworded(file[2])
-        return f"{file[1]}.yaml: {told}"
-    # What names the override, if anything, between quotes.
-    written, told = re.search(r"'(\S+=.*)'", first), _reworded(first)
-    return f"{written[1]}: {told}" if written and told != first else told
+        line = _omegaconf(inner) if isinstance(inner, OmegaConfBaseException) else _reworded(file[2])
+        return f"{file[1]}.yaml: {line}"
+    # The override, if it is quoted in the message.
+    written, line = re.search(r"'(\S+=.*)'", first), _reworded(first)
+    return f"{written[1]}: {line}" if written and line != first else line
 
 
 def _omegaconf(error: OmegaConfBaseException, written: str | None = None) -> str:
-    """`written` is the override that caused it."""
+    """Return the line for an error of OmegaConf; `written` is the override that caused it."""
     key = str(error.full_key or error.key or _place(error) or "the config as a whole")
     if isinstance(error, MissingMandatoryValue):
         return f"{key}: it has no value yet; add {key}=VALUE"
@@ -193,14 +193,14 @@ _AT_WORK = {"_map_merge": "dest", "_dereference_node_impl": "self"}
 
 def _place(error: BaseException) -> str:
     """Return the key at which a merge or an interpolation broke off, for those of OmegaConf's errors that have none."""
-    behind: BaseException | None = error
-    while behind is not None:  # from 2.4 on, OmegaConf raises its error anew, from the one that it met at work
-        frames = [frame for frame, _ in traceback.walk_tb(behind.__traceback__) if frame.f_code.co_name in _AT_WORK]
+    cause: BaseException | None = error
+    while cause is not None:  # from 2.4 on, OmegaConf raises its error anew, from the one that it met at work
+        frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__) if frame.f_code.co_name in _AT_WORK]
         for frame in reversed(frames):
             node = frame.f_locals.get(_AT_WORK[frame.f_code.co_name])
             if isinstance(node, Node):
                 return str(node._get_full_key(frame.f_locals.get("key")))
-        behind = behind.__cause__ or behind.__context__
+        cause = cause.__cause__ or cause.__context__
     return ""
 
 

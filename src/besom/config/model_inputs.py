@@ -1,4 +1,4 @@
-"""What a recorded model reads, and what it answers: columns and pictures, by name and type, without any tensor."""
+"""The inputs and outputs of a recorded model: columns and pictures, by name and type, without any tensor."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from besom.errors import DataError, StoreError
 
 WEIGHTS, DESCRIPTION, CONFIG = "model.safetensors", "model.json", "config.yaml"
 MODEL_FILES = (WEIGHTS, DESCRIPTION, CONFIG)
-"""The artifacts of a run that its model is rebuilt from."""
+"""The artifacts of a run from which its model is rebuilt."""
 
 
 class Kind(StrEnum):
-    """What a column holds."""
+    """The kind of a column's values."""
 
     NUMBER = "numbers"
     TRUTH = "booleans"
     TEXT = "text"
     EITHER = "numbers or booleans"
-    """What an earlier Besom has not recorded."""
+    """The kind in the record of an earlier Besom, which did not distinguish these."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a table; `values` are the categories of a text that is an input, in the order of its features."""
+    """A column of a table; `values` are the categories of a text feature, in the order of its features."""
 
     name: str
     kind: Kind = Kind.NUMBER
@@ -37,21 +37,21 @@ class Column:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The names of the features that it makes: its own, or "name=value" for each category."""
+        """The names of the column's features: its own name, or "name=value" for each category."""
         return tuple(f"{self.name}={value}" for value in self.values) or (self.name,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How the text of a table is read.
+    """The options for reading the text of a table.
 
-    separator     what divides its cells; None is what its suffix says
-    decimal       what stands before the decimals of a number
-    thousands     what divides the thousands of a number; None is nothing
-    missing       what marks a missing value, beside an empty cell; None is what pandas takes for one, such as NA
-    encoding      None is UTF-8
-    compression   None is what its suffix says
-    skip_rows     how many lines come before the header
+    separator     the delimiter of cells; None for the suffix's
+    decimal       the decimal mark
+    thousands     the thousands separator; None for none
+    missing       the marks of a missing value, besides an empty cell; None for pandas' own, such as NA
+    encoding      None for UTF-8
+    compression   None for the suffix's
+    skip_rows     the number of lines before the header
     """
 
     separator: str | None = None
@@ -65,13 +65,13 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a model reads.
+    """The inputs of a model.
 
-    columns     of a table, in the order of their features
-    target      the column that is predicted; None where the data was no table
-    reading     how the text of a table is read
-    picture     (height, width), where a row is a grey picture of so many pixels, line by line
-    max_value   what a feature can hold at most (255 for bytes); None where that is unknown
+    columns     the columns of a table, in the order of their features
+    target      the column that is predicted; None where the data was not a table
+    reading     the options for reading the text of a table
+    picture     (height, width), where a row is a grey picture of this size, line by line
+    max_value   the largest possible value of a feature (255 for bytes); None where unknown
     """
 
     columns: tuple[Column, ...]
@@ -85,21 +85,21 @@ class Inputs:
         """One name per feature."""
         return tuple(feature for column in self.columns for feature in column.features)
 
-    def as_rows(self, given: Any, what: object) -> Any:
-        """Return an array or a tensor as rows [n, features]: such rows, pictures [n, height, width], or a single one.
+    def as_rows(self, array: Any, what: object) -> Any:
+        """Return an array or a tensor as rows [n, features]: from rows, pictures [n, height, width], or one picture.
 
-        Raises DataError for another shape; `what` is what it calls them.
+        Raises DataError for another shape; `what` is the name of the input in the error.
         """
-        shape, features = tuple(given.shape), len(self.features)
+        shape, features = tuple(array.shape), len(self.features)
         if self.picture is not None and shape == self.picture:
-            return given.reshape(1, features)
+            return array.reshape(1, features)
         if shape[1:] not in ((features,), self.picture):
             pictures = f", or pictures [n, {self.picture[0]}, {self.picture[1]}]" if self.picture else ""
             raise DataError(f"{what}: its shape is {list(shape)}; give rows [n, {features}]{pictures}")
-        return given if len(shape) == 2 else given.reshape(shape[0], features)
+        return array if len(shape) == 2 else array.reshape(shape[0], features)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `of_json` reads; the columns only where the features do not tell them."""
+        """Return the JSON form that `of_json` reads; with the columns only if the features' names do not imply them."""
         plain = asdict(self)
         if self.columns == number_columns(self.features):
             del plain["columns"]
@@ -107,10 +107,10 @@ class Inputs:
 
     @classmethod
     def of_json(cls, plain: Mapping[str, Any] | None, features: Sequence[str]) -> Inputs:
-        """Return the inputs that `to_json` wrote of a model with these features.
+        """Return the inputs from the result of `to_json`, for a model with these features.
 
-        A model of an earlier Besom has none: its text columns are read off the features' names, and whether its rows
-        were pictures is unknown. Of how text is read, a later one tells the separator alone.
+        A model of an earlier Besom has no such record: its text columns are derived from the features' names, and
+        whether its rows were pictures is unknown. A record of a later one has only the separator of `reading`.
         """
         if plain is None:
             return cls(columns=_columns_of(features))
@@ -125,7 +125,7 @@ class Inputs:
 
 
 def number_columns(names: Sequence[str]) -> tuple[Column, ...]:
-    """Return columns of numbers by these names."""
+    """Return columns of numbers with these names."""
     return tuple(Column(name=name) for name in names)
 
 
@@ -144,13 +144,13 @@ def _columns_of(features: Sequence[str]) -> tuple[Column, ...]:
         name, mark, value = feature.partition("=")
         values.setdefault(name, []).extend([value] if mark else [])
     return tuple(
-        Column(name=name, kind=Kind.TEXT if found else Kind.EITHER, values=tuple(found))
-        for name, found in values.items()
+        Column(name=name, kind=Kind.TEXT if categories else Kind.EITHER, values=tuple(categories))
+        for name, categories in values.items()
     )
 
 
-def answer_names(classes: Sequence[str], *, probabilities: bool) -> tuple[str, ...]:
-    """Return the columns of an answer: `prediction`; for classes also its probability and, if asked, that of each."""
+def prediction_columns(classes: Sequence[str], *, probabilities: bool) -> tuple[str, ...]:
+    """Return the columns of the predictions: `prediction`; for classes also its probability and, optionally, all."""
     if not classes:
         return ("prediction",)
     each = tuple(f"probability_{name}" for name in classes) if probabilities else ()
@@ -158,14 +158,14 @@ def answer_names(classes: Sequence[str], *, probabilities: bool) -> tuple[str, .
 
 
 def read_description(directory: Path) -> dict[str, Any]:
-    """Return the description of a model that was saved in a folder: its `spec`, its `features` and its `inputs`.
+    """Return the description of a saved model in a folder: its `spec`, its `features` and its `inputs`.
 
-    Raises StoreError for one that is damaged.
+    Raises StoreError for a damaged description.
     """
     path = directory / DESCRIPTION
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-        wrong = _what_is_wrong(described)
+        wrong = _inconsistency(described)
     except OSError as error:
         wrong = f"cannot be read, {error.strerror}"
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -176,18 +176,18 @@ def read_description(directory: Path) -> dict[str, Any]:
 
 
 def damaged(name: str, why: str) -> StoreError:
-    """Return the error that says that an artifact which a model is rebuilt from is damaged."""
+    """Return the error for a damaged artifact of a model."""
     return StoreError(f"{name}: damaged ({why}); put its copy back among the run's artifacts, or train the run again")
 
 
-def _what_is_wrong(described: Any) -> str:
-    """What does not fit together in a description; it raises what is raised by one that lacks something."""
+def _inconsistency(described: Any) -> str:
+    """Return an inconsistency of a description, or ""; an incomplete one raises KeyError and the like."""
     spec, features = described["spec"], described["features"]
     inputs = Inputs.of_json(described.get("inputs"), features)
     columns = [*inputs.columns, *([inputs.target] if inputs.target else [])]
-    texts = [spec["name"], *spec["classes"], *features, *(column.name for column in columns)]
-    texts += [value for column in columns for value in column.values]
-    if not all(isinstance(text, str) for text in texts):
+    names = [spec["name"], *spec["classes"], *features, *(column.name for column in columns)]
+    names += [value for column in columns for value in column.values]
+    if not all(isinstance(text, str) for text in names):
         return "a name is no text"
     if [spec["in_features"]] != [len(features)] or len(inputs.features) != len(features):
         return f"{spec['in_features']} inputs, and {len(features)} names"

@@ -23,16 +23,14 @@ COSTS: Mapping[str, str] = {
     "cost/params": "the model's trainable parameters",
     "cost/seconds": "what training took",
 }
-"""What a trial costs: measured once, and objectives like any metric."""
+"""The costs of a trial: measured once, and objectives like any metric."""
 
 
 def metric_names(task: str) -> tuple[str, ...]:
     """Return the metrics that a model of this task logs for each part, without `train/`, `val/` or `test/`.
 
-    `task` is the value of a `besom.data.Task`: regression, binary or multiclass. r2 and auroc are not
-    logged for a part on which they are not defined (see `besom.models.scoring.scores`).
-
-    Raises ConfigError for any other task.
+    `task` is the value of a `besom.data.Task`: regression, binary or multiclass. r2 and auroc are not logged for a part
+    on which they are undefined (see `besom.models.scoring.scores`). Raises ConfigError for any other task.
     """
     if task not in _METRICS:
         raise ConfigError(f"task: '{task}' is unknown; use {', '.join(_METRICS)}")
@@ -41,18 +39,18 @@ def metric_names(task: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A metric, and whether it is to `maximize` or to `minimize`."""
+    """A metric and its direction, `maximize` or `minimize`."""
 
     name: str
     direction: str
 
     @property
     def is_cost(self) -> bool:
-        """Whether it is known of the trial as a whole, not by epoch."""
+        """Return whether the metric is a cost, which is measured once per trial and not by epoch."""
         return self.name in COSTS
 
     def better(self, value: float, other: float) -> bool:
-        """Whether a value beats another one."""
+        """Return whether a value is better than another."""
         return value > other if self.direction == "maximize" else value < other
 
     def __str__(self) -> str:
@@ -62,8 +60,8 @@ class Objective:
 def read_objectives(config: Mapping[str, Any]) -> tuple[Objective, ...]:
     """Read `objective` and `direction`: a name and a direction, or a list of each.
 
-    One direction for several objectives is that of the metrics; costs are minimized. Raises ConfigError when they
-    do not go together.
+    One direction for several objectives applies to the metrics; costs are minimized. Raises ConfigError if they do not
+    match.
     """
     names, directions = _listed(config, "objective"), _listed(config, "direction")
     if not names or len(set(names)) < len(names):
@@ -77,11 +75,11 @@ def read_objectives(config: Mapping[str, Any]) -> tuple[Objective, ...]:
     for direction in directions:
         if direction not in DIRECTIONS:
             raise ConfigError(f"direction: '{direction}' is unknown; use {' or '.join(DIRECTIONS)}")
-    return tuple(Objective(name=name, direction=way) for name, way in zip(names, directions, strict=True))
+    return tuple(Objective(name=name, direction=direction) for name, direction in zip(names, directions, strict=True))
 
 
 def leading(objectives: Sequence[Objective]) -> Objective:
-    """The objective by which epochs are compared: the first that every epoch has a value of.
+    """Return the objective that compares epochs: the first that has a value in every epoch.
 
     Raises ConfigError when all of them are costs.
     """
@@ -94,7 +92,7 @@ def leading(objectives: Sequence[Objective]) -> Objective:
 def _listed(config: Mapping[str, Any], key: str) -> list[str]:
     value = config[key]
     values = [value] if isinstance(value, str) else [] if value is None else value
-    # What is iterable is a list, or one of OmegaConf's, of which nothing is imported here.
+    # Any iterable is a list, or OmegaConf's ListConfig, which is not imported here.
     if (
         not isinstance(values, Iterable)
         or isinstance(values, Mapping)

@@ -1,4 +1,4 @@
-"""Where configs and sweep files lie, and which folders Hydra looks into while `besom` runs."""
+"""The locations of configs and sweep files, and the folders that Hydra searches for a `besom` command."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class SearchPath:
-    """The folders that Hydra searches after the primary config's own, and what the configs found there name.
+    """The folders that Hydra searches after the primary config's own, and the references between the configs in them.
 
     `leads_to` has the defaults of each config that was read, by its name on the search path; `named_in` has the file
-    that names a config in its defaults, as an override of another file's or not.
+    that lists a config in its defaults, as an override or not.
     """
 
     folders: tuple[Path, ...] = ()
@@ -32,16 +32,16 @@ class SearchPath:
 
 _CURRENT: ContextVar[SearchPath | None] = ContextVar("search_path", default=None)
 
-_LONGEST = 180  # bytes; a file system takes 255, with what is added
+_LONGEST = 180  # bytes; a file system allows 255, including suffixes
 
 
 def conf_dir() -> Path:
-    """The shipped conf/: inside the installed package, or at the top of a checkout."""
+    """Return the shipped conf/: inside the installed package, or at the top of a checkout."""
     return _shipped("conf")
 
 
 def sweeps_dir() -> Path:
-    """The shipped sweeps/."""
+    """Return the shipped sweeps/."""
     return _shipped("sweeps")
 
 
@@ -51,40 +51,40 @@ def _shipped(name: str) -> Path:
 
 
 def installed_folders() -> list[Path]:
-    """Where modules lie that are nobody's own: Python's, those of installed packages, and Besom's."""
+    """Return the folders of modules that are not the user's: Python's, those of installed packages, and Besom's."""
     names = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
     folders = [*(sysconfig.get_path(name) for name in names), *site.getsitepackages(), site.getusersitepackages()]
     return [*(Path(folder).resolve() for folder in folders), _PACKAGE, _PACKAGE.parent / "hydra_plugins"]
 
 
 def sweep_names(user: Sequence[Path]) -> list[str]:
-    """The sweeps that there are: in the user's own folders, in sweeps/ here, and the shipped ones."""
+    """Return the names of all sweeps: in the user's own folders, in the current sweeps/, and the shipped ones."""
     return sorted({path.stem for folder in _sweep_folders(user) for path in folder.glob("*.yaml")})
 
 
 def find_sweep(name: str, user: Sequence[Path]) -> Path:
-    """Return the file of a sweep by its name, the user's own folders first, or by its path.
+    """Return the file of a sweep by its name, with priority for the user's own folders, or by its path.
 
-    Raises ConfigError, with the names that there are.
+    Raises ConfigError with the existing names.
     """
     for folder in _sweep_folders(user):
         if (folder / f"{name}.yaml").is_file():
             return (folder / f"{name}.yaml").absolute()
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.name != name:
-        found = path if path.is_file() else path.with_name(f"{path.name}.yaml")
-        if not found.is_file():
+        file = path if path.is_file() else path.with_name(f"{path.name}.yaml")
+        if not file.is_file():
             raise ConfigError(
                 f"sweep file {name} does not exist; name a file, or one of {', '.join(sweep_names(user))}"
             )
-        if found.suffix != ".yaml":
+        if file.suffix != ".yaml":
             raise ConfigError(f"sweep file {name}: Hydra reads only files that end with .yaml; rename it")
-        return found.absolute()
+        return file.absolute()
     raise ConfigError(f"sweep '{name}' does not exist; {one_of(name, sweep_names(user))}; a path works too")
 
 
 def sweep_search_path(file: Path, user: Sequence[Path]) -> list[Path]:
-    """Where Hydra looks while it runs a sweep file: its folder last, so that no sweep hides a config.
+    """Return the search path of a sweep file: its folder is last, so that no sweep hides a config.
 
     Raises ConfigError when a config hides the sweep.
     """
@@ -100,7 +100,7 @@ def _sweep_folders(user: Sequence[Path]) -> list[Path]:
 
 
 def _check_no_interpolation(folder: Path) -> None:
-    # Hydra writes the folders into its config, where OmegaConf reads ${…}: it takes any but one that is not closed.
+    # Hydra writes the folders into its config, where OmegaConf reads ${…}: only an unclosed one is an error.
     if "${" not in str(folder):
         return
     from omegaconf import OmegaConf
@@ -113,24 +113,25 @@ def _check_no_interpolation(folder: Path) -> None:
 
 
 def file_name(name: str) -> str:
-    """Return a name, such as a study's, as that of a file or a folder: short enough, and no other name's.
+    """Return a unique file name for a name, such as a study's.
 
-    A name of letters, digits, _ and - is its own; what else is cut or replaced is told apart by a digest.
+    A name of letters, digits, _ and - is its own file name; other names are shortened and replaced, with a digest that
+    distinguishes them.
     """
     shown = re.sub(r"[^\w-]", "_", name).encode()[:_LONGEST].decode(errors="ignore")
     return name if shown == name else f"{shown}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def current_search_path() -> SearchPath | None:
-    """The search path of the `besom` command that runs, if one does: Hydra may run for another app."""
+    """Return the search path of the running `besom` command, or None: Hydra may run for another app."""
     return _CURRENT.get()
 
 
 @contextmanager
 def search_path(folders: Sequence[Path]) -> Iterator[SearchPath]:
-    """Let Hydra search these folders too, for the time of a `with` block.
+    """Let Hydra search these folders too, within a `with` block.
 
-    Raises ConfigError for one that Hydra cannot work in, the current folder among them.
+    Raises ConfigError for a folder that Hydra cannot work in, including the current one.
     """
     for folder in (Path.cwd(), *folders):
         _check_no_interpolation(folder)

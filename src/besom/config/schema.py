@@ -1,7 +1,7 @@
 """The schema of a trial's config: every shipped key and its type.
 
 Hydra composes against these dataclasses, so that an unknown key or a wrong type fails while the config is
-composed, with the key named. The files under conf/ start from them: `defaults: [/schema@_here_: mlp]`.
+composed, with the key named. The files under conf/ extend them: `defaults: [/schema@_here_: mlp]`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class EarlyStopping:
 
 @dataclass
 class Evaluation:
-    """How a model is judged: by one validation part, or by the mean over `folds`."""
+    """How a model is evaluated: on one validation part, or by the mean over `folds`."""
 
     folds: int | None = None
 
@@ -53,7 +53,7 @@ class Train:
 
 @dataclass
 class Data:
-    """An in-memory data set: where it comes from, how it is scaled, split and batched."""
+    """An in-memory data set: its source, scaling, split and batches."""
 
     _target_: str = "besom.data.InMemoryDataModule"
     source: dict[str, Any] = MISSING
@@ -211,7 +211,7 @@ class Plateau:
 
 @dataclass
 class Trainer:
-    """What goes to Lightning's Trainer; anything else it takes can be added with `+trainer.KEY=…`."""
+    """The arguments of Lightning's Trainer; others can be added with `+trainer.KEY=…`."""
 
     _target_: str = "pytorch_lightning.Trainer"
     accelerator: str = "auto"
@@ -226,7 +226,7 @@ class Trainer:
 class Tracking:
     """Where runs are recorded; `uri: null` is the SQLite store under `directory`.
 
-    `views` says whether a sweep leaves a dashboard in MLflow's page: `auto` where that is known to take it, or `off`.
+    `views` chooses whether a sweep adds a dashboard to MLflow's page: `auto` if that version supports it, or `off`.
     """
 
     enabled: bool = True
@@ -237,7 +237,7 @@ class Tracking:
 
 
 def register_schemas() -> None:
-    """Make the schemas known to Hydra, as `/schema/…` configs that the files under conf/ start from."""
+    """Register the schemas with Hydra, as `/schema/…` configs that the files under conf/ extend."""
     nodes: Mapping[str, Any] = {
         "train": Train,
         "data": Data,

@@ -1,4 +1,4 @@
-"""What Besom, torch and Lightning ship to be built by a config, told by its name, and by what lies under that name."""
+"""The targets that Besom, torch and Lightning ship to be built, recognized by name and by definition."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HOMES = re.compile(
     r"besom\.(data|models|hydra_app\.callback)|torch\.(nn|optim)|torch\._C\._nn|"
     r"(pytorch_lightning|lightning\.pytorch)\.(callbacks|loggers|trainer\.trainer)"
 )
-"""The modules, with those below them, that define what is shipped to be built."""
+"""The modules, including submodules, that define the shipped targets."""
 _KINDS = {
     f"{home}.{name}"
     for home, names in {
@@ -34,34 +34,36 @@ _KINDS = {
     }.items()
     for name in names
 }  # fmt: skip
-"""The classes that what is built derives from. They are told by their names, so that nothing need be imported."""
+"""The base classes of shipped targets, by name, so that nothing need be imported."""
 _FUNCTIONS = ("torch.nn.functional", "torch.nn.init", "torch._C._nn")
 _SOURCES = ("besom.data.sources", "besom.data.tables.source")
 
 
 def is_named_like_shipped(target: str) -> bool:
-    """Whether a target's name is such as what is shipped has: a gate before anything is imported, and no proof."""
+    """Return whether a target has the name of a shipped one: a check before any import, and no proof."""
     return _NAMES.fullmatch(target) is not None
 
 
-def is_shipped(found: Any) -> bool:
-    """Whether what was found under a name is shipped to be built, whatever that name says."""
-    home = home_of(found)
+def is_shipped(target: Any) -> bool:
+    """Return whether an imported object is a shipped target, whatever its name says."""
+    home = home_of(target)
     module, _, name = home.rpartition(".")
     if not re.match(rf"({_HOMES.pattern})(\.|$)", module) or name.startswith("_"):
         return False
-    if isinstance(found, type):
-        return any(f"{base.__module__}.{base.__qualname__}" in _KINDS for base in found.__mro__)
+    if isinstance(target, type):
+        return any(f"{base.__module__}.{base.__qualname__}" in _KINDS for base in target.__mro__)
     if module in _FUNCTIONS:
         return True
-    return module in _SOURCES and inspect.signature(found).return_annotation in ("Source", "besom.data.dataset.Source")
+    return module in _SOURCES and inspect.signature(target).return_annotation in ("Source", "besom.data.dataset.Source")
 
 
-def home_of(found: Any) -> str:
-    """Return where something is defined, with its own name; empty for what is no class and no function."""
-    found = inspect.unwrap(found) if callable(found) else found
-    found = getattr(found, "__func__", found)
-    if isinstance(found, type) or inspect.isroutine(found):
-        module = getattr(found, "__module__", None) or getattr(getattr(found, "__self__", None), "__name__", "builtins")
-        return f"{module}.{found.__qualname__}"
+def home_of(target: Any) -> str:
+    """Return the qualified name by which an object was defined; "" unless it is a class or function."""
+    target = inspect.unwrap(target) if callable(target) else target
+    target = getattr(target, "__func__", target)
+    if isinstance(target, type) or inspect.isroutine(target):
+        module = getattr(target, "__module__", None) or getattr(
+            getattr(target, "__self__", None), "__name__", "builtins"
+        )
+        return f"{module}.{target.__qualname__}"
     return ""

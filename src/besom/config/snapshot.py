@@ -1,6 +1,6 @@
-"""The config folders of a sweep as they were when it began: it composes each trial from them, whatever is edited then.
+"""A snapshot of a sweep's config folders: all trials are composed from it, even if the files are edited meanwhile.
 
-Their files are copied; what Hydra says of them still names the user's own.
+The files are copied; Hydra's messages still name the user's own.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from besom.system.locks import Held, locked
 
 _MOST = 20_000
-"""Entries that a folder of configs may have; one with more holds other things, and is left as it is."""
+"""Largest number of entries of a config folder; a larger one contains other things, and is not copied."""
 
-_FOLDERS = ("file", "besom")  # schemes of Hydra's own source of folders, and of ours
+_FOLDERS = ("file", "besom")  # the schemes of Hydra's source of folders, and of Besom's
 
 _PREFIX, _LOCK = "configs-", ".lock"
 
-_EVERY_S = 2.0  # how often the user's files are looked at
+_CHECK_EVERY_S = 2.0  # how often the user's files are checked
 
 
 @contextmanager
 def snapshot(loader: ConfigLoader, folder: Path) -> Iterator[Snapshot]:
-    """Let a loader read its folders as they are now for the time of a `with` block; `folder` takes copies."""
+    """Let a loader read its folders in their current state within a `with` block; `folder` takes the copies."""
     _remove_left_behind(folder)
     place = folder / f"{_PREFIX}{uuid.uuid4().hex[:12]}"
     lock = place.with_suffix(_LOCK)
     with locked(lock, wait=True):
         place.mkdir()
-        taken = Snapshot(place)
+        copies = Snapshot(place)
         before = loader.repository  # type: ignore[attr-defined]
-        loader.repository = _Repository(loader.config_search_path, taken)  # type: ignore[attr-defined]
+        loader.repository = _Repository(loader.config_search_path, copies)  # type: ignore[attr-defined]
         try:
-            yield taken
+            yield copies
         finally:
             loader.repository = before  # type: ignore[attr-defined]
             shutil.rmtree(place, ignore_errors=True)
@@ -52,7 +52,7 @@ def snapshot(loader: ConfigLoader, folder: Path) -> Iterator[Snapshot]:
 
 
 def _remove_left_behind(folder: Path) -> None:
-    """Remove the copies of processes that were killed: nobody holds their locks."""
+    """Remove the copies of killed processes, whose locks are free."""
     for lock in folder.glob(f"{_PREFIX}*{_LOCK}"):
         with suppress(Held), locked(lock, wait=False):
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
@@ -60,97 +60,97 @@ def _remove_left_behind(folder: Path) -> None:
 
 
 class Snapshot:
-    """The copies of some folders, and which of their files were read."""
+    """The copies of some folders, and a record of the files that were read."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
         self._copies: dict[str, Path | None] = {}
         self._read: dict[tuple[str, str], tuple[Path, Path]] = {}
-        self._told: set[Path] = set()
-        self._looked_s = 0.0
+        self._reported: set[Path] = set()
+        self._checked_s = 0.0
 
     def __deepcopy__(self, _: Any) -> Snapshot:
         return self  # Hydra copies its sources for each config
 
     def frozen(self, source: ConfigSource) -> ConfigSource:
-        """Return a source that reads the copy of a folder; any other as it is."""
-        # By its scheme: Hydra imports the class of its plugin once more, so that it is none of ours.
+        """Return a source that reads the copy of a folder; other sources unchanged."""
+        # By its scheme: Hydra imports the plugin's class a second time, so that isinstance fails.
         if source.scheme() not in _FOLDERS or not Path(source.path).is_dir():
             return source
         if source.path not in self._copies:
             place = self._place / str(len(self._copies))
-            # What is recorded may lie among the configs, and these copies with it.
+            # The tracking store may be located among the configs, and these copies with it.
             self._copies[source.path] = _copied(Path(source.path), place, besides=self._place.parents[1])
         copy = self._copies[source.path]
         return source if copy is None else _Frozen(source, copy, self)
 
     def read(self, folder: str, copy: Path, name: str) -> None:
-        """A file was read."""
+        """Record that a file was read."""
         self._read[folder, name] = Path(folder, name), copy / name
 
     def changed(self) -> list[Path]:
-        """Return the user's files that were read and are not any more as they were, each once; looks now and then."""
-        if time.monotonic() - self._looked_s < _EVERY_S:
+        """Return the user's files that have changed since they were read, each once; checks every few seconds."""
+        if time.monotonic() - self._checked_s < _CHECK_EVERY_S:
             return []
-        self._looked_s = time.monotonic()
-        pairs = [pair for pair in self._read.values() if pair[0] not in self._told]
-        found = [file for file, copy in pairs if not _same(file, copy)]
-        self._told.update(found)
-        return found
+        self._checked_s = time.monotonic()
+        pairs = [pair for pair in self._read.values() if pair[0] not in self._reported]
+        changed_files = [file for file, copy in pairs if not _same(file, copy)]
+        self._reported.update(changed_files)
+        return changed_files
 
 
 class _Repository(ConfigRepository):
-    """Hydra's, which makes its sources anew where a config names more folders."""
+    """Hydra's repository, which recreates its sources when a config adds folders to the search path."""
 
-    def __init__(self, search_path: ConfigSearchPath, taken: Snapshot) -> None:
-        self._taken = taken
+    def __init__(self, search_path: ConfigSearchPath, copies: Snapshot) -> None:
+        self._taken = copies
         super().__init__(search_path)
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        """Make the sources, and freeze them."""
+        """Create the sources, and freeze them."""
         super().initialize_sources(config_search_path)
         self.sources = [self._taken.frozen(source) for source in self.sources]
 
 
 class _Frozen(ConfigSource):
-    """A folder that is read from its copy; it goes by its own name."""
+    """A source that reads a folder from its copy, under the folder's own name."""
 
-    def __init__(self, source: ConfigSource, copy: Path, taken: Snapshot) -> None:
+    def __init__(self, source: ConfigSource, copy: Path, copies: Snapshot) -> None:
         self.provider, self.path = source.provider, source.path
         self._inner = type(source)(source.provider, f"{source.scheme()}://{copy}")
         self._copy = copy
-        self._taken = taken
+        self._taken = copies
 
     def scheme(self) -> str:  # type: ignore[override]
-        """Return what a folder's URL begins with: that of its source."""
+        """Return the scheme of the inner source."""
         return str(self._inner.scheme())
 
     def available(self) -> bool:
-        """Whether it is there: it was."""
+        """Return True: the folder was target."""
         return True
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read a config as it was."""
+        """Read a config from the copy."""
         loaded = self._inner.load_config(config_path)
         loaded.path = self.full_path()
         self._taken.read(self.path, self._copy, self._normalize_file_name(config_path))
         return loaded
 
     def is_group(self, config_path: str) -> bool:
-        """Whether it was a folder."""
+        """Return whether the path was a folder."""
         return self._inner.is_group(config_path)
 
     def is_config(self, config_path: str) -> bool:
-        """Whether it was a file."""
+        """Return whether the path was a file."""
         return self._inner.is_config(config_path)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """What lay there."""
+        """Return what the folder contained."""
         return self._inner.list(config_path, results_filter)
 
 
 def _copied(folder: Path, copy: Path, *, besides: Path) -> Path | None:
-    """Copy the configs of a folder, with their times; None if there is too much else in it, `besides` apart."""
+    """Copy the configs of a folder, with their times; None if it has too many entries, not counting `besides`."""
     besides = besides.resolve()
     left = _MOST
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -165,11 +165,11 @@ def _copied(folder: Path, copy: Path, *, besides: Path) -> Path | None:
             and name not in ("__pycache__", "mlruns")
             and (Path(place) / name).resolve() != besides
         ]
-        there = copy / Path(place).relative_to(folder)
-        there.mkdir(parents=True, exist_ok=True)
+        target = copy / Path(place).relative_to(folder)
+        target.mkdir(parents=True, exist_ok=True)
         for name in files:
             if name.endswith((".yaml", ".yml")) and (Path(place) / name).is_file():
-                shutil.copy2(Path(place) / name, there / name)
+                shutil.copy2(Path(place) / name, target / name)
     return copy
 
 

@@ -1,4 +1,4 @@
-"""The `_target_` nodes of a config: that what they name exists, and takes the keys that stand beside it."""
+"""The checks of `_target_` nodes: each must exist, and accept the keys of its node."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from besom.errors import ConfigError, kind_and_line, one_of
 
 
 def check_targets(node: Any, path: str = "") -> None:
-    """Refuse a resolved config in which a `_target_` cannot be imported, or does not take one of its keys.
+    """Refuse a resolved config with a `_target_` that cannot be imported, or does not accept one of its keys.
 
-    A key that was added with `+` gets this far. Raises ConfigError naming the key.
+    Only a key that was added with `+` can be unknown here. Raises ConfigError naming the key.
     """
     if not isinstance(node, Mapping):
         return
@@ -33,7 +33,7 @@ def check_targets(node: Any, path: str = "") -> None:
 
 
 def targets_in(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the key and the value of each `_target_` in a config, at any depth: in lists and in `_args_` as well."""
+    """Yield the key and the value of each `_target_` in a config, at any depth, including lists and `_args_`."""
     if isinstance(node, Mapping):
         if "_target_" in node:
             yield f"{key}._target_" if key else "_target_", node["_target_"]
@@ -45,7 +45,7 @@ def targets_in(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def find_target(target: str, key: str) -> Any:
-    """Return what a `_target_` at `key` names, having imported it. Raises ConfigError when it cannot be imported."""
+    """Import and return the object that a `_target_` at `key` names. Raises ConfigError if it cannot be imported."""
     if not isinstance(target, str):
         raise ConfigError(f"{key}: {target} names no class; write such as besom.models.MLPClassifier")
     try:
@@ -55,23 +55,23 @@ def find_target(target: str, key: str) -> Any:
 
 
 def signature_of(target: str, path: str) -> inspect.Signature | None:
-    """Return the signature of what a `_target_` names, or None for something that has none.
+    """Return the signature of the object that a `_target_` names, or None if it has none.
 
-    Raises ConfigError when it cannot be imported.
+    Raises ConfigError if it cannot be imported.
     """
     found = find_target(target, f"{path}._target_")
     try:
         return inspect.signature(found)
-    except (TypeError, ValueError):  # something built in, or nothing that can be called
+    except (TypeError, ValueError):  # a builtin, or not callable
         return None
 
 
 def _why(error: BaseException, target: str) -> str:
-    """Return the rest of the line: what broke in whose file, or what there is no trace of."""
+    """Return the rest of the message: the error in the user's file, or that the name does not exist."""
     cause = error.__cause__
     module = target.rpartition(".")[0]
     if isinstance(cause, ModuleNotFoundError) and cause.name and f"{target}.".startswith(f"{cause.name}."):
-        found = sys.modules.get(module)  # it is the last name that is wrong
+        found = sys.modules.get(module)  # the last part of the name is wrong
         if found is not None and not hasattr(found, "__path__"):
             names = [name for name in vars(found) if not name.startswith("_")]
             return f": {module} has no {target.rpartition('.')[2]}; {one_of(target.rpartition('.')[2], names)}"
@@ -80,7 +80,7 @@ def _why(error: BaseException, target: str) -> str:
         return "; check the name and the installation"
     if isinstance(cause, SyntaxError):
         return f": {cause.msg} ({cause.filename}, line {cause.lineno}); mend it"
-    # The last place in a file that is read from a folder, not in what imports it.
-    places = [one for one in traceback.extract_tb(cause.__traceback__) if not one.filename.startswith("<frozen")]
-    own = [one for one in places[1:] if "site-packages" not in one.filename] or places
+    # The last frame in a user's file, not in what imports it.
+    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if not frame.filename.startswith("<frozen")]
+    own = [frame for frame in frames[1:] if "site-packages" not in frame.filename] or frames
     return f": {kind_and_line(cause)} ({own[-1].filename}, line {own[-1].lineno}); mend it"

@@ -1,10 +1,10 @@
-"""What of a recorded config may be built.
+"""The rules for which targets of a recorded config may be built.
 
-Whoever wrote a run into a store chose the `_target_` nodes of its config, and a target is code: what it names is called
-with arguments that lie beside it. So of a config that was read back from a run, only this is built: the models, data
-sets, networks, optimizers, schedulers, callbacks and loggers that Besom, torch and Lightning ship, and what the user
-names. A name alone proves nothing, since a module's attributes lead anywhere (`torch.nn.functional.os.system`): what is
-found under it is looked at as well, before anything is called. What a user composes himself is his own, and stays free.
+Whoever wrote a run into a store chose the `_target_` nodes of its config, and a target is code: it is called with the
+arguments next to it. So for a config that was read from a run, only these are built: the models, data sets, networks,
+optimizers, schedulers, callbacks and loggers that Besom, torch and Lightning ship, and the targets that the user
+trusts. A name alone proves nothing, since a module's attributes lead anywhere (`torch.nn.functional.os.system`): the
+imported object is checked as well, before anything is called. Configs that the user composes are not restricted.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from besom.errors import ConfigError, one_of
 from besom.secrets.masks import PREFIX
 
 FILE, VARIABLE = "besom.yaml", "BESOM_TRUST"
-"""Where else a user says whom he trusts: a file in the current folder, and an environment variable."""
+"""Where else a user can name trusted packages: a file in the current folder, and an environment variable."""
 
 RECORDED_CODE = "recorded:code"
-"""The name of what a run's record brings along itself: uncommitted changes, and packages to install."""
+"""The trust entry for the code in a run's record: uncommitted changes, and packages to install."""
 
 ON_THE_COMMAND_LINE = f"--trust {{0}}, or trust: [{{0}}] in {FILE}"
 IN_PYTHON = f'trust=["{{0}}"], or trust: [{{0}}] in {FILE}'
@@ -41,21 +41,21 @@ WHERE_IT_IS_SERVED = f"{VARIABLE}={{0}} in the environment that serves it"
 
 _ENTRY = re.compile(rf"[A-Za-z_]\w*(\.\w+)*|env:\w+|{RECORDED_CODE}")
 _OPEN_VARIABLES = ("BESOM_DATA_DIR",)
-"""What a recorded config may read of the environment in any case: the shipped configs do."""
+"""The environment variables that a recorded config may always read: the shipped configs do."""
 
 _SEEN = "\N{BULLET}"
-"""Stands for an interpolation that was looked at: no letter, so that it makes no name of what is around it."""
+"""The placeholder of a checked interpolation: not a letter, so that it makes no name of the text around it."""
 _KEY = re.compile(r"\$\{\.*[\w.\[\]-]*\}")
 _READS = re.compile(r"\$\{oc\.env:(\w+)(,[^${}\\'\"]*)?\}")
 _DECODES = re.compile(rf"\$\{{oc\.decode:\$\{{oc\.env:\w+(,[^${{}}\\'\"{_SEEN}]*)?\}}\}}")
-"""Of a variable alone: it resolves once more what it decodes."""
+"""A decoded environment variable, and nothing else: oc.decode resolves its result once more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trust:
-    """Whom the user trusts besides: packages, modules or single targets by name, `env:NAME`, RECORDED_CODE.
+    """The user's trust beyond shipped targets: packages, modules or single targets by name, `env:NAME`, RECORDED_CODE.
 
-    `how` tells where to say so, `folder` where the run was trained.
+    `how` is the instruction in messages to declare trust, `folder` the folder where the run was trained.
     """
 
     names: tuple[str, ...] = ()
@@ -64,22 +64,22 @@ class Trust:
 
     @classmethod
     def given(cls, names: Iterable[str] = (), *, how: str = ON_THE_COMMAND_LINE) -> Trust:
-        """Return what these names and the user's own file and environment say together. Raises ConfigError."""
+        """Return the trust in these names and those of the user's file and environment. Raises ConfigError."""
         if isinstance(names, str):
             names = [names]
         of_variable = [name for name in re.split(r"[,\s]+", os.environ.get(VARIABLE, "")) if name]
-        said = {"trust": tuple(names), VARIABLE: of_variable, f"{FILE}: trust": _of_file(Path(FILE))}
-        for where, some in said.items():
-            for name in some:
+        sources = {"trust": tuple(names), VARIABLE: of_variable, f"{FILE}: trust": _of_file(Path(FILE))}
+        for where, entries in sources.items():
+            for name in entries:
                 _check_entry(name, where)
-        return cls(names=tuple(dict.fromkeys(name for some in said.values() for name in some)), how=how)
+        return cls(names=tuple(dict.fromkeys(name for entries in sources.values() for name in entries)), how=how)
 
     def resolve(self, written: Mapping[str, Any], group: str | None = None) -> dict[str, Any]:
-        """Return a recorded config, or a group of it, resolved: if it reads what it may, and names what may be built.
+        """Return a recorded config, or a group of it, resolved, if its interpolations and target names are allowed.
 
-        References to its own keys are free; `${oc.env:NAME}` is to be trusted as env:NAME; other interpolations could
-        run whatever the resolvers of this process run. Of the targets, the names alone are looked at, and nothing is
-        imported. Raises ConfigError naming the key, what stands there, and where to trust it.
+        References to its own keys are allowed; `${oc.env:NAME}` needs trust in env:NAME; other interpolations could run
+        any resolver of this process. Only the names of targets are checked here, and nothing is imported. Raises
+        ConfigError naming the key, its value, and where to declare trust.
         """
         part = written if group is None else written.get(group)
         if not isinstance(part, Mapping):
@@ -88,34 +88,34 @@ class Trust:
         self._check_interpolations(written if any(_texts(part, key)) else part, key="")
         config = OmegaConf.create(dict(written))
         plain = resolved(config if group is None else config[group])
-        for where, text in _texts(plain, key):  # what is built resolves it once more
+        for where, text in _texts(plain, key):  # instantiating would resolve it once more
             raise _refused_interpolation(where, text)
         self._check_names(plain, key)
         return plain
 
     def check(self, config: Any, key: str = "") -> None:
-        """Refuse a resolved config by what is found under its targets' names, which this imports.
+        """Refuse a resolved config by the objects that its targets name, which this imports.
 
-        What was trusted by a package's name must be defined there, what is shipped be meant to be built. Raises
-        ConfigError as `resolve` does, and for what cannot be imported.
+        An object that is trusted by a package's name must be defined there, a shipped one must be meant to be built.
+        Raises ConfigError as `resolve` does, and for a target that cannot be imported.
         """
         self._check_names(config, key)
         for where, target in targets_in(config, key):
-            found = self._find(target, where)
-            home = home_of(found)
+            named = self._find(target, where)
+            home = home_of(named)
             if target in self.names:
                 continue
-            if not (self._names(home) if self._names(target) else is_shipped(found)):
+            if not (self._covers_target(home) if self._covers_target(target) else is_shipped(named)):
                 raise self._refusal(where, target, f"is {home or 'no class and no function'}", home)
 
     def _check_names(self, config: Any, key: str) -> None:
         for where, target in targets_in(config, key):
-            if not isinstance(target, str) or not (is_named_like_shipped(target) or self._names(target)):
+            if not isinstance(target, str) or not (is_named_like_shipped(target) or self._covers_target(target)):
                 raise self._refusal(where, target, "is none of what Besom, torch and Lightning ship to be built")
 
     def _find(self, target: str, key: str) -> Any:
         package = target.partition(".")[0]
-        if not _is_there(package):
+        if not _is_importable(package):
             there = f"the run was trained in {self.folder}: go there, or put" if self.folder else "put"
             raise ConfigError(
                 f"{key}: {target} is not found, there is no package {package} here; {there} the folder that holds it "
@@ -132,73 +132,73 @@ class Trust:
                 raise _refused_interpolation(where, text)
 
     def trusts(self, name: str) -> bool:
-        """Whether a name was given as it is."""
+        """Return whether exactly this name is trusted."""
         return name in self.names
 
-    def told(self, name: str) -> str:
-        """Return where to say that a name is trusted."""
+    def instruction(self, name: str) -> str:
+        """Return the instruction to trust a name."""
         return self.how.format(name)
 
     def _without_interpolations(self, text: str, where: str) -> str:
         for found in _READS.finditer(text):
             name = found[1]
-            # One that stands for a secret has no other use than to be set for a run that is trained again.
+            # A variable for a secret is only ever set to train the recorded config again.
             if not (name in _OPEN_VARIABLES or name.startswith(PREFIX) or f"env:{name}" in self.names):
                 raise ConfigError(
                     f"{where}: the recorded config reads the environment variable {name}; "
-                    f"if it may: {self.told(f'env:{name}')}"
+                    f"if it may: {self.instruction(f'env:{name}')}"
                 )
         for pattern in (_DECODES, _READS, _KEY):
             text = pattern.sub(_SEEN, text)
         return text
 
-    def _names(self, target: str) -> bool:
+    def _covers_target(self, target: str) -> bool:
         return any(_covers(name, target) for name in self.names)
 
     def _refusal(self, key: str, target: object, what: str, home: str = "") -> ConfigError:
         if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)*", target):
             return ConfigError(f"{key}: {target!r} is no target's name; train it from a config of your own")
-        package = (home if self._names(target) else target).partition(".")[0]
-        named = package if _lies_with_the_user(package) and package not in self.names else target
+        package = (home if self._covers_target(target) else target).partition(".")[0]
+        named = package if _is_local(package) and package not in self.names else target
         return ConfigError(
-            f"{key}: {target} {what}, and a recorded config is code; if you trust {named}: {self.told(named)}"
+            f"{key}: {target} {what}, and a recorded config is code; if you trust {named}: {self.instruction(named)}"
         )
 
 
 SHIPPED = Trust()
-"""Trust in nothing but what is shipped."""
+"""Trust in shipped targets only."""
 
 
-def brought_along(config: Any) -> list[str]:
-    """Return the targets in a config that neither Besom nor torch nor Lightning ships, by their names."""
-    return list(dict.fromkeys(str(one) for _, one in targets_in(config) if not is_named_like_shipped(str(one))))
+def user_targets(config: Any) -> list[str]:
+    """Return the names of the targets in a config that neither Besom nor torch nor Lightning ships."""
+    return list(
+        dict.fromkeys(str(target) for _, target in targets_in(config) if not is_named_like_shipped(str(target)))
+    )
 
 
 def needed_to_serve(config: Any) -> str | None:
-    """Return in words what a served model with this config needs of where it is served; None of a shipped one."""
-    own = brought_along(config)
+    """Return the requirements of a served model with this config, in words; None for a shipped one."""
+    own = user_targets(config)
     if not own:
         return None
     heads = {target: target.partition(".")[0] for target in own}
     packages = list(dict.fromkeys(heads.values()))
-    trusted = dict.fromkeys(head if _lies_with_the_user(head) else target for target, head in heads.items())
+    trusted = dict.fromkeys(head if _is_local(head) else target for target, head in heads.items())
     return (
         f"it is built by {', '.join(own)}: where it is loaded or served, {', '.join(packages)} must be importable "
         f"(PYTHONPATH), and {VARIABLE}={','.join(trusted)} be set"
     )
 
 
-def flags(targets: Iterable[str]) -> list[str]:
-    """Return the flags by which a command may build what these targets name, beyond what the user trusts in general."""
+def trust_flags(targets: Iterable[str]) -> list[str]:
+    """Return the flags that let a command build these targets, beyond the user's general trust."""
     try:
-        given = Trust.given()
-    except ConfigError:  # it is told of where something is to be built
-        given = SHIPPED
-    needed = [target for target in targets if not (is_named_like_shipped(target) or given._names(target))]
+        trust = Trust.given()
+    except ConfigError:  # building will report it
+        trust = SHIPPED
+    needed = [target for target in targets if not (is_named_like_shipped(target) or trust._covers_target(target))]
     heads = [(target, target.partition(".")[0]) for target in needed]
-    return [
-        f"--trust {one}" for one in dict.fromkeys(head if _lies_with_the_user(head) else one for one, head in heads)
-    ]
+    return [f"--trust {name}" for name in dict.fromkeys(head if _is_local(head) else target for target, head in heads)]
 
 
 def _refused_interpolation(key: str, text: str) -> ConfigError:
@@ -208,8 +208,8 @@ def _refused_interpolation(key: str, text: str) -> ConfigError:
     )
 
 
-def _is_there(package: str) -> bool:
-    """Whether a top-level package can be imported, as far as that shows without importing it."""
+def _is_importable(package: str) -> bool:
+    """Return whether a top-level package can be imported, as far as known without importing it."""
     try:
         return package in sys.modules or importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):
@@ -217,7 +217,7 @@ def _is_there(package: str) -> bool:
 
 
 def _texts(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield the texts with interpolations, and their keys."""
+    """Yield the keys and texts of all values with interpolations."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield from _texts(value, f"{key}.{name}" if key else str(name))
@@ -229,17 +229,17 @@ def _texts(node: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _covers(name: str, target: str) -> bool:
-    """Whether trust in a name is trust in a target: of Python's own modules, in that target alone."""
-    return target == name or (target.startswith(f"{name}.") and not _is_pythons(name))
+    """Return whether trust in a name covers a target; a name of Python's own modules covers only itself."""
+    return target == name or (target.startswith(f"{name}.") and not _is_stdlib(name))
 
 
-def _is_pythons(name: str) -> bool:
+def _is_stdlib(name: str) -> bool:
     return name.partition(".")[0] in sys.stdlib_module_names
 
 
-def _lies_with_the_user(package: str) -> bool:
-    """Whether a top-level package is neither installed nor Python's own: then it is the project's, or not there."""
-    if _is_pythons(package) or package in ("besom", "hydra_plugins"):
+def _is_local(package: str) -> bool:
+    """Return whether a top-level package is neither installed nor Python's: the project's own, or missing."""
+    if _is_stdlib(package) or package in ("besom", "hydra_plugins"):
         return False
     try:
         spec = importlib.util.find_spec(package)

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from besom.config.model_inputs import answer_names
+from besom.config.model_inputs import prediction_columns
 from besom.data.dataset import DataSpec, Task
 
 
@@ -19,11 +19,11 @@ def of_each_class(spec: DataSpec, predicted: Tensor) -> Tensor:
 
 
 def as_frame(spec: DataSpec, predicted: Tensor, *, probabilities: bool) -> pd.DataFrame:
-    """Return a row per input, of the columns that `besom.config.model_inputs.answer_names` names.
+    """Return a row per input, of the columns that `besom.config.model_inputs.prediction_columns` names.
 
     `prediction` is a float32, or the name of a class; probabilities are float32 in 0..1.
     """
-    names = answer_names(spec.classes, probabilities=probabilities)
+    names = prediction_columns(spec.classes, probabilities=probabilities)
     if spec.task is Task.REGRESSION:
         return pd.DataFrame({names[0]: predicted.numpy()})
     each = of_each_class(spec, predicted)

@@ -17,7 +17,7 @@ from besom.config.trust import SHIPPED, Trust
 from besom.errors import BesomError, RunNotFound
 from besom.reproduce.changes import Change, Kind, changes, unrecorded
 from besom.reproduce.comparison import ONCE, TOLERANCE, Difference, History, Verdict, compare, judge
-from besom.secrets.masks import lacking
+from besom.secrets.masks import missing_variables
 from besom.sweep.single import run_single
 from besom.tracking.code import COMMIT
 from besom.tracking.provenance import TRAINED_IN
@@ -73,7 +73,7 @@ def reproduce(
 
 def require_secrets(recorded: RecordedRun) -> None:
     """Raise BesomError if the run's config had secrets that are not set now, with their names."""
-    if missing := lacking({**recorded.config, "tracking": {}}):
+    if missing := missing_variables({**recorded.config, "tracking": {}}):
         keys, names = ", ".join(dict.fromkeys(missing.values())), " and ".join(missing)
         raise BesomError(f"run '{recorded.run_id}': {keys}: secrets are not recorded; set {names} and run it again")
 

@@ -71,7 +71,7 @@ def _require_trust(trust: Trust, what: str) -> None:
     if not trust.trusts(RECORDED_CODE):
         raise ConfigError(
             f"--exact: {what}, which whoever recorded it chose; look at it, and if you trust it: "
-            f"{trust.told(RECORDED_CODE)}"
+            f"{trust.instruction(RECORDED_CODE)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""By what a secret is told: the names that keys and variables have, and the forms in which a text holds it."""
+"""The recognition of secrets: by the names of keys and variables, and by their forms in texts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 HIDDEN = "***"
 
 SHORTEST = 6
-"""How many characters make a secret of a variable; shorter values are on, off and the like."""
+"""The shortest value of a variable that counts as a secret; shorter values are on, off and the like."""
 
 _VARIABLE = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
 _NEVER_A_NUMBER = re.compile(r"PASS|SECRET", re.IGNORECASE)
 
-# Names of keys: tokenizer, token_length, max_tokens, pad_token, sort_key and key are none.
+# Names of keys. Not secret: tokenizer, token_length, max_tokens, pad_token, sort_key and key.
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _SURE = re.compile(
     r"passw(?:or)?ds?|passphrase|pwd|secrets?|credentials?|authorization|(?:api|access|secret|private)keys?"
@@ -26,7 +26,7 @@ _OF_TOKENS = (
     "prefix", "suffix", "first", "last", "next", "decoder", "forced", "task", "language", "separator", "per",
 )  # fmt: skip
 _WORD = re.compile(r"[A-Za-z_ ]{0,15}|[<\[].*[>\]]|\S*\s.*", re.DOTALL)
-"""What a token is not, where a key is called that: a word, a mark as models have them, a sentence."""
+"""Values that are no secrets under a key named token: a word, a special token of a model, a sentence."""
 
 _USER = re.compile(
     r"(?P<scheme>\w[\w+.-]*)?(?P<before>://(?!\[)[^/\s:@\"'<>]*:)(?P<secret>(?:(?!://)[^\s\"'<>])*)(?P<after>@)"
@@ -46,24 +46,24 @@ _WRITTEN = tuple(
     re.compile(pattern)
     for pattern in (
         rf"(?P<before>{_ASSIGNED}(?P<quote>[\"']))[^\"'\s<>\[\]]{{{SHORTEST},}}(?=(?P=quote))",
-        # Without quotes a name may stand there as well; one with digits in it is rare.
+        # Without quotes it may be a name as well; a name with digits is rare.
         rf"(?P<before>{_ASSIGNED})(?=\S*\d)(?=\S*[A-Za-z])[\w+/=!@#%^&*~-]{{{SHORTEST},}}(?=\s*$)",
         r"(?i)(?P<before>\bbearer\s+)[\w.+/=-]{8,}",
     )
 )
 _SIGNS = ("pass", "pwd", "secret", "token", "credential", "key", "bearer")
-"""In a line without any of these, none of those finds anything, and a search for words is cheap."""
+"""A line without any of these matches none of those patterns, and a search for words is fast."""
 
 _PRIVATE_KEY = re.compile(r"(?s)(?P<before>-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END)")
-# As GitHub, GitLab, Hugging Face, OpenAI, Slack, AWS and Google make them.
+# The formats of GitHub, GitLab, Hugging Face, OpenAI, Slack, AWS and Google.
 _KNOWN = re.compile(
     r"\b(?:gh[opusr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[a-z]-[\w-]{10,}"
     r"|AKIA[0-9A-Z]{16}|AIza[\w-]{35})"
 )
 _KNOWN_BY = ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "hf_", "sk-", "xox", "AKIA", "AIza")
 
-Put = Callable[[str], str]
-"""Makes of a secret what stands in its place."""
+Replace = Callable[[str], str]
+"""Returns the replacement of a secret."""
 
 
 # Names.
@@ -71,7 +71,7 @@ Put = Callable[[str], str]
 
 @cache
 def sounds_secret(key: str) -> bool:
-    """Whether a key says by its name that whatever it holds is secret."""
+    """Return whether the name of a key shows that any value of it is secret."""
     words = [word.lower() for word in _PARTS.findall(key)]
     if not words:
         return False
@@ -81,14 +81,14 @@ def sounds_secret(key: str) -> bool:
 
 @cache
 def may_be_token(key: str) -> bool:
-    """Whether a key says that it holds a token, which is a secret unless it is one of a text."""
+    """Return whether the name of a key shows that it holds a token: a secret, unless it is a token of a text."""
     words = [word.lower() for word in _PARTS.findall(key)]
     *_, before, last = ["", "", *words]
     return last == "token" and before not in _OF_TOKENS
 
 
 def is_secret(key: str, value: Any) -> bool:
-    """Whether a value is a secret by the name of its key. What is empty, missing or an interpolation is none."""
+    """Return whether a value is a secret by the name of its key; empty, missing and interpolated values are not."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return False
     if isinstance(value, str) and (value in ("", "???", HIDDEN) or "${" in value):
@@ -97,13 +97,13 @@ def is_secret(key: str, value: Any) -> bool:
 
 
 def is_secret_variable(name: str, value: str) -> bool:
-    """Whether an environment variable holds a secret, by its name; a number is none, but of a password or a secret."""
+    """Return whether an environment variable is secret by its name; a number only in one for passwords or secrets."""
     return sounds_secret_variable(name) and not (value.isdecimal() and not _NEVER_A_NUMBER.search(name))
 
 
 @cache
 def sounds_secret_variable(name: str) -> bool:
-    """Whether a variable says by its name that it may hold a secret."""
+    """Return whether the name of a variable shows that it may hold a secret."""
     return _VARIABLE.search(name) is not None
 
 
@@ -111,7 +111,7 @@ def sounds_secret_variable(name: str) -> bool:
 
 
 def hide_assigned(text: str) -> str:
-    """Return a text with `***` for what is assigned to the name of a secret, and for private keys."""
+    """Return a text with `***` for values assigned to the name of a secret, and for private keys."""
     if "PRIVATE KEY-----" in text:
         text = _PRIVATE_KEY.sub(rf"\g<before>{HIDDEN}", text)
     if _has(_SIGNS, text.lower()):
@@ -119,9 +119,9 @@ def hide_assigned(text: str) -> str:
     return text
 
 
-def replace_tokens(text: str, put: Put) -> str:
-    """Return a text with something else in the place of tokens and keys of well-known forms."""
-    return _KNOWN.sub(lambda found: put(found[0]), text) if _has(_KNOWN_BY, text) else text
+def replace_tokens(text: str, replace: Replace) -> str:
+    """Return a text with replacements for tokens and keys of well-known forms."""
+    return _KNOWN.sub(lambda match: replace(match[0]), text) if _has(_KNOWN_BY, text) else text
 
 
 def _has(words: tuple[str, ...], text: str) -> bool:
@@ -130,7 +130,7 @@ def _has(words: tuple[str, ...], text: str) -> bool:
 
 def _assigned(line: str) -> str:
     for pattern in _WRITTEN:
-        line = pattern.sub(lambda found: f"{found['before']}{HIDDEN}", line)
+        line = pattern.sub(lambda match: f"{match['before']}{HIDDEN}", line)
     return line
 
 
@@ -138,43 +138,44 @@ def _assigned(line: str) -> str:
 
 
 def passwords_in(address: str) -> Iterator[str]:
-    """Yield the passwords in URIs; a port is none."""
+    """Yield the passwords in URIs; ports are excluded."""
     if "://" in address:
-        yield from (found["secret"] for found in _USER.finditer(address) if not _PORT.match(found["secret"]))
+        yield from (match["secret"] for match in _USER.finditer(address) if not _PORT.match(match["secret"]))
 
 
-def replace_in_addresses(text: str, put: Put) -> str:
-    """Return a text with something else in the place of what URIs and connection strings have of secrets."""
+def replace_in_addresses(text: str, replace: Replace) -> str:
+    """Return a text with replacements for the secrets of URIs and connection strings."""
     if "://" in text:
-        text = _ANONYMOUS.sub(lambda found: _put(found, put), _USER.sub(lambda found: _user(found, put), text))
+        text = _USER.sub(lambda match: _user(match, replace), text)
+        text = _ANONYMOUS.sub(lambda match: _replaced(match, replace), text)
     if "=" in text and ("?" in text or "&" in text):
-        text = _QUERY.sub(lambda found: _put(found, put) if _signs(found["name"]) else found[0], text)
+        text = _QUERY.sub(lambda match: _replaced(match, replace) if _signs(match["name"]) else match[0], text)
     if "=" in text and _has(("password=", "pwd="), text.lower()):
-        text = _CONNECTION.sub(lambda found: _connection(found, put), text)
+        text = _CONNECTION.sub(lambda match: _connection(match, replace), text)
     return text
 
 
-def _put(found: re.Match[str], put: Put) -> str:
-    return f"{found['before']}{_once(found['secret'], put)}{found['after']}"
+def _replaced(match: re.Match[str], replace: Replace) -> str:
+    return f"{match['before']}{_replace_once(match['secret'], replace)}{match['after']}"
 
 
-def _user(found: re.Match[str], put: Put) -> str:
-    scheme = found["scheme"] or ""
-    if _PORT.match(found["secret"]) and scheme in ("http", "https", "ws", "wss", "file"):
-        return found[0]
-    return f"{scheme}{_put(found, put)}"
+def _user(match: re.Match[str], replace: Replace) -> str:
+    scheme = match["scheme"] or ""
+    if _PORT.match(match["secret"]) and scheme in ("http", "https", "ws", "wss", "file"):
+        return match[0]
+    return f"{scheme}{_replaced(match, replace)}"
 
 
-def _connection(found: re.Match[str], put: Put) -> str:
-    if found["secret"] is not None:
-        return _put(found, put)
-    return f"{found['before_last']}{_once(found['secret_last'], put)}"
+def _connection(match: re.Match[str], replace: Replace) -> str:
+    if match["secret"] is not None:
+        return _replaced(match, replace)
+    return f"{match['before_last']}{_replace_once(match['secret_last'], replace)}"
 
 
-def _once(secret: str, put: Put) -> str:
-    """What stands in a secret's place, unless something does so already."""
-    hidden = secret.replace("\\", "") == HIDDEN  # as Markdown has it
-    return secret if hidden or (secret.startswith("${") and secret.endswith("}")) else put(secret)
+def _replace_once(secret: str, replace: Replace) -> str:
+    """Return a secret's replacement, unless it is already one."""
+    hidden = secret.replace("\\", "") == HIDDEN  # escaped in Markdown
+    return secret if hidden or (secret.startswith("${") and secret.endswith("}")) else replace(secret)
 
 
 def _signs(name: str) -> bool:

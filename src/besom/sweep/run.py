@@ -40,7 +40,7 @@ from besom.sweep.study.study import StudyBook, finished_trials, open_study
 from besom.sweep.training_app import App
 from besom.system.console import plain_console, warn
 from besom.system.interrupts import ending_in_order
-from besom.system.output import whoever_reads
+from besom.system.output import lossy_output
 from besom.tracking.provenance import command_tags
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.study_run import Status
@@ -51,7 +51,7 @@ from besom.workers.pool import Pool
 _TOKEN, _PARENTS = "besom.token", "besom.parent_runs"
 
 
-@whoever_reads()
+@lossy_output()
 @ending_in_order()
 def run_sweep(app: App) -> Sequence[Sequence[Any]]:
     """Run the missing trials of a sweep and show its results; return the results for Hydra.

@@ -1,1 +1,1 @@
-"""The machine: processes, files, locks, hardware, the terminal and git."""
+"""The machine: processes, signals, locks, SQLite files, hardware, the terminal, URLs and git."""

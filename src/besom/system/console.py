@@ -1,4 +1,4 @@
-"""The terminal, as everything of ours writes to it."""
+"""The terminal, in the form that all of Besom's output uses."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from rich.console import Console
 
 
 def plain_console() -> Console:
-    """Return a console that takes no text for rich's markup or an emoji's name: names and values may hold any signs."""
+    """Return a console without rich's markup and emoji names: names and values may contain any characters."""
     return Console(markup=False, emoji=False, highlight=False)
 
 
 def warn(console: Console, text: str) -> None:
-    """Print a warning, whatever signs it holds."""
+    """Print a warning, which may contain any characters."""
     console.print(f"warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Git, asked by its command line."""
+"""Git, by its command line."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from besom.errors import first_line
 
 
 class GitFailed(Exception):
-    """Git is not there, or cannot do it; the message is one line, what it said itself."""
+    """Git is missing, or a command failed; the message is the last line of its output."""
 
 
 def git(*arguments: str, given: str = "", settings: Mapping[str, str] | None = None, patience_s: float = 30) -> str:
-    """Return what a git command prints; bytes that are not UTF-8 as surrogates, of `given` too, which it reads.
+    """Return the output of a git command; non-UTF-8 bytes become surrogates, also in the input `given`.
 
     `settings` are environment variables. Raises GitFailed.
     """
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", *arguments], input=given.encode("utf-8", "surrogateescape"), capture_output=True, check=False,
             timeout=patience_s, env={**os.environ, **(settings or {})},
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         raise GitFailed(first_line(error)) from error
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.returncode}"]
-        raise GitFailed(said[-1])
-    return done.stdout.decode("utf-8", "surrogateescape")
+    if result.returncode:
+        message = result.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {result.returncode}"]
+        raise GitFailed(message[-1])
+    return result.stdout.decode("utf-8", "surrogateescape")

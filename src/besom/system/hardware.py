@@ -1,4 +1,4 @@
-"""What this machine is: its processor's name, its GPU driver, and the memory that is free."""
+"""The machine's hardware: the processor's name, the GPU driver, and the free memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 
 @lru_cache
 def processor_name() -> str:
-    """Return the processor's model as Linux tells it, or what Python knows of it."""
+    """Return the processor's model from /proc/cpuinfo, or Python's name for it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # other systems, and processors that do not say
+    except (OSError, StopIteration):  # other systems, and processors without a model name
         return platform.processor() or platform.machine()
 
 
 def nvidia_driver(root: Path = Path("/")) -> str | None:
-    """Return the version of NVIDIA's kernel driver, or None where there is none or it does not tell."""
+    """Return the version of NVIDIA's kernel driver, or None if there is none or it is unknown."""
     try:
         text = (root / "proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
@@ -31,20 +31,20 @@ def nvidia_driver(root: Path = Path("/")) -> str | None:
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Return the bytes that this process can have without swapping, with what the page cache would give back.
+    """Return the bytes that this process can use without swapping, including reclaimable page cache.
 
-    A container, or whatever control group it runs in, may leave it less than the machine has.
+    A container, or any other control group, may allow it less than the machine has.
     """
     try:
         lines = (root / "proc/meminfo").read_text(encoding="utf-8").splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(0, min([free, *_left_by_groups(root)]))
+    return max(0, min([free, *_left_in_groups(root)]))
 
 
-def _left_by_groups(root: Path) -> Iterator[int]:
-    """What each control group of this process, and those around it, leave of their limits."""
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """Yield the bytes that each control group of this process, and its ancestors, leave of their limits."""
     try:
         entries = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()]
     except OSError:
@@ -68,5 +68,5 @@ def _left(group: Path, limit: str, used: str, cached: str) -> Iterator[int]:
         stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
         taken = int((group / used).read_text(encoding="ascii")) - int(stat[cached])
         yield int((group / limit).read_text(encoding="ascii")) - taken
-    except (OSError, ValueError, KeyError):  # no limit, or not told to us
+    except (OSError, ValueError, KeyError):  # no limit, or not readable
         return

@@ -1,4 +1,4 @@
-"""Signals as a wish to stop: ctrl-C, SIGTERM and SIGHUP."""
+"""Signals as stop requests: ctrl-C, SIGTERM and SIGHUP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Whether the user asked to stop, and whether at once; `noticed` is set by who acts on it."""
+    """The user's request to stop, perhaps at once; `noticed` is set by the code that acts on it."""
 
     asked = False
     at_once = False
@@ -20,10 +20,10 @@ class Stop:
 
 @contextmanager
 def interrupts() -> Iterator[Stop]:
-    """Turn the first ctrl-C, SIGTERM or SIGHUP into a wish to stop, the second one into a wish to stop at once.
+    """Turn the first ctrl-C, SIGTERM or SIGHUP into a request to stop, the second into one to stop at once.
 
-    One more, or a second one while the first was not yet noticed, ends the process. A SIGHUP that is ignored, as under
-    nohup, stays so.
+    Another one, or a second one before the first was noticed, ends the process. An ignored SIGHUP, as under nohup,
+    stays ignored.
     """
     stop = Stop()
 
@@ -38,9 +38,9 @@ def interrupts() -> Iterator[Stop]:
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, as ctrl-C does, where nobody listens to `interrupts`.
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, as ctrl-C does, where `interrupts` is not active.
 
-    So what waits there, such as for a server that is away, ends, and what is open is closed.
+    Thus waiting, such as for an unreachable server, ends, and open resources are closed.
     """
     with _handled_by(signal.default_int_handler, *_ENDING):
         yield
@@ -48,8 +48,8 @@ def ending_in_order() -> Iterator[None]:
 
 @contextmanager
 def _handled_by(handle: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
-    heard = [one for one in numbers if one is not signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heard}
+    ignored = [number for number in numbers if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in numbers if number not in ignored}
     try:
         yield
     finally:

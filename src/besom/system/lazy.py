@@ -1,4 +1,4 @@
-"""The names of a package, imported when they are first asked for (PEP 562)."""
+"""The lazy imports of a package's names (PEP 562)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return a package's `__getattr__` and `__dir__`; `homes` has the module that each name is imported from."""
+    """Return a package's `__getattr__` and `__dir__`; `homes` maps each name to the module that defines it."""
 
     def get(name: str) -> Any:
         if name not in homes:

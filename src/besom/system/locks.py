@@ -1,4 +1,4 @@
-"""Locks between processes: files that are held, and let go of however their holder ends."""
+"""Locks between processes: lock files that are released however their holder ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Held(Exception):
-    """Another process holds the lock; its id is `pid`, as far as it is known."""
+    """Another process holds the lock; `pid` is its process id, if known."""
 
     def __init__(self, pid: str) -> None:
         super().__init__(pid)
@@ -19,7 +19,7 @@ class Held(Exception):
 
 @contextmanager
 def locked(path: Path, *, wait: bool, share: bool = False) -> Iterator[None]:
-    """Hold the lock file at `path`, with this process's id in it; who shares it holds it together with others who do.
+    """Hold the lock file at `path`, with this process's id in it; with `share`, together with other sharing processes.
 
     Without `wait`, raises Held if another process has it.
     """
@@ -37,9 +37,9 @@ def locked(path: Path, *, wait: bool, share: bool = False) -> Iterator[None]:
 
 
 def holder(path: Path) -> str | None:
-    """The id of the process that holds the lock file at `path`, or None where nobody does.
+    """Return the id of the process that holds the lock file at `path`, or None if none does.
 
-    It asks for a share of the lock, for the moment that takes.
+    It acquires a shared lock for a moment.
     """
     try:
         with path.open(encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Standard output and error: who reads them may go away and their disk may be full, which ends no training."""
+"""Standard output and error: a reader that goes away or a full disk ends no training."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 else:
     _Stream = object
 
-_READER_LEFT = (errno.EPIPE, errno.EIO)  # EIO: of a terminal that was closed
+_READER_LEFT = (errno.EPIPE, errno.EIO)  # EIO: the terminal was closed
 
 
 @contextmanager
-def whoever_reads() -> Iterator[None]:
-    """Let what is printed in a `with` block be lost where it cannot be written, and the block go on."""
+def lossy_output() -> Iterator[None]:
+    """Drop output in a `with` block that cannot be written, and let the block continue."""
     before = sys.stdout, sys.stderr
     streams = [_Lossy(stream) if stream is not None else None for stream in before]
     sys.stdout, sys.stderr = (cast("TextIO", stream) for stream in streams)
@@ -33,7 +33,7 @@ def whoever_reads() -> Iterator[None]:
 
 
 class _Lossy(_Stream):
-    """A text stream that is silent once it cannot be written; where nobody has left, it tells of that, on stderr."""
+    """A text stream that drops its output once a write fails; reports that on stderr unless the reader has gone."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -62,28 +62,28 @@ class _Lossy(_Stream):
         self._lost = True
         silence(self._stream)
         if error.errno not in _READER_LEFT:
-            told = f"what is printed is lost from here on ({error.strerror}); everything else goes on"
+            warning = f"what is printed is lost from here on ({error.strerror}); everything else goes on"
             with suppress(OSError):
-                sys.stderr.write(f"besom: warning: {told}\n")
+                sys.stderr.write(f"besom: warning: {warning}\n")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
 def silence(stream: TextIO) -> None:
-    """Send what a stream still holds, and all that comes, to nowhere: at the end Python would try, and complain."""
-    with suppress(OSError, ValueError):  # one without a file
+    """Redirect a stream, with its buffer, to /dev/null: else Python would try to flush it at exit, and complain."""
+    with suppress(OSError, ValueError):  # a stream without a file
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 
-def open_what_is_closed() -> None:
-    """Open standard input, output and error where the shell has closed them (`>&-`).
+def open_closed_streams() -> None:
+    """Open standard input, output and error if the shell has closed them (`>&-`).
 
-    Else the first files that are opened would be taken for them, by this process and by all that it starts.
+    Otherwise the first opened files would take their descriptors, in this process and its children.
     """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest that is free
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest free descriptor
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     for name in ("stdin", "stdout", "stderr"):

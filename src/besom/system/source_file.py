@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFile:
-    """A file of a user's own that a worker imported: its `name` from Python's path on, its SHA-256 when it was.
+    """A user's file that a worker imported: its `name` relative to sys.path, and its SHA-256 at that time.
 
-    `content` is told of a source file that is not too large, once.
+    `content` is included once for a source file that is not too large.
     """
 
     name: str
@@ -18,5 +18,5 @@ class SourceFile:
     content: bytes | None = None
 
     def without_content(self) -> SourceFile:
-        """The same, after its content was told."""
+        """Return the record without the content, which was already sent."""
         return replace(self, content=None)

@@ -1,4 +1,4 @@
-"""SQLite databases as files: complete in themselves, and made whole or not at all."""
+"""SQLite databases as files: checkpointed, opened read-only, and replaced atomically."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-_BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database that is open, or was left open
+_BESIDE = ("-wal", "-shm", "-journal")  # SQLite's files next to a database that is, or was left, open
 _WAIT_S = 1.0
 _READ_WITHIN_S = 10.0
 
 
 def complete(path: Path) -> None:
-    """Write what lies in a database's log into its file, so that a copy of the file alone holds everything.
+    """Checkpoint a database's write-ahead log, so that a copy of the file alone is complete.
 
-    What another program still reads stays in the log; a database that is not there, or cannot be written, is left.
+    What another program still reads stays in the log; a database that is missing or not writable is left unchanged.
     """
     if not path.is_file():
         return
@@ -26,24 +26,24 @@ def complete(path: Path) -> None:
 
 @contextmanager
 def read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database that nothing is written to, also where its folder cannot be."""
+    """Open a database read-only, also in a folder that is not writable."""
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_READ_WITHIN_S)) as database:
         yield database
 
 
 @contextmanager
-def made_whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` at which to make a database; it takes the place of `path` if the block succeeds.
+def replaced_atomically(path: Path) -> Iterator[Path]:
+    """Yield a path next to `path` at which to create a database; it replaces `path` if the block succeeds.
 
-    Whatever ends the process, there is no half of it at `path`. Who calls this holds a lock, so that what lies beside
-    `path` from before is of a process that ended.
+    Whatever ends the process, `path` is never half-written. The caller must hold a lock, so that leftovers next to
+    `path` belong to processes that have ended.
     """
-    being_made = f"{path.stem}-being-made-"
-    for left in path.parent.glob(f"{being_made}*"):
+    prefix = f"{path.stem}-being-made-"
+    for left in path.parent.glob(f"{prefix}*"):
         left.unlink()
-    beside = path.with_name(f"{being_made}{uuid.uuid4().hex}{path.suffix}")  # libraries remember a path that they know
+    beside = path.with_name(f"{prefix}{uuid.uuid4().hex}{path.suffix}")  # libraries cache paths
     yield beside
     complete(beside)
-    for ending in _BESIDE:  # of what was there before: SQLite would take its log for that of the new file
+    for ending in _BESIDE:  # the old database's: SQLite would take its log for the new file's
         path.with_name(path.name + ending).unlink(missing_ok=True)
     beside.replace(path)

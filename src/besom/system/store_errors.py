@@ -1,7 +1,7 @@
-"""What is wrong with a database or a tracking server: which trouble, in one line, with a remedy that loses nothing.
+"""The errors of databases and tracking servers: their kind, in one line, with a remedy that loses nothing.
 
-SQLite, SQLAlchemy, Optuna, MLflow and requests each tell of the same few troubles in their own words, one wrapped in
-the other; from a server only the words are left. Here they are told apart, and nothing is imported for it.
+SQLite, SQLAlchemy, Optuna, MLflow and requests report the same few problems in different words, one wrapped in the
+other; for a server, only the words are left. They are distinguished here, without importing any of these libraries.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LONGEST = 300  # characters of a cause
 
 
 class Trouble(StrEnum):
-    """What keeps a store from being used."""
+    """The kinds of problems with a store."""
 
     FULL = "full"
     LOCKED = "locked"
@@ -38,9 +38,9 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """A store as its errors name it: where it is, what it is used as, what chooses another, how long it is waited for.
+    """A store in its error messages: its location, its role, the setting that chooses another, and the time-outs.
 
-    `where` is a URI or the path of a file. The passwords in it are masked.
+    `where` is a URI or the path of a file. Passwords in it are masked.
     """
 
     where: str
@@ -50,7 +50,7 @@ class Store:
     unreachable_s: float = 0.0
 
     def error(self, error: BaseException) -> StoreError:
-        """Return what to raise for an error of the store."""
+        """Return the StoreError for an exception of the store."""
         trouble, cause = trouble_of(error), mask(cause_of(error))
         what = f"cannot be used as {self.role} ({cause})"
         return StoreError(f"{mask(self.where)}: {what}; {self._remedy(trouble, error)}", trouble=trouble)
@@ -95,37 +95,37 @@ class Store:
 
 
 def trouble_of(error: BaseException) -> Trouble:
-    """Tell which trouble is behind an error: by the codes of what was raised, by its words, by MLflow's own code."""
+    """Return the kind of an error: by the codes of its causes, by their words, by MLflow's own code."""
     causes = list(_causes(error))
-    for look in (_by_code, _by_words, _by_mlflow):
+    for classify in (_by_code, _by_words, _by_mlflow):
         for cause in causes:
-            if (found := look(cause)) is not None:
-                return found
+            if (trouble := classify(cause)) is not None:
+                return trouble
     return Trouble.OTHER
 
 
 def is_absent(error: BaseException) -> bool:
-    """Whether a store that works has answered that there is no such thing."""
+    """Return whether a working store has answered that there is no such object."""
     return trouble_of(error) in (Trouble.ABSENT, Trouble.REFUSED, Trouble.OTHER)
 
 
 def cause_of(error: BaseException) -> str:
-    """Return what was raised first, in one line."""
+    """Return the first cause of an error, in one line."""
     first = next(_causes(error))
     text = _WRAPPED.sub(r"\1", str(first).strip())
     if isinstance(first, OSError) and first.strerror:
         text = first.strerror
-    # requests tells of a host, of a URL and of an object in memory before it says what happened.
+    # requests prints a host, a URL and an object's address before the actual error.
     network = re.search(r"\[Errno -?\d+\] ([\w ,]+)", text) if "HTTP" in text else None
-    told = network[1] if network else re.split(r"\n|\. (?=[A-Z])", text)[0]
-    return told[:_LONGEST] or type(first).__name__
+    message = network[1] if network else re.split(r"\n|\. (?=[A-Z])", text)[0]
+    return message[:_LONGEST] or type(first).__name__
 
 
 _WRAPPED = re.compile(r"^\((?:\w+\.)+\w+\) (.*)", re.DOTALL)  # "(sqlite3.OperationalError) database is locked"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors behind an error, the first that was raised first."""
+    """Yield an error's causes, the earliest first."""
     chain: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and following not in chain:
@@ -140,8 +140,9 @@ _FULL_DISK_WORDS = r"No space left on device|os error 28\b|Disk quota exceeded"
 
 
 def says_disk_is_full(error: BaseException) -> bool:
-    """Whether an error itself, whatever is behind it, says that a disk is full: by its code, or in words alone, as what
-    writes weights does.
+    """Return whether an error itself, not its causes, reports a full disk.
+
+    By its code, or only in words, as safetensors does when it writes weights.
     """
     return getattr(error, "errno", None) in _FULL_DISK or bool(re.search(_FULL_DISK_WORDS, str(error)))
 
@@ -168,7 +169,7 @@ _ERRNO = {
     errno.ENETUNREACH: Trouble.UNREACHABLE,
     errno.ETIMEDOUT: Trouble.UNREACHABLE,
 }
-# In this order: a driver that cannot connect says so beside much else.
+# In this order: a driver's connection errors contain many other words.
 _WORDS = (
     (Trouble.FULL, rf"disk is full|disk full|{_FULL_DISK_WORDS}"),
     (Trouble.LOCKED, r"database( table| schema)? is locked"),
@@ -242,15 +243,15 @@ def _driver(error: BaseException, choose: str) -> str:
 
 
 def _schema(error: BaseException, where: str) -> str:
-    told = " ".join(map(str, _causes(error)))
-    if "out-of-date database schema" in told:
+    message = " ".join(map(str, _causes(error)))
+    if "out-of-date database schema" in message:
         return (
             "another MLflow made it, and it is left as it is: use it with that version, "
             f"or copy it and then run: mlflow db upgrade {mask(where)}"
         )
-    if "storage upgrade" in told:
+    if "storage upgrade" in message:
         return f"an older Optuna made it: copy it, and then run: optuna storage upgrade --storage {mask(where)}"
-    which = "Optuna" if "optuna" in told else "program"
+    which = "Optuna" if "optuna" in message else "program"
     return f"another {which} made it, a newer one most likely, and it is left as it is: use it with that version"
 
 

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from besom.config.model_inputs import MODEL_FILES, Inputs, Kind, answer_names, read_description
+from besom.config.model_inputs import MODEL_FILES, Inputs, Kind, prediction_columns, read_description
 from besom.config.trust import Trust, needed_to_serve
 from besom.errors import ConfigError, RunNotFound
 from besom.system.store_errors import is_absent
@@ -227,7 +227,7 @@ def signature_of(description: Mapping[str, Any]) -> ModelSignature:
         kinds = {column.name: "string" if column.kind is Kind.TEXT else "double" for column in inputs.columns}
         input_specs = [ColSpec(kind, name) for name, kind in kinds.items()]
     classes = description["spec"]["classes"]
-    answers = answer_names(classes, probabilities=True)
+    answers = prediction_columns(classes, probabilities=True)
     outputs: list[Any] = [ColSpec("string" if classes and name == "prediction" else "float", name) for name in answers]
     return ModelSignature(inputs=Schema(input_specs), outputs=Schema(outputs))
 

@@ -20,7 +20,7 @@ from urllib.request import getproxies
 from besom.errors import StoreError
 from besom.secrets.masks import mask
 from besom.system.locks import locked
-from besom.system.sqlite_files import made_whole
+from besom.system.sqlite_files import replaced_atomically
 from besom.system.store_errors import Store, Trouble, trouble_of
 from besom.system.urls import sqlite_file, sqlite_url
 from besom.tracking.places import LOCKED_S, folder_of, settle
@@ -199,7 +199,7 @@ def _create(location: Location) -> None:
     """Create the database under a temporary name: it takes seconds, and an interruption must not leave half of it."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    with made_whole(location.database) as beside:
+    with replaced_atomically(location.database) as beside:
         # With the artifact root: MLflow's default is the current folder, whose name it puts into SQL unescaped.
         store = SqlAlchemyStore(sqlite_url(beside), location.artifacts.as_uri())  # type: ignore[no-untyped-call]
         store.engine.dispose()  # it would keep the file open under the temporary name

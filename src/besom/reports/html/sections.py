@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from besom.config.paths import file_name
-from besom.config.trust import flags
+from besom.config.trust import trust_flags
 from besom.reports.format import number
 from besom.reports.html.plots.canvas import Picture
 from besom.reports.html.plots.curves import curves
@@ -175,7 +175,7 @@ def commands(report: Report, row: Row) -> tuple[tuple[str, str], ...]:
     if row.family in UNKNOWN:  # another app's trial has only overrides
         return ((f"besom best {study} --trial {row.trial}", "its overrides"),)
     name = file_name(report.study)
-    trusting = "".join(f" {flag}" for flag in flags(report.summary.targets_of(row)))
+    trusting = "".join(f" {flag}" for flag in trust_flags(report.summary.targets_of(row)))
     found = [(f"besom best {study} --trial {row.trial} --save {name}_{row.trial}", "its config, as an experiment")]
     if row.run_id:
         found.insert(0, (f"besom reproduce {row.run_id}{trusting}", "train it again and compare every metric"))

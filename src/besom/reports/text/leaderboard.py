@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from besom.config.trust import flags
+from besom.config.trust import trust_flags
 from besom.reports.format import headings, in_short, number, short
 from besom.reports.read.summary import Row, Summary, summarize
 from besom.system.urls import quoted
@@ -162,7 +162,7 @@ def next_steps(console: Console, best: Row, *, study: str | None = None, targets
     """Print the next commands, as make targets under make; `targets` are the best config's `_target_` values."""
     by_make = "MAKELEVEL" in os.environ
     ui = "make ui" if by_make else "besom ui"
-    trusting = " ".join(flags(targets))
+    trusting = " ".join(trust_flags(targets))
     if by_make:
         again = f"make reproduce RUN={best.run_id}" + (f' ARGS="{trusting}"' if trusting else "")
     else:

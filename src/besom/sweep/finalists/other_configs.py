@@ -15,11 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from besom.config.checks import check, select
 from besom.config.messages import explain
-from besom.config.trust import FILE, VARIABLE, Trust, brought_along
+from besom.config.trust import FILE, VARIABLE, Trust, user_targets
 from besom.errors import ConfigError, RunNotFound
 from besom.reports.read.configs import OF_A_CHOICE, configs_of, differences, in_short
 from besom.reports.read.summary import Row
-from besom.secrets.masks import lacking
+from besom.secrets.masks import missing_variables
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.spec import SweepSpec
@@ -82,7 +82,7 @@ class OtherConfigs:
             why = "MLflow has none of it" if self._recorder.persists else "none is read with tracking=none"
             raise RunNotFound(f"its config is kept with its run, and {why}; {_REMEDY}")
         written = {**self._recorder.config(row.run_id), "tracking": {}}
-        if missing := lacking(written):
+        if missing := missing_variables(written):
             keys, names = ", ".join(dict.fromkeys(missing.values())), " and ".join(missing)
             raise ConfigError(f"{keys}: secrets are not recorded; set {names}")
         trust = self._trust()
@@ -100,7 +100,7 @@ class OtherConfigs:
         return differences(_evaluation_keys(before), _evaluation_keys(self._shared))
 
     def _trust(self) -> Trust:
-        own = dict.fromkeys(target for config in self._own for target in brought_along(_plain(config)))
+        own = dict.fromkeys(target for config in self._own for target in user_targets(_plain(config)))
         trust = Trust.given(how=_HOW)
         return replace(trust, names=(*trust.names, *own))
 
