@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from argparse import ArgumentParser, Namespace
@@ -118,7 +119,11 @@ def run(folders: Sequence[Path], config_name: str, arguments: Sequence[str]) -> 
         raise failed.error from failed
     except MissingConfigException as error:
         raise ConfigError(_missing(error, searched)) from error
-    except (BesomError, HydraException, YAMLError, BrokenPipeError):
+    except HydraException as error:
+        if (file := _file_that_refers(error, searched)) is None:
+            raise
+        raise ConfigError(f"{file}: defaults: {explain(error)}") from error
+    except (BesomError, YAMLError, BrokenPipeError):
         raise
     except OmegaConfBaseException as error:
         raise ConfigError(f"{config_name}.yaml: {explain(error)}") from error
@@ -132,6 +137,14 @@ def _missing(error: MissingConfigException, searched: SearchPath) -> str:
     """Return the message for a missing config, with the file that names it, unless the command line does."""
     line, file = explain(error), searched.named_in.get(str(error.missing_cfg_file))
     return line if file is None else f"{file}: defaults: {line.removeprefix(f'{file}: ')}"
+
+
+def _file_that_refers(error: HydraException, searched: SearchPath) -> str | None:
+    """Return the file whose defaults list holds an interpolation that Hydra cannot resolve, if that is the error."""
+    unresolved = re.match(r"Error resolving interpolation '(.*?)', ", str(error))
+    if unresolved is None:
+        return None
+    return next((file for name, file in searched.named_in.items() if f"/{name}".endswith(f"/{unresolved[1]}")), None)
 
 
 def train_task(config: DictConfig) -> float | tuple[float, ...]:

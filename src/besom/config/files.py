@@ -6,6 +6,7 @@ that are not names, aliases that expand too far, circular defaults.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import grammar_parser
+from omegaconf.errors import GrammarParseError
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from besom.config.messages import composing
@@ -67,17 +70,29 @@ def _configs_in(text: str, path: str) -> tuple[_Default, ...]:
         if not isinstance(root, MappingNode):
             return ()
         _check_aliases(root)
-        _check_keys(root)
+        _check_nodes(root)
     except yaml.YAMLError:
         return ()
     except RecursionError as error:
         raise ConfigError("it is nested too deeply for YAML; flatten it") from error
     inside = {str(key.value): value for key, value in root.value}
-    if "hydra" in inside and not isinstance(inside["hydra"], MappingNode):
-        raise ConfigError(
-            "hydra: it holds KEY: VALUE lines, not a value or a list; write such as hydra: {sweeper: {n_trials: 40}}"
-        )
+    _check_sweeper(inside)
     return tuple(_defaults(inside["defaults"], path.rpartition("/")[0])) if "defaults" in inside else ()
+
+
+def _check_sweeper(inside: Mapping[str, Node]) -> None:
+    """Refuse `hydra` and `hydra.sweeper` that hold no keys: each key that is added to them later would be told of."""
+    for where in ("hydra", "hydra.sweeper"):
+        *_, name = where.split(".")
+        if name not in inside:
+            return
+        node = inside[name]
+        if not isinstance(node, MappingNode):
+            raise ConfigError(
+                f"{where}: it holds KEY: VALUE lines, not a value or a list; write such as "
+                "hydra: {sweeper: {n_trials: 40}}"
+            )
+        inside = {str(key.value): value for key, value in node.value}
 
 
 def _check_aliases(root: MappingNode) -> None:
@@ -109,15 +124,17 @@ def _size(node: Node, sizes: dict[Node, int], ancestors: set[Node]) -> int:
     return sizes[node]
 
 
-def _check_keys(node: Node, place: str = "", seen: set[Node] | None = None) -> None:
-    """Refuse keys that OmegaConf does not accept, and at the top level those that are not words."""
+def _check_nodes(node: Node, place: str = "", seen: set[Node] | None = None) -> None:
+    """Refuse keys and interpolations that OmegaConf does not accept, and at the top level keys that are not words."""
     seen = set() if seen is None else seen
     if node in seen:
         return
     seen.add(node)
     if isinstance(node, SequenceNode):
         for index, item in enumerate(node.value):
-            _check_keys(item, f"{place}[{index}]", seen)
+            _check_nodes(item, f"{place}[{index}]", seen)
+    if isinstance(node, ScalarNode) and "${" in node.value and _is(node, "str"):
+        _check_interpolation(node.value, place)
     if not isinstance(node, MappingNode):
         return
     for key, value in node.value:
@@ -125,7 +142,14 @@ def _check_keys(node: Node, place: str = "", seen: set[Node] | None = None) -> N
             where = f"{place}.{_shown(key)}" if place else _shown(key)
             if _is(key, "null") or (not place and (not key.value or not _is(key, "str", "merge"))):
                 raise ConfigError(f"{where}: a key is a word, and this is none; name it, or take the line out")
-            _check_keys(value, where, seen)
+            _check_nodes(value, where, seen)
+
+
+def _check_interpolation(text: str, place: str) -> None:
+    try:
+        grammar_parser.parse(text)
+    except GrammarParseError as error:
+        raise ConfigError(f"{place}: '{text}' is no interpolation; write ${{NAME}}, or \\${{ for the text") from error
 
 
 def _is(node: Node, *kinds: str) -> bool:
@@ -141,8 +165,20 @@ def _defaults(node: Node, folder: str) -> Iterator[_Default]:
     """Yield the configs in a defaults list; `folder` is that of its file."""
     if not isinstance(node, SequenceNode):
         raise ConfigError("defaults: a list is needed; write each on a line of its own, such as - train")
+    taken: set[str] = set()
     for index, item in enumerate(node.value):
+        if (choice := _choice(item)) in taken:
+            raise ConfigError(f"defaults[{index}]: '{choice}' is there twice; take one out")
+        taken.add(choice)
         yield from _entry(item, folder, f"defaults[{index}]")
+
+
+def _choice(item: Node) -> str:
+    """Return the group that an entry of a defaults list chooses from, or the config that it names."""
+    if isinstance(item, MappingNode) and len(item.value) == 1:
+        item = item.value[0][0]
+        return str(item.value).removeprefix("optional ") if isinstance(item, ScalarNode) else ""
+    return str(item.value) if isinstance(item, ScalarNode) else ""
 
 
 def _entry(item: Node, folder: str, where: str) -> Iterator[_Default]:
@@ -157,7 +193,7 @@ def _entry(item: Node, folder: str, where: str) -> Iterator[_Default]:
         raise ConfigError(f"{where}: one config, or one GROUP: NAME, is needed; such as train or data: digits")
     ((key, value),) = item.value
     *keywords, group = _word(key, where, "data: digits").split(" ")
-    if not group.partition("@")[0].strip("/") or any(word not in _KEYWORDS for word in keywords):
+    if not re.fullmatch(r"/*\w.*", group.partition("@")[0]) or any(word not in _KEYWORDS for word in keywords):
         raise ConfigError(f"{where}: '{key.value}' names no group; write it as data, or override data")
     where = f"{where}.{group}"
     names = value.value if isinstance(value, SequenceNode) else [value]
@@ -177,9 +213,9 @@ def _word(node: Node, where: str, example: str) -> str:
 
 
 def _path(name: str, folder: str, *, is_override: bool = False) -> Iterator[_Default]:
-    """Yield a config by its name on the search path; an interpolation is known only after composing."""
+    """Yield a config by its name on the search path; the name may hold an interpolation that Hydra resolves later."""
     name = name.partition("@")[0].removesuffix(".yaml")
-    if "${" not in name:
+    if name:
         yield _Default(name[1:] if name.startswith("/") else f"{folder}/{name}".lstrip("/"), is_override)
 
 

@@ -53,6 +53,10 @@ _WORDINGS = (
     ),
     (r"\S+@(\w+) appears more than once in the final defaults list", r"\1 is chosen twice; \1=NAME chooses another"),
     (r"Multiple values for \S+?@(\w+)\..*", r"\1 takes one choice; to compare several, use besom sweep"),
+    (
+        r"Error resolving interpolation '(.*)', possible interpolation keys: (.*)",
+        r"'\1' refers to no group that is chosen before it; there are \2",
+    ),
     (r"Could not load '(.*)'", r"there is no config '\1'"),
     (r"Cannot find primary config '(.*)'\..*", r"there is no config \1.yaml; --info searchpath shows where it may be"),
     (r"primary config '(.*)' must be a DictConfig, got .*", r"\1.yaml: lines of KEY: VALUE are needed"),

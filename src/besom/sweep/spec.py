@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from besom.config.checks import resolved
+from besom.config.messages import explain
 from besom.config.objectives import Objective, read_objectives
 from besom.config.paths import file_name
 from besom.errors import ConfigError
@@ -206,8 +208,8 @@ class SweepSpec:
 
 
 def _objectives(config: DictConfig, direction: Any, source: str, *, foreign: bool) -> tuple[Objective, ...]:
-    direction = direction or config.get("direction") or "minimize"
-    name = config.get("objective")
+    direction = direction or _value(config, "direction", source) or "minimize"
+    name = _value(config, "objective", source)
     if (foreign or "objective" not in config) and not isinstance(name, str) and not OmegaConf.is_list(name):
         # Another app's task function returns its values without names.
         count = len(direction) if isinstance(direction, list) or OmegaConf.is_list(direction) else 1
@@ -216,6 +218,14 @@ def _objectives(config: DictConfig, direction: Any, source: str, *, foreign: boo
         return read_objectives({"objective": name, "direction": direction})
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
+
+
+def _value(config: DictConfig, key: str, source: str) -> Any:
+    try:
+        return config.get(key)
+    except OmegaConfBaseException as error:
+        error.full_key = key
+        raise ConfigError(f"{source}: {explain(error)}") from error
 
 
 def _target(node: Any, key: str, example: str, source: str) -> Mapping[str, Any]:

@@ -244,7 +244,7 @@ class SpaceParser:
                 yield from self._read(inner, nested, conditions, pinned)
 
     def _check_key(self, key: Any, place: str) -> None:
-        if not isinstance(key, str) or not key.lstrip("+~"):
+        if not isinstance(key, str) or not key.lstrip("+") or key.startswith("~"):
             example = "model=mlp_classifier" if place == "when" else "model.depth: range(1, 4)"
             raise ConfigError(f"{self._source}: {place}: '{key}' is the name of no key; write such as {example}")
 
