@@ -1,4 +1,4 @@
-"""Networks trained two ways: each by itself, by autograd and torch's own optimizer, and all of them as a stack."""
+"""Networks trained in two ways: each unbundled, by autograd and torch's own optimizer, and all as a stack."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OPTIMIZERS: Sequence[partial[Any]] = (
 
 @dataclass(frozen=True)
 class Design:
-    """What a lane is free to be."""
+    """The free choices of a member."""
 
     sizes: tuple[int, ...] = (6,)
     activation: str = "relu"
@@ -111,7 +111,7 @@ class Problem:
 
 @dataclass(eq=False)
 class Trained:
-    """A lane: its network, the optimizer that goes with it, and the loss of each step."""
+    """A member: its network, its optimizer, and the loss of each step."""
 
     design: Design
     network: MLP
@@ -126,7 +126,7 @@ class Trained:
 
     @property
     def settled(self) -> bool:
-        """Whether what a batch norm makes of no consequence is well-defined.
+        """Return whether the parameters that a batch norm makes irrelevant are well-defined.
 
         The gradient of a bias before it is 0 but for rounding. SGD lets that be; optimizers that divide by the
         gradient's size make steps of it, weight decay from a bias of 0 lets them grow, and the running mean follows.
@@ -135,7 +135,7 @@ class Trained:
 
     @property
     def vector(self) -> Tensor:
-        """What it learned: parameters and running statistics, as far as they are `settled`."""
+        """The learned parameters and running statistics, as far as they are `settled`."""
         values = dict(self.network.state_dict())
         if not self.settled:
             for before, (index, layer) in pairwise(enumerate(self.network.layers)):
@@ -145,7 +145,7 @@ class Trained:
 
     @torch.no_grad()
     def predictions(self, x: Tensor) -> Tensor:
-        """What it says of inputs, [rows, out]."""
+        """Return the outputs for inputs, [rows, out]."""
         return self.network.eval()(x)
 
 
@@ -162,7 +162,7 @@ def train_unbundled(member: Trained, problem: Problem) -> None:
 
 @torch.no_grad()
 def train_together(members: Sequence[Trained], problem: Problem) -> None:
-    """Train lanes as a stack; called again, with fewer lanes or as many, it goes on from where they are."""
+    """Train members as a stack; called again, with as many or fewer members, it continues from their state."""
     members = sorted(members, key=lambda member: stacking_key(member.network))
     stack = Stack([member.network for member in members])
     passes = {size: Pass(stack, size, training=True) for size in {len(rows) for rows in problem.batches}}
@@ -185,7 +185,7 @@ def train_together(members: Sequence[Trained], problem: Problem) -> None:
 
 
 def outputs_of(stack: Stack, x: Tensor) -> Tensor:
-    """What a stack says of inputs in evaluation, [lanes, rows, out]."""
+    """Return a stack's outputs for inputs in evaluation, [members, rows, out]."""
     through = Pass(stack, len(x), training=False)
     through.x.copy_(x)
     through.forward()
@@ -193,12 +193,12 @@ def outputs_of(stack: Stack, x: Tensor) -> Tensor:
 
 
 def distance(one: Tensor, other: Tensor) -> float:
-    """How far a tensor is from another, relative to the other's length."""
+    """Return the distance of two tensors, relative to the other's norm."""
     return float((one - other).norm() / other.norm().clamp(min=1e-3))
 
 
 def furthest(chosen: Sequence[Design], problem: Problem) -> float:
-    """Train lanes both ways, and return how far apart at most their losses, parameters and predictions are."""
+    """Train members in both ways; return the largest distance of their losses, parameters and predictions."""
     dtype = problem.x.dtype
     together = [Trained.of(design, problem.task, dtype) for design in chosen]
     alone = [Trained.of(design, problem.task, dtype) for design in chosen]

@@ -1,4 +1,4 @@
-"""Models as a user brings them: networks that train by Besom's loop, and others that are up to something."""
+"""A user's own models: networks that train by Besom's loop, and others that must not be stacked."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Given(SupervisedModule):
 
 
 class RandomFeatures(nn.Module):
-    """What is drawn and never learned."""
+    """Random features that are drawn and never trained."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Spare(Given):
 
 
 class Chance(nn.Module):
-    """Noise by a generator that vmap knows nothing of."""
+    """Noise from a generator that vmap does not control."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * float(np.random.uniform(0.9, 1.1)) if self.training else x
@@ -150,7 +150,7 @@ class Noisy(Given):
 
 
 class Warmup(nn.Module):
-    """Counts its passes, and hangs on them."""
+    """Counts its passes, and depends on the count."""
 
     passes = 0
 
@@ -166,7 +166,7 @@ class Warming(Given):
 
 
 class Gate(nn.Module):
-    """What it does hangs on the numbers."""
+    """A branch that depends on the numbers."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x if x.mean() > 0 else 2 * x

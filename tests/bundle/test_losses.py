@@ -24,7 +24,7 @@ cases = given(
 
 
 def drawn(task, members, rows, classes, scale, seed):
-    """Outputs [lanes, out, rows] and targets [rows], as data modules give them."""
+    """Return outputs [members, out, rows] and targets [rows], as data modules provide them."""
     generator = torch.Generator().manual_seed(seed)
     out = classes if task is Task.MULTICLASS else 1
     outputs = scale * torch.randn(members, out, rows, dtype=torch.float64, generator=generator)

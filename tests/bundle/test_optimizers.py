@@ -54,7 +54,7 @@ class Twin:
         self.state = None
 
     def optimized(self):
-        """The lane, in a stack that is built anew: parameters and gradients lie elsewhere."""
+        """Return the member in a rebuilt stack: parameters and gradients are in other memory."""
         for parameter in self.member:
             parameter.data, parameter.grad = parameter.data.clone(), parameter.grad.clone()
         made = OptimizedMember.of(self.stepped, self.state)

@@ -1,4 +1,4 @@
-"""How many lanes train as one: the decision, the memory, and that measuring leaves no trace."""
+"""The number of members that train as one stack: the decision, the memory, and that measuring leaves no trace."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def variety(base: Config) -> list[Config]:
 
 
 def shared(ends: Sequence[End]) -> list[int]:
-    """How many trials each of them shared its pass with."""
+    """Return the number of trials that each shared its pass with."""
     return [end.talk.about.get("bundle", 1) for end in ends]
 
 
@@ -63,7 +63,7 @@ def shared(ends: Sequence[End]) -> list[int]:
 
 
 def of_each(cost: Callable[[range], float]) -> Costs:
-    """What parts of many lanes cost, each by itself."""
+    """Return the costs of parts of many members, each part by itself."""
     return lambda parts: [cost(range(64)[part]) for part in parts]
 
 
@@ -143,7 +143,7 @@ def members_of(configs: Sequence[Config], folder: Path) -> tuple[list[Member], I
 
 
 def everything(members: Sequence[Member]) -> list[Any]:
-    """The tensors of lanes: parameters, and what optimizers remember."""
+    """Return the tensors of members: parameters and optimizer states."""
     return [
         [list(member.module.state_dict().values()), [list(one.values()) for one in member.optimizer.state.values()]]
         for member in members
@@ -163,7 +163,7 @@ def test_a_probe_takes_steps_of_copies_and_touches_nothing_else(base: Base, tmp_
 
 def test_lanes_that_were_measured_come_to_the_same_bit_for_bit(base: Base, tmp_path: Path):
     class Measuring(Sizing):
-        """Measures, and takes all of the lanes, whatever came of it."""
+        """Measures, and takes all members, whatever the result."""
 
         def size(self, members: Sequence[Member], data: InMemoryDataModule, config: Mapping[str, Any]) -> int:
             super().size(members, data, config)

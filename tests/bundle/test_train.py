@@ -161,7 +161,7 @@ def test_early_stopping_ends_a_lane_in_the_epoch_in_which_it_ends_alone(base: Ba
 
 
 def test_lanes_are_pruned_between_epochs_and_within_them(base: Base, tmp_path: Path):
-    # Batches of one row: an epoch is 90 steps, in one stretch; of 300 rows, 180 in two.
+    # Batches of one row: an epoch is 90 steps, in one chunk; of 300 rows, 180 in two.
     common = changed(base(), data={"batch_size": 1, "limit": 300})
     told = {
         1: {"stop_after_epoch": 0},

@@ -59,7 +59,7 @@ def own(kind: str, **keys: object) -> Config:
 
 
 def costing(*, alone: float, together: float) -> Measure:
-    """Costs of a lane alone, and of a lane that is one of several."""
+    """The costs of an unbundled member, and of a member in a stack."""
 
     def costs(parts: Sequence[slice]) -> list[float]:
         counts = [part.stop - part.start for part in parts]
@@ -69,7 +69,7 @@ def costing(*, alone: float, together: float) -> Measure:
 
 
 def shared(configs: Sequence[Config], folder: Path, talks: dict[int, Talk] | None = None) -> list[End]:
-    """How trials end as a bundle, where stacks always pay."""
+    """Return the ends of trials trained as a bundle, where stacks always pay."""
     return together(configs, folder, talks, measure=costing(alone=2, together=1))
 
 

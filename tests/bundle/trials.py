@@ -45,7 +45,7 @@ def changed(config: Config, **changes: Any) -> Config:
 
 @dataclass
 class Talk:
-    """A trial's conversation: what it told, and what it is told."""
+    """A trial's channel: what it reported, and when it is to stop."""
 
     about: dict[str, Any] = field(default_factory=dict)
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Talk:
 
 @dataclass
 class End:
-    """What a trial said, came to, and left."""
+    """The end of a trial: its reports, its result, and its files."""
 
     talk: Talk
     came_to: Outcome | Exception
@@ -97,7 +97,7 @@ _ALONE: dict[str, End] = {}
 
 
 def alone(config: Config, folder: Path, talk: Talk | None = None) -> End:
-    """Train a trial by itself; one that was trained in this process before comes to the same, and is not again."""
+    """Train a trial unbundled; one that this process has trained before is not trained again."""
     talk = talk or Talk()
     key = repr((config, vars(talk)))
     if type(talk) is not Talk or key not in _ALONE:
@@ -135,7 +135,7 @@ def together(
 
 
 def assert_same(one: End, other: End, *, rel: float = 1e-5) -> None:
-    """That a lane came to what its solo run came to."""
+    """Assert that a member has the result of its unbundled training."""
     assert one.talk.numbers == other.talk.numbers
     for epoch, wanted in zip(one.talk.epochs, other.talk.epochs, strict=True):
         assert epoch == pytest.approx(wanted, rel=rel, abs=1e-6)

@@ -1,4 +1,4 @@
-"""What of a recorded config may be built: what is shipped, what the user names, and nothing that they lead to."""
+"""The trust in recorded configs: shipped targets and those that the user names are built, and no others."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Recorder(Checkpoint):
 
 @dataclass
 class Fit:
-    """What a training run left."""
+    """The files of a training run."""
 
     trainer: pl.Trainer
     epochs: list[dict[str, float]]

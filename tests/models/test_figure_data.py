@@ -1,4 +1,4 @@
-"""What a worker leaves for the figures of its run, and the figures that are drawn of it."""
+"""The figure data that a worker writes, and the figures that are drawn from it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Silence:
 
 
 class Left:
-    """What a trial left in its folder."""
+    """The files of a trial's folder."""
 
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         self.config = config

@@ -1,4 +1,4 @@
-"""What is printed is text: no name and no value is taken for markup."""
+"""Printed text is plain: names and values are not interpreted as markup."""
 
 from __future__ import annotations
 

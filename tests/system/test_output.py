@@ -1,4 +1,4 @@
-"""What becomes of a command whose output nobody takes."""
+"""Commands whose output cannot be written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def gone() -> Iterator[IO[str]]:
 
 
 def sweep_three(console: Console) -> int:
-    """How many trials a sweep's board was told of, to the end."""
+    """Return the number of trials that a sweep's observer received, to the end."""
     with PlainObserver(
         console, TrialCounts((Objective(name="val/acc", direction="maximize"),), total=3, timeout_s=None)
     ) as observer:

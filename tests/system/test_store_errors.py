@@ -1,4 +1,4 @@
-"""What is wrong with a store: told apart whoever raised it, each with a remedy that loses nothing."""
+"""The problems of a store: distinguished whoever raises them, each with a remedy that loses nothing."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def _modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(_modules: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that workers import from, empty; by the same path in each test, for the nursery's sake."""
+    """An empty folder that workers import from; its path is always the same, so that the fork server is reused."""
     shutil.rmtree(_modules)
     _modules.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(_modules))

@@ -1,4 +1,4 @@
-"""Workers that the nursery forks: that they are as any other, and that nothing remains, whoever dies."""
+"""Workers of the fork server: they behave like any other, and no process remains, whichever dies."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _own(folder: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _started_not_forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The nursery and the workers that import for themselves are started as users' are."""
+    """Start the fork server, and the workers that import for themselves, as a user's are: unforked."""
     end_fork_server()
     monkeypatch.setattr(processes, "GroupLeader", GroupLeader)
     yield
@@ -166,7 +166,7 @@ def pool_of(slots: list[Slot], folder: Path, launcher: Any = launch) -> WorkerPo
 
 
 def eventually(look: Callable[[], Any]) -> Any:
-    """What `look` finds, once it finds something."""
+    """Wait until `look` returns something, and return it."""
     end = time.monotonic() + 120
     while not (found := look()):
         assert time.monotonic() < end, "nothing happened"
@@ -187,14 +187,14 @@ def gone(*pids: int) -> bool:
 
 
 def fork_server_of(pid: int) -> int:
-    """The process that forked a worker, checked to be a nursery."""
+    """Return the process that forked a worker, which must be a fork server."""
     parent = int(stat_of(pid)[1])
     assert b"besom.workers.fork_server_process" in Path(f"/proc/{parent}/cmdline").read_bytes()
     return parent
 
 
 def seen(folder: Path) -> tuple[int, dict[str, Any]]:
-    """What was seen of the one process that looked since the last time."""
+    """Return what the one process that looked has seen since the last time."""
     (file,) = folder.glob("seen-*")
     found = json.loads(file.read_text())
     file.unlink()
@@ -264,7 +264,7 @@ def test_a_worker_is_forked_into_the_folder_of_its_sweep_and_takes_nothing_from_
     folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ):
     (slot,) = slots = cpu_slots(1)
-    nurseries = set()
+    fork_servers = set()
     for name, launcher in (("one", launch), ("two", launch), ("three", afresh)):
         where = folder / name
         where.mkdir()
@@ -276,8 +276,8 @@ def test_a_worker_is_forked_into_the_folder_of_its_sweep_and_takes_nothing_from_
             pid, sight = seen(folder)
             assert (sight["folder"], sight["path"][-1]) == (str(where), str(where))
             if launcher is launch:
-                nurseries.add(fork_server_of(pid))
-    assert len(nurseries) == 1
+                fork_servers.add(fork_server_of(pid))
+    assert len(fork_servers) == 1
 
 
 def test_a_nursery_that_is_killed_costs_nothing(folder: Path, config: Config):
@@ -375,7 +375,7 @@ def test_where_libraries_start_threads_nothing_is_forked_and_trials_train(
 
 
 def notes(folder: Path, count: int) -> list[tuple[Any, ...]]:
-    """What a parent noted, once it is as much as that: of what, and the processes."""
+    """Wait for this many notes of a parent, and return them: subjects and processes."""
 
     def look() -> list[str]:
         lines = (folder / "notes").read_text().splitlines() if (folder / "notes").exists() else []

@@ -24,7 +24,7 @@ def bundle(*trials: int) -> Bundle:
 
 
 def listen(pool: WorkerPool, *, until: Callable[[Event], bool]) -> list[Event]:
-    """What the workers say, up to a certain word."""
+    """Return the workers' messages up to a certain one."""
     heard: list[Event] = []
     for _ in range(600):
         for event in pool.events(timeout_s=0.1):

@@ -137,7 +137,7 @@ def busy(compose: Callable[..., DictConfig]) -> Callable[[Slot], dict[str, Any]]
 
 
 def eventually(look: Callable[[], Any]) -> Any:
-    """What `look` finds, once it finds something."""
+    """Wait until `look` returns something, and return it."""
     end = time.monotonic() + 90
     while not (found := look()):
         assert time.monotonic() < end, "nothing happened"

@@ -13,7 +13,7 @@ from besom.workers.worker import Parent, Trial, finish
 
 
 def raising(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Blame:
-    """What a trial that raises this is put down to, on a device that answers no more."""
+    """Return the blame of a trial that raises this, on a device that no longer responds."""
 
     def answers_no_more() -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")

@@ -1,4 +1,4 @@
-"""How the text of a table is read: as its author meant it, or refused with row and column."""
+"""The reading of a table's text: as its author meant it, or refused with row and column."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from besom.data.tables.text import records
 from besom.errors import DataError
 
 SEPARATOR_KEY, SEPARATOR_FLAG = "data.source.separator", "--separator"
-"""What sets the separator: the key for a file to train on, the flag for a file to predict."""
+"""The settings of the separator: the key for a file to train on, the flag for a file to predict."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
