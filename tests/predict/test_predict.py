@@ -1,4 +1,4 @@
-"""A recorded model in use: asked from the command line, put into the registry, loaded by MLflow, served over HTTP."""
+"""A recorded model in use: `besom predict`, the registry, loaded by MLflow, served over HTTP."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def houses(rows: int) -> pd.DataFrame:
 
 
 @dataclass
-class Told:
-    """What a trial tells while it trains."""
+class FakeChannel:
+    """A fake channel of a trial: it keeps what the trial reports."""
 
     about: dict[str, Any] = field(default_factory=dict)
     epochs: list[Mapping[str, float]] = field(default_factory=list)
@@ -125,7 +125,7 @@ def record(
     """Train a config here and record it, as a worker and its parent would do together."""
     directory = lab.folder / name
     directory.mkdir()
-    told = Told({"device": "cpu", "versions": {}})
+    told = FakeChannel({"device": "cpu", "versions": {}})
     if trained or (trained is None and status is Status.FINISHED):
         train({**resolved(config), "threads": 1}, channel=told, directory=directory)
     trial = len(lab.runs)
@@ -566,7 +566,7 @@ def test_what_a_server_has_to_install_is_pinned(registered: Lab):
 
 
 def changed(**changes: object) -> Callable[[bytes], bytes]:
-    """A description with some of its spec otherwise."""
+    """Return a description with changes in its spec."""
 
     def change(content: bytes) -> bytes:
         described = json.loads(content)

@@ -1,4 +1,4 @@
-"""Studies as a sweep leaves them, without the sweep."""
+"""Studies like those of a sweep, created without one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def trial(
     code: str | None = None,
     **params: Any,
 ) -> FrozenTrial:
-    """A trial that is over; in the names of params, `_` stands for a dot."""
+    """Return an ended trial; in the names of params, `_` stands for a dot."""
     chosen = {name.replace("_", ".", 1) if name != "model" else name: value for name, value in params.items()}
     about: dict[str, Any] = {"family": family, "duration_s": duration_s, "epochs": 3}
     about |= {} if slot is None else {"slot": slot}
@@ -67,14 +67,14 @@ def study(trials: Sequence[FrozenTrial], *objectives: Objective, name: str = "ow
 
 
 def report(trials: Sequence[FrozenTrial], *objectives: Objective, name: str = "own", **more: Any) -> Report:
-    """The report of a study with these trials, by accuracy unless objectives are named."""
+    """Return the report of a study with these trials; the default objective is accuracy."""
     wanted = objectives or (ACCURACY,)
     found = study(trials, *wanted, name=name)
     return read_report(found, found.get_trials(), wanted, base="http://127.0.0.1:5000", **more)
 
 
 def grid(count: int) -> list[FrozenTrial]:
-    """As many trials, one after another, every third one a logistic regression."""
+    """Return `count` successive trials, every third one a logistic regression."""
     return [
         trial(
             0.5 + 0.4 * index / count, ended_s=index, optimizer_lr=0.001 * 1.1**index,

@@ -19,7 +19,7 @@ LISTED = f"# Python {MINOR}.0\n# besom==0.1.0 from a working tree\ntiny==1.0\n"
 
 
 class Maker:
-    """Makes no environment, but for a file where its Python would be; notes what it was asked for."""
+    """Fakes an environment by a file in place of its Python, and records the arguments."""
 
     def __init__(self, *, fails: bool = False) -> None:
         self.asked: list[tuple[str, tuple[str, ...]]] = []

@@ -1,4 +1,4 @@
-"""The verdict and how it is told, of trainings that are played."""
+"""The verdict and its message, for faked trainings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--exact` where nothing is trained: the code that comes back, and a Python that only tells what it was asked."""
+"""`--exact` without training: the restored code, and a fake Python that prints its arguments."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def run_id(project: Path, location: Location, compose: Callable[..., DictConfig]
 
 
 def trees(project: Path) -> list[str]:
-    """What is left of working trees, by git's book and in the folder."""
+    """Return the remaining working trees, as git lists them and in the folder."""
     booked = git("worktree", "list", "--porcelain", folder=project).split("\n\n")[1:]
     return [*booked, *(path.name for path in (project / "mlruns/exact/trees").glob("*"))]
 

@@ -64,7 +64,7 @@ class Location:
 
     @property
     def is_local(self) -> bool:
-        """Whether the store is Besom's own SQLite file under `directory`."""
+        """True if the store is Besom's own SQLite file under `directory`."""
         return self.uri == local_uri(self.directory)
 
     @property

@@ -51,7 +51,7 @@ class StudyReader(Protocol):
     """Reads studies from one store. Every method raises StoreError when the store cannot be used."""
 
     cheap: bool
-    """Whether reading the curves of hundreds of runs costs no more than those of one."""
+    """True if reading the curves of hundreds of runs costs no more than those of one."""
 
     def study(self, token: str) -> StudyRecord | None:
         """Return the study whose parent run has this tag `besom.token`, or None if there is none."""

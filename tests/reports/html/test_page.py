@@ -1,4 +1,4 @@
-"""A report's page: what is in it, and that nothing of a study's can do anything there."""
+"""A report's page: its content, and that no data of a study can inject markup or scripts."""
 
 from __future__ import annotations
 

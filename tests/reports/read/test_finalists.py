@@ -1,4 +1,4 @@
-"""Finalists as a study tells of them."""
+"""Finalists read from a study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report says in words and figures."""
+"""A report's sentences and numbers."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Dimension:
 
     @property
     def is_number(self) -> bool:
-        """Whether it is numeric."""
+        """True if it is numeric."""
         return not self.choices
 
     def place(self, value: Any) -> float:

@@ -55,7 +55,7 @@ class Finalist:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether its model family is a baseline."""
+        """True if its model family is a baseline."""
         return self.row.family in BASELINES
 
     @property

@@ -41,7 +41,7 @@ class TrialPoint:
 
     @property
     def complete(self) -> bool:
-        """Whether it is complete."""
+        """True if it is complete."""
         return self.state is TrialState.COMPLETE
 
 

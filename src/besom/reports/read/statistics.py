@@ -51,7 +51,7 @@ class PairedTest:
 
     @property
     def differs(self) -> bool:
-        """Whether the difference is significant at the level of 5 %."""
+        """True if the difference is significant at the level of 5 %."""
         return self.p_value < 1 - LEVEL
 
     @classmethod

@@ -17,7 +17,7 @@ from besom.reports.read.pareto import Front
 from besom.reports.read.trials import is_feasible, plain_params
 
 _PLACES = ("slot", "worker", "host", "config", "code")
-"""What failed trials can have in common besides parameters: slot, process, host, the study's config, the code."""
+"""Properties besides parameters that failed trials can share: slot, process, host, the study's config, the code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +98,12 @@ class Summary:
 
     @property
     def has_configs(self) -> bool:
-        """Whether its complete trials have different configs of the study."""
+        """True if its complete trials have different configs of the study."""
         return len({row.config or 1 for row in self.rows}) > 1
 
     @property
     def has_codes(self) -> bool:
-        """Whether its complete trials were trained with different code."""
+        """True if its complete trials were trained with different code."""
         return len({row.code for row in self.rows}) > 1
 
     @property

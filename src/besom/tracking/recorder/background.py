@@ -86,7 +86,7 @@ class Background:
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether jobs are skipped from now on."""
+        """True if jobs are skipped from now on."""
         return self._abandoned
 
     def is_stuck(self, limit_s: float) -> bool:

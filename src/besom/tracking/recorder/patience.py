@@ -43,7 +43,7 @@ class Patience:
 
     @property
     def is_over(self) -> bool:
-        """Whether waiting has ended for good."""
+        """True if waiting has ended for good."""
         return self._over.is_set()
 
     def end(self) -> None:

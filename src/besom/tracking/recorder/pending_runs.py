@@ -47,7 +47,7 @@ class PendingRun:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, other than by an interruption after which it is trained again."""
+        """True if it has ended, other than by an interruption after which it is trained again."""
         return bool(self.end) and (self.end["last"] or self.end["tags"].get("besom.state") != "INTERRUPTED")
 
     @property

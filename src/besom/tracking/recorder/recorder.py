@@ -108,7 +108,7 @@ class Recorder:
 
     @property
     def persists(self) -> bool:
-        """Whether what is recorded can be read back."""
+        """True if what is recorded can be read back."""
         return True
 
     def describe_study(self, note: str, files: Mapping[str, str]) -> None:
@@ -235,7 +235,7 @@ class Recorder:
 
     @property
     def is_away(self) -> bool:
-        """Whether nothing is recorded any more, because the remaining runs are kept as files."""
+        """True if nothing is recorded any more, because the remaining runs are kept as files."""
         return self._thread.is_abandoned
 
     def _open(self) -> None:
