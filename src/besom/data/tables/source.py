@@ -35,20 +35,19 @@ def csv(
     """Return the table at `path` (.csv, .tsv or .parquet) as a data set that predicts the column `target`.
 
     `features` lists the columns to learn from; None takes all others. Numbers stay unchanged, booleans become 0 and 1,
-    text becomes one column "name=value" per value, which is not scaled; so do the columns in `categories`, whatever
-    they contain. `test_path` is an official test part with the same columns.
+    text becomes one unscaled column "name=value" per value; so do the columns in `categories`, whatever they contain.
+    `test_path` is an official test part with the same columns.
 
     `task=auto`: a target of text or booleans, or of at most 20 different whole numbers with two rows each on average,
     is classes (binary if there are two); any other is regression. So 0.0 and 1.0 are numbers: write `task=binary`.
     Numeric classes are ordered by size, named ones alphabetically.
 
-    How text is read: `separator` divides cells, `decimal` precedes decimals, `thousands` divides digits; `missing`
-    lists the marks of a missing value, instead of pandas' own (NA, null, nan and the like), which do not apply to
-    `categories`. `encoding` defaults to UTF-8 and `compression` (gzip, bz2, xz, zip) to the suffix's; `skip_rows` lines
-    precede the header. Rows with a missing value are refused, or dropped with `drop_missing`.
-
-    An unchanged file is read once per process. Raises DataError, naming file, row and column, if it cannot be read or
-    does not suit the task, and ConfigError for a value out of range.
+    `separator` divides cells, `decimal` precedes decimals, `thousands` divides digits; `missing` lists the marks of a
+    missing value, instead of pandas' own (NA, null, nan and the like), which do not apply to `categories`. `encoding`
+    defaults to UTF-8, `compression` (gzip, bz2, xz, zip) to the suffix's; `skip_rows` lines precede the header. Rows
+    with a missing value are refused, or dropped with `drop_missing`. An unchanged file is read once per process. Raises
+    DataError, naming file, row and column, if it cannot be read or does not suit the task, and ConfigError for a value
+    out of range.
     """
     return _load(
         TableRequest.of(
