@@ -34,9 +34,8 @@ def csv(
 ) -> Source:
     """Return the table at `path` (.csv, .tsv or .parquet) as a data set that predicts the column `target`.
 
-    `features` lists the columns to learn from; None takes all others. Numbers stay unchanged, booleans become 0 and 1,
-    text becomes one unscaled column "name=value" per value; so do the columns in `categories`, whatever they contain.
-    `test_path` is an official test part with the same columns.
+    `features` lists the columns to learn from (None: all others). Numbers stay unchanged, booleans become 0 and 1, text
+    becomes one unscaled column "name=value" per value; so do all `categories`. `test_path` has the official test part.
 
     `task=auto`: a target of text or booleans, or of at most 20 different whole numbers with two rows each on average,
     is classes (binary if there are two); any other is regression. So 0.0 and 1.0 are numbers: write `task=binary`.
