@@ -28,7 +28,7 @@ from besom.config.objectives import read_objectives
 from besom.config.paths import conf_dir
 from besom.config.schema import register_schemas
 from besom.reports.read.statistics import Estimate
-from besom.sweep.trial import best_metrics, family, for_slot, tags_of
+from besom.sweep.trials.trial import best_metrics, family, for_slot, tags_of
 from besom.system.hardware import processor_name
 from besom.tracking.provenance import command_tags
 from besom.tracking.recorder.recorder import Recorder, RunCard

@@ -6,6 +6,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -112,6 +113,12 @@ def test_imports_go_down_only() -> None:
 def test_no_module_is_part_of_a_circle() -> None:
     beneath = {module: imports(module) & modules().keys() - {module} for module in modules()}
     graphlib.TopologicalSorter(beneath).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_folder_holds_more_than_a_dozen_modules() -> None:
+    folders = Counter(path.parent for path in modules().values() if path.name != "__init__.py")
+    full = {str(folder.relative_to(SRC)): count for folder, count in folders.items() if count > 12}
+    assert full == {}
 
 
 def test_tracking_stands_beside_on_the_ground_alone() -> None:

@@ -16,12 +16,12 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from besom.sweep.compose import Composer
-from besom.sweep.jobs import TrainingJobs
 from besom.sweep.loop import UNWRITTEN, SweepLoop
 from besom.sweep.space.constraints import parse_constraints
 from besom.sweep.space.search_space import SpaceParser
 from besom.sweep.study.recovery import adopt_recorded
 from besom.sweep.study.study import finished_trials, open_study
+from besom.sweep.trials.jobs import TrainingJobs
 from besom.tracking.recorder.no_op import NoOpRecorder
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location

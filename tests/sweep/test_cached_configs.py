@@ -15,7 +15,7 @@ from besom.config.checks import recordable, resolved
 from besom.errors import ConfigError
 from besom.sweep.cached_configs import CachedConfigs
 from besom.sweep.compose import Composer
-from besom.sweep.trial import for_slot
+from besom.sweep.trials.trial import for_slot
 from besom.workers.devices import Slot
 from tests.conftest import App
 from tests.fakes import cpu_slots

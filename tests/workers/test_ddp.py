@@ -11,7 +11,7 @@ import pytest
 from omegaconf import DictConfig
 
 from besom.config.checks import resolved
-from besom.sweep.trial import for_slot
+from besom.sweep.trials.trial import for_slot
 from besom.system.processes import session_members
 from besom.workers.devices import Slot
 from besom.workers.messages import Blame, Reported, Started, State

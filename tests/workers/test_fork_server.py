@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from besom.config.checks import resolved
 from besom.hydra_app.task import HydraTask
-from besom.sweep.trial import for_slot
+from besom.sweep.trials.trial import for_slot
 from besom.system import processes
 from besom.system.processes import start
 from besom.workers.devices import Device, Slot

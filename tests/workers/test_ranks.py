@@ -11,7 +11,7 @@ import pytest
 from omegaconf import DictConfig
 
 from besom.errors import BesomError
-from besom.sweep.trial import for_slot
+from besom.sweep.trials.trial import for_slot
 from besom.workers.ddp import Rank, combined_result, ended_alike, patience_s
 from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, State
 from besom.workers.pool import Died, WorkerPool

@@ -21,7 +21,7 @@ from besom.errors import ConfigError
 from besom.secrets.masks import hidden
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import Params
-from besom.sweep.trial import WRITTEN_BY_SLOT, for_slot
+from besom.sweep.trials.trial import WRITTEN_BY_SLOT, for_slot
 from besom.workers.devices import Slot
 
 Plain = dict[str, Any]

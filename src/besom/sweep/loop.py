@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from besom.errors import BesomError, ConfigError, Interrupted
-from besom.sweep.attempt import Attempt, Verdict
-from besom.sweep.jobs import Jobs
 from besom.sweep.progress.observer import Observer
-from besom.sweep.results import TrialResults
-from besom.sweep.scheduler import UNWRITTEN, Scheduler
 from besom.sweep.space.constraints import Constraint
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.study import StudyBook
+from besom.sweep.trials.attempt import Attempt, Verdict
+from besom.sweep.trials.jobs import Jobs
+from besom.sweep.trials.results import TrialResults
+from besom.sweep.trials.scheduler import UNWRITTEN, Scheduler
 from besom.system.interrupts import Stop, interrupts
 from besom.tracking.recorder.recorder import Recorder
 from besom.workers.devices import Slot

@@ -16,10 +16,10 @@ from besom.errors import ConfigError, DeviceError
 from besom.sweep.compose import Composer
 from besom.sweep.dry_run.inspection import inspect_modules, names_others
 from besom.sweep.finalists.choose import check_finalists
-from besom.sweep.jobs import Jobs, TrainingJobs
 from besom.sweep.request import SweepRequest
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.config import shared_by
+from besom.sweep.trials.jobs import Jobs, TrainingJobs
 from besom.system.console import plain_console
 from besom.tracking.recorder.no_op import NoOpRecorder
 from besom.tracking.recorder.recorder import Recorder

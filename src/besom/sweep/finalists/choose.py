@@ -27,7 +27,7 @@ from besom.sweep.space.search_space import Params, SearchSpace
 from besom.sweep.spec import FinalistsSpec, SweepSpec
 from besom.sweep.study.config import CONFIG
 from besom.sweep.study.study import StudyBook
-from besom.sweep.trial import family, for_slot
+from besom.sweep.trials.trial import family, for_slot
 from besom.tracking.recorder.recorder import RunCard
 from besom.tracking.study_run import FINALIST
 from besom.workers.devices import Slot

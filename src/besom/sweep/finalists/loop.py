@@ -19,7 +19,7 @@ from besom.sweep.progress.observer import told_kept
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.code import StudyCode
 from besom.sweep.study.study import StudyBook
-from besom.sweep.trial import best_metrics, disk_is_full, not_finite, tags_of
+from besom.sweep.trials.trial import best_metrics, disk_is_full, not_finite, tags_of
 from besom.system.interrupts import Stop, interrupts
 from besom.system.source_file import SourceFile
 from besom.tracking.recorder.recorder import Recorder, RunCard

@@ -25,7 +25,7 @@ from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.config import SEEDED, refers_to_keys_alone
 from besom.sweep.study.study import OVERRIDES, StudyBook
-from besom.sweep.trial import WRITTEN_BY_SLOT
+from besom.sweep.trials.trial import WRITTEN_BY_SLOT
 from besom.tracking.recorder.recorder import Recorder
 
 _EVALUATION = ("data.", "evaluation.")

@@ -8,10 +8,10 @@ from itertools import islice
 
 from besom.errors import BesomError
 from besom.reports.read.summary import failures_of
-from besom.sweep.attempt import Attempt
-from besom.sweep.jobs import Jobs
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.study import StudyBook, finished_trials
+from besom.sweep.trials.attempt import Attempt
+from besom.sweep.trials.jobs import Jobs
 from besom.workers.devices import Slot
 from besom.workers.messages import Blame, Failure, State
 

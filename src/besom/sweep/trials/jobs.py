@@ -14,7 +14,7 @@ from besom.sweep.cached_configs import CachedConfig, CachedConfigs
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import Params
 from besom.sweep.study.study import Asked
-from besom.sweep.trial import family
+from besom.sweep.trials.trial import family
 from besom.tracking.recorder.recorder import RunCard
 from besom.training.progress import Outcome
 from besom.workers.devices import Slot

@@ -13,7 +13,7 @@ from typing import Any
 from besom.config.checks import folds_of
 from besom.sweep.study.config import origin
 from besom.sweep.study.study import Asked
-from besom.sweep.trial import family
+from besom.sweep.trials.trial import family
 from besom.tracking.recorder.recorder import RunCard
 from besom.workers.devices import Slot
 

@@ -10,15 +10,15 @@ from dataclasses import replace
 from typing import Any
 
 from besom.errors import ConfigError, DataError
-from besom.sweep.attempt import Attempt, Verdict
-from besom.sweep.jobs import Jobs
 from besom.sweep.progress.observer import Observer, told_kept
-from besom.sweep.scheduler import Scheduler
 from besom.sweep.space.constraints import Constraint
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.code import StudyCode
 from besom.sweep.study.study import Ending, StudyBook
-from besom.sweep.trial import best_metrics, disk_is_full, not_finite, tags_of
+from besom.sweep.trials.attempt import Attempt, Verdict
+from besom.sweep.trials.jobs import Jobs
+from besom.sweep.trials.scheduler import Scheduler
+from besom.sweep.trials.trial import best_metrics, disk_is_full, not_finite, tags_of
 from besom.system.interrupts import Stop
 from besom.system.source_file import SourceFile
 from besom.tracking.recorder.recorder import Recorder
