@@ -75,7 +75,7 @@ class Request:
 
 def main(kind: str, lifeline: int, listener: int) -> None:
     """Serve until whoever holds the other end of the lifeline is gone; in what was forked, be the command."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignored from the start in a shell's background
     given = [os.path.realpath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     path = [folder for folder in sys.path if os.path.realpath(folder) not in given]
     if lifeline in wait([lifeline, listener]):  # nobody has asked for anything
@@ -88,6 +88,7 @@ def main(kind: str, lifeline: int, listener: int) -> None:
     if len(threads) - threads.count("jemalloc_bg_thd") > 1:  # PyArrow's allocator knows of forks
         raise SystemExit(f"something that was imported has started a thread ({threads}): nothing can be forked")
     request, files = serve(lifeline, socket.socket(fileno=listener))
+    signal.signal(signal.SIGINT, interrupted)
     become(request, files, path)
 
 
@@ -132,7 +133,6 @@ def become(request: Request, files: Sequence[int], path: Sequence[str]) -> NoRet
     os.environ.clear()
     os.environ.update(request.environment)
     time.tzset()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(line_buffering=os.isatty(1), write_through="PYTHONUNBUFFERED" in request.environment)
     importlib.invalidate_caches()
     importlib.import_module("numpy").random.seed()
