@@ -51,14 +51,17 @@ def test_ctrl_c_leaves_true_states_and_the_same_command_completes_the_sweep(swee
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_where_nobody_listens_a_signal_ends_what_waits_as_ctrl_c_does(number: signal.Signals):
-    before = signal.getsignal(number)
-    with ending_in_order():
-        with interrupts() as stop:
-            signal.raise_signal(number)
-        assert stop.asked
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(number)
-    assert signal.getsignal(number) is before
+    before = signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        with ending_in_order():
+            with interrupts() as stop:
+                signal.raise_signal(number)
+            assert stop.asked
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("ignored", [False, True])
