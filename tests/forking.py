@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -40,8 +41,8 @@ _USUAL = dict(os.environ)
 class Forked(subprocess.Popen[AnyStr]):
     """A Python command that is forked. It is no child of this process, which hears of its end all the same.
 
-    It is started as usual where its environment says something of its own to an interpreter that starts, or where it
-    is to lead a process group in this process's session.
+    It is started as usual where its environment says something of its own to an interpreter that starts, or has it
+    import another library of a name, or where it is to lead a process group in this process's session.
     """
 
     _news: socket.socket | None = None
@@ -56,7 +57,7 @@ class Forked(subprocess.Popen[AnyStr]):
         environment = dict(os.environ if env is None else env)
         kind = kind_of(args)
         leads_its_group = not start_new_session and process_group != -1
-        if leads_its_group or read_at_start(environment) != read_at_start(usual(kind)):
+        if leads_its_group or read_at_start(environment) != read_at_start(usual(kind)) or hides_a_library(environment):
             super()._execute_child(  # type: ignore[misc]
                 args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell,
                 p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite,
@@ -120,6 +121,14 @@ def run(
 def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
     """What of an environment a process that is forked cannot take in."""
     return {name: value for name, value in environment.items() if _READ_AT_START.match(name)}
+
+
+def hides_a_library(environment: Mapping[str, str]) -> bool:
+    """True if PYTHONPATH holds a module that is called as an installed library is, which has been imported already."""
+    installed = {path.name for path in Path(sysconfig.get_path("purelib")).iterdir()}
+    usual = _USUAL.get("PYTHONPATH", "").split(os.pathsep)
+    folders = [Path(folder) for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder not in usual]
+    return any(path.name in installed for folder in folders if folder.is_dir() for path in folder.iterdir())
 
 
 def kind_of(command: Sequence[Any]) -> str:
