@@ -126,8 +126,8 @@ def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
 def hides_a_library(environment: Mapping[str, str]) -> bool:
     """True if PYTHONPATH holds a module that is called as an installed library is, which has been imported already."""
     installed = {path.name for path in Path(sysconfig.get_path("purelib")).iterdir()}
-    usual = _USUAL.get("PYTHONPATH", "").split(os.pathsep)
-    folders = [Path(folder) for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder not in usual]
+    inherited = {"", *_USUAL.get("PYTHONPATH", "").split(os.pathsep)}
+    folders = map(Path, {*environment.get("PYTHONPATH", "").split(os.pathsep)} - inherited)
     return any(path.name in installed for folder in folders if folder.is_dir() for path in folder.iterdir())
 
 
