@@ -23,6 +23,7 @@ from alembic.script import ScriptDirectory
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
@@ -124,6 +125,12 @@ def _no_other_store(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_test_in_the_environment() -> None:
     hide_the_test()
+
+
+@pytest.fixture(autouse=True)
+def _no_job_of_another_test() -> None:
+    # Hydra keeps the config of the last job that ran in this process, to which ${hydra:…} refers.
+    HydraConfig.instance().cfg = None
 
 
 @pytest.fixture(autouse=True)

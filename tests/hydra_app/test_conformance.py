@@ -36,6 +36,18 @@ def _in_a_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatc
     monkeypatch.chdir(tmp_path_factory.mktemp("app"))
 
 
+@pytest.fixture
+def overrides(request: pytest.FixtureRequest) -> list[str]:
+    """Return a copy of the parameter: the suites extend what they are given."""
+    return list(request.param)
+
+
+@pytest.fixture
+def extra_flags(request: pytest.FixtureRequest) -> list[str]:
+    """Return a copy of the parameter, as above."""
+    return list(request.param)
+
+
 def test_sweeper_is_discovered_as_a_plugin() -> None:
     from hydra.plugins.sweeper import Sweeper
 
@@ -43,21 +55,23 @@ def test_sweeper_is_discovered_as_a_plugin() -> None:
     assert BesomSweeper.__module__ == "hydra_plugins.besom_sweeper.besom_sweeper"
 
 
-@pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", BESOM)])
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", BESOM)], indirect=["overrides"])
 class TestLauncherSuite(LauncherTestSuite):
     """Jobs, their folders and their returns, with Besom's workers in place of the basic launcher."""
 
 
-@pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", BESOM)])
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", BESOM)], indirect=["overrides"])
 class TestBatches(BatchedSweeperTestSuite):
     """Six jobs in batches of two."""
 
 
-@pytest.mark.parametrize(("task_launcher_cfg", "extra_flags"), [({}, ["-m", *BESOM])])
+@pytest.mark.parametrize(("task_launcher_cfg", "extra_flags"), [({}, ["-m", *BESOM])], indirect=["extra_flags"])
 class TestIntegration(IntegrationTestSuite):
     """Apps in new processes."""
 
 
-@pytest.mark.parametrize(("launcher_name", "overrides"), [("joblib", [*BESOM, "hydra.launcher.n_jobs=2"])])
+@pytest.mark.parametrize(
+    ("launcher_name", "overrides"), [("joblib", [*BESOM, "hydra.launcher.n_jobs=2"])], indirect=["overrides"]
+)
 class TestThroughJoblib(LauncherTestSuite):
     """The same jobs, run by another launcher."""
