@@ -214,7 +214,7 @@ _RIDDLES = (
 
 # A line, an entry of a defaults list, a dotted key, or one of the keys that a sweep or a config has at its top.
 _PLACE = re.compile(
-    r"line \d+|defaults|a key is a word|\w+\.\w+|"
+    r"line \d+|the header|defaults|a key is a word|\w+\.\w+|"
     r"\b(seed|objective|direction|data|source|model|optimizer|scheduler|trainer|tracking|hydra|params|when|early_stopping|evaluation)\b"
 )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from besom.config.files import checked
+from besom.config.messages import unforeseen
 from besom.config.paths import conf_dir, search_path, sweeps_dir
 from besom.errors import ConfigError
 
@@ -78,6 +79,11 @@ def test_what_hydra_would_answer_with_a_traceback_is_refused_by_file_and_key(tmp
 )
 def test_what_hydra_reads_or_refuses_with_its_place_passes(tmp_path: Path, text: str):
     look(tmp_path, fine=text)
+
+
+def test_a_header_that_is_cut_off_is_shown_with_one_that_is_whole():
+    said = unforeseen(ValueError("Expected header format: KEY VALUE, got '@pa'"))
+    assert said == "the header '# @pa' is none that Hydra can read; write such as # @package _global_"
 
 
 def test_every_config_that_ships_passes():

@@ -65,6 +65,10 @@ _WORDINGS = (
         "what ${hydra:…} refers to is known in a running job only",
     ),
     (r"Cannot convert '\w+' to string: .*", "it is one value, and holds no others"),
+    (
+        r"Expected header format: KEY VALUE, got '(.*)'",
+        r"the header '# \1' is none that Hydra can read; write such as # @package _global_",
+    ),
     (r"LexerNoViableAltException: .*", "not a value that Hydra can read"),
     (r"Duplicate _self_ defined in (.*)", r"\1.yaml: defaults: _self_ is there twice; take one out"),
     (
