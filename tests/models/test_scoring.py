@@ -58,7 +58,7 @@ def test_regression_metrics_equal_sklearns(seed, n, scale, offset):
     values = scale * (torch.randn(n, 1, generator=draw(seed)) + offset)
     targets = scale * (torch.randn(n, generator=draw(seed + 1)) + offset)
     found = scores(Task.REGRESSION, values, targets)
-    pair = targets.double(), values[:, 0].double()
+    pair = targets.double().numpy(), values[:, 0].double().numpy()
     assert found["mae"].item() == pytest.approx(sk.mean_absolute_error(*pair), rel=1e-4)
     assert found["r2"].item() == pytest.approx(sk.r2_score(*pair), rel=1e-3, abs=1e-3)
     loss = LOSSES[Task.REGRESSION](values, targets).item()
