@@ -115,7 +115,8 @@ class _Sweep:
         _describe(self.book, app)
         self.book.enqueue(known)
         announce(console, self.spec, self.space, pool.slots, self.book)
-        self.config = warn_of_changes(console, app.shared(), self.book)
+        self.shared = app.shared()
+        self.config = warn_of_changes(console, self.shared, self.book)
         if self.book.done < (self.book.total or 1):
             warn_of_chance(console, self.spec, app.max_epochs)
         self.tags = {"besom.study": self.spec.study_name, CONFIG: str(self.config), **command_tags()}
@@ -185,7 +186,7 @@ def _retrain(sweep: _Sweep, summary: Summary) -> Exception | None:
     spec, book, recorder = sweep.spec, sweep.book, sweep.recorder
     adopt_finalists(recorder, book, spec)
     configs = OtherConfigs(
-        recorder, book, spec, sweep.space, sweep.app.composer, number=sweep.config, shared=sweep.app.shared()
+        recorder, book, spec, sweep.space, sweep.app.composer, number=sweep.config, shared=sweep.shared
     )
     runs = missing(spec, sweep.space, book, summary, configs)
     for row, why in runs.left_out:

@@ -165,8 +165,11 @@ def test_importances_name_what_mattered_and_are_left_out_where_nothing_can_be_to
         return made
 
     found = importances(of(60))
-    assert sum(found.values()) == pytest.approx(1)
-    assert next(iter(found)).startswith("optimizer.lr")
+    if optuna.__version__ < "5":  # 4 evaluates what all trials have: here the model alone
+        assert found == {}
+    else:
+        assert sum(found.values()) == pytest.approx(1)
+        assert next(iter(found)).startswith("optimizer.lr")
     assert importances(of(5)) == {}
     assert importances(of(60, constant=True)) == {}
 

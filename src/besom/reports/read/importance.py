@@ -16,7 +16,7 @@ ENOUGH = 8
 def importances(study: optuna.Study) -> Mapping[str, float]:
     """Return the importance of each parameter, the largest first; they sum to 1.
 
-    Empty with too few complete trials, a single value, or a search space that Optuna cannot evaluate.
+    Empty with too few complete trials, a single value, or a search space of which Optuna cannot evaluate enough.
     Conditional parameters count where they exist (Watanabe et al., IJCAI 2023 and its sequel), from Optuna 5 on.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -33,4 +33,6 @@ def importances(study: optuna.Study) -> Mapping[str, float]:
             return {}
     if not all(np.isfinite(share) for share in found.values()):
         return {}
+    if len(found) == 1 < len({name for trial in complete for name in trial.params}):
+        return {}  # Optuna 4 leaves conditional parameters out: the share of what remains says nothing
     return dict(sorted(found.items(), key=lambda item: -item[1]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -67,7 +68,13 @@ class OtherConfigs:
         self._overrides = spec.finalists.overrides
         self._number = number
         self._shared = {key: str(value) for key, value in shared.items()}
-        self._own = [composer.compose(params) for params in space.examples(at_least_one=True)]
+        self._space = space
+        self._composer = composer
+
+    @cached_property
+    def _own(self) -> list[DictConfig]:
+        """The sweep's own configs, one per choice."""
+        return [self._composer.compose(params) for params in self._space.examples(at_least_one=True)]
 
     def concern(self, row: Row) -> bool:
         """Return whether a trial's config differs from the sweep's."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from besom.config.checks import flatten, resolved
+from besom.config.checks import flatten
 from besom.reports.read.configs import FIRST, LATER, OF_A_CHOICE, configs_of, differences
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import SearchSpace
@@ -52,12 +52,13 @@ def following_the_seed(space: SearchSpace, composer: Composer) -> dict[str, str]
     """Return the interpolations that depend on the config's seed, such as `${seed}`, by dotted key."""
     interpolations: dict[str, str] = {}
     for _, config in _of_each_choice(space, composer):
-        written = dict(flatten(OmegaConf.to_container(config, resolve=False)))  # type: ignore[arg-type]
         other = config.copy()
         other.seed = config.seed + 1
-        now, then = (dict(flatten(resolved(seeded))) for seeded in (config, other))
-        for key, text in written.items():
-            if now.get(key) != then.get(key) and isinstance(text, str) and refers_to_keys_alone(text):
+        for key, text in flatten(OmegaConf.to_container(config, resolve=False)):  # type: ignore[arg-type]
+            if not (isinstance(text, str) and refers_to_keys_alone(text)):
+                continue
+            now, then = OmegaConf.select(config, key), OmegaConf.select(other, key)
+            if now != then and not OmegaConf.is_config(now):
                 interpolations[key] = text
     return interpolations
 
