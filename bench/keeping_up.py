@@ -1,6 +1,6 @@
 """Measure whether the parent keeps up: a whole sweep of digits, compared with only training the same trials.
 
-    PYTHONPATH=. python bench/keeping_up.py [TRIALS] [LANES] [ROUNDS]
+    PYTHONPATH=. python bench/keeping_up.py [TRIALS] [MEMBERS] [ROUNDS]
 
 The sweep is `besom sweep digits` in two slots, from epoch 0 of its first trial to the end of its last trial: asked,
 composed, reported, told and recorded. Then two processes train the same trials again, in the same order and in bundles

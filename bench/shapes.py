@@ -41,7 +41,7 @@ MNIST = ("experiment=mnist_ann",)
 
 
 class Shape:
-    """Lanes of one shape that differ in their seeds, and their data."""
+    """Members of one shape that differ in their seeds, and their data."""
 
     def __init__(self, overrides: Sequence[str], count: int) -> None:
         with search_path([conf_dir()]), initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):

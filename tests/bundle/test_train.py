@@ -77,7 +77,7 @@ def test_any_trials_come_to_what_they_come_to_alone(
 
 
 def variety(common: Config) -> list[Config]:
-    """Lanes with little in common; the regressors' outputs are bounded as well."""
+    """Members with little in common; the regressors' outputs are bounded as well."""
     kinds = [
         (SGD, {"depth": 0}),
         (ADAM, {"depth": 2, "activation": "gelu"}),

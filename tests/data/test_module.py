@@ -32,7 +32,7 @@ def rows_of(loader):
 
 
 class Recorder(pl.LightningModule):
-    """Fits one linear unit by hand, a stretch per step, and writes down what it was handed."""
+    """Fits one linear unit by hand, a chunk per step, and records its batches."""
 
     def __init__(self):
         super().__init__()

@@ -28,7 +28,7 @@ class Problem:
         return DataLoader(TensorDataset(self.x, self.y), batch_size=size)
 
     def chunks(self, size: int = 16, per_chunk: int = 3) -> InMemoryLoader:
-        """The same batches, a few per stretch."""
+        """The same batches, a few per chunk."""
         return InMemoryLoader(self.x, self.y, batch_size=size, shuffle=False, steps_per_chunk=per_chunk)
 
 
@@ -64,7 +64,7 @@ def _spec(task: Task, features: int, outputs: int, classes: tuple[str, ...]) -> 
 
 
 def _problem(task: Task, rows: int = 150) -> Problem:
-    # 150 rows: the last batch of 16 is short, and so is the last stretch of 3 batches.
+    # 150 rows: the last batch of 16 is short, and so is the last chunk of 3 batches.
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(rows, 2, generator=generator)
     if task is Task.REGRESSION:

@@ -35,7 +35,7 @@ DIGITS = (*SMALL, "model=logistic_regression", "data.limit=400", "data.scaling=s
 
 
 class Silence:
-    """A conversation in which nothing is said."""
+    """A channel that drops every report and never asks to stop."""
 
     def started(self, about: Mapping[str, Any]) -> None: ...
 

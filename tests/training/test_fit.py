@@ -43,14 +43,9 @@ class Slope(pl.LightningModule):
 '''
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @dataclass
 class Runner:
-    """A trial's conversation: what it told while it trained, what it was told, and what it left."""
+    """The channel of a trial: records its reports, and asks it to stop; `directory` takes its files."""
 
     directory: Path
     about: dict[str, Any] = field(default_factory=dict)

@@ -49,14 +49,9 @@ class Unit(pl.LightningModule):
 '''
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @dataclass
 class Runner:
-    """A trial's conversation: what it told, fold by fold, and when it is told to stop."""
+    """The channel of a trial: records its reports by fold, and asks it to stop; `directory` takes its files."""
 
     directory: Path
     about: dict[str, Any] = field(default_factory=dict)
