@@ -93,7 +93,7 @@ def pytest_pyfunc_call() -> None:
 
 
 def hide_the_test() -> None:
-    """Hide the current test from workers: those with the same environment share a fork server, which saves seconds each."""
+    """Hide the current test from workers: those of one environment share a fork server, which saves seconds each."""
     os.environ.pop("PYTEST_CURRENT_TEST", None)
 
 

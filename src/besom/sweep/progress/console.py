@@ -38,7 +38,7 @@ def announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Seque
     )
     devices = f"{len(slots)} x {slots[0]}, {slots[0].threads} thread(s) each"
     if (members := spec.members(slots)) > 1:
-        devices += f", up to {members} trials at once in each" + " if that pays" * (spec.bundle == "auto")
+        devices += f", up to {members} trials at once in each" + " if that is faster" * (spec.bundle == "auto")
     goal = ", ".join(map(str, spec.objectives))
     console.print(Text.assemble("study ", (spec.study_name, "bold"), f": {goal}; {todo}"))
     console.print(f"devices: {devices}", highlight=False, markup=False)
