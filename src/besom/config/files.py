@@ -81,7 +81,7 @@ def _configs_in(text: str, path: str) -> tuple[_Default, ...]:
 
 
 def _check_sweeper(inside: Mapping[str, Node]) -> None:
-    """Refuse `hydra` and `hydra.sweeper` that hold no keys: each key that is added to them later would be told of."""
+    """Refuse `hydra` and `hydra.sweeper` without keys: Hydra would report an override of theirs instead of the file."""
     for where in ("hydra", "hydra.sweeper"):
         *_, name = where.split(".")
         if name not in inside:

@@ -25,7 +25,7 @@ class EarlyStopping:
 
 @dataclass
 class Evaluation:
-    """How a model is evaluated: on one validation part, or by the mean over `folds`."""
+    """The evaluation of a model: on one validation part, or by the mean over `folds`."""
 
     folds: int | None = None
 
@@ -224,7 +224,7 @@ class Trainer:
 
 @dataclass
 class Tracking:
-    """Where runs are recorded; `uri: null` is the SQLite store under `directory`.
+    """The place where runs are recorded; `uri: null` is the SQLite store under `directory`.
 
     `views` chooses whether a sweep adds a dashboard to MLflow's page: `auto` if that version supports it, or `off`.
     """

@@ -1,4 +1,4 @@
-"""The study of a sweep: opened or resumed, and asked and told by this process only.
+"""The study of a sweep: opened or resumed, asked for trials and told their results by this process only.
 
 A new sampler is built for each trial from the seed and the trial's number, so that a resumed sweep asks for the same
 trials as an uninterrupted one.

@@ -60,7 +60,7 @@ class Attempt:
 
     @property
     def retries(self) -> int:
-        """The number of retries after an error of its own, not after a failed bundle or out of memory."""
+        """The number of retries after the trial's own errors, without those after a failed bundle or out of memory."""
         return self.number - self.exclusive - self.unbundled
 
     @property
