@@ -24,14 +24,18 @@ def test_configs_are_composed_from_the_files_as_they_were_and_an_edit_is_told_on
     folder: Path, tmp_path: Path, load_app: Callable[..., App]
 ):
     loader, config = load_app(folder, "config")
-    with snapshot(loader, tmp_path / "scratch") as taken:
+    with snapshot(loader, tmp_path / "scratch", read_by="nobody reads it") as taken:
         (folder / "experiment/two.yaml").write_text("b: changed\n")
         (folder / "experiment/one.yaml").unlink()
         composer = Composer(loader, config, [])
         assert [composer.compose({"experiment": name}).experiment.b for name in ("one", "two")] == ["old", "old"]
         assert set(taken.changed()) == {folder / "experiment/one.yaml", folder / "experiment/two.yaml"}
-        taken._looked_s = 0.0
+        taken._checked_s = 0.0
         assert taken.changed() == []
+        with (folder / "config.yaml").open("a") as lines:
+            lines.write("# edited\n")
+        taken._checked_s = 0.0
+        assert taken.warnings() == [f"{folder / 'config.yaml'} was changed on disk: nobody reads it"]
         with pytest.raises(ConfigError, match="experiment=none: there is no such config; did you mean one"):
             composer.compose({"experiment": "none"})
     assert list((tmp_path / "scratch").iterdir()) == []

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from besom.tracking.sources import SourceEntry
 from besom.tracking.store import Location, connect
 from tests import forking
 from tests.running import environment
@@ -462,16 +463,29 @@ def test_job_that_failed_raises_where_its_value_is_read(
 
 
 @pytest.mark.parametrize(("launcher", "says"), [("joblib", "Joblib.Parallel"), ("submitit_local", "Submitit 'local'")])
-def test_jobs_go_through_the_launcher_that_the_app_chose(tmp_path: Path, launcher: str, says: str) -> None:
+def test_jobs_go_through_the_launcher_that_the_app_chose_and_their_runs_name_the_code_that_they_imported(
+    tmp_path: Path, store: Callable[[Path], None], launcher: str, says: str
+) -> None:
     config = """\
         defaults: [_self_, {override hydra/sweeper: besom}, {override hydra/sweeper/sampler: grid}]
         x: 0
         y: 0
         hydra:
-          sweeper: {n_jobs: 3, params: {x: "choice(0, 1, 2)"}}
+          sweeper: {n_jobs: 3, tracking: true, params: {x: "choice(0, 1, 2)"}}
         """
-    done = run(app(tmp_path, QUADRATIC, config), f"hydra/launcher={launcher}")
+    store(tmp_path / "mlruns")
+    (tmp_path / "net.py").write_text("SIZE = 3\n", encoding="utf-8")
+    script = app(tmp_path, QUADRATIC.replace("return", "import net\n        return net.SIZE * 0 +"), config)
+    done = run(script, f"hydra/launcher={launcher}")
     assert done.returncode == 0, done.stderr
     assert says in done.stdout
     found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
     assert sorted((trial.params["x"], trial.value) for trial in found) == [(0, 4.0), (1, 1.0), (2, 0.0)]
+    client = connect(Location.of({"uri": None, "directory": tmp_path / "mlruns"}), create=False)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    jobs = [one for one in client.search_runs(experiments) if "besom.trial" in one.data.tags]
+    assert [one.data.tags["besom.sources"] for one in jobs] == ["recorded"] * 3
+    assert not list(tmp_path.rglob(".besom-sources.json"))
+    (listed,) = (tmp_path / "mlruns").rglob("sources.txt")  # kept once, with the study
+    entries = SourceEntry.read({listed.name: listed.read_bytes()})
+    assert {"net.py", script.name} <= {entry.name for entry in entries}

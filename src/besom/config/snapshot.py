@@ -29,18 +29,22 @@ _FOLDERS = ("file", "besom")  # the schemes of Hydra's source of folders, and of
 
 _PREFIX, _LOCK = "configs-", ".lock"
 
+THIS_SWEEP = "this sweep goes on with what it held when it began, and the next start takes it as it is then"
+LAUNCHED_JOBS = "the jobs that are launched from now on read it as it is"
+"""The consequences of a change on disk, as `snapshot` is used: trials are composed from the copies, or are not."""
+
 _CHECK_EVERY_S = 2.0  # how often the user's files are checked
 
 
 @contextmanager
-def snapshot(loader: ConfigLoader, folder: Path) -> Iterator[Snapshot]:
+def snapshot(loader: ConfigLoader, folder: Path, *, read_by: str = THIS_SWEEP) -> Iterator[Snapshot]:
     """Let a loader read its folders in their current state within a `with` block; `folder` takes the copies."""
     _remove_left_behind(folder)
     place = folder / f"{_PREFIX}{uuid.uuid4().hex[:12]}"
     lock = place.with_suffix(_LOCK)
     with locked(lock, wait=True):
         place.mkdir()
-        copies = Snapshot(place)
+        copies = Snapshot(place, read_by)
         before = loader.repository  # type: ignore[attr-defined]
         loader.repository = _Repository(loader.config_search_path, copies)  # type: ignore[attr-defined]
         try:
@@ -62,8 +66,9 @@ def _remove_left_behind(folder: Path) -> None:
 class Snapshot:
     """The copies of some folders, and a record of the files that were read."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, read_by: str) -> None:
         self._place = place
+        self._read_by = read_by
         self._copies: dict[str, Path | None] = {}
         self._read: dict[tuple[str, str], tuple[Path, Path]] = {}
         self._reported: set[Path] = set()
@@ -98,6 +103,10 @@ class Snapshot:
         self._reported.update(changed_files)
         return changed_files
 
+    def warnings(self) -> list[str]:
+        """Return a warning for each file that `changed` returns."""
+        return [f"{file} was changed on disk: {self._read_by}" for file in self.changed()]
+
 
 class _Repository(ConfigRepository):
     """Hydra's repository, which recreates its sources when a config adds folders to the search path."""
@@ -126,7 +135,7 @@ class _Frozen(ConfigSource):
         return str(self._inner.scheme())
 
     def available(self) -> bool:
-        """Return True: the folder was target."""
+        """Return True: the folder exists."""
         return True
 
     def load_config(self, config_path: str) -> ConfigResult:

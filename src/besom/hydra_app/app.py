@@ -6,7 +6,8 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.config.checks import check_views
 from besom.config.hydra_versions import is_hydras_main
-from besom.config.snapshot import Snapshot, snapshot
+from besom.config.snapshot import LAUNCHED_JOBS, THIS_SWEEP, Snapshot, snapshot
 from besom.errors import BesomError, ConfigError, Interrupted, one_of
 from besom.hydra_app.jobs import HydraJobs
 from besom.hydra_app.launcher_pool import LauncherPool, uses_launcher
@@ -88,6 +89,8 @@ class ForeignApp:
         self.request = request
         self._config = config
         self._context = context
+        # Its loader is not the one that the snapshot lets read copies: a job may run where there are none.
+        self._launched = HydraContext(config_loader=copy(context.config_loader), callbacks=context.callbacks)
         self._task_function = task_function
         self._spec = spec
         self._space = space
@@ -115,20 +118,16 @@ class ForeignApp:
         """The app, pickled for its workers."""
         return HydraTask.of(self._context, self._config, self._task_function, metrics=self.metrics)
 
-    @contextmanager
-    def snapshot(self, folder: Path) -> Iterator[Snapshot]:
-        """Freeze the config files as they are now; jobs of another launcher, maybe elsewhere, read their own."""
-        if uses_launcher(self._config):
-            yield Snapshot(folder)
-        else:
-            with snapshot(self._context.config_loader, folder) as taken:
-                yield taken
+    def snapshot(self, folder: Path) -> AbstractContextManager[Snapshot]:
+        """Freeze the config files as they are now; jobs of another launcher, maybe elsewhere, read the files anew."""
+        read_by = LAUNCHED_JOBS if uses_launcher(self._config) else THIS_SWEEP
+        return snapshot(self._context.config_loader, folder, read_by=read_by)
 
     def pool(self, logs: Path) -> Pool:
         """Return the pool of workers, or of another Hydra launcher if the config chooses one."""
         if uses_launcher(self._config):
             return LauncherPool.of(
-                self._context, self._config, self._task_function, n_jobs=self._spec.n_jobs, metrics=self.metrics
+                self._launched, self._config, self._task_function, n_jobs=self._spec.n_jobs, metrics=self.metrics
             )
         return worker_pool(self._spec, self.task, logs, self._launcher)
 

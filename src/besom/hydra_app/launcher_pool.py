@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from besom.errors import kind_and_line
 from besom.hydra_app.job import keep_hydra_files, pack_job, plain_config, read_values
+from besom.hydra_app.launched_task import LaunchedTask, take_sources
 from besom.secrets.masks import masked_override
 from besom.training.progress import Channel, Outcome
 from besom.workers.devices import Device, Slot
@@ -65,7 +66,7 @@ class LauncherPool:
         from hydra.core.plugins import Plugins
 
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=context, task_function=task_function, config=config
+            hydra_context=context, task_function=LaunchedTask(task_function), config=config
         )
         chosen = config.hydra.runtime.choices.get("hydra/launcher")
         device = Device(kind="cpu", name=f"hydra/launcher={chosen}")
@@ -133,8 +134,11 @@ class LauncherPool:
     def _events_of(self, assignment: Assignment, job: JobReturn, duration_s: float) -> Iterator[Event]:
         if job.cfg is not None and job.hydra_cfg is not None:
             keep_hydra_files(job.hydra_cfg, assignment.directory)
-            about = {"config": _config(job), "output": masked_override(job.hydra_cfg.hydra.runtime.output_dir)}
-            yield Started(trial=assignment.trial, about=about, began_s=time.time() - duration_s)
+            output = job.hydra_cfg.hydra.runtime.output_dir
+            about = {"config": _config(job), "output": masked_override(output)}
+            yield Started(
+                trial=assignment.trial, about=about, began_s=time.time() - duration_s, sources=take_sources(output)
+            )
 
         def run(_: Assignment, __: Channel) -> Outcome:
             if job.status is not JobStatus.COMPLETED:

@@ -152,9 +152,7 @@ class _MainScript:
     @classmethod
     def of(cls, task_function: TaskFunction) -> _MainScript | None:
         """Return the main script, None if the task function is defined elsewhere."""
-        while hasattr(task_function, "__wrapped__"):
-            task_function = task_function.__wrapped__
-        if getattr(task_function, "__module__", None) != "__main__":
+        if not _is_of_main_script(task_function):
             return None
         main = sys.modules["__main__"]
         defined = {
@@ -162,12 +160,8 @@ class _MainScript:
             for name, value in vars(main).items()
             if isinstance(value, type | types.FunctionType) and value.__module__ == "__main__" and _is_picklable(value)
         }
-        file = getattr(main, "__file__", None)
-        source = None
-        if file is not None:
-            with suppress(OSError):
-                source = Path(file).read_bytes()  # as it runs here: it may change before a later worker starts
-        return cls(file=file, source=source, names=defined)
+        _, source = script_of(task_function) or (None, None)
+        return cls(file=getattr(main, "__file__", None), source=source, names=defined)
 
     def install(self) -> None:
         """Replace `__main__` by the definitions of the script. Processes that the app spawns import its file."""
@@ -178,6 +172,25 @@ class _MainScript:
             if self.source is not None:
                 SOURCES.note(main.__file__, self.source)
         sys.modules["__main__"] = main
+
+
+def script_of(task_function: TaskFunction) -> tuple[str, bytes] | None:
+    """Return the path and the content of the main script, as it runs here; None if the task is defined elsewhere.
+
+    Processes that start later get its definitions, whatever happens to the file.
+    """
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if file is None or not _is_of_main_script(task_function):
+        return None
+    with suppress(OSError):
+        return str(Path(file).absolute()), Path(file).read_bytes()
+    return None
+
+
+def _is_of_main_script(task_function: TaskFunction) -> bool:
+    while hasattr(task_function, "__wrapped__"):
+        task_function = task_function.__wrapped__
+    return getattr(task_function, "__module__", None) == "__main__"
 
 
 def _is_picklable(value: type | Callable[..., Any]) -> bool:

@@ -45,7 +45,7 @@ class SweepLoop:
         constraints: Sequence[Constraint] = (),
         members: int = 1,
         unwritten: int = UNWRITTEN,
-        changed: Callable[[], Sequence[Path]] = list,
+        warnings: Callable[[], Sequence[str]] = list,
     ) -> None:
         self._spec = spec
         self._jobs = jobs
@@ -59,7 +59,7 @@ class SweepLoop:
             spec=spec, book=book, jobs=jobs, scheduler=self._scheduler, pool=pool, recorder=recorder,
             observer=observer, constraints=constraints,
         )  # fmt: skip
-        self._changed = changed
+        self._warnings = warnings
         self._asked_to_stop = False
 
     @property
@@ -107,11 +107,8 @@ class SweepLoop:
                 self._handle(event)
             self._replace_overdue()
             self._results.settle()
-            for file in self._changed():
-                self._observer.warned(
-                    f"{file} was changed on disk: this sweep goes on with what it held when it began, and the next "
-                    "start takes it as it is then"
-                )
+            for warning in self._warnings():
+                self._observer.warned(warning)
             self._observer.refresh()
 
     def _dispatch(self) -> None:

@@ -170,7 +170,7 @@ def _search(sweep: _Sweep) -> Exception | None:
             recorder.keep_code()
             loop = SweepLoop(
                 spec=spec, book=book, jobs=sweep.app.jobs(sweep.tags), pool=sweep.pool, recorder=recorder,
-                observer=observer, scratch=sweep.scratch, members=spec.members(slots), changed=sweep.configs.changed,
+                observer=observer, scratch=sweep.scratch, members=spec.members(slots), warnings=sweep.configs.warnings,
                 constraints=parse_constraints(spec.constraints, spec.source),
             )  # fmt: skip
             loop.run()

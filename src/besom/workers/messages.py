@@ -88,7 +88,8 @@ class Started:
     """A trial's data and model are built; its first step is next.
 
     `began_s` is its start in seconds since the epoch: when the worker received it, or its turn within its bundle.
-    `sources` are the files that the worker had imported by then; None where unknown, as for another launcher's job.
+    `sources` are the files that the worker had imported by then; None where unknown, as for a job that another launcher
+    runs in the parent process.
     """
 
     trial: int

@@ -29,10 +29,23 @@ class Sources:
         self._sent: set[str] = set()
         self._installed: tuple[Path, ...] = ()
 
+    @property
+    def is_watching(self) -> bool:
+        """True once `watch` was called."""
+        return bool(self._installed)
+
     def watch(self) -> None:
         """Record imports, for the rest of the process."""
         self._installed = tuple(installed_folders())
         sys.addaudithook(self._audit)
+
+    def note_imported(self) -> None:
+        """Record the user's files that were imported already, as they are now."""
+        for module in list(sys.modules.values()):
+            path = getattr(module, "__file__", None)
+            if isinstance(path, str) and path.endswith((_SOURCE, _BUILT)) and module.__name__ != "__main__":
+                with suppress(OSError):
+                    self._record(path)
 
     def note(self, path: str, content: bytes) -> None:
         """Record a file as imported, with its content at that time."""

@@ -1,0 +1,86 @@
+"""A task function whose jobs, run by another Hydra launcher, leave a list of the source files that they imported.
+
+A launcher returns only Hydra's JobReturn, so the list is a file in the job's output folder, as Hydra's own files are.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import TaskFunction
+from omegaconf import DictConfig
+
+from besom.hydra_app.task import script_of
+from besom.system.source_file import SourceFile
+from besom.workers.sources import SOURCES
+
+_FILE = ".besom-sources.json"
+
+
+class LaunchedTask:
+    """A task function for another launcher: unpickled in another process, it records what that imports from then on.
+
+    Run in this process, it does nothing more: its modules were imported before anything could be recorded.
+    """
+
+    def __init__(self, task_function: TaskFunction) -> None:
+        self._task_function = task_function
+        self._script = script_of(task_function)
+
+    def __call__(self, config: DictConfig) -> Any:
+        """Run the job."""
+        try:
+            return self._task_function(config)
+        finally:
+            if SOURCES.is_watching:
+                _write(Path(HydraConfig.get().runtime.output_dir))
+
+    def __getattr__(self, name: str) -> Any:
+        # For callbacks that use attributes of the task function, such as its name.
+        return getattr(self.__dict__["_task_function"], name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (cloudpickle.dumps(self._task_function), self._script, os.getpid())
+
+
+def _unpickle(task_function: bytes, script: tuple[str, bytes] | None, parent: int) -> LaunchedTask:
+    """Return the task function; importing its modules is recorded, unless this is the process that pickled it."""
+    if os.getpid() != parent and not SOURCES.is_watching:
+        SOURCES.watch()
+        SOURCES.note_imported()  # what the launcher unpickled before, such as the config's classes
+        if script is not None:
+            SOURCES.note(*script)
+    return LaunchedTask(cloudpickle.loads(task_function))
+
+
+def _write(folder: Path) -> None:
+    files = [
+        {**asdict(file), "content": file.content and base64.b64encode(file.content).decode("ascii")}
+        for file in SOURCES.take()
+    ]
+    (folder / _FILE).write_text(json.dumps(files), encoding="utf-8")
+
+
+def take_sources(output_dir: str | None) -> tuple[SourceFile, ...] | None:
+    """Read and remove the list that a job left in its output folder; None if there is none that can be read."""
+    if output_dir is None:
+        return None
+    file = Path(output_dir) / _FILE
+    try:
+        files = json.loads(file.read_text(encoding="utf-8"))
+        sources = tuple(
+            SourceFile(**{**entry, "content": entry["content"] and base64.b64decode(entry["content"])})
+            for entry in files
+        )
+        file.unlink()
+    except (OSError, ValueError, TypeError, KeyError, binascii.Error):
+        return None
+    return sources
