@@ -44,9 +44,13 @@ print("in main", end="")
 }
 
 
-def ended(done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
-    told = [line for line in done.stderr.splitlines() if "<frozen runpy>" not in line and "ignored" not in line]
-    return done.returncode, done.stdout, "\n".join(told)
+def ended(done: subprocess.CompletedProcess[str]) -> tuple[int, str, list[str]]:
+    """How a command ended, without what differs by the version of Python.
+
+    From 3.13 on, a traceback shows the source of `-c`, and an error at exit is printed once more.
+    """
+    lines = [line for line in done.stderr.splitlines() if "<frozen runpy>" not in line and "ignored" not in line]
+    return done.returncode, done.stdout, [*dict.fromkeys(line for line in lines if not line.startswith("    "))]
 
 
 @pytest.mark.parametrize("how", ["as a script", "as a module", "in a line"])
