@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
 from besom.svg.axis import axis_of, log_axis_of
+from besom.svg.marks import image
 from besom.tracking.figures import confusion_matrix, draw, learning_curves, mistakes, predictions, weight_pictures
-from besom.tracking.figures.pixels import png
 
 SVG = "{http://www.w3.org/2000/svg}"
 CURVES = [
@@ -99,12 +100,13 @@ def images(picture: str) -> list[Image.Image]:
     return [Image.open(io.BytesIO(b64decode(source.removeprefix("data:image/png;base64,")))) for source in sources]
 
 
-@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]), st.data())
-def test_pixels_are_a_png_as_others_read_it(columns: int, rows: int, channels: int, data: st.DataObject):
-    size = columns * rows * channels
-    pixels = data.draw(st.binary(min_size=size, max_size=size))
-    read = Image.open(io.BytesIO(png(pixels, columns=columns, channels=channels)))
-    assert (read.mode, read.size) == ("L" if channels == 1 else "RGB", (columns, rows))
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([(), (3,)]), st.data())
+def test_pixels_are_a_png_as_others_read_it(columns: int, rows: int, colors: tuple[int, ...], data: st.DataObject):
+    shape = (rows, columns, *colors)
+    pixels = data.draw(st.binary(min_size=math.prod(shape), max_size=math.prod(shape)))
+    element = image(0, 0, 10, 10, np.frombuffer(pixels, np.uint8).reshape(shape))
+    (read,) = images(f'<svg xmlns="{SVG[1:-1]}">{element}</svg>')
+    assert (read.mode, read.size) == ("RGB" if colors else "L", (columns, rows))
     assert read.tobytes() == pixels
 
 
@@ -116,7 +118,7 @@ def test_each_mistake_is_shown_with_what_it_was_taken_for_and_what_it_is():
         "the 7 most confident of 1,767 mistakes on 12,000 validation rows",
         *["as trousers of…, 98.7 %", "is <coat>"] * 7,
     ]
-    assert [image.tobytes() for image in images(picture)] == [bytes([0, 255, 0, 255, 0, 255])] * 7
+    assert [read.tobytes() for read in images(picture)] == [bytes([0, 255, 0, 255, 0, 255])] * 7
     assert images(picture)[0].size == (3, 2)
 
 
@@ -138,8 +140,8 @@ def test_weights_have_one_scale_with_nothing_at_zero():
 
 
 def test_weights_of_nothing_are_drawn():
-    (image, _) = images(weight_pictures({"size": [1, 2], "outputs": ["a"], "weights": [[0.0, 0.0]]}))
-    assert image.tobytes() == bytes([0xF7] * 6)
+    (only, _) = images(weight_pictures({"size": [1, 2], "outputs": ["a"], "weights": [[0.0, 0.0]]}))
+    assert only.tobytes() == bytes([0xF7] * 6)
 
 
 def test_predictions_are_dots_over_the_truth_and_residuals_over_predictions():

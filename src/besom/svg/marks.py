@@ -1,68 +1,86 @@
-"""The SVG elements of a run's figures: axes, lines, dots, text. Coordinates are in points from the upper left."""
+"""SVG elements: paths, rectangles, circles, images, texts.
+
+Coordinates are in the figure's units from the upper left. Keywords are attributes of the element: `stroke_width=2`,
+`data_t=7`, and `class_="grid"`, since `class` is a keyword of Python.
+"""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Iterable
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from html import escape
 
-from besom.svg.axis import Axis
-from besom.svg.panel import Panel, Points, line, shown
+import numpy as np
 
-BLUE, GREY = "#1f77b4", "#7f7f7f"
-DASHES = "5.55 2.4"
-PLOT_WIDTH, PLOT_HEIGHT = 299.04, 216.0
-"""The size of a plot with its axes."""
-
-_FONT = "DejaVu Sans, Verdana, Arial, Helvetica, sans-serif"
+LETTER = 6.2
+"""The approximate width of a letter in a label of 11 units."""
 
 
-def panel_at(place: int) -> Panel:
-    """Return the panel of the plot with this index, from 0, of several side by side."""
-    return Panel(left=54.43 + PLOT_WIDTH * place, top=8.64, width=239.23, height=172.8)
+def path(data: str, **style: object) -> str:
+    """Return a path, or an empty text without data."""
+    return f'<path d="{data}"{_attributes(style)}/>' if data else ""
 
 
-def axes(panel: Panel, across: Axis, up: Axis, *, across_name: str, up_name: str) -> str:
-    """Return both axes of a panel, with their ticks and names."""
-    parts = [
-        f'<path d="M{panel.left:.2f} {panel.top:.2f}V{panel.bottom:.2f}H{panel.right:.2f}" '
-        'fill="none" stroke="#000" stroke-width="0.8"/>'
-    ]
-    for tick, label in across.ticks:
-        parts.append(text(panel.x(across, tick), panel.bottom + 14.6, label))
-    for tick, label in up.ticks:
-        parts.append(text(panel.left - 7, panel.y(up, tick) + 3.6, label, anchor="end"))
-    parts.append(text(panel.left + panel.width / 2, panel.bottom + 30, across_name))
-    parts.append(text(panel.left - 44, panel.top + panel.height / 2, up_name, turn=-90))
-    return "".join(parts)
+def rect(x: float, y: float, width: float, height: float, **style: object) -> str:
+    """Return a rectangle with its upper left corner at (x, y)."""
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"{_attributes(style)}/>'
 
 
-def curve(points: Points, color: str, *, dashes: str = "", width: float = 1.5) -> str:
-    """Return a line through the points, or an empty text without points."""
-    path, dashed = line(points), f' stroke-dasharray="{dashes}"' if dashes else ""
-    return f'<path d="{path}" fill="none" stroke="{color}" stroke-width="{width}"{dashed}/>' if path else ""
+def circle(x: float, y: float, radius: float, **style: object) -> str:
+    """Return a circle around (x, y), or an empty text if that is not finite."""
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return ""
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"{_attributes(style)}/>'
 
 
-def dots(points: Iterable[tuple[float, float]], color: str, *, across: float = 3.0) -> str:
-    """Return a dot at each finite point."""
-    path = "".join(f"M{x:.2f} {y:.2f}h0" for x, y in points if math.isfinite(x) and math.isfinite(y))
-    style = f'stroke="{color}" stroke-width="{across}" stroke-linecap="round" stroke-opacity="0.6"'
-    return f'<path d="{path}" fill="none" {style}/>' if path else ""
-
-
-def text(
-    x: float, y: float, words: str, *, anchor: str = "middle", color: str = "#000", turn: int = 0, points: int = 10
-) -> str:
+def text(x: float, y: float, words: str, *, anchor: str = "middle", turn: int = 0, **style: object) -> str:
     """Return a text at (x, y); `turn` is in degrees, clockwise."""
-    more = f' transform="rotate({turn} {x:.2f} {y:.2f})"' if turn else ""
-    more += f' fill="{color}"' if color != "#000" else ""
-    more += f' font-size="{points}"' if points != 10 else ""
-    return f'<text x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}"{more}>{shown(words)}</text>'
+    turned = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turned}{_attributes(style)}>{escaped(words)}</text>'
 
 
-def picture(width: float, height: float, content: str) -> str:
-    """Return a complete SVG document."""
+def image(x: float, y: float, width: float, height: float, pixels: np.ndarray) -> str:
+    """Return a raster image that is scaled without smoothing.
+
+    `pixels` (uint8) are grey values [rows, columns] or colors [rows, columns, 3].
+    """
+    from PIL import Image  # 30 ms that a figure without an image does not need
+
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    source = b64encode(png.getvalue()).decode()
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.2f}pt" height="{height:.2f}pt" '
-        f'viewBox="0 0 {width:.2f} {height:.2f}" font-family="{_FONT}" font-size="10" stroke-linejoin="round">'
-        f'<rect width="100%" height="100%" fill="#fff"/>{content}</svg>\n'
+        f'<image x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none" '
+        f'style="image-rendering:pixelated" href="data:image/png;base64,{source}"/>'
     )
+
+
+def line(points: Iterable[tuple[float, float]]) -> str:
+    """Return the data of a path through points, with a gap at those that are not finite, as of diverged training."""
+    return "".join(_steps(points))
+
+
+def _steps(points: Iterable[tuple[float, float]]) -> Iterator[str]:
+    step = "M"
+    for x, y in points:
+        if math.isfinite(y):
+            yield f"{step}{x:.2f} {y:.2f}"
+            step = "L"
+        else:
+            step = "M"
+
+
+def clipped(words: str, letters: int) -> str:
+    """Return the text, or its last `letters`: the end of a dotted key is most informative."""
+    return words if len(words) <= letters else f"…{words[-letters + 1 :]}"
+
+
+def escaped(text: str) -> str:
+    """Return a text escaped for XML, with unprintable characters replaced."""
+    return escape(text if text.isprintable() else "".join(sign if sign.isprintable() else "�" for sign in text))
+
+
+def _attributes(style: Mapping[str, object]) -> str:
+    return "".join([f' {name.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for name, value in style.items()])

@@ -1,11 +1,9 @@
-"""The basics of every SVG plot: coordinates in a panel, lines with gaps, escaped text."""
+"""Panels: the plot area of a figure, and the coordinates of values in it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from besom.svg.axis import Axis
 
@@ -39,22 +37,6 @@ class Panel:
         """Return the y coordinate of a value; larger values are further up."""
         return self.bottom - self.height * axis.share(value)
 
-
-def line(points: Points) -> str:
-    """Return an SVG path through the points, with a gap at points that are not finite, as of diverged training."""
-    return "".join(_steps(points))
-
-
-def _steps(points: Points) -> Iterator[str]:
-    step = "M"
-    for x, y in points:
-        if math.isfinite(y):
-            yield f"{step}{x:.2f} {y:.2f}"
-            step = "L"
-        else:
-            step = "M"
-
-
-def shown(text: str) -> str:
-    """Return a text escaped for XML, with unprintable characters replaced."""
-    return escape("".join(sign if sign.isprintable() else "�" for sign in text))
+    def points(self, across: Axis, up: Axis, values: Iterable[tuple[float, float]]) -> Points:
+        """Return the coordinates of (value across, value up) for each pair."""
+        return [(self.x(across, x), self.y(up, y)) for x, y in values]

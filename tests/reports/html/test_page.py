@@ -14,10 +14,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from besom.reports.html.page import page, write
-from besom.reports.html.plots.canvas import LETTER
 from besom.reports.html.plots.slices import slices
 from besom.reports.html.sections import sections
 from besom.reports.text.mlflow_note import note
+from besom.svg.marks import LETTER
 from tests.reports.swept import ACCURACY, LOSS, MODELS, SIZE, grid, report, trial
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -108,7 +108,7 @@ def test_every_trial_is_in_the_history_by_how_it_ended() -> None:
 
 def test_a_line_begins_where_its_trials_parameters_do() -> None:
     trials = [trial(0.5, model=MODELS[0]), trial(0.9, model=MODELS[1], model_depth=2)]
-    lines = {mark.get("data-t"): mark for mark in marks(pictures(page(report(trials)))["parallel coordinates"], "pl")}
+    lines = {mark.get("data-t"): mark for mark in marks(pictures(page(report(trials)))["parameters and val/acc"], "pl")}
     heights = {number: str(mark.get("data-y")).split(",") for number, mark in lines.items()}
     assert [bool(height) for height in heights["0"]] == [False, True, True]  # model.depth, model, val/acc
     assert [bool(height) for height in heights["1"]] == [True, True, True]

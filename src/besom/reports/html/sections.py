@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from besom.config.paths import file_name
 from besom.config.trust import trust_flags
 from besom.reports.format import number
 from besom.reports.html.plots.canvas import Picture
+from besom.reports.html.plots.contour import contour
 from besom.reports.html.plots.curves import curves
 from besom.reports.html.plots.gantt import gantt
 from besom.reports.html.plots.history import history
-from besom.reports.html.plots.importances import importance_bars
+from besom.reports.html.plots.importances import importances
 from besom.reports.html.plots.intervals import intervals
 from besom.reports.html.plots.parallel import parallel
 from besom.reports.html.plots.pareto import fronts
-from besom.reports.html.plots.slices import contour, slices
+from besom.reports.html.plots.slices import slices
 from besom.reports.read.failures import FailureGroup
 from besom.reports.read.finalists import FinalistRun
 from besom.reports.read.importance import ENOUGH
@@ -29,6 +30,7 @@ from besom.reports.text.leaderboard import UNKNOWN
 from besom.tracking.ui.views import compare_link, has_view, runs_link, study_link
 
 _ROWS = 20
+_SLICES = "Every complete trial by one parameter at a time, those that mattered most first; the best is marked."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +50,25 @@ class Section:
 
 def sections(report: Report) -> list[Section]:
     """Return the sections in order; the first, the summary, is filled by the page's template."""
-    makers: Sequence[Callable[[Report], Section | None]] = (
-        *(_finalists, _leaderboard, _pareto, _history, _importances, _parallel),
-        *(_slices, _curves, _slots, _failures, _again),
-    )
-    made = [make(report) for make in makers]
-    return [Section(id="summary", title="Summary"), *[section for section in made if section is not None]]
+    made = [
+        Section(id="summary", title="Summary"),
+        _finalists(report),
+        _leaderboard(report),
+        _plots("pareto", "Pareto front", fronts(report)),
+        _plots("history", "History", history(report)),
+        _importances(report),
+        _plots("parallel", "Parallel coordinates", parallel(report)),
+        _plots("slices", "Slices and contours", [*slices(report), *contour(report)], lead=_SLICES),
+        _plots("curves", "Learning curves", curves(report)),
+        _plots("slots", "Time and devices", gantt(report)),
+        _failures(report),
+        _again(report),
+    ]
+    return [section for section in made if section is not None]
+
+
+def _plots(id: str, title: str, pictures: Sequence[Picture], *, lead: str = "") -> Section | None:
+    return Section(id=id, title=title, lead=lead, pictures=tuple(pictures)) if pictures else None
 
 
 def _finalists(report: Report) -> Section | None:
@@ -65,7 +80,7 @@ def _finalists(report: Report) -> Section | None:
     if test is not None:
         note += f"[{number(test.low)}, {number(test.high)}], p = {test.p_value:.2g}, {test.count} seeds."
     return Section(
-        id="finalists", title="Finalists", tables=(("", finalists_table(found)),), pictures=(intervals(found),),
+        id="finalists", title="Finalists", tables=(("", finalists_table(found)),), pictures=tuple(intervals(report)),
         lead="The best trials, trained again with fresh seeds and tested. The winner is the best on validation.",
         note=note,
     )  # fmt: skip
@@ -103,54 +118,18 @@ def _links(report: Report) -> list[tuple[str, str]]:
     return links
 
 
-def _pareto(report: Report) -> Section | None:
-    found = fronts(report)
-    return Section(id="pareto", title="Pareto front", pictures=tuple(found)) if found else None
-
-
-def _history(report: Report) -> Section | None:
-    found = [history(report, place) for place in range(len(report.objectives))]
-    drawn = tuple(picture for picture in found if picture is not None)
-    return Section(id="history", title="History", pictures=drawn) if drawn else None
-
-
 def _importances(report: Report) -> Section | None:
     if not report.dimensions:
         return None
-    named = " and ".join(objective.name for objective in report.objectives)
-    found = importance_bars(report.summary.importances, named)
+    found = importances(report)
     complete = len(report.summary.rows)
     lead = (
         f"By PED-ANOVA: how much a parameter's values differ between the best trials and all {complete} complete ones."
     )
-    if found is None:
+    if not found:
         few = complete < ENOUGH
         lead = f"Too few trials to tell: {complete} complete, {ENOUGH} are needed." if few else "Nothing can be told."
-    return Section(id="importances", title="What mattered", lead=lead, pictures=(found,) if found else ())
-
-
-def _parallel(report: Report) -> Section | None:
-    found = parallel(report)
-    return Section(id="parallel", title="Parallel coordinates", pictures=(found,)) if found else None
-
-
-def _slices(report: Report) -> Section | None:
-    found = slices(report)
-    if not found:
-        return None
-    field = contour(report)
-    lead = "Every complete trial by one parameter at a time, those that mattered most first; the best is marked."
-    return Section(id="slices", title="Slices and contours", lead=lead, pictures=(*found, *([field] if field else [])))
-
-
-def _curves(report: Report) -> Section | None:
-    found = curves(report)
-    return Section(id="curves", title="Learning curves", pictures=(found,)) if found else None
-
-
-def _slots(report: Report) -> Section | None:
-    found = gantt(report)
-    return Section(id="slots", title="Time and devices", pictures=(found,)) if found else None
+    return Section(id="importances", title="What mattered", lead=lead, pictures=tuple(found))
 
 
 def _failures(report: Report) -> Section | None:

@@ -5,24 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from besom.svg.axis import axis_of
-from besom.svg.marks import (  # fmt: skip
-    BLUE,
-    DASHES,
-    GREY,
-    PLOT_HEIGHT,
-    PLOT_WIDTH,
-    axes,
-    curve,
-    dots,
-    panel_at,
-    picture,
-    text,
-)
+from besom.svg.marks import text
 from besom.svg.panel import Panel
+from besom.tracking.figures.sheet import BLUE, DASHES, GREY, axes, curve, dots, panel_at, plots
 
 History = Sequence[tuple[int, Mapping[str, float]]]
 
-_LINES = {"train": (GREY, DASHES, "╌╌"), "val": (BLUE, "", "──")}
+_LINES = {"train": (GREY, DASHES, "╌╌"), "val": (BLUE, "none", "──")}
 _FOLD = "fold/val"
 
 
@@ -33,8 +22,7 @@ def learning_curves(history: History) -> str:
     """
     names = {name.partition("/")[2] for _, metrics in history for name in metrics}
     metrics = ("loss", *[name for name in ("acc", "mae") if name in names][:1])
-    panels = [_curves(panel_at(place), history, name) for place, name in enumerate(metrics)]
-    return picture(PLOT_WIDTH * len(metrics) + 6.72, PLOT_HEIGHT, "".join(panels))
+    return plots(*(_curves(panel_at(place), history, name) for place, name in enumerate(metrics)))
 
 
 def _curves(panel: Panel, history: History, metric: str) -> str:
@@ -45,14 +33,13 @@ def _curves(panel: Panel, history: History, metric: str) -> str:
     folds = any("fold/best_epoch" in metrics for _, metrics in history)
     steps = axis_of([step for step, _ in history], whole=True)
     values = axis_of([value for points in lines.values() for _, value in points])
-    parts = [axes(panel, steps, values, across_name="fold" if folds else "epoch", up_name=metric)]
-    parts.append(dots([(panel.x(steps, x), panel.y(values, y)) for x, y in lines[_FOLD]], BLUE, across=5))
+    parts = [axes(panel, steps, values, x_label="fold" if folds else "epoch", y_label=metric)]
+    parts.append(dots(panel.points(steps, values, lines[_FOLD]), BLUE, across=5))
     for row, (part, (color, dashes, sample)) in enumerate(_LINES.items()):
-        points = [(panel.x(steps, x), panel.y(values, y)) for x, y in lines[part]]
-        parts.append(curve(points, color, dashes=dashes))
+        parts.append(curve(panel.points(steps, values, lines[part]), color, dashes=dashes))
         # The legend is in the corner that such curves leave free.
         height = (0.15 if metric == "acc" else 0.93) - 0.09 * row
         where = (panel.left + 0.97 * panel.width, panel.bottom - height * panel.height + 3)
         name = f"{part}, mean so far" if folds else part
-        parts.append(text(*where, f"{name} {sample}", anchor="end", color=color))
+        parts.append(text(*where, f"{name} {sample}", anchor="end", fill=color))
     return "".join(parts)

@@ -6,8 +6,10 @@ from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
-from besom.svg.marks import picture, text
-from besom.tracking.figures.pixels import image
+import numpy as np
+
+from besom.svg.marks import image, text
+from besom.tracking.figures.sheet import figure
 
 _COLUMNS = 5
 _CELL, _SIDE, _LINE = 104.0, 66.0, 10.5
@@ -20,18 +22,17 @@ def mistakes(table: Mapping[str, Any]) -> str:
     """Return the figure of the images with predicted class, its probability, and true class."""
     rows, columns = table["size"]
     scale = _SIDE / max(rows, columns)
-    size = {"width": columns * scale, "height": rows * scale}
+    width, height = columns * scale, rows * scale
     parts = [text(8, 16, _head(table), anchor="start")]
     for place, mistake in enumerate(table["mistakes"]):
         middle, top = 8 + (place % _COLUMNS + 0.5) * _CELL, 28 + place // _COLUMNS * _ROW
         below = top + _SIDE + _LINE
-        parts.append(
-            image(middle - size["width"] / 2, top, pixels=b64decode(mistake["pixels"]), columns=columns, **size)
-        )
+        pixels = np.frombuffer(b64decode(mistake["pixels"]), np.uint8).reshape(rows, columns)
+        parts.append(image(middle - width / 2, top, width, height, pixels))
         predicted = f"as {_short(mistake['predicted'])}, {100 * mistake['probability']:.3g} %"
-        parts.append(text(middle, below, predicted, color=_WRONG, points=8))
-        parts.append(text(middle, below + _LINE, f"is {_short(mistake['true'])}", color=_TRUE, points=8))
-    return picture(16 + _COLUMNS * _CELL, 32 + -(-len(table["mistakes"]) // _COLUMNS) * _ROW, "".join(parts))
+        parts.append(text(middle, below, predicted, fill=_WRONG, font_size=8))
+        parts.append(text(middle, below + _LINE, f"is {_short(mistake['true'])}", fill=_TRUE, font_size=8))
+    return figure(16 + _COLUMNS * _CELL, 32 + -(-len(table["mistakes"]) // _COLUMNS) * _ROW, "".join(parts))
 
 
 def _head(table: Mapping[str, Any]) -> str:

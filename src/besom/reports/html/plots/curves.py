@@ -2,59 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
-from besom.reports.html.plots.canvas import Picture, drawing, frame, text
+from besom.reports.html.plots.canvas import Picture, frame
 from besom.reports.read.dimensions import objective_axis
 from besom.reports.read.report import Report
-from besom.svg.axis import axis_of
-from besom.svg.panel import Panel, line
+from besom.svg.axis import Axis, axis_of
+from besom.svg.marks import circle, line, path, rect, text
+from besom.svg.panel import Panel
+from besom.tracking.study_reader import Curve
+
+_PANEL = Panel(left=64, top=10, width=720, height=300)
+_CLIP = f'<clipPath id="curves">{rect(_PANEL.left, _PANEL.top, _PANEL.width, _PANEL.height)}</clipPath>'
+_EARLY = {TrialState.PRUNED: "was stopped early", TrialState.FAIL: "failed"}
 
 
-def curves(report: Report) -> Picture | None:
-    """Draw the learning curves; None if there are none."""
-    metric = report.curve_metric
-    if metric is None or not report.curves:
-        return None
-    leaders = [row.trial for row in report.leaders if row.trial in report.curves]
-    others = [trial for trial in report.curves if trial not in leaders]
-    maximize = metric == report.objectives[0].name and report.objectives[0].direction == "maximize"
-    every = [value for curve in report.curves.values() for _, value in curve]
-    up = objective_axis(every, maximize=maximize)
-    across = axis_of([epoch for curve in report.curves.values() for epoch, _ in curve], whole=True)
-    panel = Panel(left=64, top=10, width=720, height=300)
-    parts = [frame(panel, across, up, x_label="epoch", y_label=metric)]
-    kinds = dict.fromkeys(others, "curve") | {trial: f"curve lead c{i}" for i, trial in enumerate(leaders)}
-    ended = {point.number: point.state for point in report.trials if not point.complete}  # ended early
-    parts.append(
-        f'<clipPath id="curves"><rect x="{panel.left}" y="{panel.top}" width="{panel.width}" '
-        f'height="{panel.height}"/></clipPath><g clip-path="url(#curves)">'
+@dataclass(frozen=True, kw_only=True)
+class _Curves:
+    """The data of the plot: curves by trial, those of the leaders and of others, and how trials ended early."""
+
+    metric: str
+    curves: Mapping[int, Curve]
+    leaders: Sequence[int]
+    others: Sequence[int]
+    early: Mapping[int, TrialState]
+    across: Axis
+    up: Axis
+
+    def kind(self, trial: int) -> str:
+        """Return the CSS classes of a curve."""
+        return f"curve lead c{self.leaders.index(trial)}" if trial in self.leaders else "curve"
+
+
+def curves(report: Report) -> list[Picture]:
+    """Draw the learning curves, if there are any."""
+    return [_draw(data) for data in _read(report)]
+
+
+def _read(report: Report) -> Iterator[_Curves]:
+    metric, found = report.curve_metric, report.curves
+    if metric is None or not found:
+        return
+    leaders = [row.trial for row in report.leaders if row.trial in found]
+    objective = report.objectives[0]
+    yield _Curves(
+        metric=metric,
+        curves=found,
+        leaders=leaders,
+        others=[trial for trial in found if trial not in leaders],
+        early={point.number: point.state for point in report.trials if not point.complete},
+        across=axis_of([epoch for curve in found.values() for epoch, _ in curve], whole=True),
+        up=objective_axis(
+            [value for curve in found.values() for _, value in curve],
+            maximize=metric == objective.name and objective.direction == "maximize",
+        ),
     )
-    for trial in [*others, *reversed(leaders)]:
-        places = [(panel.x(across, epoch), panel.y(up, value)) for epoch, value in report.curves[trial]]
-        parts.append(f'<path class="{kinds[trial]}" data-t="{trial}" d="{line(places)}"/>')
-        if trial in ended:
-            parts.append(f'<circle class="end" cx="{places[-1][0]:.1f}" cy="{places[-1][1]:.1f}" r="2"/>')
+
+
+def _draw(data: _Curves) -> Picture:
+    parts = [frame(_PANEL, data.across, data.up, x_label="epoch", y_label=data.metric)]
+    parts.append(f'{_CLIP}<g clip-path="url(#curves)">')
+    parts += [_curve(data, trial) for trial in (*data.others, *reversed(data.leaders))]
     parts.append("</g>")
-    for row, trial in enumerate(leaders):
-        y = panel.top + 10 + 20 * row
-        parts.append(f'<path class="{kinds[trial]}" data-t="{trial}" d="M{panel.right + 18:.1f} {y - 4}h22"/>')
-        parts.append(text(panel.right + 46, y, f"trial {trial}", anchor="start"))
-    title = f"{metric} by epoch"
-    description = f"{metric} over the epochs of {len(report.curves)} trials"
+    for row, trial in enumerate(data.leaders):
+        x, y = _PANEL.right + 18, _PANEL.top + 10 + 20 * row
+        parts.append(path(f"M{x:.1f} {y - 4}h22", class_=data.kind(trial), data_t=trial))
+        parts.append(text(x + 28, y, f"trial {trial}", anchor="start"))
     return Picture(
-        title=title,
-        svg=drawing(900, 350, "".join(parts), title=title, description=description),
-        note=_note(len(leaders), len(others), {ended[trial] for trial in others if trial in ended}),
+        title=f"{data.metric} by epoch",
+        height=350,
+        parts=parts,
+        description=f"{data.metric} over the epochs of {len(data.curves)} trials",
+        note=_note(data),
     )
 
 
-def _note(leaders: int, others: int, early: Collection[TrialState]) -> str:
-    """Return the explanation; `early` are the states of the trials that ended early."""
+def _curve(data: _Curves, trial: int) -> str:
+    points = _PANEL.points(data.across, data.up, data.curves[trial])
+    end = circle(*points[-1], 2, class_="end") if trial in data.early else ""
+    return path(line(points), class_=data.kind(trial), data_t=trial) + end
+
+
+def _note(data: _Curves) -> str:
+    leaders, others = len(data.leaders), len(data.others)
     told = [f"The {leaders} leaders in color" if leaders > 1 else "The leader in color"] if leaders else []
     told += [f"{others} others behind them" if leaders else "No trial is complete"] if others else []
-    ways = {TrialState.PRUNED: "was stopped early", TrialState.FAIL: "failed"}
-    how = " or ".join(words for state, words in ways.items() if state in early)
+    early = {data.early.get(trial) for trial in data.others}
+    how = " or ".join(words for state, words in _EARLY.items() if state in early)
     return f"{', '.join(told)}." + (f" A dot marks where a trial {how}." if how else "")

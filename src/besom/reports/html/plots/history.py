@@ -2,53 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from besom.config.objectives import Objective
 from besom.reports.format import number
-from besom.reports.html.plots.canvas import Picture, beyond, cross, dot, drawing, frame
+from besom.reports.html.plots.canvas import Picture, beyond, frame, kind
 from besom.reports.read.dimensions import objective_axis, spread_axis, within
 from besom.reports.read.report import Report, TrialPoint
-from besom.svg.axis import axis_of
+from besom.svg.axis import Axis, axis_of
+from besom.svg.marks import circle, path
 from besom.svg.panel import Panel
 
+_PANEL = Panel(left=64, top=10, width=820, height=240)
+_LEGEND = {
+    "pruned": "Hollow: pruned, at the last value it reported.",
+    "fail": "Crosses: failed, without a value.",
+}
 
-def history(report: Report, place: int) -> Picture | None:
-    """Draw the history of the objective with this index; None if no trial has a value."""
-    objective = report.objectives[place]
-    valued = [point for point in report.trials if len(point.values) > place]
-    if not valued:
-        return None
-    values = [point.values[place] for point in valued]
-    up = spread_axis(values) if place else objective_axis(values, maximize=objective.direction == "maximize")
-    across = axis_of([point.number for point in report.trials], whole=True)
-    panel = Panel(left=64, top=10, width=820, height=240)
-    parts = [frame(panel, across, up, x_label="trial", y_label=objective.name)]
-    steps = _best_so_far(valued, place, objective)
-    if len(report.objectives) == 1 and steps:
-        path = f"M{panel.x(across, steps[0][0]):.1f} {panel.y(up, within(up, steps[0][1])):.1f}"
-        for trial, value in steps[1:]:
-            path += f"H{panel.x(across, trial):.1f}V{panel.y(up, within(up, value)):.1f}"
-        last = max(point.number for point in report.trials)
-        parts.append(f'<path class="best-line" d="{path}H{panel.x(across, last):.1f}"/>')
-    front = set(report.summary.front)
+
+@dataclass(frozen=True, kw_only=True)
+class _History:
+    """The data of a plot: the trials, and the values of those that have one; `top` are the best trials.
+
+    `steps` are the trials that were the best so far, with their values; a line connects them if `stepped`.
+    """
+
+    objective: Objective
+    trials: Sequence[TrialPoint]
+    values: Mapping[int, float]
+    top: Collection[int]
+    steps: Sequence[tuple[int, float]]
+    stepped: bool
+    across: Axis
+    up: Axis
+
+
+def history(report: Report) -> list[Picture]:
+    """Draw the history of each objective that any trial has a value of."""
+    return [_draw(data) for data in _read(report)]
+
+
+def _read(report: Report) -> Iterator[_History]:
     best = report.summary.best
-    for point in report.trials:
-        x = panel.x(across, point.number)
-        if len(point.values) <= place:
-            parts.append(cross(x, panel.bottom - 5, point.number, f"m {point.state.name.lower()}"))
+    for place, objective in enumerate(report.objectives):
+        valued = [point for point in report.trials if len(point.values) > place]
+        values = {point.number: point.values[place] for point in valued}
+        if not values:
             continue
-        kind = _kind(point, top=point.number in front or (best is not None and best.trial == point.number))
-        parts.append(dot(x, panel.y(up, within(up, point.values[place])), point.number, f"m {kind}"))
-    told = f"{len(valued)} trials' {objective.name}"
-    if steps:
-        told += f"; the best, {number(steps[-1][1])}, is trial {steps[-1][0]}"
-    title = f"{objective.name} by trial"
-    return Picture(
-        title=title,
-        svg=drawing(900, 290, "".join(parts), title=title, description=told),
-        note=" ".join(filter(None, (beyond(values, up), _legend(report.trials)))),
-    )
+        found = list(values.values())
+        yield _History(
+            objective=objective,
+            trials=report.trials,
+            values=values,
+            top={*report.summary.front, *([best.trial] if best else [])},
+            steps=_best_so_far(valued, place, objective),
+            stepped=len(report.objectives) == 1,
+            across=axis_of([point.number for point in report.trials], whole=True),
+            up=spread_axis(found) if place else objective_axis(found, maximize=objective.direction == "maximize"),
+        )
 
 
 def _best_so_far(points: Sequence[TrialPoint], place: int, objective: Objective) -> list[tuple[int, float]]:
@@ -60,19 +72,46 @@ def _best_so_far(points: Sequence[TrialPoint], place: int, objective: Objective)
     return steps
 
 
-def _kind(point: TrialPoint, *, top: bool) -> str:
-    if not point.complete:
-        return point.state.name.lower()
-    return "top" if top else "complete" if point.feasible else "infeasible"
+def _draw(data: _History) -> Picture:
+    name, across, up = data.objective.name, data.across, data.up
+    told = f"{len(data.values)} trials' {name}"
+    if data.steps:
+        told += f"; the best, {number(data.steps[-1][1])}, is trial {data.steps[-1][0]}"
+    return Picture(
+        title=f"{name} by trial",
+        height=290,
+        parts=[
+            frame(_PANEL, across, up, x_label="trial", y_label=name),
+            path(_best_line(data), class_="best-line"),
+            *(_mark(data, point) for point in data.trials),
+        ],
+        description=told,
+        note=" ".join(filter(None, (beyond(list(data.values.values()), up), _legend(data.trials)))),
+    )
+
+
+def _best_line(data: _History) -> str:
+    if not (data.stepped and data.steps):
+        return ""
+    (x, y), *others = _PANEL.points(
+        data.across, data.up, [(trial, within(data.up, value)) for trial, value in data.steps]
+    )
+    last = max(point.number for point in data.trials)
+    return f"M{x:.1f} {y:.1f}{''.join(f'H{x:.1f}V{y:.1f}' for x, y in others)}H{_PANEL.x(data.across, last):.1f}"
+
+
+def _mark(data: _History, point: TrialPoint) -> str:
+    """Return a dot, or a cross at the bottom for a trial without a value."""
+    x = _PANEL.x(data.across, point.number)
+    look = {"class_": f"m {kind(point, top=point.number in data.top)}", "data_t": point.number}
+    if point.number not in data.values:
+        return path(f"M{x - 3:.1f} {_PANEL.bottom - 8:.1f}l6 6m0 -6l-6 6", **look)
+    return circle(x, _PANEL.y(data.up, within(data.up, data.values[point.number])), 3.5, **look)
 
 
 def _legend(points: Sequence[TrialPoint]) -> str:
-    said = {
-        "pruned": "Hollow: pruned, at the last value it reported.",
-        "fail": "Crosses: failed, without a value.",
-    }
     states = {point.state.name.lower() for point in points}
-    told = [text for state, text in said.items() if state in states]
+    told = [text for state, text in _LEGEND.items() if state in states]
     if any(not point.feasible for point in points):
         told.append("Pale: breaks a constraint.")
     return " ".join(told)

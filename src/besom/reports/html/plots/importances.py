@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from besom.reports.html.plots.canvas import LETTER, Picture, clipped, drawing, text
+from besom.reports.html.plots.canvas import Picture
+from besom.reports.read.report import Report
+from besom.svg.marks import LETTER, clipped, rect, text
 
 _SHOWN = 12
 _LETTERS = 60
+_LEAST = 0.005
 
 
-def importance_bars(shares: Mapping[str, float], objectives: str) -> Picture | None:
-    """Draw each parameter's importance, the largest first; None if there are none."""
-    found = [(clipped(key, _LETTERS), share) for key, share in shares.items() if share >= 0.005][:_SHOWN]
-    if not found:
-        return None
-    left = 14 + LETTER * max(len(key) for key, _ in found)
-    width, longest = 900 - left - 60, max(share for _, share in found)
+@dataclass(frozen=True, kw_only=True)
+class _Importances:
+    """The data of the plot: (parameter, importance), the largest first, for these objectives."""
+
+    objectives: str
+    shares: Sequence[tuple[str, float]]
+
+
+def importances(report: Report) -> list[Picture]:
+    """Draw the importance of each parameter, if any is known."""
+    return [_draw(data) for data in _read(report)]
+
+
+def _read(report: Report) -> Iterator[_Importances]:
+    shares = [(clipped(key, _LETTERS), share) for key, share in report.summary.importances.items() if share >= _LEAST]
+    if shares:
+        named = " and ".join(objective.name for objective in report.objectives)
+        yield _Importances(objectives=named, shares=shares[:_SHOWN])
+
+
+def _draw(data: _Importances) -> Picture:
+    left = 14 + LETTER * max(len(key) for key, _ in data.shares)
+    scale = (900 - left - 60) / max(share for _, share in data.shares)
     parts = []
-    for row, (key, share) in enumerate(found):
-        y, length = 6 + 24 * row, max(2.0, width * share / longest)
+    for row, (key, share) in enumerate(data.shares):
+        y, length = 6 + 24 * row, max(2.0, scale * share)
         parts.append(text(left - 8, y + 13, key, anchor="end"))
-        parts.append(f'<rect class="bar" x="{left:.1f}" y="{y}" width="{length:.1f}" height="17" rx="2"/>')
+        parts.append(rect(left, y, length, 17, class_="bar", rx=2))
         parts.append(text(left + length + 7, y + 13, f"{100 * share:.0f} %", anchor="start"))
-    title = f"share of each parameter in {objectives}"
-    told = ", ".join(f"{key} {100 * share:.0f} %" for key, share in found)
-    return Picture(title=title, svg=drawing(900, 10 + 24 * len(found), "".join(parts), title=title, description=told))
+    return Picture(
+        title=f"share of each parameter in {data.objectives}",
+        height=10 + 24 * len(data.shares),
+        parts=parts,
+        description=", ".join(f"{key} {100 * share:.0f} %" for key, share in data.shares),
+    )

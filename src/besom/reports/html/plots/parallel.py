@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from besom.config.objectives import Objective
-from besom.reports.html.plots.canvas import LETTER, Picture, clipped, drawing, ranks, shade, text
+from besom.reports.html.plots.canvas import Picture, ranks, shade
 from besom.reports.read.dimensions import Dimension, objective_axis, within
 from besom.reports.read.report import Report, TrialPoint, thinned
 from besom.svg.axis import Axis
+from besom.svg.marks import LETTER, clipped, path, rect, text
 from besom.svg.panel import Panel
 
 _AXES = 8
@@ -19,74 +21,109 @@ _TICKS = 9  # of choices; with more, every second or third is labelled
 _PANEL = Panel(left=60, top=44, width=760, height=270)
 
 
-def parallel(report: Report) -> Picture | None:
-    """Draw the complete trials, the best on top; None with fewer than two, or without parameters.
+@dataclass(frozen=True, kw_only=True)
+class _Parallel:
+    """The data of the plot: the trials that are drawn, the best last, their ranks, and the parameters' axes.
+
+    `complete` and `parameters` are the numbers of all complete trials and of all parameters.
+    """
+
+    objective: Objective
+    trials: Sequence[TrialPoint]
+    ranks: Mapping[int, float]
+    dimensions: Sequence[Dimension]
+    up: Axis
+    complete: int
+    parameters: int
+
+    @property
+    def columns(self) -> list[float]:
+        """The x coordinates of the axes; the last is the objective's."""
+        return [_PANEL.left + _PANEL.width * place / len(self.dimensions) for place in range(len(self.dimensions) + 1)]
+
+
+def parallel(report: Report) -> list[Picture]:
+    """Draw the complete trials, the best on top, if there are two, and parameters.
 
     Axes of parameters that not every trial has come first: the line of a trial without them starts further right, and
     every line reaches the objective.
     """
+    return [_draw(data) for data in _read(report)]
+
+
+def _read(report: Report) -> Iterator[_Parallel]:
     points = [point for point in report.trials if point.complete]
-    shown = sorted(report.important[:_AXES], key=lambda one: one.share)
-    if len(points) < 2 or not shown:
-        return None
+    dimensions = sorted(report.important[:_AXES], key=lambda one: one.share)
+    if len(points) < 2 or not dimensions:
+        return
     objective = report.objectives[0]
     values = {point.number: point.values[0] for point in points}
-    up = objective_axis(list(values.values()), maximize=objective.direction == "maximize")
-    columns = [_PANEL.left + _PANEL.width * place / len(shown) for place in range(len(shown) + 1)]
     goodness = ranks(values, objective)
     points.sort(key=lambda point: goodness[point.number])
-    drawn = [*thinned(points[: -_LINES // 2], _LINES // 2), *points[-_LINES // 2 :]] if len(points) > _LINES else points
-    parts = [_trial(point, shown, columns, up, goodness[point.number]) for point in drawn]
-    for one, x in zip(shown, columns, strict=False):
-        parts.append(_axis(one.axis, x, one.key, places=len(shown)))
-    parts.append(_axis(up, columns[-1], objective.name, places=len(shown), last=True))
+    best = points[-_LINES // 2 :]
+    yield _Parallel(
+        objective=objective,
+        trials=[*thinned(points[: -_LINES // 2], _LINES // 2), *best] if len(points) > _LINES else points,
+        ranks=goodness,
+        dimensions=dimensions,
+        up=objective_axis(list(values.values()), maximize=objective.direction == "maximize"),
+        complete=len(points),
+        parameters=len(report.important),
+    )
+
+
+def _draw(data: _Parallel) -> Picture:
+    name, columns = data.objective.name, data.columns
+    keys = ", ".join(one.key for one in data.dimensions)
+    room = _PANEL.width / len(data.dimensions)
+    parts = [_trial(data, point, columns) for point in data.trials]
+    parts += [_axis(one.axis, x, one.key, room) for one, x in zip(data.dimensions, columns, strict=False)]
+    parts.append(_axis(data.up, columns[-1], name, room))
     return Picture(
-        title=f"parameters and {objective.name}",
-        svg=drawing(
-            900, 330, "".join(parts), title="parallel coordinates",
-            description=f"{len(drawn)} trials over {', '.join(one.key for one in shown)} and {objective.name}",
-        ),
-        note=_note(report, objective, len(points), len(drawn)),
-    )  # fmt: skip
+        title=f"parameters and {name}",
+        height=330,
+        parts=parts,
+        description=f"{len(data.trials)} trials over {keys} and {name}",
+        note=_note(data),
+    )
 
 
-def _note(report: Report, objective: Objective, complete: int, drawn: int) -> str:
-    told = [
-        f"The stronger a color, the better in {objective.name}. Drag along an axis to choose trials, click to let go."
-    ]
-    if any(one.share < 1 for one in report.important[:_AXES]):
+def _note(data: _Parallel) -> str:
+    name = data.objective.name
+    told = [f"The stronger a color, the better in {name}. Drag along an axis to choose trials, click to let go."]
+    if any(one.share < 1 for one in data.dimensions):
         told.append("A line begins where its trial's parameters do: those on its left it did not have.")
-    if drawn < complete:
-        told.append(f"{drawn} of {complete} complete trials are drawn, the best among them.")
-    if len(report.important) > _AXES:
-        told.append(f"The {_AXES} parameters that mattered most, of {len(report.important)}.")
+    if len(data.trials) < data.complete:
+        told.append(f"{len(data.trials)} of {data.complete} complete trials are drawn, the best among them.")
+    if data.parameters > _AXES:
+        told.append(f"The {_AXES} parameters that mattered most, of {data.parameters}.")
     return " ".join(told)
 
 
-def _trial(point: TrialPoint, shown: Sequence[Dimension], columns: Sequence[float], up: Axis, rank: float) -> str:
+def _trial(data: _Parallel, point: TrialPoint, columns: Sequence[float]) -> str:
+    """Return the line of a trial, with a gap where it lacks a parameter."""
     heights = [
-        _PANEL.y(one.axis, one.place(point.params[one.key])) if one.key in point.params else None for one in shown
+        _PANEL.y(one.axis, one.place(point.params[one.key])) if one.key in point.params else None
+        for one in data.dimensions
     ]
-    heights.append(_PANEL.y(up, within(up, point.values[0])))
+    heights.append(_PANEL.y(data.up, within(data.up, point.values[0])))
     known = [(x, y) for x, y in zip(columns, heights, strict=True) if y is not None]
-    path = f"M{known[0][0]:.1f} {known[0][1]:.1f}"
+    line = f"M{known[0][0]:.1f} {known[0][1]:.1f}"
     gaps = {x for (x, y), (_, after) in pairwise(zip(columns, heights, strict=True)) if y is not None and after is None}
     for (before, _), (x, y) in pairwise(known):
-        path += f"{'M' if before in gaps else 'L'}{x:.1f} {y:.1f}"
+        line += f"{'M' if before in gaps else 'L'}{x:.1f} {y:.1f}"
     places = ",".join("" if y is None else f"{y:.0f}" for y in heights)
-    return f'<path class="pl" data-t="{point.number}" data-y="{places}" style="{shade(rank)}" d="{path}"/>'
+    return path(line, class_="pl", data_t=point.number, data_y=places, style=shade(data.ranks[point.number]))
 
 
-def _axis(axis: Axis, x: float, label: str, *, places: int, last: bool = False) -> str:
+def _axis(axis: Axis, x: float, label: str, room: float) -> str:
+    """Return a vertical axis with its brush; its labels are clipped to the room between two axes."""
     parts = [
-        f'<path class="rule" d="M{x:.1f} {_PANEL.top}V{_PANEL.bottom}"/>',
-        f'<rect class="brush" x="{x - 9:.1f}" y="{_PANEL.top - 4}" width="18" height="{_PANEL.height + 8}"/>',
-        text(x, 18, clipped(label, int(_PANEL.width / places / 5.6)), kind="axis name"),
+        path(f"M{x:.1f} {_PANEL.top}V{_PANEL.bottom}", class_="rule"),
+        rect(x - 9, _PANEL.top - 4, 18, _PANEL.height + 8, class_="brush"),
+        text(x, 18, clipped(label, int(room / 5.6)), class_="axis name"),
     ]
-    every = -(-len(axis.ticks) // _TICKS)
-    for value, words in axis.ticks[::every]:
-        y = _PANEL.y(axis, value)
-        parts.append(
-            text(x + 7, y + 4, clipped(words, int(_PANEL.width / places / LETTER) - 2), kind="on-line", anchor="start")
-        )
+    letters = int(room / LETTER) - 2
+    for value, words in axis.ticks[:: -(-len(axis.ticks) // _TICKS)]:
+        parts.append(text(x + 7, _PANEL.y(axis, value) + 4, clipped(words, letters), anchor="start", class_="on-line"))
     return "".join(parts)

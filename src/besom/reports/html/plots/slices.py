@@ -1,101 +1,71 @@
-"""Slice and contour plots: the objective over one parameter, and over two."""
+"""Slice plots: the objective over one parameter at a time."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from besom.reports.html.plots.canvas import Picture, clipped, dot, drawing, frame, labels_below, ranks, shade
+from besom.config.objectives import Objective
+from besom.reports.html.plots.canvas import Picture, frame
 from besom.reports.read.dimensions import Dimension, objective_axis, within
-from besom.reports.read.report import Report
+from besom.reports.read.report import Report, TrialPoint
+from besom.svg.axis import Axis
+from besom.svg.marks import circle, clipped
 from besom.svg.panel import Panel
+from besom.svg.ticks import height_of_x_labels
 
 _SHOWN = 9
 _GOLDEN = 0.618034  # its multiples spread evenly over 0 to 1
-_ENOUGH, _DISTINCT = 12, 5  # trials, and values on each axis, for a field between them
-_WIDTH = 0.12  # of the kernel, as a share of the axis
-_NEAR = 0.6  # the minimum sum of all kernels where the field is drawn
-_COLUMNS, _ROWS = 36, 24
+_PANEL = Panel(left=58, top=8, width=226, height=150)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Slice:
+    """The data of a plot: the trials that have the parameter, its importance, and the number of the best trial."""
+
+    objective: Objective
+    dimension: Dimension
+    points: Sequence[TrialPoint]
+    importance: float | None
+    best: int | None
+    up: Axis
 
 
 def slices(report: Report) -> list[Picture]:
-    """Draw the first objective over each of the most important parameters; empty with fewer than two trials."""
+    """Draw the first objective over each of the most important parameters, if two trials are complete."""
+    return [_draw(data) for data in _read(report)]
+
+
+def _read(report: Report) -> Iterator[_Slice]:
     points = [point for point in report.trials if point.complete]
-    if len(points) < 2:
-        return []
-    return [_slice(report, one) for one in report.important[:_SHOWN]]
+    objective, best = report.objectives[0], report.summary.best
+    for dimension in report.important[:_SHOWN] if len(points) > 1 else ():
+        yield _Slice(
+            objective=objective,
+            dimension=dimension,
+            points=[point for point in points if dimension.key in point.params],
+            importance=report.summary.importances.get(dimension.key),
+            best=best.trial if best else None,
+            up=objective_axis([point.values[0] for point in points], maximize=objective.direction == "maximize"),
+        )
 
 
-def _slice(report: Report, dimension: Dimension) -> Picture:
-    objective = report.objectives[0]
-    points = [point for point in report.trials if point.complete and dimension.key in point.params]
-    up = objective_axis(
-        [point.values[0] for point in report.trials if point.complete], maximize=objective.direction == "maximize"
+def _draw(data: _Slice) -> Picture:
+    name, key, axis = data.objective.name, data.dimension.key, data.dimension.axis
+    share = "" if data.importance is None else f", {100 * data.importance:.0f} %"
+    return Picture(
+        title=f"{clipped(key, 34)}{share}",
+        width=300,
+        height=_PANEL.bottom + height_of_x_labels(_PANEL, axis),
+        parts=[frame(_PANEL, axis, data.up, y_label=name), *(_mark(data, point) for point in data.points)],
+        description=f"{name} of {len(data.points)} trials over {key}",
     )
-    panel = Panel(left=58, top=8, width=226, height=150)
-    parts = [frame(panel, dimension.axis, up, y_label=objective.name)]
-    best = report.summary.best
-    for point in points:
-        x = dimension.place(point.params[dimension.key])
-        if not dimension.is_number:  # side by side, or they would hide each other
-            x += 0.5 * ((point.number * _GOLDEN) % 1 - 0.5)
-        kind = "top" if best is not None and best.trial == point.number else "complete"
-        y = panel.y(up, within(up, point.values[0]))
-        parts.append(dot(panel.x(dimension.axis, x), y, point.number, f"m {kind}", radius=3))
-    share = report.summary.importances.get(dimension.key)
-    title = f"{clipped(dimension.key, 34)}{'' if share is None else f', {100 * share:.0f} %'}"
-    told = f"{objective.name} of {len(points)} trials over {dimension.key}"
-    height = panel.bottom + labels_below(panel, dimension.axis)
-    return Picture(title=title, svg=drawing(300, height, "".join(parts), title=title, description=told), wide=False)
 
 
-def contour(report: Report) -> Picture | None:
-    """Draw the first objective over the two most important numeric parameters; None with fewer."""
-    numbers = [one for one in report.important if one.is_number][:2]
-    if len(numbers) < 2:
-        return None
-    across, up = numbers
-    objective = report.objectives[0]
-    points = [one for one in report.trials if one.complete and across.key in one.params and up.key in one.params]
-    if len(points) < 2:
-        return None
-    panel = Panel(left=64, top=10, width=820, height=330)
-    goodness = ranks({point.number: point.values[0] for point in points}, objective)
-    places = np.array([
-        (across.axis.share(across.place(point.params[across.key])), up.axis.share(up.place(point.params[up.key])))
-        for point in points
-    ])  # fmt: skip
-    field = len(points) >= _ENOUGH and all(len(set(column)) >= _DISTINCT for column in places.T.tolist())
-    parts = [_field(panel, places, np.array([goodness[point.number] for point in points]))] if field else []
-    parts.append(frame(panel, across.axis, up.axis, x_label=across.key, y_label=up.key))
-    for point, (x, y) in zip(points, places, strict=True):
-        where = (panel.left + panel.width * float(x), panel.bottom - panel.height * float(y))
-        parts.append(dot(*where, point.number, "m ranked", radius=5, style=shade(goodness[point.number])))
-    title = f"{objective.name} over {across.key} and {up.key}"
-    note = f"Circles are trials, the stronger the better by rank in {objective.name}. "
-    note += (
-        "Between them, a mean of the ranks weighted by nearness (a Gaussian kernel), drawn only near trials."
-        if field
-        else "Too few values to say anything of what lies between them."
-    )
-    described = f"{len(points)} trials by {across.key} and {up.key}"
-    return Picture(title=title, svg=drawing(900, 380, "".join(parts), title=title, description=described), note=note)
-
-
-def _field(panel: Panel, places: np.ndarray, goodness: np.ndarray) -> str:
-    """Return cells colored by the kernel-weighted mean (Nadaraya 1964, Watson 1964), only near trials."""
-    xs, ys = (np.arange(_COLUMNS) + 0.5) / _COLUMNS, (np.arange(_ROWS) + 0.5) / _ROWS
-    gaps = (xs[None, :, None] - places[:, 0]) ** 2 + (ys[:, None, None] - places[:, 1]) ** 2
-    weights = np.exp(-gaps / (2 * _WIDTH**2))
-    total = weights.sum(axis=2)
-    mean = (weights * goodness).sum(axis=2) / np.maximum(total, 1e-12)
-    width, height = panel.width / _COLUMNS, panel.height / _ROWS
-    cells = []
-    for row in range(_ROWS):
-        for column in range(_COLUMNS):
-            if total[row, column] >= _NEAR:
-                x, y = panel.left + column * width, panel.bottom - (row + 1) * height
-                cells.append(
-                    f'<rect x="{x:.1f}" y="{y:.1f}" width="{width + 0.3:.1f}" height="{height + 0.3:.1f}" '
-                    f'style="{shade(float(mean[row, column]))}"/>'
-                )
-    return f'<g class="field">{"".join(cells)}</g>'
+def _mark(data: _Slice, point: TrialPoint) -> str:
+    dimension = data.dimension
+    value = dimension.place(point.params[dimension.key])
+    if not dimension.is_number:  # side by side, or they would hide each other
+        value += 0.5 * ((point.number * _GOLDEN) % 1 - 0.5)
+    x, y = _PANEL.x(dimension.axis, value), _PANEL.y(data.up, within(data.up, point.values[0]))
+    return circle(x, y, 3, class_="m top" if point.number == data.best else "m complete", data_t=point.number)
