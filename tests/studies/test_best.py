@@ -19,10 +19,11 @@ from besom.cli import main
 from besom.cli.hydra_main import train_task
 from besom.config.paths import conf_dir, sweeps_dir
 from besom.hydra_app.app import swept_app
-from besom.reports.read.finalists import CHOSEN, FinalistRun
+from besom.reports.read.finalists import FinalistRun
 from besom.sweep.compose import Composer
 from besom.sweep.run import run_sweep
 from besom.sweep.space.search_space import SpaceParser
+from besom.tracking.tags import StudyAttribute
 from besom.workers.messages import Assignment, Message
 from tests.conftest import App
 from tests.fakes import FakeLauncher, finishing
@@ -111,7 +112,9 @@ def test_the_saved_best_trains_exactly_what_a_trial_of_a_shipped_sweep_trained(
 
 def test_of_a_study_with_finalists_it_is_the_winners_config_with_what_they_got_on_top(besom: Besom) -> None:
     study = record(["optimizer.lr=0.1"], ["optimizer.lr=0.2"])
-    study.set_user_attr(CHOSEN, {"trials": [1, 0], "seeds": [5], "overrides": {"trainer.max_epochs": 7}})
+    study.set_user_attr(
+        StudyAttribute.FINALISTS, {"trials": [1, 0], "seeds": [5], "overrides": {"trainer.max_epochs": 7}}
+    )
     for trial, value in ((0, 0.9), (1, 0.8)):
         assert "lr: 0.2" in besom("best own")[0]
         run = FinalistRun(trial=trial, seed=5, run_id="", metrics={"best/val/acc": value})

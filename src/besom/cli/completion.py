@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from besom.config.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
+from besom.tracking.tags import STUDY, Tag
 
 COMMANDS = ("train", "sweep", "studies", "report", "best", "reproduce", "predict", "register", "ui")
 
@@ -122,7 +123,7 @@ def study_names(directory: Path) -> list[str]:
 
 def run_ids(directory: Path, begun: str) -> list[str]:
     """Return the latest runs in a folder whose ids begin with `begun`, without parent runs; none if unreadable."""
-    studies = "SELECT run_uuid FROM tags WHERE key = 'besom.kind' AND value = 'study'"
+    studies = f"SELECT run_uuid FROM tags WHERE key = '{Tag.KIND}' AND value = '{STUDY}'"
     return _query(
         directory / "mlflow.db",
         "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' AND substr(run_uuid, 1, ?) = ? "

@@ -28,6 +28,7 @@ from besom.config.objectives import COSTS, read_objectives
 from besom.config.paths import SearchPath, search_path
 from besom.config.schema import register_schemas
 from besom.errors import BesomError, ConfigError
+from besom.tracking.tags import Tag
 
 
 def flags_parser() -> ArgumentParser:
@@ -159,7 +160,7 @@ def train_task(config: DictConfig) -> float | tuple[float, ...]:
         trained = run_single(
             config,
             name=_run_name(),
-            tags={"besom.overrides": " ".join(_overrides())},
+            tags={Tag.OVERRIDES: " ".join(_overrides())},
             location=Location.of(config.tracking),
             console=plain_console(),
         )

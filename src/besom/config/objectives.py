@@ -19,6 +19,9 @@ _METRICS: Mapping[str, tuple[str, ...]] = {
     "multiclass": ("loss", "acc", "f1"),
 }
 
+BEST = "best/"
+"""The prefix of the metric that has a trial's value of an objective."""
+
 COSTS: Mapping[str, str] = {
     "cost/params": "the model's trainable parameters",
     "cost/seconds": "what training took",
@@ -48,6 +51,16 @@ class Objective:
     def is_cost(self) -> bool:
         """Return whether the metric is a cost, which is measured once per trial and not by epoch."""
         return self.name in COSTS
+
+    @property
+    def best_metric(self) -> str:
+        """The metric that has a trial's value: best/val/acc for val/acc."""
+        return f"{BEST}{self.name}"
+
+    @property
+    def test_metric(self) -> str:
+        """The metric on the test data: test/acc for val/acc."""
+        return f"test/{self.name.rpartition('/')[2]}"
 
     def better(self, value: float, other: float) -> bool:
         """Return whether a value is better than another."""

@@ -16,6 +16,7 @@ from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import Params
 from besom.sweep.study.study import Asked
 from besom.tracking.recorder.recorder import RunCard
+from besom.tracking.tags import Tag
 from besom.training.progress import Outcome
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, State
@@ -77,7 +78,7 @@ class HydraJobs:
         assignment = Assignment(trial=asked.number, overrides=tuple(overrides), directory=directory)
         card = self.card(asked, directory, {})
         # Set here, not by the worker, which would have to import torch for the device's name.
-        return assignment, replace(card, tags={**card.tags, "besom.device": str(slot)})
+        return assignment, replace(card, tags={**card.tags, Tag.DEVICE: str(slot)})
 
     def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
         """Return the card of a job's run."""
@@ -88,8 +89,8 @@ class HydraJobs:
             directory=directory,
             tags={
                 **self._tags,
-                "besom.trial": str(asked.number),
-                "besom.overrides": " ".join(map(hidden_override, self.overrides(asked.params))),
+                Tag.TRIAL: str(asked.number),
+                Tag.OVERRIDES: " ".join(map(hidden_override, self.overrides(asked.params))),
             },
         )
 

@@ -18,6 +18,7 @@ from besom.system.interrupts import interrupts
 from besom.system.source_file import SourceFile
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.study_run import Status
+from besom.tracking.tags import INTERRUPTED, Tag
 from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, State
 from besom.workers.pool import Died, Pool
 
@@ -36,7 +37,7 @@ def run_single_job(
     try:
         assignment = Assignment(trial=_TRIAL, overrides=overrides, directory=directory)
         pool.submit(pool.slots[0], Bundle(assignments=(assignment,)))
-        tags = {"besom.overrides": " ".join(map(hidden_override, overrides)), "besom.device": str(pool.slots[0])}
+        tags = {Tag.OVERRIDES: " ".join(map(hidden_override, overrides)), Tag.DEVICE: str(pool.slots[0])}
         finished = _follow(pool, recorder, RunCard(name=name, config={}, tags=tags, directory=directory))
         recorder.flush()
     finally:
@@ -80,14 +81,14 @@ def _end(recorder: Recorder, finished: Finished | None) -> None:
     ended_s = finished.ended_s if finished else None
     match finished:
         case None:
-            recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": "INTERRUPTED"})
+            recorder.finish(_TRIAL, Status.KILLED, tags={Tag.STATE: INTERRUPTED})
         case Finished(failure=Failure(reason=reason, traceback=traceback)):
-            tags = {"besom.state": State.FAIL, "besom.reason": reason}
+            tags = {Tag.STATE: State.FAIL, Tag.REASON: reason}
             recorder.finish(_TRIAL, Status.FAILED, tags=tags, traceback=traceback or reason, ended_s=ended_s)
         case Finished(state=State.PRUNED):
-            recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": State.PRUNED}, ended_s=ended_s)
+            recorder.finish(_TRIAL, Status.KILLED, tags={Tag.STATE: State.PRUNED}, ended_s=ended_s)
         case Finished():
-            recorder.finish(_TRIAL, Status.FINISHED, tags={"besom.state": State.COMPLETE}, ended_s=ended_s)
+            recorder.finish(_TRIAL, Status.FINISHED, tags={Tag.STATE: State.COMPLETE}, ended_s=ended_s)
 
 
 def _error(failure: Failure | None) -> BesomError:

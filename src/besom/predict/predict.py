@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from besom.config.trust import Trust
 from besom.errors import ConfigError, StoreError
 from besom.predict.writers import answers_to
-from besom.tracking.provenance import TRAINED_IN
 from besom.tracking.registry import fetch
 from besom.tracking.store import Location
+from besom.tracking.tags import Tag
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ def load_model(reference: str, location: Location, trust: Trust) -> SavedModel:
         from besom.models.saved import load_recorded
 
         try:
-            return load_recorded(Path(folder), replace(trust, folder=run.data.tags.get(TRAINED_IN)))
+            return load_recorded(Path(folder), replace(trust, folder=run.data.tags.get(Tag.FOLDER)))
         except StoreError as error:
             raise StoreError(f"run '{run.info.run_id}': {error}") from error
 

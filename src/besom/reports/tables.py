@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from besom.reports.format import apart, headings, number, short, signed
 from besom.reports.read.dimensions import differing
-from besom.reports.read.finalists import Finalist, Finalists, test_metric
+from besom.reports.read.finalists import Finalist, Finalists
 from besom.reports.read.report import Report
 from besom.reports.read.summary import Row
 from besom.reports.text.headline import interval
@@ -109,8 +109,8 @@ def finalists_table(found: Finalists) -> Table:
         Column(name="sweep", title=f"{objective} as the sweep measured it"),
         Column(name=objective, title="mean of the runs with fresh seeds, and its 95 % interval"),
         Column(name="sd", title=f"standard deviation of {objective}"),
-        Column(name=test_metric(found.objective), title="mean of the runs with fresh seeds, and its 95 % interval"),
-        Column(name="sd", title=f"standard deviation of {test_metric(found.objective)}"),
+        Column(name=found.objective.test_metric, title="mean of the runs with fresh seeds, and its 95 % interval"),
+        Column(name="sd", title=f"standard deviation of {found.objective.test_metric}"),
         Column(name="optimism", title="by how much the sweep's value is better than the mean with fresh seeds"),
     )
     rows = (

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from besom.config.checks import flatten
-from besom.tracking.code import COMMIT, DIFF, DIFF_IS, DIRTY, PACKAGES, RECORDED
+from besom.tracking.code import DIFF, PACKAGES, RECORDED
 from besom.tracking.runs import RecordedRun
-from besom.tracking.sources import SOURCES_ARE, SourceEntry
+from besom.tracking.sources import SourceEntry
+from besom.tracking.tags import Tag, short
 
 CodeFiles = Mapping[str, bytes]
 """The result of `Runs.code` for a run."""
@@ -49,18 +50,20 @@ def changes(before: RecordedRun, now: RecordedRun, code_before: CodeFiles, code_
         *_code(before, now, code_before, code_now),
         *_data(before.digest, now.digest),
         *_packages(_versions(before, code_before), _versions(now, code_now)),
-        *_of_tag(Kind.DEVICE, "device", before, now),
-        *_of_json(Kind.DEVICE, "cuda", before, now),
-        *_of_tag(Kind.THREADS, "threads", before, now),
-        *_of_json(Kind.PRECISION, "determinism", before, now),
+        *_of_tag(Kind.DEVICE, Tag.DEVICE, before, now),
+        *_of_json(Kind.DEVICE, Tag.CUDA, before, now),
+        *_of_tag(Kind.THREADS, Tag.THREADS, before, now),
+        *_of_json(Kind.PRECISION, Tag.DETERMINISM, before, now),
     ]
 
 
 def _code(before: RecordedRun, now: RecordedRun, files_before: CodeFiles, files_now: CodeFiles) -> Iterator[Change]:
-    commits = [run.tags.get(COMMIT, "unknown") for run in (before, now)]
+    commits = [run.tags.get(Tag.COMMIT, "unknown") for run in (before, now)]
     if commits[0] != commits[1]:
         yield Change(kind=Kind.CODE, what=f"commit was {commits[0][:10]}, is {commits[1][:10]}")
-    whole = [run.tags.get(DIRTY) != "true" or run.tags.get(DIFF_IS, "").startswith(RECORDED) for run in (before, now)]
+    whole = [
+        run.tags.get(Tag.DIRTY) != "true" or run.tags.get(Tag.DIFF, "").startswith(RECORDED) for run in (before, now)
+    ]
     if not all(whole):
         which = "are" if whole[0] else "were"
         yield Change(kind=Kind.CODE, what=f"there {which} uncommitted changes that are not recorded, and may differ")
@@ -68,7 +71,7 @@ def _code(before: RecordedRun, now: RecordedRun, files_before: CodeFiles, files_
     paths = sorted(path for path in {*patches[0], *patches[1]} if patches[0].get(path) != patches[1].get(path))
     if paths and all(whole):
         yield Change(kind=Kind.CODE, what=f"uncommitted changes differ, in {_counted(paths)}")
-    if all(run.tags.get(SOURCES_ARE, "").startswith(RECORDED) for run in (before, now)):
+    if all(run.tags.get(Tag.SOURCES, "").startswith(RECORDED) for run in (before, now)):
         listed = [{entry.name: entry for entry in SourceEntry.read(files)} for files in (files_before, files_now)]
         names = [name for name in sorted({*listed[0], *listed[1]}) if _differ(name, *listed)]
         told = [name for name in names if all(one.get(name) is None or one[name].place not in paths for one in listed)]
@@ -83,7 +86,7 @@ def _differ(name: str, before: Mapping[str, SourceEntry], now: Mapping[str, Sour
 def unrecorded(before: RecordedRun, files_before: CodeFiles) -> list[str]:
     """Return what a result may depend on but the run does not record, so that a change cannot be detected."""
     lacking = []
-    if not before.tags.get(SOURCES_ARE, "").startswith(RECORDED):
+    if not before.tags.get(Tag.SOURCES, "").startswith(RECORDED):
         lacking.append("the source files that were imported")
     if PACKAGES not in files_before:
         lacking.append("all packages")
@@ -109,7 +112,7 @@ def _data(before: str | None, now: str | None) -> Iterator[Change]:
 
 def _versions(run: RecordedRun, files: CodeFiles) -> dict[str, str]:
     """Return the versions of all packages by name; for a run without the list, those in its tags."""
-    head = "besom.version."
+    head = f"{Tag.VERSION}."
     tagged = {name.removeprefix(head): version for name, version in run.tags.items() if name.startswith(head)}
     lines = files.get(PACKAGES, b"").decode("utf-8", "replace").splitlines()
     pattern = re.compile(r"(?:# )?([\w.-]+)(?:==| @ | )(\S+)")  # pinned, by address, and `# Python 3.11.4`
@@ -128,14 +131,14 @@ def _packages(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Cha
         yield Change(kind=Kind.PACKAGES, what=f"other versions of {_counted(others)}")
 
 
-def _of_tag(kind: Kind, name: str, before: RecordedRun, now: RecordedRun) -> Iterator[Change]:
-    was, found = before.tags.get(f"besom.{name}"), now.tags.get(f"besom.{name}")
+def _of_tag(kind: Kind, tag: str, before: RecordedRun, now: RecordedRun) -> Iterator[Change]:
+    was, found = before.tags.get(tag), now.tags.get(tag)
     if was is not None and was != found:
-        yield Change(kind=kind, what=f"{name} was {was}, is {found or 'unknown'}")
+        yield Change(kind=kind, what=f"{short(tag)} was {was}, is {found or 'unknown'}")
 
 
-def _of_json(kind: Kind, name: str, before: RecordedRun, now: RecordedRun) -> Iterator[Change]:
-    was, found = (json.loads(run.tags.get(f"besom.{name}", "{}")) for run in (before, now))
+def _of_json(kind: Kind, tag: str, before: RecordedRun, now: RecordedRun) -> Iterator[Change]:
+    was, found = (json.loads(run.tags.get(tag, "{}")) for run in (before, now))
     for key in was:
         if was[key] != found.get(key):
             yield Change(kind=kind, what=f"{key} was {was[key]}, is {found.get(key, 'unknown')}")

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from besom.config.objectives import BEST
+
 History = Mapping[int, Mapping[str, float]]
 
 TOLERANCE = 0.01
@@ -75,7 +77,7 @@ def compare(recorded: History, again: History) -> list[Difference]:
     return found
 
 
-ONCE = ("best/", "test/", "cost/")
+ONCE = (BEST, "test/", "cost/")
 """The prefixes of metrics that are measured once."""
 
 

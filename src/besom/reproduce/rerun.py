@@ -19,10 +19,9 @@ from besom.reproduce.changes import Change, Kind, changes, unrecorded
 from besom.reproduce.comparison import ONCE, TOLERANCE, Difference, History, Verdict, compare, judge
 from besom.secrets.masks import missing_variables
 from besom.sweep.single import run_single
-from besom.tracking.code import COMMIT
-from besom.tracking.provenance import TRAINED_IN
 from besom.tracking.runs import RecordedRun, Runs
 from besom.tracking.store import Location
+from besom.tracking.tags import Tag
 from besom.workers.pool import Launcher, launch
 
 
@@ -55,8 +54,8 @@ def reproduce(
     compared = _compared(recorded, again)
     differences = compare(recorded.history, compared)
     verdict = judge(differences, tolerance)
-    runs.set_tags(again.run_id, {"besom.verdict": verdict})
-    runs.set_tags(run_id, {"besom.reproduced": verdict, "besom.reproduced_by": again.run_id})
+    runs.set_tags(again.run_id, {Tag.VERDICT: verdict})
+    runs.set_tags(run_id, {Tag.REPRODUCED: verdict, Tag.REPRODUCED_BY: again.run_id})
     match verdict:
         case Verdict.REPRODUCED:
             _print(console, _reproduced(compared), style="bold green")
@@ -82,12 +81,12 @@ def _train(recorded: RecordedRun, location: Location, console: Console, trust: T
     """Train and record the run again; return the new run's id. Raises as `require_secrets` does."""
     config = {**recorded.config, "tracking": {"enabled": True, "experiment": "reproduce"}}  # into `location`
     require_secrets(recorded)
-    trust = replace(trust, folder=recorded.tags.get(TRAINED_IN))
+    trust = replace(trust, folder=recorded.tags.get(Tag.FOLDER))
     trust.resolve(config)
     return run_single(
         OmegaConf.create(config),
         name=f"{recorded.name}-again",
-        tags={"besom.reproduces": recorded.run_id},
+        tags={Tag.REPRODUCES: recorded.run_id},
         location=location,
         console=console,
         launcher=launcher,
@@ -131,7 +130,7 @@ def _worst(differences: Sequence[Difference]) -> str:
 
 def _why(recorded: RecordedRun, found: Sequence[Change], lacking: Sequence[str]) -> str:
     """Return the likely cause of a difference, and the remedy if there is one."""
-    bundled = int(recorded.tags.get("besom.bundle", 1))
+    bundled = int(recorded.tags.get(Tag.BUNDLE, 1))
     if bundled > 1:
         return f"it was trained in a bundle of {bundled}, and is now trained alone: rounding differs"
     kinds = list(dict.fromkeys(change.kind for change in found))
@@ -140,7 +139,7 @@ def _why(recorded: RecordedRun, found: Sequence[Change], lacking: Sequence[str])
     if not kinds:
         return "nothing that is recorded of code, data, packages and device has changed: this training varies by itself"
     remedy = ""
-    if COMMIT in recorded.tags and {Kind.CODE, Kind.PACKAGES} & set(kinds):
+    if Tag.COMMIT in recorded.tags and {Kind.CODE, Kind.PACKAGES} & set(kinds):
         remedy = f"; besom reproduce {recorded.run_id} --exact takes the code and the packages of then"
     return f"likely because of: {', '.join(kinds)}{remedy}"
 

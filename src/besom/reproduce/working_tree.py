@@ -17,9 +17,10 @@ from besom.config.paths import installed_folders
 from besom.errors import BesomError
 from besom.system.git import GitFailed, git
 from besom.system.locks import holder, locked
-from besom.tracking.code import COMMIT, DIFF, DIFF_IS, DIRTY, RECORDED
+from besom.tracking.code import DIFF, RECORDED
 from besom.tracking.runs import RecordedRun
 from besom.tracking.sources import SourceEntry
+from besom.tracking.tags import Tag
 
 _PATIENCE_S = 600  # for a repository of many gigabytes
 _AS_IT_IS = ("-c", "core.hooksPath=/dev/null")  # a hook may do anything, such as building the project
@@ -41,19 +42,19 @@ class Code:
     def of(cls, run: RecordedRun, files: Mapping[str, bytes]) -> Code:
         """Return the code of a run from its tags and files. Raises BesomError if it was not recorded completely."""
         here = "compare with the code of today by --here"
-        if COMMIT not in run.tags:
+        if Tag.COMMIT not in run.tags:
             raise BesomError(
                 f"run '{run.run_id}' was recorded outside of a git repository: its code is not known; {here}"
             )
-        if not re.fullmatch(r"[0-9a-f]{7,64}", run.tags[COMMIT]):  # git would parse a leading - as a flag
-            raise BesomError(f"run '{run.run_id}' names no commit but '{run.tags[COMMIT]}'; {here}")
-        how = run.tags.get(DIFF_IS, "not recorded") if run.tags.get(DIRTY) == "true" else RECORDED
+        if not re.fullmatch(r"[0-9a-f]{7,64}", run.tags[Tag.COMMIT]):  # git would parse a leading - as a flag
+            raise BesomError(f"run '{run.run_id}' names no commit but '{run.tags[Tag.COMMIT]}'; {here}")
+        how = run.tags.get(Tag.DIFF, "not recorded") if run.tags.get(Tag.DIRTY) == "true" else RECORDED
         if how != RECORDED:
             raise BesomError(f"run '{run.run_id}' was trained with uncommitted changes that were {how}; {here}")
         if not files:
             raise BesomError(f"run '{run.run_id}' has no list of its packages among its artifacts; {here}")
         sources = tuple((entry, files.get(entry.kept)) for entry in SourceEntry.read(files) if entry.place)
-        return cls(run_id=run.run_id, commit=run.tags[COMMIT], diff=files.get(DIFF, b""), sources=sources)
+        return cls(run_id=run.run_id, commit=run.tags[Tag.COMMIT], diff=files.get(DIFF, b""), sources=sources)
 
     def complete(self, tree: Path) -> None:
         """Write the imported files that differ from the tree, because they were edited while a sweep ran.

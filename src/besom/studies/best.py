@@ -35,6 +35,7 @@ from besom.reports.read.trials import plain_params
 from besom.secrets.masks import hidden
 from besom.studies.cards import StudyCard
 from besom.sweep.space.overrides import to_overrides
+from besom.tracking.tags import TrialAttribute
 
 Plain = dict[str, Any]
 
@@ -70,7 +71,7 @@ def best_config(card: StudyCard, trial: int | None, *, folders: Sequence[Path], 
     chosen = _choose(card, trial)
     on_top = to_overrides(card.on_top) if trial is None and chosen.number == card.winner else []
     summary = _summary(card, chosen, on_top)
-    overrides = (*(chosen.user_attrs.get("besom.overrides") or to_overrides(plain_params(chosen))), *on_top)
+    overrides = (*(chosen.user_attrs.get(TrialAttribute.OVERRIDES) or to_overrides(plain_params(chosen))), *on_top)
     file = _sweep_file(card, folders, sweep)
     best = BestConfig(study=card.name, trial=chosen.number, summary=summary, overrides=overrides)
     if file is None:
@@ -123,7 +124,7 @@ def _choose(card: StudyCard, number: int | None) -> FrozenTrial:
             raise RunNotFound(f"study '{card.name}' has no complete trial yet; name any other with --trial N")
         return card.chosen
     for trial in card.trials:
-        if trial.number == number and (trial.params or trial.user_attrs.get("besom.overrides")):
+        if trial.number == number and (trial.params or trial.user_attrs.get(TrialAttribute.OVERRIDES)):
             return trial
     raise RunNotFound(f"study '{card.name}' has no trial {number} with parameters; it has {len(card.trials)} trials")
 

@@ -22,7 +22,7 @@ from besom.config.paths import file_name
 from besom.errors import RunNotFound, StoreError, one_of
 from besom.reports.format import number
 from besom.reports.read.configs import configs_of
-from besom.reports.read.finalists import CHOSEN, winning_trial
+from besom.reports.read.finalists import winning_trial
 from besom.reports.read.pareto import Front
 from besom.reports.read.trials import best_of, is_feasible
 from besom.reports.times import moment
@@ -31,8 +31,8 @@ from besom.sweep.spec import storage_url
 from besom.sweep.study.lock import holder_on_server
 from besom.sweep.study.storage import open_storage, translated
 from besom.system.locks import holder
+from besom.tracking.tags import StudyAttribute
 
-_SPEC, _TOTAL = "besom.spec", "besom.n_trials"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -171,7 +171,7 @@ def find_study(storage: BaseStorage, name: str, directory: Path) -> StudyCard:
 
 def _card(storage: BaseStorage, study: Any, directory: Path) -> StudyCard:
     attrs = study.user_attrs
-    described = attrs.get(_SPEC) if isinstance(attrs.get(_SPEC), dict) else {}
+    described = attrs.get(StudyAttribute.SPEC) if isinstance(attrs.get(StudyAttribute.SPEC), dict) else {}
     names = [name for name, _ in described.get("objectives", [])]
     if len(names) != len(study.directions):
         names = (
@@ -188,10 +188,10 @@ def _card(storage: BaseStorage, study: Any, directory: Path) -> StudyCard:
         trials=tuple(storage.get_all_trials(study._study_id, deepcopy=False)),
         described=described,
         configs=configs_of(attrs),
-        total=attrs.get(_TOTAL),
+        total=attrs.get(StudyAttribute.N_TRIALS),
         pid=holder(directory / "locks" / f"{folder}.lock") or holder_on_server(storage, study.study_name),
         winner=winning_trial(attrs, objectives[0]),
-        on_top=attrs.get(CHOSEN, {}).get("overrides", {}),
+        on_top=attrs.get(StudyAttribute.FINALISTS, {}).get("overrides", {}),
     )
 
 

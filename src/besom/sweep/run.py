@@ -15,7 +15,7 @@ from rich.console import Console
 
 from besom.config.snapshot import Snapshot
 from besom.errors import BesomError, ConfigError, Interrupted
-from besom.reports.read.finalists import Finalists, read_finalists, test_metric
+from besom.reports.read.finalists import Finalists, read_finalists
 from besom.reports.read.report import Report
 from besom.reports.text.leaderboard import Summary, summarize
 from besom.secrets.masks import hidden_override
@@ -32,7 +32,7 @@ from besom.sweep.progress.log import LogFile
 from besom.sweep.space.constraints import parse_constraints
 from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study.config import CONFIG, SEEDED, following_the_seed
+from besom.sweep.study.config import following_the_seed
 from besom.sweep.study.enqueue import known_good
 from besom.sweep.study.recovery import adopt_finalists, adopt_recorded
 from besom.sweep.study.samplers import build_pruner, build_sampler
@@ -44,11 +44,10 @@ from besom.system.output import lossy_output
 from besom.tracking.provenance import command_tags
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.study_run import Status
+from besom.tracking.tags import STUDY, StudyAttribute, Tag
 from besom.tracking.ui.views import saved_views, view_key
 from besom.tracking.writers.entries import as_markdown
 from besom.workers.pool import Pool
-
-_TOKEN, _PARENTS = "besom.token", "besom.parent_runs"
 
 
 @lossy_output()
@@ -119,7 +118,7 @@ class _Sweep:
         self.config = warn_of_changes(console, self.shared, self.book)
         if self.book.done < (self.book.total or 1):
             warn_of_chance(console, self.spec, app.max_epochs)
-        self.tags = {"besom.study": self.spec.study_name, CONFIG: str(self.config), **command_tags()}
+        self.tags = {Tag.STUDY: self.spec.study_name, Tag.CONFIG: str(self.config), **command_tags()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,9 +223,10 @@ def _describe(book: StudyBook, app: App) -> None:
         "source": spec.source,
         "app": app.kind,
     }
-    attrs = {"besom.spec": described, "besom.n_trials": book.total}
+    attrs = {StudyAttribute.SPEC: described, StudyAttribute.N_TRIALS: book.total}
     if app.kind == "besom":
-        attrs[SEEDED] = {**book.study.user_attrs.get(SEEDED, {}), **following_the_seed(space, app.composer)}
+        before = book.study.user_attrs.get(StudyAttribute.SEEDED, {})
+        attrs[StudyAttribute.SEEDED] = {**before, **following_the_seed(space, app.composer)}
     for key, value in attrs.items():
         if book.study.user_attrs.get(key) != value:
             book.set_user_attr(key, value)
@@ -234,26 +234,26 @@ def _describe(book: StudyBook, app: App) -> None:
 
 def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: SearchSpace) -> str | None:
     """Create or resume the study's run; return a warning if its former run was deleted from MLflow."""
-    token = book.study.user_attrs.get(_TOKEN)
+    token = book.study.user_attrs.get(StudyAttribute.TOKEN)
     if token is None:
         token = uuid.uuid4().hex
-        book.set_user_attr(_TOKEN, token)
+        book.set_user_attr(StudyAttribute.TOKEN, token)
     goal, leader = ", ".join(map(str, spec.objectives)), spec.objective
     tags = {
-        "besom.kind": "study",
-        "besom.study": spec.study_name,
-        "besom.objective": leader.name,
-        "besom.direction": leader.direction,
+        Tag.KIND: STUDY,
+        Tag.STUDY: spec.study_name,
+        Tag.OBJECTIVE: leader.name,
+        Tag.DIRECTION: leader.direction,
         **command_tags(),
     }
     keys = ", ".join(space.keys)
     note = f"Besom sweep **{as_markdown(spec.study_name)}**: {as_markdown(goal)} over {as_markdown(keys)}."
-    parents = list(book.study.user_attrs.get(_PARENTS, ()))
+    parents = list(book.study.user_attrs.get(StudyAttribute.PARENT_RUNS, ()))
     parent = recorder.open_study(spec.study_name, token=token, tags=tags, note=note, former=parents)
     _publish_view(recorder, spec, space)
     if not parent or parent in parents:
         return None
-    book.set_user_attr(_PARENTS, [*parents, parent])
+    book.set_user_attr(StudyAttribute.PARENT_RUNS, [*parents, parent])
     if not parents:
         return None
     return (
@@ -277,8 +277,8 @@ def _close_parent(
     recorder: Recorder, summary: Summary, finalists: Finalists | None, spec: SweepSpec, failure: Exception | None
 ) -> None:
     best = summary.best
-    metrics = {f"best/{spec.objective.name}": best.value} if best else {}
-    tags = {"besom.best_run": best.run_id, "besom.best_params": json.dumps(best.params)} if best else {}
+    metrics = {spec.objective.best_metric: best.value} if best else {}
+    tags = {Tag.BEST_RUN: best.run_id, Tag.BEST_PARAMS: json.dumps(best.params)} if best else {}
     if finalists is not None:
         metrics, tags = {**metrics, **_tested(finalists)}, {**tags, **_winner(finalists)}
     status = Status.FINISHED if best and failure is None else Status.FAILED
@@ -291,7 +291,7 @@ def _tested(finalists: Finalists) -> dict[str, float]:
     test = finalists.winner.test if finalists.winner else None
     if test is None:
         return {}
-    name = test_metric(finalists.objective)
+    name = finalists.objective.test_metric
     metrics = {name: test.mean, f"{name}_low": test.low, f"{name}_high": test.high}
     return {name: value for name, value in metrics.items() if value is not None}
 
@@ -299,4 +299,4 @@ def _tested(finalists: Finalists) -> dict[str, float]:
 def _winner(finalists: Finalists) -> dict[str, str]:
     """Return the tags for the winning trial, and for the best of its runs."""
     best = finalists.winner.best if finalists.winner else None
-    return {"besom.winner": str(best.trial), "besom.winner_run": best.run_id} if best else {}
+    return {Tag.WINNER: str(best.trial), Tag.WINNER_RUN: best.run_id} if best else {}

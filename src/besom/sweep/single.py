@@ -27,6 +27,7 @@ from besom.tracking.recorder.no_op import NoOpRecorder
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.store import Location
 from besom.tracking.study_run import Status
+from besom.tracking.tags import INTERRUPTED, Tag
 from besom.training.progress import Outcome
 from besom.workers.devices import find_slots
 from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, State
@@ -77,7 +78,7 @@ def run_single(
     card = RunCard(
         name=name,
         config=recordable(config),
-        tags={"besom.family": family(config), **command_tags(), **tags},
+        tags={Tag.FAMILY: family(config), **command_tags(), **tags},
         directory=scratch,
     )
     recorder = (
@@ -164,10 +165,10 @@ def _record_end(run: SingleRun, recorder: Recorder, objectives: Sequence[Objecti
             best, tags = best_metrics(objectives, outcome), tags_of(State.COMPLETE, outcome)
             recorder.finish(_TRIAL, Status.FINISHED, metrics=best, tags=tags, ended_s=ended_s)
         case Finished(failure=Failure(reason=reason, traceback=traceback)):
-            tags = {"besom.state": State.FAIL, "besom.reason": reason}
+            tags = {Tag.STATE: State.FAIL, Tag.REASON: reason}
             recorder.finish(_TRIAL, Status.FAILED, tags=tags, traceback=traceback or reason, ended_s=ended_s)
         case _:
-            recorder.finish(_TRIAL, Status.KILLED, tags={"besom.state": "INTERRUPTED"})
+            recorder.finish(_TRIAL, Status.KILLED, tags={Tag.STATE: INTERRUPTED})
 
 
 def _raise_failure(run: SingleRun) -> None:

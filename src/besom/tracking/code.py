@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING
 
 from besom.secrets.masks import mask, without_secrets
 from besom.system.git import GitFailed, git
+from besom.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FOLDER = "code"
 DIFF, PACKAGES = "changes.diff", "packages.txt"
-CODE, COMMIT, DIRTY, DIFF_IS = "besom.code", "mlflow.source.git.commit", "besom.git.dirty", "besom.git.diff"
 RECORDED = "recorded"
-"""The value of the tag DIFF_IS for changes that are recorded unaltered."""
+"""The value of Tag.DIFF for changes that are recorded unaltered."""
 LARGEST_DIFF = 2**20
 """The limit for recorded changes, in bytes; a larger diff is probably data that no .gitignore names."""
 
@@ -50,7 +50,7 @@ class CodeState:
     @property
     def folder(self) -> str:
         """The artifact folder of the files."""
-        return f"{FOLDER}/{self.tags[CODE]}"
+        return f"{FOLDER}/{self.tags[Tag.CODE]}"
 
     def log(self, client: MlflowClient, run_id: str) -> None:
         """Log the files as artifacts of a run."""
@@ -70,7 +70,7 @@ def code_state(*, besides: Sequence[Path] = ()) -> CodeState:
     tags, diff = _repository(besides)
     files = {PACKAGES: packages()} | ({DIFF: diff} if diff else {})
     what = json.dumps([tags, files], sort_keys=True)
-    return CodeState(tags={**tags, CODE: hashlib.sha256(what.encode()).hexdigest()[:12]}, files=files)
+    return CodeState(tags={**tags, Tag.CODE: hashlib.sha256(what.encode()).hexdigest()[:12]}, files=files)
 
 
 @cache
@@ -121,12 +121,12 @@ def _repository(besides: Sequence[Path]) -> tuple[dict[str, str], str]:
     try:
         diff = _diff(root, besides)
     except (GitFailed, OSError, _NotRecorded) as error:
-        return {COMMIT: commit, DIRTY: "true", DIFF_IS: f"not recorded: {error}"}, ""
+        return {Tag.COMMIT: commit, Tag.DIRTY: "true", Tag.DIFF: f"not recorded: {error}"}, ""
     if not diff:
-        return {COMMIT: commit, DIRTY: "false"}, ""
+        return {Tag.COMMIT: commit, Tag.DIRTY: "false"}, ""
     shown = without_secrets(diff)
     how = RECORDED if shown == diff else f"{RECORDED} with secrets masked"
-    return {COMMIT: commit, DIRTY: "true", DIFF_IS: how}, shown
+    return {Tag.COMMIT: commit, Tag.DIRTY: "true", Tag.DIFF: how}, shown
 
 
 def _diff(root: Path, besides: Sequence[Path]) -> str:

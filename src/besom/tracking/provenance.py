@@ -8,19 +8,18 @@ import sys
 from pathlib import Path
 
 from besom.secrets.masks import masked_override, without_secrets
+from besom.tracking.tags import Tag
 from besom.version import __version__
-
-TRAINED_IN = "besom.folder"
 
 
 def command_tags() -> dict[str, str]:
     """Return MLflow's tags for the command line, the user, the working directory, and Besom's version."""
     return {
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": command_line(),
+        Tag.COMMAND: command_line(),
         "mlflow.user": _user(),
-        "besom.version": __version__,
-        TRAINED_IN: str(Path.cwd()),
+        Tag.VERSION: __version__,
+        Tag.FOLDER: str(Path.cwd()),
     }
 
 

@@ -23,6 +23,7 @@ from besom.system.store_errors import is_absent
 from besom.tracking.places import file_of
 from besom.tracking.runs import Runs, check_there, find_run
 from besom.tracking.store import Location, connect, translated
+from besom.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 LOADER = "besom.serving"
 CHAMPION = "champion"
 
-_VERSION_TAG = "besom.version"
 _PINNED = ("besom", "torch", "pytorch-lightning", "hydra-core", "numpy", "pandas", "safetensors")
 _NAMED = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 
@@ -136,7 +136,7 @@ def _why(run: Run) -> str:
     if not any(tag.startswith("besom.") for tag in run.data.tags):
         return "it was not recorded by Besom; take one that was"
     if run.info.status != "FINISHED":
-        return f"it ended {run.data.tags.get('besom.state', run.info.status)}; take one that finished"
+        return f"it ended {run.data.tags.get(Tag.STATE, run.info.status)}; take one that finished"
     return "its LightningModule or its data is not Besom's, so it cannot be rebuilt; load its weights yourself"
 
 
@@ -154,7 +154,7 @@ def _logged(client: MlflowClient, run: Run) -> LoggedModel | None:
     for output in run.outputs.model_outputs if run.outputs else []:
         with suppress(MlflowException):  # deleted since
             model = client.get_logged_model(output.model_id)
-            if model.tags.get("besom.loader") == LOADER and str(model.status) == "READY" and _is_there(model):
+            if model.tags.get(Tag.LOADER) == LOADER and str(model.status) == "READY" and _is_there(model):
                 return model
     return None
 
@@ -174,7 +174,7 @@ def _log(client: MlflowClient, location: Location, run: Run, folder: Path) -> Lo
     description = read_description(files)
     run_id = run.info.run_id
     with translated(location):
-        tags = {"besom.loader": LOADER}
+        tags = {Tag.LOADER: LOADER}
         model = client.create_logged_model(run.info.experiment_id, "model", source_run_id=run_id, tags=tags)
         status: Literal["READY", "FAILED"] = "FAILED"
         try:
@@ -234,10 +234,8 @@ def signature_of(description: Mapping[str, Any]) -> ModelSignature:
 
 def requirements(tags: Mapping[str, str]) -> list[str]:
     """Return the requirements of a server: the versions in the run's tags, by default the installed ones."""
-    recorded = {"besom": tags.get(_VERSION_TAG)}
-    pins = {
-        name: recorded.get(name) or tags.get(f"{_VERSION_TAG}.{name}") or metadata.version(name) for name in _PINNED
-    }
+    recorded = {"besom": tags.get(Tag.VERSION)}
+    pins = {name: recorded.get(name) or tags.get(f"{Tag.VERSION}.{name}") or metadata.version(name) for name in _PINNED}
     # PyPI has 2.9.1, but not 2.9.1+cpu; an installed 2.9.1+cpu satisfies the former.
     return [f"{name}=={version.partition('+')[0]}" for name, version in pins.items()]
 

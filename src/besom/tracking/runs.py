@@ -13,9 +13,10 @@ import yaml
 
 from besom.errors import RunNotFound
 from besom.system.store_errors import is_absent
-from besom.tracking.code import CODE, FOLDER
+from besom.tracking.code import FOLDER
 from besom.tracking.places import file_of
 from besom.tracking.store import Location, connect, translated
+from besom.tracking.tags import STUDY, Tag
 from besom.tracking.ui.views import has_view
 from besom.tracking.writers.entries import CONFIG
 
@@ -60,8 +61,8 @@ def find_run(client: MlflowClient, location: Location, run_id: str) -> Run:
             f"run '{run_id}' is not in {location.directory}; `besom ui` lists the runs, "
             "MLFLOW_TRACKING_URI chooses another store"
         ) from error
-    if run.data.tags.get("besom.kind") == "study":
-        best = run.data.tags.get("besom.best_run", "none yet")
+    if run.data.tags.get(Tag.KIND) == STUDY:
+        best = run.data.tags.get(Tag.BEST_RUN, "none yet")
         raise RunNotFound(f"run '{run_id}' is a study's parent run; take one of its trials, such as the best: {best}")
     return run
 
@@ -94,7 +95,7 @@ def config_of(client: MlflowClient, location: Location, run_id: str) -> Mapping[
     if not isinstance(config, dict) or "model" not in config:
         raise RunNotFound(
             f"run '{run_id}' never had a config of Besom's: it is another Hydra app's, or failed while it was "
-            "composed; see its tag besom.reason"
+            f"composed; see its tag {Tag.REASON}"
         )
     return config
 
@@ -139,15 +140,15 @@ class Runs:
         """
         from mlflow.exceptions import MlflowException
 
-        holder: str | None = run.run_id if CODE in run.tags else None
+        holder: str | None = run.run_id if Tag.CODE in run.tags else None
         while holder is not None:
             with tempfile.TemporaryDirectory() as scratch, contextlib.suppress(MlflowException, OSError):
-                folder = self._client.download_artifacts(holder, f"{FOLDER}/{run.tags[CODE]}", scratch)
+                folder = self._client.download_artifacts(holder, f"{FOLDER}/{run.tags[Tag.CODE]}", scratch)
                 paths = [path for path in Path(folder).rglob("*") if path.is_file()]
                 if found := {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}:
                     return found
             with translated(self._location):
-                holder = self._client.get_run(holder).data.tags.get("mlflow.parentRunId")
+                holder = self._client.get_run(holder).data.tags.get(Tag.PARENT_RUN)
         return {}
 
     def download(self, run_id: str, directory: str) -> None:
@@ -167,14 +168,14 @@ class Runs:
             experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
             runs = self._client.search_runs(
                 experiments,
-                "tags.`besom.kind` = 'study'",
+                f"tags.`{Tag.KIND}` = '{STUDY}'",
                 order_by=["attributes.start_time DESC"],
                 max_results=1,
             )
         if not runs:
             return None
         (run,) = runs
-        name, experiment = run.data.tags["besom.study"], run.info.experiment_id
+        name, experiment = run.data.tags[Tag.STUDY], run.info.experiment_id
         with translated(self._location):
             viewed = has_view(name, self._client.get_experiment(experiment).tags)
         return RecordedStudy(name=name, run_id=run.info.run_id, experiment_id=experiment, viewed=viewed)

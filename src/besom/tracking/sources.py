@@ -14,10 +14,10 @@ from pathlib import Path
 from besom.secrets.masks import without_secrets
 from besom.system.git import GitFailed, git
 from besom.system.source_file import SourceFile
-from besom.tracking.code import CODE, COMMIT, LARGEST_DIFF, RECORDED, CodeState
+from besom.tracking.code import LARGEST_DIFF, RECORDED, CodeState
+from besom.tracking.tags import Tag
 
 LISTED, KEPT = "sources.txt", "sources"
-SOURCES_ARE, CODE_DIFFERS = "besom.sources", "besom.code_differs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class SourceKeeper:
 
     def state(self, sources: Sequence[SourceFile] | None) -> CodeState:
         """Return the state of the code with the files that a worker imported; `sources` is None if it reported none."""
-        if CODE not in self._base.tags:
+        if Tag.CODE not in self._base.tags:
             return self._base  # no code is recorded
         self._contents.update({source.digest: source.content for source in sources or () if source.content is not None})
         key = None if sources is None else tuple((source.name, source.digest) for source in sources)
@@ -62,18 +62,20 @@ class SourceKeeper:
     def _with(self, sources: Sequence[SourceFile] | None) -> CodeState:
         base = self._base
         if sources is None:
-            return CodeState(tags={**base.tags, SOURCES_ARE: "not recorded"}, files=base.files)
+            return CodeState(tags={**base.tags, Tag.SOURCES: "not recorded"}, files=base.files)
         if not sources:
-            return CodeState(tags={**base.tags, SOURCES_ARE: RECORDED}, files=base.files)
+            return CodeState(tags={**base.tags, Tag.SOURCES: RECORDED}, files=base.files)
         places, committed = self._in_repository(sources)
         entries = [SourceEntry(digest=file.digest, name=file.name, place=places.get(file.path, "")) for file in sources]
         kept, how = self._kept([entry for entry in entries if entry.digest not in committed])
         text = "".join(f"{entry.digest}\t{entry.name}\t{entry.place}\n" for entry in entries)
-        digest = hashlib.sha256(json.dumps([base.tags[CODE], text]).encode()).hexdigest()[:12]
-        return CodeState(tags={**base.tags, CODE: digest, SOURCES_ARE: how}, files={**base.files, LISTED: text, **kept})
+        digest = hashlib.sha256(json.dumps([base.tags[Tag.CODE], text]).encode()).hexdigest()[:12]
+        return CodeState(
+            tags={**base.tags, Tag.CODE: digest, Tag.SOURCES: how}, files={**base.files, LISTED: text, **kept}
+        )
 
     def _kept(self, wanted: Sequence[SourceEntry]) -> tuple[dict[str, str], str]:
-        """Return the contents that may be kept, secrets masked, and the value of the tag SOURCES_ARE."""
+        """Return the contents that may be kept, secrets masked, and the value of Tag.SOURCES."""
         contents = {entry.kept: self._contents[entry.digest] for entry in wanted if entry.digest in self._contents}
         if (size := sum(map(len, contents.values()))) > LARGEST_DIFF:
             return {}, f"{RECORDED} by their digests: they are too large, {size:,} bytes"
@@ -87,7 +89,8 @@ class SourceKeeper:
             root = Path(git("rev-parse", "--show-toplevel").rstrip("\n")).resolve()
             inside = {file.path: file for file in sources if Path(file.path).is_relative_to(root)}
             places = {path: Path(path).relative_to(root).as_posix() for path in inside}
-            tree = git("-C", str(root), "ls-tree", "-r", "-z", "--full-tree", self._base.tags[COMMIT]) if places else ""
+            listing = ("ls-tree", "-r", "-z", "--full-tree", self._base.tags[Tag.COMMIT])
+            tree = git("-C", str(root), *listing) if places else ""
         except (GitFailed, KeyError):
             return {}, set()
         blobs = {

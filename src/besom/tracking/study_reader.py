@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from besom.system.sqlite_files import read_only
 from besom.tracking.store import Location, connect, translated
+from besom.tracking.tags import Tag
 from besom.tracking.ui.views import view_tag
 from besom.tracking.writers.entries import to_key
 from besom.tracking.writers.tables import columns_of, schema_difference
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 Curve = Sequence[tuple[int, float]]
 """A metric's values by epoch."""
-
-_PARENT, _TRIAL = "mlflow.parentRunId", "besom.trial"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +85,12 @@ def _record(
 
     Of the experiment's tags, only the names are needed.
     """
-    trials = [(child, tags) for child, tags in runs if tags.get(_TRIAL, "").isdecimal()]
+    trials = [(child, tags) for child, tags in runs if tags.get(Tag.TRIAL, "").isdecimal()]
     return StudyRecord(
         experiment_id=experiment_id,
         run_id=run_id,
-        run_ids={int(tags[_TRIAL]): child for child, tags in trials},
-        devices=tuple(dict.fromkeys(tags["besom.device"] for _, tags in trials if "besom.device" in tags)),
+        run_ids={int(tags[Tag.TRIAL]): child for child, tags in trials},
+        devices=tuple(dict.fromkeys(tags[Tag.DEVICE] for _, tags in trials if Tag.DEVICE in tags)),
         provenance=trials[-1][1] if trials else {},
         data=data,
         views=frozenset(tag for tag in experiment_tags if tag.startswith(view_tag(""))),
@@ -110,7 +109,7 @@ class _FileReader:
         with self._queries() as query:
             parents = query(
                 "SELECT r.run_uuid, r.experiment_id FROM tags t JOIN runs r ON r.run_uuid = t.run_uuid "
-                "WHERE t.key = 'besom.token' AND t.value = ? AND r.lifecycle_stage = 'active'",
+                f"WHERE t.key = '{Tag.TOKEN}' AND t.value = ? AND r.lifecycle_stage = 'active'",
                 token,
             )
             if not parents:
@@ -156,7 +155,7 @@ class _FileReader:
 
 
 _CHILDREN = "FROM tags p JOIN runs r ON r.run_uuid = p.run_uuid"
-_OF_PARENT = f"p.key = '{_PARENT}' AND p.value = ? AND r.lifecycle_stage = 'active'"
+_OF_PARENT = f"p.key = '{Tag.PARENT_RUN}' AND p.value = ? AND r.lifecycle_stage = 'active'"
 
 
 class _ClientReader:
@@ -171,11 +170,11 @@ class _ClientReader:
     def study(self, token: str) -> StudyRecord | None:
         with translated(self._location):
             experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
-            parents = self._client.search_runs(experiments, f"tags.`besom.token` = '{token}'", max_results=1)
+            parents = self._client.search_runs(experiments, f"tags.`{Tag.TOKEN}` = '{token}'", max_results=1)
             if not parents:
                 return None
             parent = parents[0].info
-            runs = list(self._search(parent.experiment_id, f"tags.`{_PARENT}` = '{parent.run_id}'"))
+            runs = list(self._search(parent.experiment_id, f"tags.`{Tag.PARENT_RUN}` = '{parent.run_id}'"))
             experiment_tags = self._client.get_experiment(parent.experiment_id).tags
         datasets = [item.dataset for run in runs[:1] if run.inputs for item in run.inputs.dataset_inputs]
         tagged = [(run.info.run_id, dict(run.data.tags)) for run in runs]

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 
 from besom.secrets.masks import all_without_secrets
 from besom.tracking.code import CodeState
+from besom.tracking.tags import FINALIST, INTERRUPTED, Tag
 from besom.tracking.writers.entries import metrics_at, run_tags, to_key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-
-FINALIST = "finalist"
-"""The value of besom.kind for a run that trained a trial's config again; such a run is not a trial of the study."""
 
 _NOTE = 8000  # characters, which every MLflow store accepts
 
@@ -75,7 +73,7 @@ class StudyRuns:
         self._notice = notice
         self._recorded_code: set[str] = set()
         self._former = tuple(former)
-        wanted = f"tags.`besom.token` = '{token}'"
+        wanted = f"tags.`{Tag.TOKEN}` = '{token}'"
         parents = client.search_runs([experiment_id], wanted, max_results=1)
         parents = parents or client.search_runs([experiment_id], wanted, ViewType.DELETED_ONLY, max_results=1)
         if parents:
@@ -84,27 +82,27 @@ class StudyRuns:
             client.update_run(self.run_id, status="RUNNING")
             self._close_orphans(kept)
         else:
-            all_tags = all_without_secrets({**tags, "besom.token": token, "mlflow.note.content": note})
+            all_tags = all_without_secrets({**tags, Tag.TOKEN: token, Tag.NOTE: note})
             self.run_id = client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id
 
     def run_ids(self) -> dict[int, str]:
         """Return the latest run of each trial, by the trial's number."""
-        return {int(run.data.tags["besom.trial"]): run.info.run_id for run in reversed(list(self._trials()))}
+        return {int(run.data.tags[Tag.TRIAL]): run.info.run_id for run in reversed(list(self._trials()))}
 
     def ends(self, trials: set[int]) -> dict[int, RecordedEnd]:
         """Return how these trials ended, as far as their runs are over."""
         if not trials:
             return {}
-        over = (run for run in self._trials() if run.data.tags.get("besom.state") in ("COMPLETE", "PRUNED", "FAIL"))
+        over = (run for run in self._trials() if run.data.tags.get(Tag.STATE) in ("COMPLETE", "PRUNED", "FAIL"))
         return {
-            int(run.data.tags["besom.trial"]): _end(run)
+            int(run.data.tags[Tag.TRIAL]): _end(run)
             for run in over
-            if int(run.data.tags["besom.trial"]) in trials and run.info.status != "RUNNING"
+            if int(run.data.tags[Tag.TRIAL]) in trials and run.info.status != "RUNNING"
         }
 
     def finalists(self) -> list[RecordedEnd]:
         """Return how the complete runs of finalists ended."""
-        runs = self._search(f" AND tags.`besom.kind` = '{FINALIST}' AND attributes.status = '{Status.FINISHED}'")
+        runs = self._search(f" AND tags.`{Tag.KIND}` = '{FINALIST}' AND attributes.status = '{Status.FINISHED}'")
         return [_end(run) for run in runs]
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
@@ -129,13 +127,13 @@ class StudyRuns:
     def describe(self, note: str, files: Mapping[str, str]) -> None:
         """Set the parent run's description and add texts to its artifacts."""
         self._restore()
-        self._client.set_tag(self.run_id, "mlflow.note.content", note[:_NOTE])
+        self._client.set_tag(self.run_id, Tag.NOTE, note[:_NOTE])
         for name, text in files.items():
             self._client.log_text(self.run_id, text, name)
 
     def _trials(self) -> Iterator[Run]:
         """Return the runs of the study's trials, the latest first."""
-        return (run for run in self._search() if "besom.trial" in run.data.tags)
+        return (run for run in self._search() if Tag.TRIAL in run.data.tags)
 
     def _search(self, more: str = "") -> Iterator[Run]:
         """Yield the child runs of the study, including finalists, the latest first."""
@@ -143,7 +141,7 @@ class StudyRuns:
             page = None
             while True:
                 runs = self._client.search_runs(
-                    [self._experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'{more}", page_token=page
+                    [self._experiment_id], f"tags.`{Tag.PARENT_RUN}` = '{parent}'{more}", page_token=page
                 )
                 yield from runs
                 page = runs.token
@@ -159,8 +157,8 @@ class StudyRuns:
     def _close_orphans(self, kept: Sequence[str]) -> None:
         running = list(self._search(" AND attributes.status = 'RUNNING'"))
         for run in [run for run in running if run.info.run_id not in kept]:
-            self._client.set_tag(run.info.run_id, "besom.state", "INTERRUPTED")
-            self._client.set_tag(run.info.run_id, "besom.reason", "the sweep's process died")
+            self._client.set_tag(run.info.run_id, Tag.STATE, INTERRUPTED)
+            self._client.set_tag(run.info.run_id, Tag.REASON, "the sweep's process died")
             self._client.set_terminated(run.info.run_id, Status.KILLED)
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from besom.config.objectives import Objective
 from besom.reports.read.finalists import (
-    CHOSEN,
     Finalist,
     FinalistRun,
     Finalists,
@@ -18,6 +17,7 @@ from besom.reports.read.finalists import (
     winning_trial,
 )
 from besom.reports.read.summary import Row, Summary
+from besom.tracking.tags import StudyAttribute
 
 ACCURACY = Objective(name="val/acc", direction="maximize")
 LOSS = Objective(name="val/loss", direction="minimize")
@@ -104,7 +104,7 @@ def test_of_the_runs_that_are_recorded_those_count_that_are_asked_for() -> None:
     study = optuna.create_study()
     for run in again(3, (0.95, 0.9), (0.97, 0.9)) + again(7, (0.96, 0.9), (0.96, 0.9)):
         study.set_user_attr(run.key, run.plain())
-    study.set_user_attr(CHOSEN, {"trials": [3], "seeds": [1]})
+    study.set_user_attr(StudyAttribute.FINALISTS, {"trials": [3], "seeds": [1]})
     found = read_finalists(study, swept(ACCURACY, MLPClassifier=(3, 0.99), LogisticRegression=(7, 0.97)))
     assert found is not None
     (only,) = found.finalists
@@ -114,7 +114,7 @@ def test_of_the_runs_that_are_recorded_those_count_that_are_asked_for() -> None:
 @pytest.mark.parametrize(("objective", "winner"), [(ACCURACY, 7), (LOSS, 3)])
 def test_there_is_a_winner_once_all_runs_are_over(objective: Objective, winner: int) -> None:
     study = optuna.create_study()
-    study.set_user_attr(CHOSEN, {"trials": [3, 7], "seeds": [0, 1]})
+    study.set_user_attr(StudyAttribute.FINALISTS, {"trials": [3, 7], "seeds": [0, 1]})
     summary = swept(objective, MLPClassifier=(3, 0.99), LogisticRegression=(7, 0.97))
     metric = objective.name.removeprefix("val/")
     runs = again(3, (0.95, 0.9), (0.95, 0.9), metric=metric) + again(7, (0.96, 0.9), (0.96, 0.9), metric=metric)
@@ -130,7 +130,7 @@ def test_there_is_a_winner_once_all_runs_are_over(objective: Objective, winner: 
 
 def test_who_has_no_complete_run_does_not_win() -> None:
     study = optuna.create_study()
-    study.set_user_attr(CHOSEN, {"trials": [3], "seeds": [0]})
+    study.set_user_attr(StudyAttribute.FINALISTS, {"trials": [3], "seeds": [0]})
     run = FinalistRun(trial=3, seed=0, run_id="", reason="nan")
     study.set_user_attr(run.key, run.plain())
     assert winning_trial(study.user_attrs, ACCURACY) is None

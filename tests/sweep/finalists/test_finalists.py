@@ -18,11 +18,12 @@ from mlflow.entities import Run
 
 from besom.config.objectives import Objective
 from besom.errors import BesomError, ConfigError, Interrupted
-from besom.reports.read.finalists import BASELINES, CHOSEN, FinalistRun, finalist_runs
+from besom.reports.read.finalists import BASELINES, FinalistRun, finalist_runs
 from besom.reports.read.pareto import Front
 from besom.reports.read.summary import Row, Summary
 from besom.sweep.finalists.choose import choose, fresh_seeds
 from besom.sweep.spec import FinalistsSpec
+from besom.tracking.tags import StudyAttribute
 from besom.training.progress import Outcome
 from besom.workers.messages import Assignment, Finished, Message, State
 from tests.fakes import failed, reported, started
@@ -234,7 +235,7 @@ def test_finalists_are_chosen_anew_as_trials_are_added_and_the_former_ones_stay_
     better = "hydra.sweeper.enqueue=[{optimizer.lr: 0.1}]"
     command(scored, only, "hydra.sweeper.n_trials=2", better, *fixed)
     assert [run.trial for run in finalists_of(command)] == [0, 0, 1, 1]
-    assert command.study("own").user_attrs[CHOSEN]["trials"] == [1]
+    assert command.study("own").user_attrs[StudyAttribute.FINALISTS]["trials"] == [1]
     _, _, table = capsys.readouterr().out.partition("finalists, the best")
     assert [line.split()[:1] for line in table.splitlines()[2:4]] == [["1"], []]
 
@@ -255,7 +256,7 @@ def test_a_trial_of_another_config_is_trained_again_by_its_own(command: Command,
         return scored(assignment)
 
     command(Recording(play), TOP_1, "hydra.sweeper.n_trials=2", WORSE, "data.batch_size=16", *OF_ONE_MODEL)
-    assert command.study("own").user_attrs[CHOSEN]["trials"] == [0]
+    assert command.study("own").user_attrs[StudyAttribute.FINALISTS]["trials"] == [0]
     assert "is left out" not in capsys.readouterr().out
     assert len(given) == 2
     for assignment in given:
@@ -299,7 +300,7 @@ def test_a_trial_whose_config_cannot_be_had_or_compared_is_left_out_unless_its_r
     top_2 = "hydra.sweeper.finalists={top:2,seeds:1,overrides:{data.eval_batch_size:64}}"
     command(play, top_2, "hydra.sweeper.n_trials=3", WORSE, "trainer.max_epochs=5", change, *OF_ONE_MODEL)
     assert [config["optimizer"]["lr"] for config in play.finalists] == [0.05]
-    assert command.study("own").user_attrs[CHOSEN]["trials"] == [0, 2]
+    assert command.study("own").user_attrs[StudyAttribute.FINALISTS]["trials"] == [0, 2]
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "is left out" in line]
     assert line.startswith(f"warning: hydra.sweeper.finalists: trial 1, of config 1, is left out: {why}")
 
@@ -404,7 +405,7 @@ def test_ctrl_c_puts_back_what_runs_and_the_same_command_goes_on(command: Comman
     with pytest.raises(Interrupted):
         command(recording, TOP_2, ONE_SLOT)
     (over,) = finalists_of(command)
-    wanted = 2 * len(command.study("own").user_attrs[CHOSEN]["trials"])
+    wanted = 2 * len(command.study("own").user_attrs[StudyAttribute.FINALISTS]["trials"])
     left = f"{wanted - 1} of the finalists' {wanted} runs are not recorded yet; the same command goes on from there"
     assert left in capsys.readouterr().out
     assert sorted(run.info.status for run in recorded(command)) == ["FINISHED", "KILLED"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-FIRST, LATER = "besom.config", "besom.configs"
-"""Attributes of a study: its flattened first config, and the values in which each later config differs."""
+from besom.tracking.tags import StudyAttribute
 
 OF_A_CHOICE = ": "
 """The separator of a config group's choice and a key, in the name of a value that only this choice sets."""
@@ -16,10 +15,10 @@ _NAMED = 8
 
 def configs_of(attrs: Mapping[str, Any]) -> dict[int, dict[str, str]]:
     """Return a study's flattened configs by number, from its attributes."""
-    first = attrs.get(FIRST)
+    first = attrs.get(StudyAttribute.CONFIG)
     if not isinstance(first, dict):
         return {}
-    later = [{**first, **changed} for changed in attrs.get(LATER, [])]
+    later = [{**first, **changed} for changed in attrs.get(StudyAttribute.CONFIGS, [])]
     configs = [{key: value for key, value in one.items() if value is not None} for one in (first, *later)]
     return dict(enumerate(configs, start=1))
 

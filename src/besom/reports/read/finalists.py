@@ -14,14 +14,10 @@ import optuna
 from besom.config.objectives import Objective
 from besom.reports.read.statistics import Estimate, PairedTest
 from besom.reports.read.summary import Row, Summary
+from besom.tracking.tags import StudyAttribute
 
 BASELINES = ("LinearRegression", "LogisticRegression")
 """The model families that serve as baselines."""
-
-CHOSEN = "besom.finalists"
-"""The attribute of a study that defines its finalists: the `trials`, the `seeds` of each, and common `overrides`."""
-
-_PREFIX = "besom.finalist "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +34,7 @@ class FinalistRun:
     @property
     def key(self) -> str:
         """The name of its user attribute."""
-        return f"{_PREFIX}{self.trial} seed {self.seed}"
+        return f"{StudyAttribute.FINALIST}{self.trial} seed {self.seed}"
 
     def plain(self) -> dict[str, Any]:
         """Return the run as JSON-serializable values."""
@@ -66,7 +62,7 @@ class Finalist:
     @property
     def best(self) -> FinalistRun | None:
         """The complete run that is best on validation, to use if a single run is needed."""
-        name = f"best/{self.objective.name}"
+        name = self.objective.best_metric
         worth = 1 if self.objective.direction == "maximize" else -1
         measured = (run for run in self.complete if name in run.metrics)
         return max(measured, key=lambda run: worth * run.metrics[name], default=None)
@@ -74,12 +70,12 @@ class Finalist:
     @property
     def validation(self) -> Estimate | None:
         """The estimate of the objective on validation."""
-        return self.estimate(f"best/{self.objective.name}")
+        return self.estimate(self.objective.best_metric)
 
     @property
     def test(self) -> Estimate | None:
         """The estimate of the objective's metric on the test data."""
-        return self.estimate(test_metric(self.objective))
+        return self.estimate(self.objective.test_metric)
 
     @property
     def optimism(self) -> float | None:
@@ -129,7 +125,7 @@ class Finalists:
         winner, baseline = self.winner, self.baseline
         if winner is None or baseline is None or winner is baseline:
             return None
-        metric = test_metric(self.objective)
+        metric = self.objective.test_metric
         ones, others = (
             {run.seed: run.metrics[metric] for run in one.complete if metric in run.metrics}
             for one in (winner, baseline)
@@ -138,14 +134,9 @@ class Finalists:
         return PairedTest.of([ones[seed] for seed in seeds], [others[seed] for seed in seeds])
 
 
-def test_metric(objective: Objective) -> str:
-    """Return the test metric of an objective: test/acc for val/acc."""
-    return f"test/{objective.name.rpartition('/')[2]}"
-
-
 def finalist_runs(attrs: Mapping[str, Any]) -> tuple[FinalistRun, ...]:
     """Return the finalists' runs that are over, from a study's attributes, in the order of trials and seeds."""
-    found = [FinalistRun(**value) for key, value in attrs.items() if key.startswith(_PREFIX)]
+    found = [FinalistRun(**value) for key, value in attrs.items() if key.startswith(StudyAttribute.FINALIST)]
     return tuple(sorted(found, key=lambda run: (run.trial, run.seed)))
 
 
@@ -175,20 +166,21 @@ def winning_trial(attrs: Mapping[str, Any], objective: Objective) -> int | None:
     complete = [trial for trial, runs in by_trial.items() if any(run.reason is None for run in runs)]
     if left or not wanted or not complete:
         return None
-    order: Sequence[int] = attrs[CHOSEN]["trials"]  # the sweep's best first, which decides between equal means
+    # The sweep's best is first, which decides between equal means.
+    order: Sequence[int] = attrs[StudyAttribute.FINALISTS]["trials"]
     return min(complete, key=lambda trial: (_place(by_trial[trial], objective), order.index(trial)))
 
 
 def to_come(attrs: Mapping[str, Any]) -> tuple[int, int]:
     """Return the number of the finalists' runs that are not over, and of all, from a study's attributes."""
-    chosen = attrs.get(CHOSEN, {"trials": [], "seeds": []})
+    chosen = attrs.get(StudyAttribute.FINALISTS, {"trials": [], "seeds": []})
     wanted = {(trial, seed) for trial in chosen["trials"] for seed in chosen["seeds"]}
     return len(wanted - {(run.trial, run.seed) for run in finalist_runs(attrs)}), len(wanted)
 
 
 def _wanted_runs(attrs: Mapping[str, Any]) -> dict[int, list[FinalistRun]]:
     """Return the runs by trial, without those of former finalists and seeds."""
-    chosen = attrs.get(CHOSEN)
+    chosen = attrs.get(StudyAttribute.FINALISTS)
     by_trial: dict[int, list[FinalistRun]] = {}
     for run in finalist_runs(attrs):
         if chosen is None or (run.trial in chosen["trials"] and run.seed in chosen["seeds"]):
@@ -203,7 +195,7 @@ def _estimate(runs: Sequence[FinalistRun], metric: str) -> Estimate | None:
 
 def _place(runs: Sequence[FinalistRun], objective: Objective) -> tuple[bool, float]:
     """Return the sort key of a finalist: the best mean on validation first, those without one last."""
-    value = _estimate(runs, f"best/{objective.name}")
+    value = _estimate(runs, objective.best_metric)
     if value is None:
         return True, 0.0
     return False, -value.mean if objective.direction == "maximize" else value.mean

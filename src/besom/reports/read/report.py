@@ -17,6 +17,7 @@ from besom.reports.read.summary import Row, Summary, about, summarize
 from besom.reports.read.timetable import Timetable, timetable
 from besom.reports.read.trials import is_feasible, plain_params
 from besom.tracking.study_reader import Curve, StudyReader, StudyRecord
+from besom.tracking.tags import StudyAttribute
 
 LEADERS = 8
 """The number of trials that are shown by name."""
@@ -124,7 +125,7 @@ def read_report(
     `summary` is passed if it was read already; `others` is the maximum number of curves besides the leaders'. Raises
     StoreError when the store of the runs cannot be used.
     """
-    token = study.user_attrs.get("besom.token")
+    token = study.user_attrs.get(StudyAttribute.TOKEN)
     record = reader.study(token) if reader is not None and token else None
     over = [trial for trial in trials if trial.state.is_finished()]
     summary = summary or summarize(study, over, objectives, record.run_ids if record else {})
@@ -141,7 +142,7 @@ def read_report(
         made=datetime.now().astimezone(),
         total=total,
         stage=stage,
-        source=str((study.user_attrs.get("besom.spec") or {}).get("source", "")),
+        source=str((study.user_attrs.get(StudyAttribute.SPEC) or {}).get("source", "")),
         record=record,
     )
     return report if record is None or reader is None else _with_curves(report, record, reader, others)

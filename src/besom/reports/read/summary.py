@@ -15,6 +15,7 @@ from besom.reports.read.failures import FailureGroup, group_failures
 from besom.reports.read.importance import importances
 from besom.reports.read.pareto import Front
 from besom.reports.read.trials import is_feasible, plain_params
+from besom.tracking.tags import TrialAttribute
 
 _PLACES = ("slot", "worker", "host", "config", "code")
 """Properties besides parameters that failed trials can share: slot, process, host, the study's config, the code."""
@@ -213,5 +214,5 @@ def _pruned(trials: Sequence[FrozenTrial]) -> Pruned:
 
 def about(trial: FrozenTrial) -> Mapping[str, Any]:
     """Return the sweep's data about an ended trial: family, duration, epochs, where it ran, and why it failed."""
-    found = trial.user_attrs.get("besom")
+    found = trial.user_attrs.get(TrialAttribute.ABOUT)
     return found if isinstance(found, dict) else {}

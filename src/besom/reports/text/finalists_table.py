@@ -11,7 +11,7 @@ from rich.text import Text
 
 from besom.reports.format import apart, number, signed
 from besom.reports.read.failures import numbered, one_line
-from besom.reports.read.finalists import BASELINES, Finalist, FinalistRun, Finalists, test_metric
+from besom.reports.read.finalists import BASELINES, Finalist, FinalistRun, Finalists
 from besom.reports.read.statistics import Estimate, PairedTest
 
 
@@ -36,7 +36,7 @@ def _table(finalists: Finalists, *, spread: bool) -> Table:
     table = Table(box=None, collapse_padding=not spread)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("model", overflow="fold")
-    for name in ("sweep", objective.name, *sd, "optimism", test_metric(objective), *sd, "n"):
+    for name in ("sweep", objective.name, *sd, "optimism", objective.test_metric, *sd, "n"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in finalists.finalists:
         row, again, test = one.row, one.validation, one.test
@@ -51,7 +51,7 @@ def _table(finalists: Finalists, *, spread: bool) -> Table:
 def verdict(finalists: Finalists) -> str:
     """Return a sentence on whether the winner beats the baseline on the test data, with the statistical test."""
     winner, baseline = finalists.winner, finalists.baseline
-    metric = test_metric(finalists.objective)
+    metric = finalists.objective.test_metric
     if winner is None:
         return "no finalist is complete"
     if baseline is None:

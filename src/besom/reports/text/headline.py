@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from besom.config.objectives import Objective
 from besom.reports.format import in_short, number
 from besom.reports.read.failures import numbered
-from besom.reports.read.finalists import Finalists, test_metric
+from besom.reports.read.finalists import Finalists
 from besom.reports.read.report import Report
 from besom.reports.read.statistics import Estimate
 from besom.reports.read.summary import Row
@@ -15,6 +15,7 @@ from besom.reports.read.timetable import Timetable
 from besom.reports.text.finalists_table import verdict
 from besom.reports.text.leaderboard import UNKNOWN
 from besom.reports.times import duration, offset, stamp
+from besom.tracking.tags import Tag
 
 
 def answer(report: Report) -> list[str]:
@@ -62,7 +63,7 @@ def _again(found: Finalists) -> Iterator[str]:
     if winner is None:
         yield "No finalist came to an end with fresh seeds."
         return
-    metric = test_metric(found.objective)
+    metric = found.objective.test_metric
     estimate = winner.test or winner.validation
     if estimate is not None:
         name = metric if winner.test else found.objective.name
@@ -138,13 +139,13 @@ def _origin(report: Report) -> Iterator[tuple[str, str]]:
         yield "data", f"{record.data[0]}, digest {record.data[1][:12]}"
     tags = record.provenance
     packages = ("torch", "pytorch-lightning", "optuna", "mlflow")
-    versions = [f"besom {tags['besom.version']}"] if "besom.version" in tags else []
-    versions += [f"{name} {tags[key]}" for name in packages if (key := f"besom.version.{name}") in tags]
+    versions = [f"besom {tags[Tag.VERSION]}"] if Tag.VERSION in tags else []
+    versions += [f"{name} {tags[key]}" for name in packages if (key := f"{Tag.VERSION}.{name}") in tags]
     yield "versions", ", ".join(versions)
-    commit = tags.get("mlflow.source.git.commit", "")
-    changed = ", with uncommitted changes" if tags.get("besom.git.dirty") == "true" else ""
+    commit = tags.get(Tag.COMMIT, "")
+    changed = ", with uncommitted changes" if tags.get(Tag.DIRTY) == "true" else ""
     yield "commit", f"{commit[:12]}{changed}" if commit else ""
-    yield "command", tags.get("mlflow.source.name", "")
+    yield "command", tags.get(Tag.COMMAND, "")
 
 
 def chosen(report: Report) -> Sequence[Row]:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from besom.config.checks import check, has_test_part, recordable, resolved
 from besom.errors import BesomError, ConfigError, RunNotFound
-from besom.reports.read.finalists import BASELINES, CHOSEN, finalist_runs
+from besom.reports.read.finalists import BASELINES, finalist_runs
 from besom.reports.read.summary import Row, Summary
 from besom.secrets.masks import hidden_override
 from besom.sweep.compose import Composer
@@ -25,11 +25,10 @@ from besom.sweep.finalists.other_configs import OtherConfig, OtherConfigs, with_
 from besom.sweep.space.overrides import to_overrides
 from besom.sweep.space.search_space import Params, SearchSpace
 from besom.sweep.spec import FinalistsSpec, SweepSpec
-from besom.sweep.study.config import CONFIG
 from besom.sweep.study.study import StudyBook
 from besom.sweep.trials.trial import family, for_slot
 from besom.tracking.recorder.recorder import RunCard
-from besom.tracking.study_run import FINALIST
+from besom.tracking.tags import FINALIST, StudyAttribute, Tag
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment
 
@@ -135,8 +134,8 @@ def missing(spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summa
         if not asked:
             break
     chosen = {"trials": [row.trial for row in rows], "seeds": list(seeds), "overrides": dict(spec.finalists.overrides)}
-    if book.study.user_attrs.get(CHOSEN) != chosen:
-        book.set_user_attr(CHOSEN, chosen)
+    if book.study.user_attrs.get(StudyAttribute.FINALISTS) != chosen:
+        book.set_user_attr(StudyAttribute.FINALISTS, chosen)
     entries = [
         Entry(number=len(trials) + index, trial=trial, params=params[trial], seed=seed)
         for index, (trial, seed) in enumerate(wanted)
@@ -196,12 +195,12 @@ class FinalistJobs:
             directory=directory,
             tags={
                 **self._tags,
-                **({} if other is None else {CONFIG: str(other.number)}),
-                "besom.kind": FINALIST,
-                "besom.finalist": str(entry.trial),
-                "besom.seed": str(entry.seed),
-                "besom.family": family(config),
-                "besom.overrides": " ".join(map(hidden_override, [*overrides, *added])),
+                **({} if other is None else {Tag.CONFIG: str(other.number)}),
+                Tag.KIND: FINALIST,
+                Tag.FINALIST: str(entry.trial),
+                Tag.SEED: str(entry.seed),
+                Tag.FAMILY: family(config),
+                Tag.OVERRIDES: " ".join(map(hidden_override, [*overrides, *added])),
             },
         )
 

@@ -24,6 +24,7 @@ from besom.system.interrupts import Stop, interrupts
 from besom.system.source_file import SourceFile
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.study_run import Status
+from besom.tracking.tags import INTERRUPTED, Tag
 from besom.workers.devices import Slot
 from besom.workers.messages import Blame, Bundle, Failure, Finished, Reported, Started, State
 from besom.workers.pool import Died, Event, Pool
@@ -156,7 +157,7 @@ class FinalistsLoop:
         failure = failure.without_secrets()
         if not running.recorded:
             self._record(running, {})
-        tags = {"besom.state": State.FAIL, "besom.reason": failure.reason}
+        tags = {Tag.STATE: State.FAIL, Tag.REASON: failure.reason}
         traceback = failure.traceback or failure.reason
         number, ended_s = running.entry.number, running.ended_s
         self._recorder.finish(number, Status.FAILED, tags=tags, traceback=traceback, ended_s=ended_s)
@@ -205,6 +206,6 @@ class FinalistsLoop:
         for number, running in list(self._running.items()):
             del self._running[number]
             if running.recorded:
-                self._recorder.finish(number, Status.KILLED, last=False, tags={"besom.state": "INTERRUPTED"})
+                self._recorder.finish(number, Status.KILLED, last=False, tags={Tag.STATE: INTERRUPTED})
             else:
                 shutil.rmtree(running.card.directory, ignore_errors=True)

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from besom.config.objectives import BEST
 from besom.reports.format import number
 from besom.reports.read.failures import one_line
-from besom.reports.read.finalists import FinalistRun, test_metric
+from besom.reports.read.finalists import FinalistRun
 from besom.secrets.masks import mask
 from besom.sweep.finalists.choose import Entry
 from besom.sweep.progress.log import LogFile
@@ -26,7 +27,7 @@ class FinalistsObserver:
     def __init__(self, console: Console, log: LogFile, spec: SweepSpec, *, total: int) -> None:
         self._console = console
         self._log = log
-        self._shown = (f"best/{spec.objective.name}", test_metric(spec.objective))
+        self._shown = (spec.objective.best_metric, spec.objective.test_metric)
         self._total = total
         self._done = 0
         self._quiet = spec.quiet
@@ -59,7 +60,7 @@ class FinalistsObserver:
     def finished(self, run: FinalistRun) -> None:
         """Show and log a finished run."""
         self._done += 1
-        named = {name.removeprefix("best/"): run.metrics[name] for name in self._shown if name in run.metrics}
+        named = {name.removeprefix(BEST): run.metrics[name] for name in self._shown if name in run.metrics}
         result = "  ".join(f"{name} {number(value)}" for name, value in named.items())
         result = result if run.reason is None else f"FAILED: {mask(one_line(run.reason))}"
         self._log.write(f"trial {run.trial} with seed {run.seed} {result}")

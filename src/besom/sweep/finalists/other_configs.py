@@ -24,10 +24,11 @@ from besom.secrets.masks import missing_variables
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study.config import SEEDED, refers_to_keys_alone
-from besom.sweep.study.study import OVERRIDES, StudyBook
+from besom.sweep.study.config import refers_to_keys_alone
+from besom.sweep.study.study import StudyBook
 from besom.sweep.trials.trial import WRITTEN_BY_SLOT
 from besom.tracking.recorder.recorder import Recorder
+from besom.tracking.tags import StudyAttribute, TrialAttribute
 
 _EVALUATION = ("data.", "evaluation.")
 _TRAINING_ONLY = ("data.batch_size", "data.eval_batch_size", "data.shuffle_seed", "data.scaling")
@@ -98,7 +99,10 @@ class OtherConfigs:
         config = self._updated(written)
         check(with_values(config, {**self._overrides, "test": True}))
         return OtherConfig(
-            number=number, config=config, overrides=tuple(trial.user_attrs.get(OVERRIDES, ())), trust=trust
+            number=number,
+            config=config,
+            overrides=tuple(trial.user_attrs.get(TrialAttribute.OVERRIDES, ())),
+            trust=trust,
         )
 
     def _evaluation_changes(self, number: int) -> list[str]:
@@ -114,7 +118,7 @@ class OtherConfigs:
     def _updated(self, written: Mapping[str, Any]) -> DictConfig:
         """Return a recorded config with its references to the seed, and with the current tracking and slot keys."""
         config = OmegaConf.create(dict(written))
-        for key, text in self._book.study.user_attrs.get(SEEDED, {}).items():
+        for key, text in self._book.study.user_attrs.get(StudyAttribute.SEEDED, {}).items():
             if key not in self._sampled and refers_to_keys_alone(text):
                 _set_reference(config, key, text)
         own = self._own[0]

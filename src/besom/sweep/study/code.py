@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 
 from besom.sweep.study.study import StudyBook
 from besom.system.source_file import SourceFile
-from besom.tracking.sources import CODE_DIFFERS
+from besom.tracking.tags import StudyAttribute, Tag
 
-_SOURCES = "besom.sources"
 _DIGITS, _NAMED = 12, 3
 
 
@@ -18,7 +17,7 @@ class StudyCode:
     def __init__(self, book: StudyBook, warn: Callable[[str], None]) -> None:
         self._book = book
         self._warn = warn
-        stored = book.study.user_attrs.get(_SOURCES, {})
+        stored = book.study.user_attrs.get(StudyAttribute.SOURCES, {})
         self._digests: dict[str, list[str]] = {name: list(digests) for name, digests in stored.items()}
         self._warned: set[str] = set()
 
@@ -32,17 +31,17 @@ class StudyCode:
             self._warned.add(differs)
             self._warn(
                 f"trial {trial} is trained by other code than the study's first trials: {differs} (2 is the second "
-                "state that was met); such trials have the tag besom.code_differs (a study of its own: "
+                f"state that was met); such trials have the tag {Tag.CODE_DIFFERS} (a study of its own: "
                 "hydra.sweeper.study_name=NAME)"
             )
-        return {CODE_DIFFERS: differs} if differs else {}
+        return {Tag.CODE_DIFFERS: differs} if differs else {}
 
     def _differs(self, sources: Sequence[SourceFile]) -> str:
         """Return the files of a trial that differ from their first state, such as `net.py 2`; empty for none."""
         before = sum(map(len, self._digests.values()))
         numbers = {file.name: self._number(file.name, file.digest[:_DIGITS]) for file in sources}
         if sum(map(len, self._digests.values())) > before:
-            self._book.set_user_attr(_SOURCES, self._digests)
+            self._book.set_user_attr(StudyAttribute.SOURCES, self._digests)
         changed = [f"{name} {number}" for name, number in numbers.items() if number > 1]
         rest = len(changed) - _NAMED
         return ", ".join(changed[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -9,17 +9,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from besom.config.checks import flatten
-from besom.reports.read.configs import FIRST, LATER, OF_A_CHOICE, configs_of, differences
+from besom.reports.read.configs import OF_A_CHOICE, configs_of, differences
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.study.study import StudyBook
-from besom.tracking.sources import CODE_DIFFERS
-
-CONFIG = "besom.config"
-"""The tag of a run with the number of its config."""
-
-SEEDED = "besom.seeded"
-"""The study attribute with the results of `following_the_seed` for all its configs."""
+from besom.tracking.tags import StudyAttribute, Tag
 
 _REFERENCE = re.compile(r"\$\{\.*[\w.\[\]-]+\}")
 
@@ -83,7 +77,7 @@ def number_of(book: StudyBook, shared: Mapping[str, Any], *, keep: bool) -> int:
     now = {key: str(value) for key, value in shared.items()}
     known = configs_of(book.study.user_attrs)
     if not known:
-        book.set_user_attr(FIRST, now)
+        book.set_user_attr(StudyAttribute.CONFIG, now)
         return 1
     first = known[1]
     if not any(OF_A_CHOICE in key for key in first):  # an earlier version stored the first choices only
@@ -93,7 +87,7 @@ def number_of(book: StudyBook, shared: Mapping[str, Any], *, keep: bool) -> int:
             return number
     if keep:
         changed = {key: now.get(key) for key in sorted({*first, *now}) if first.get(key) != now.get(key)}
-        book.set_user_attr(LATER, [*book.study.user_attrs.get(LATER, []), changed])
+        book.set_user_attr(StudyAttribute.CONFIGS, [*book.study.user_attrs.get(StudyAttribute.CONFIGS, []), changed])
     return len(known) + 1
 
 
@@ -107,5 +101,5 @@ def changes_since_it_began(book: StudyBook, shared: Mapping[str, Any], number: i
 
 def origin(tags: Mapping[str, str]) -> dict[str, Any]:
     """Return the numbers of a trial's config and of its code, from its run's tags, for the report."""
-    numbers: dict[str, Any] = {"config": int(tags[CONFIG])} if CONFIG in tags else {}
-    return numbers | ({"code": tags[CODE_DIFFERS]} if CODE_DIFFERS in tags else {})
+    numbers: dict[str, Any] = {"config": int(tags[Tag.CONFIG])} if Tag.CONFIG in tags else {}
+    return numbers | ({"code": tags[Tag.CODE_DIFFERS]} if Tag.CODE_DIFFERS in tags else {})

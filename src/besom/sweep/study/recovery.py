@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
-from besom.config.objectives import Objective
-from besom.reports.read.finalists import FinalistRun, finalist_runs, test_metric
+from besom.config.objectives import BEST, Objective
+from besom.reports.read.finalists import FinalistRun, finalist_runs
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.config import origin
 from besom.sweep.study.study import Ending, StudyBook
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.study_run import RecordedEnd
+from besom.tracking.tags import Tag
 from besom.tracking.writers.entries import to_key
 from besom.workers.messages import State
 
@@ -35,15 +36,15 @@ def adopt_finalists(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> Non
     """Add finalists' runs to the study that are complete in MLflow and that it missed for the same reason."""
     known = {run.key for run in finalist_runs(book.study.user_attrs) if run.reason is None}
     objectives = spec.objectives
-    names = (name for objective in objectives for name in (f"best/{objective.name}", test_metric(objective)))
+    names = (name for objective in objectives for name in (objective.best_metric, objective.test_metric))
     by_key = {to_key(name): name for name in names}
     for end in recorder.finalists():
         metrics = {by_key.get(key, key): value for key, value in end.metrics.items()}
         run = FinalistRun(
-            trial=int(end.tags["besom.finalist"]),
-            seed=int(end.tags["besom.seed"]),
+            trial=int(end.tags[Tag.FINALIST]),
+            seed=int(end.tags[Tag.SEED]),
             run_id=end.run_id,
-            metrics={name: value for name, value in metrics.items() if name.startswith(("best/", "test/", "cost/"))},
+            metrics={name: value for name, value in metrics.items() if name.startswith((BEST, "test/", "cost/"))},
             duration_s=end.duration_s,
         )
         if run.key not in known:
@@ -52,15 +53,15 @@ def adopt_finalists(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> Non
 
 
 def _ending(end: RecordedEnd, objectives: tuple[Objective, ...]) -> Ending:
-    state = State(end.tags["besom.state"])
-    keys = [to_key(f"best/{objective.name}") for objective in objectives]
+    state = State(end.tags[Tag.STATE])
+    keys = [to_key(objective.best_metric) for objective in objectives]
     values = tuple(end.metrics[key] for key in keys) if state is State.COMPLETE else ()
-    about = {"family": end.tags.get("besom.family", "unknown"), "duration_s": end.duration_s, **origin(end.tags)}
-    if "besom.reason" in end.tags:
-        about["reason"] = end.tags["besom.reason"]
-    if "besom.best_epoch" in end.tags:
-        about["best_epoch"] = int(end.tags["besom.best_epoch"])
-    constraints = json.loads(end.tags.get("besom.constraints", "{}"))
+    about = {"family": end.tags.get(Tag.FAMILY, "unknown"), "duration_s": end.duration_s, **origin(end.tags)}
+    if Tag.REASON in end.tags:
+        about["reason"] = end.tags[Tag.REASON]
+    if Tag.BEST_EPOCH in end.tags:
+        about["best_epoch"] = int(end.tags[Tag.BEST_EPOCH])
+    constraints = json.loads(end.tags.get(Tag.CONSTRAINTS, "{}"))
     return Ending(
         state=state, values=values, about=about, constraints=constraints, began_s=end.began_s, ended_s=end.ended_s
     )

@@ -28,11 +28,8 @@ from besom.sweep.study.grid import Grid
 from besom.sweep.study.lock import lock_study
 from besom.sweep.study.samplers import build_pruner, build_sampler
 from besom.sweep.study.storage import TrialStorage, forget_attempt, open_storage
+from besom.tracking.tags import StudyAttribute, TrialAttribute
 from besom.workers.messages import State
-
-ABOUT = "besom"  # the attribute of a trial with its facts for the report
-OVERRIDES = "besom.overrides"
-_SPACE, _OBJECTIVE = "besom.space", "besom.objective"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +116,7 @@ class StudyBook:
         trial = self.study.ask()
         params = self._space.sample(trial)
         if overrides is not None:
-            trial.set_user_attr(OVERRIDES, [hidden_override(override) for override in overrides(params)])
+            trial.set_user_attr(TrialAttribute.OVERRIDES, [hidden_override(override) for override in overrides(params)])
         self._trial_storage.write_asked(trial.number)
         self._asked.add(trial.number)
         return Asked(trial=trial, params=params)
@@ -137,7 +134,7 @@ class StudyBook:
     def tell(self, trial: Trial, ending: Ending) -> None:
         """Tell the study the end of a trial; `settle` writes it to the storage."""
         self._done += 1
-        trial.set_user_attr(ABOUT, dict(ending.about))
+        trial.set_user_attr(TrialAttribute.ABOUT, dict(ending.about))
         set_constraints(trial, ending.constraints)
         try:
             if ending.state is State.COMPLETE:
@@ -250,17 +247,18 @@ def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _check_same(trial_storage: TrialStorage, spec: SweepSpec, space: SearchSpace) -> None:
-    now = {_SPACE: space.signature(), _OBJECTIVE: ", ".join(map(str, spec.objectives))}
+    now = {StudyAttribute.SPACE: space.signature(), StudyAttribute.OBJECTIVE: ", ".join(map(str, spec.objectives))}
     directions = [direction.name.lower() for direction in trial_storage.study.directions]
     wanted = [objective.direction for objective in spec.objectives]
-    if _OBJECTIVE not in trial_storage.study.user_attrs and directions != wanted:  # created by another program
+    attributes = trial_storage.study.user_attrs
+    if StudyAttribute.OBJECTIVE not in attributes and directions != wanted:  # created by another program
         raise _refused(spec, "objective", _difference(", ".join(directions), ", ".join(wanted)))
     for key, value in now.items():
-        before = trial_storage.study.user_attrs.get(key)
-        if before is None or (key == _SPACE and before != value and not trial_storage.study.get_trials(deepcopy=False)):
+        before, is_space = attributes.get(key), key == StudyAttribute.SPACE
+        if before is None or (is_space and before != value and not trial_storage.study.get_trials(deepcopy=False)):
             trial_storage.set_user_attr(key, value)  # a study without trials may change
         elif before != json.loads(json.dumps(value)):
-            what = "search space" if key == _SPACE else "objective"
+            what = "search space" if is_space else "objective"
             raise _refused(spec, what, _difference(before, value))
 
 

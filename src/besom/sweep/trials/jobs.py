@@ -16,6 +16,7 @@ from besom.sweep.space.search_space import Params
 from besom.sweep.study.study import Asked
 from besom.sweep.trials.trial import family
 from besom.tracking.recorder.recorder import RunCard
+from besom.tracking.tags import Tag
 from besom.training.progress import Outcome
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, State
@@ -108,9 +109,9 @@ class TrainingJobs:
             directory=directory,
             tags={
                 **self._tags,
-                "besom.trial": str(asked.number),
-                "besom.family": family(config),
-                "besom.overrides": " ".join(map(hidden_override, self.overrides(asked.params))),
+                Tag.TRIAL: str(asked.number),
+                Tag.FAMILY: family(config),
+                Tag.OVERRIDES: " ".join(map(hidden_override, self.overrides(asked.params))),
             },
         )
 

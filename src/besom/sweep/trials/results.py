@@ -23,6 +23,7 @@ from besom.system.interrupts import Stop
 from besom.system.source_file import SourceFile
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.study_run import Status
+from besom.tracking.tags import INTERRUPTED, RETRIED, Tag
 from besom.training.progress import Outcome
 from besom.workers.messages import Blame, Failure, Finished, Reported, State
 from besom.workers.pool import Pool
@@ -125,14 +126,14 @@ class TrialResults:
         ending = Ending(state=State.COMPLETE, values=outcome.values, about=about, constraints=constraints)
         tags = tags_of(State.COMPLETE, outcome)
         if constraints:
-            tags |= {"besom.feasible": str(ending.feasible).lower(), "besom.constraints": json.dumps(constraints)}
+            tags |= {Tag.FEASIBLE: str(ending.feasible).lower(), Tag.CONSTRAINTS: json.dumps(constraints)}
         self._jobs.complete(attempt.trial, outcome)
         self._end(attempt, ending, Status.FINISHED, metrics=best_metrics(self._spec.objectives, outcome), tags=tags)
 
     def prune(self, attempt: Attempt, duration_s: float | None) -> None:
         """End a trial as pruned."""
         ending = Ending(state=State.PRUNED, about=attempt.about(duration_s))
-        self._end(attempt, ending, Status.KILLED, tags={"besom.state": State.PRUNED})
+        self._end(attempt, ending, Status.KILLED, tags={Tag.STATE: State.PRUNED})
 
     def fail(self, attempt: Attempt, failure: Failure, duration_s: float | None) -> None:
         """Schedule another attempt at a trial, or end it as failed.
@@ -147,7 +148,7 @@ class TrialResults:
         again = self._scheduler.another(attempt, failure)
         if again is None:
             ending = Ending(state=State.FAIL, about=attempt.about(duration_s, reason=failure.reason))
-            self._end(attempt, ending, Status.FAILED, failure=failure, tags={"besom.state": State.FAIL})
+            self._end(attempt, ending, Status.FAILED, failure=failure, tags={Tag.STATE: State.FAIL})
         else:
             self._retry(attempt, again, failure)
 
@@ -158,7 +159,7 @@ class TrialResults:
         self._scheduler.retry(attempt, again)
         self._recorder.finish(
             attempt.trial, Status.FAILED, last=False, traceback=failure.traceback or failure.reason,
-            ended_s=attempt.ended_s, tags={"besom.state": "RETRIED", "besom.reason": failure.reason},
+            ended_s=attempt.ended_s, tags={Tag.STATE: RETRIED, Tag.REASON: failure.reason},
         )  # fmt: skip
         self._book.forget(attempt.asked.trial)
         self._observer.retrying(attempt.trial, failure.reason)
@@ -168,7 +169,7 @@ class TrialResults:
         self._scheduler.stopped(attempt)
         self.any_interrupted = True
         if attempt.recorded:
-            self._recorder.finish(attempt.trial, Status.KILLED, last=False, tags={"besom.state": "INTERRUPTED"})
+            self._recorder.finish(attempt.trial, Status.KILLED, last=False, tags={Tag.STATE: INTERRUPTED})
         elif attempt.directory is not None:
             shutil.rmtree(attempt.directory, ignore_errors=True)
         self._observer.interrupted([attempt.trial])
@@ -186,7 +187,7 @@ class TrialResults:
         if ending.state is not State.COMPLETE:
             self._jobs.incomplete(trial, ending.state, reason)
         if reason is not None:
-            tags = {**tags, "besom.reason": reason}
+            tags = {**tags, Tag.REASON: reason}
         traceback = (failure.traceback or failure.reason) if failure else None
         self._recorder.finish(trial, status, metrics=metrics, tags=tags, traceback=traceback, ended_s=attempt.ended_s)
         self._observer.finished(trial, ending.state, ending.values, reason, ending.feasible)

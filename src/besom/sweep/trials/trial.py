@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from besom.config.objectives import Objective
 from besom.errors import StoreError
+from besom.tracking.tags import Tag
 from besom.training.progress import Outcome
 from besom.workers.devices import Slot
 from besom.workers.messages import Failure, State
@@ -43,7 +44,7 @@ def family(config: Any) -> str:
 def best_metrics(objectives: Sequence[Objective], outcome: Outcome) -> dict[str, float]:
     """Return the metrics that are recorded once: `best/NAME` of each objective, and the outcome's summary."""
     values = zip(objectives, outcome.values, strict=True)
-    return {**{f"best/{objective.name}": value for objective, value in values}, **outcome.summary}
+    return {**{objective.best_metric: value for objective, value in values}, **outcome.summary}
 
 
 def not_finite(objectives: Sequence[Objective], outcome: Outcome) -> str | None:
@@ -54,8 +55,8 @@ def not_finite(objectives: Sequence[Objective], outcome: Outcome) -> str | None:
 
 def tags_of(state: State, outcome: Outcome) -> dict[str, str]:
     """Return the tags of a run that ended with an outcome."""
-    epoch = {} if outcome.best_epoch is None else {"besom.best_epoch": str(outcome.best_epoch)}
-    return {"besom.state": state, **epoch}
+    epoch = {} if outcome.best_epoch is None else {Tag.BEST_EPOCH: str(outcome.best_epoch)}
+    return {Tag.STATE: state, **epoch}
 
 
 def disk_is_full(which: str, failure: Failure) -> StoreError:

@@ -11,6 +11,7 @@ from typing import Any
 from besom.system.source_file import SourceFile
 from besom.tracking.code import CodeState
 from besom.tracking.sources import SourceKeeper
+from besom.tracking.tags import INTERRUPTED, Tag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class PendingRun:
     @property
     def is_over(self) -> bool:
         """True if it has ended, other than by an interruption after which it is trained again."""
-        return bool(self.end) and (self.end["last"] or self.end["tags"].get("besom.state") != "INTERRUPTED")
+        return bool(self.end) and (self.end["last"] or self.end["tags"].get(Tag.STATE) != INTERRUPTED)
 
     @property
     def code_state(self) -> CodeState:

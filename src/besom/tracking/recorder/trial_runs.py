@@ -14,6 +14,7 @@ from besom.system.store_errors import is_absent
 from besom.tracking.figures import draw
 from besom.tracking.recorder.pending_runs import PendingRun, RunCard
 from besom.tracking.study_run import Status, StudyRuns
+from besom.tracking.tags import Tag
 from besom.tracking.writers.entries import as_markdown, config_text, dataset, metrics_at, params_of, tags_about, to_key
 from besom.tracking.writers.writer import NewRun, Writer
 
@@ -101,8 +102,8 @@ class TrialRuns:
         written = self._open.pop(run.trial)
         status, tags, ended_s = Status(run.end["status"]), run.end["tags"], run.end["ended_s"]
         directory = run.card.directory
-        if "besom.reason" in tags:  # the UI truncates a tag, but shows the note whole
-            tags = {**tags, "mlflow.note.content": as_markdown(tags["besom.reason"])}
+        if Tag.REASON in tags:  # the UI truncates a tag, but shows the note whole
+            tags = {**tags, Tag.NOTE: as_markdown(tags[Tag.REASON])}
         if run.end["traceback"] is not None:
             (directory / "traceback.txt").write_text(without_secrets(run.end["traceback"]), encoding="utf-8")
         if (
@@ -132,11 +133,11 @@ class TrialRuns:
             raise
 
     def _lineage(self, trial: int, card: RunCard) -> dict[str, str]:
-        tags = {} if self.study is None else {"mlflow.parentRunId": self.study.run_id}
+        tags = {} if self.study is None else {Tag.PARENT_RUN: self.study.run_id}
         if card.attempt:
-            tags |= {"besom.attempt": str(card.attempt)}
+            tags |= {Tag.ATTEMPT: str(card.attempt)}
             if trial in self._first_ids:  # otherwise an earlier process recorded it
-                tags |= {"besom.first_run": self._first_ids[trial]}
+                tags |= {Tag.FIRST_RUN: self._first_ids[trial]}
         return tags
 
     def _keep_code(self, run: PendingRun) -> None:

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from besom.config.objectives import BEST
+from besom.tracking.tags import Tag
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -64,7 +67,7 @@ def study_view(
     the parameters against the best objective, and for the leaders the objective by epoch, its best values, and those
     over the most important parameter, the first of `important` that is sampled.
     """
-    best = f"best/{objective}"
+    best = f"{BEST}{objective}"
     params = list(dict.fromkeys(name for example in examples for name in example))[:shown]
     columns = _columns(objective, params, examples)
     widths = {
@@ -75,7 +78,7 @@ def study_view(
     }
     return {
         # A finalist is a child run as well, but no trial.
-        "searchFilter": f"tags.`mlflow.parentRunId`='{parent_run_id}' AND tags.`besom.trial`!=''",
+        "searchFilter": f"tags.`{Tag.PARENT_RUN}`='{parent_run_id}' AND tags.`{Tag.TRIAL}`!=''",
         "orderByKey": f"metrics.`{best}`",
         "orderByAsc": direction == "minimize",
         **_ALL_RUNS,
@@ -118,7 +121,7 @@ _LAYOUT = {
 
 def _columns(objective: str, params: Sequence[str], examples: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return the widths of the table's columns by their keys, the best objective first."""
-    best = f"best/{objective}"
+    best = f"{BEST}{objective}"
     columns = {f"metrics.`{best}`": _width(best, sorted_by=True)}
     for name in params:
         columns[f"params.`{name}`"] = _width(name, *(str(example[name]) for example in examples if name in example))
@@ -130,7 +133,7 @@ def _columns(objective: str, params: Sequence[str], examples: Sequence[Mapping[s
 def _charts(
     objective: str, params: Sequence[str], examples: Sequence[Mapping[str, Any]], important: Sequence[str]
 ) -> list[dict[str, Any]]:
-    best = f"best/{objective}"
+    best = f"{BEST}{objective}"
     return [
         _chart("PARALLEL", selectedParams=_common(params, examples), selectedMetrics=[best], showAllRuns=True),
         _chart("LINE", metricKey=objective, selectedMetricKeys=[objective], xAxisKey="step", lineSmoothness=0),

@@ -12,14 +12,15 @@ from omegaconf import OmegaConf
 
 from besom.config.model_inputs import CONFIG as CONFIG
 from besom.secrets.masks import all_without_secrets, without_secrets
+from besom.tracking.tags import Tag, short
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Param, RunTag
 
 _MAX_KEY = 250
 _MAX_VALUE = 6000  # MLflow truncates a longer param; the artifact config.yaml has it whole
-_TAGS = ("device", "threads", "parameters", "bundle", "output")
-_JSON_TAGS = ("cuda", "determinism")  # one JSON tag each: twenty tags that nobody filters by would hide the others
+_TAGS = (Tag.DEVICE, Tag.THREADS, Tag.PARAMETERS, Tag.BUNDLE, Tag.OUTPUT)
+_JSON_TAGS = (Tag.CUDA, Tag.DETERMINISM)  # one each: twenty tags that nobody filters by would hide the others
 
 
 @cache
@@ -63,11 +64,11 @@ def run_tags(tags: Mapping[str, str]) -> list[RunTag]:
 
 def tags_about(about: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags for what a worker reported about a trial once it was built."""
-    built = {f"besom.{name}": str(about[name]) for name in _TAGS if name in about}
-    built |= {f"besom.{name}": json.dumps(about[name]) for name in _JSON_TAGS if name in about}
+    built = {tag: str(about[name]) for tag in _TAGS if (name := short(tag)) in about}
+    built |= {tag: json.dumps(about[name]) for tag in _JSON_TAGS if (name := short(tag)) in about}
     if "columns" in about:
-        built["besom.columns"] = "\n".join(about["columns"])
-    versions = {f"besom.version.{name}": version for name, version in about.get("versions", {}).items()}
+        built[Tag.COLUMNS] = "\n".join(about["columns"])
+    versions = {f"{Tag.VERSION}.{name}": version for name, version in about.get("versions", {}).items()}
     return {**built, **versions}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from besom.reports.html.plots.canvas import Picture, frame
-from besom.reports.read.finalists import Finalists, test_metric
+from besom.reports.read.finalists import Finalists
 from besom.reports.read.report import Report
 from besom.reports.read.statistics import Estimate
 from besom.svg.axis import Axis, axis_of
@@ -27,7 +27,7 @@ def _read(report: Report) -> Iterator[Finalists]:
 
 
 def _draw(data: Finalists) -> Picture:
-    validation, test = data.objective.name, test_metric(data.objective)
+    validation, test = data.objective.name, data.objective.test_metric
     names = [f"trial {one.row.trial}  {clipped(one.row.family, _LETTERS)}" for one in data.finalists]
     axis = axis_of(_values(data))
     left = 16 + LETTER * max(map(len, names))
