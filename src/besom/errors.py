@@ -98,6 +98,12 @@ def one_of(wrong: str, known: Iterable[str]) -> str:
     return f"did you mean {close}? ({listed})" if close else listed
 
 
+def first_few(names: Sequence[str], count: int = 8) -> str:
+    """Return the first names, and how many more there are: `a, b and 3 more`."""
+    rest = len(names) - count
+    return ", ".join(names[:count]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def closest(wrong: str, known: Sequence[str]) -> str | None:
     """Return the name that was probably intended, or None."""
     begun = [name for name in known if wrong and name.startswith(wrong)]

@@ -17,7 +17,7 @@ from besom.data.tables.columns import encode_features, labels, numbers
 from besom.data.tables.files import header_cells, read_pieces
 from besom.data.tables.inspection import text_columns
 from besom.data.tables.table import Table
-from besom.errors import DataError, in_one_line
+from besom.errors import DataError, first_few, in_one_line
 from besom.predict.pictures import SUFFIXES, read_picture
 
 Warn = Callable[[str], None]
@@ -93,8 +93,7 @@ def _range_of(inputs: Inputs) -> str:
 
 def _warn_of_others(names: Sequence[str], warn: Warn) -> None:
     if names:
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        warn(f"the model does not read the column(s) {', '.join(map(repr, names[:_NAMED]))}{more}")
+        warn(f"the model does not read the column(s) {first_few([*map(repr, names)], _NAMED)}")
 
 
 def _truth(table: Table, inputs: Inputs, spec: DataSpec) -> Tensor | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from besom.config.checks import flatten
+from besom.errors import first_few
 from besom.tracking.code import DIFF, PACKAGES, RECORDED
 from besom.tracking.runs import RecordedRun
 from besom.tracking.sources import SourceEntry
@@ -70,13 +71,13 @@ def _code(before: RecordedRun, now: RecordedRun, files_before: CodeFiles, files_
     patches = [_patches(files.get(DIFF, b"")) for files in (files_before, files_now)]
     paths = sorted(path for path in {*patches[0], *patches[1]} if patches[0].get(path) != patches[1].get(path))
     if paths and all(whole):
-        yield Change(kind=Kind.CODE, what=f"uncommitted changes differ, in {_counted(paths)}")
+        yield Change(kind=Kind.CODE, what=f"uncommitted changes differ, in {first_few(paths, _NAMED)}")
     if all(run.tags.get(Tag.SOURCES, "").startswith(RECORDED) for run in (before, now)):
         listed = [{entry.name: entry for entry in SourceEntry.read(files)} for files in (files_before, files_now)]
         names = [name for name in sorted({*listed[0], *listed[1]}) if _differ(name, *listed)]
         told = [name for name in names if all(one.get(name) is None or one[name].place not in paths for one in listed)]
         if told:
-            yield Change(kind=Kind.CODE, what=f"imported source files differ, in {_counted(told)}")
+            yield Change(kind=Kind.CODE, what=f"imported source files differ, in {first_few(told, _NAMED)}")
 
 
 def _differ(name: str, before: Mapping[str, SourceEntry], now: Mapping[str, SourceEntry]) -> bool:
@@ -128,7 +129,7 @@ def _packages(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Cha
             what = f"{name} was {before.get(name, 'not there')}, is {now.get(name, 'not there')}"
             yield Change(kind=Kind.PACKAGES, what=what)
     if others := [name for name in changed if name not in _FIRST]:
-        yield Change(kind=Kind.PACKAGES, what=f"other versions of {_counted(others)}")
+        yield Change(kind=Kind.PACKAGES, what=f"other versions of {first_few(others, _NAMED)}")
 
 
 def _of_tag(kind: Kind, tag: str, before: RecordedRun, now: RecordedRun) -> Iterator[Change]:
@@ -142,8 +143,3 @@ def _of_json(kind: Kind, tag: str, before: RecordedRun, now: RecordedRun) -> Ite
     for key in was:
         if was[key] != found.get(key):
             yield Change(kind=kind, what=f"{key} was {was[key]}, is {found.get(key, 'unknown')}")
-
-
-def _counted(names: list[str]) -> str:
-    rest = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

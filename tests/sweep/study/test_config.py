@@ -7,7 +7,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from besom.reports.read.configs import configs_of, in_short
+from besom.errors import first_few
+from besom.reports.read.configs import configs_of
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import SpaceParser
 from besom.sweep.study.config import changes_since_it_began, number_of, shared_by
@@ -70,5 +71,5 @@ def test_a_trial_that_is_taken_over_from_its_run_has_the_config_and_code_of_its_
 
 
 def test_of_many_changes_the_first_are_named():
-    assert in_short(["a", "b"]) == "a, b"
-    assert in_short([str(number) for number in range(10)]) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+    assert first_few(["a", "b"]) == "a, b"
+    assert first_few([str(number) for number in range(10)]) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"

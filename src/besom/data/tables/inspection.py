@@ -18,7 +18,7 @@ from besom.data.tables.files import read_table
 from besom.data.tables.table import Table, without_missing
 from besom.data.tables.text import check_reading
 from besom.data.task import Task
-from besom.errors import ConfigError, DataError
+from besom.errors import ConfigError, DataError, first_few
 
 _NAMED = 8  # most columns of a kind that are listed by name
 
@@ -165,7 +165,7 @@ def _notes(
             ],
             "left out": left_out,
         }
-        parts = [f"{name} {_first_names(members)}" for name, members in groups.items() if members]
+        parts = [f"{name} {first_few(members, _NAMED)}" for name, members in groups.items() if members]
         goal = f"{len(classes)} classes" if classes else task.value
         yield "; ".join([f"columns: {parts[0]}", *parts[1:], f"target {target} ({goal})"])
     yield from table.notes
@@ -177,11 +177,6 @@ def _notes(
             yield (f"class {name!r} of column {target!r} has one row, which trains: nothing tells how well it is found")
         if len(single) > _NAMED:
             yield f"so have {len(single) - _NAMED} more classes"
-
-
-def _first_names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def text_columns(columns: Iterable[Column]) -> list[str]:

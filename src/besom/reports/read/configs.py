@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from besom.tracking.tags import StudyAttribute
 
 OF_A_CHOICE = ": "
 """The separator of a config group's choice and a key, in the name of a value that only this choice sets."""
-
-_NAMED = 8
 
 
 def configs_of(attrs: Mapping[str, Any]) -> dict[int, dict[str, str]]:
@@ -27,12 +25,6 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Return the differences between two flattened configs, such as `trainer.max_epochs was 10, is 5`."""
     pairs = ((key, _value(before, key), _value(now, key)) for key in sorted({*before, *now}))
     return [f"{key} was {was}, is {value}" for key, was, value in pairs if was != value]
-
-
-def in_short(changes: Sequence[str]) -> str:
-    """Return differences on one line, only the first few of many."""
-    rest = len(changes) - _NAMED
-    return ", ".join(changes[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _value(config: Mapping[str, str], key: str) -> str:

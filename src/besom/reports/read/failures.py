@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import comb
 from typing import Any
 
+from besom.reports.format import short
 from besom.secrets.masks import mask
 
 Params = Mapping[str, Any]
@@ -179,7 +180,7 @@ def _clues(key: str, failed: Sequence[Params], others: Sequence[Params]) -> list
         return [_clue(f"{key}={common}", key, common.__eq__, failed, others) for common in _distinct(values)]
     ordered = sorted(values)
     if ordered[0] == ordered[-1]:
-        return [_clue(f"{key}={_short(ordered[0])}", key, ordered[0].__eq__, failed, others)]
+        return [_clue(f"{key}={short(ordered[0])}", key, ordered[0].__eq__, failed, others)]
     # One failure in ten may be outside.
     spare = int((1 - _MOST) * len(failed))
     low, high = ordered[spare], ordered[-1 - spare]
@@ -222,10 +223,6 @@ def _bound(outer: float, inner: float, beyond: str, from_there: str) -> tuple[fl
             if low <= number <= high and number != inner:
                 return inner, f"{beyond} {number:g}"
     return inner, f"{inner:g} {from_there}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _of(count: int, total: int) -> str:

@@ -10,7 +10,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.config.objectives import Objective
-from besom.reports.read.configs import configs_of, differences, in_short
+from besom.errors import first_few
+from besom.reports.read.configs import configs_of, differences
 from besom.reports.read.failures import FailureGroup, group_failures
 from besom.reports.read.importance import importances
 from besom.reports.read.pareto import Front
@@ -111,7 +112,7 @@ class Summary:
     def origins(self) -> tuple[str, ...]:
         """Explanations of the configs and the code, one line each, if there are several."""
         met = {row.config for row in self.rows} if self.has_configs else set()
-        lines = [f"config {number}: {in_short(changes)}" for number, changes in self.configs.items() if number in met]
+        lines = [f"config {number}: {first_few(changes)}" for number, changes in self.configs.items() if number in met]
         if self.has_codes:
             example = next(row.code for row in self.rows if row.code).partition(", ")[0]
             file, _, state = example.rpartition(" ")

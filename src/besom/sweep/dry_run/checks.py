@@ -21,6 +21,7 @@ from besom.sweep.dry_run.tables import refused_tables
 from besom.sweep.finalists.choose import check_finalists
 from besom.sweep.space.constraints import parse_constraints
 from besom.sweep.space.overrides import to_text
+from besom.sweep.space.parameter import same_value
 from besom.sweep.space.search_space import Parameter, Params, SearchSpace
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.grid import Grid
@@ -114,13 +115,9 @@ def _ranges(space: SearchSpace) -> Iterator[Lint]:
         if is_choice:
             values = list(parameter.values())
             for index, value in enumerate(values):
-                if any(_equal(value, other) for other in values[:index]):
+                if any(same_value(value, other) for other in values[:index]):
                     text = f"{key}: {to_text(value)} is there twice, written in two ways; take one out"
                     yield Lint(text=text)
-
-
-def _equal(value: Any, other: Any) -> bool:
-    return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
 
 
 def _unread(space: SearchSpace, composer: Composer) -> Iterator[Lint]:

@@ -17,8 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from besom.config.checks import check, select
 from besom.config.messages import explain
 from besom.config.trust import FILE, VARIABLE, Trust, user_targets
-from besom.errors import ConfigError, RunNotFound
-from besom.reports.read.configs import OF_A_CHOICE, configs_of, differences, in_short
+from besom.errors import ConfigError, RunNotFound, first_few
+from besom.reports.read.configs import OF_A_CHOICE, configs_of, differences
 from besom.reports.read.summary import Row
 from besom.secrets.masks import missing_variables
 from besom.sweep.compose import Composer
@@ -85,7 +85,7 @@ class OtherConfigs:
         """Return the recorded config of a trial. Raises BesomError with the reason why it cannot be trained again."""
         number = row.config or 1
         if changes := self._evaluation_changes(number):
-            raise ConfigError(f"config {self._number} judges otherwise ({in_short(changes)}); {_REMEDY}")
+            raise ConfigError(f"config {self._number} judges otherwise ({first_few(changes)}); {_REMEDY}")
         if not row.run_id:
             why = "MLflow has none of it" if self._recorder.persists else "none is read with tracking=none"
             raise RunNotFound(f"its config is kept with its run, and {why}; {_REMEDY}")

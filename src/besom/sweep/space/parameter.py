@@ -79,7 +79,7 @@ class Parameter:
         match self.distribution:
             case CategoricalDistribution(choices=choices):
                 for choice in choices:
-                    if _same(self.from_stored(choice), value):
+                    if same_value(self.from_stored(choice), value):
                         return choice
             case IntDistribution(low=low, high=high, step=step):
                 if _is_number(value) and low <= value <= high and value == int(value) and (value - low) % step == 0:
@@ -160,6 +160,6 @@ def _is_step(distance: float, step: float | None) -> bool:
     return step is None or abs(distance - round(distance / step) * step) <= 1e-8 * max(step, abs(distance))
 
 
-def _same(one: Any, other: Any) -> bool:
+def same_value(one: Any, other: Any) -> bool:
     """Return whether two values are equal; True differs from 1, 1 does not differ from 1.0."""
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from besom.errors import first_few
 from besom.sweep.study.study import StudyBook
 from besom.system.source_file import SourceFile
 from besom.tracking.tags import StudyAttribute, Tag
@@ -43,8 +44,7 @@ class StudyCode:
         if sum(map(len, self._digests.values())) > before:
             self._book.set_user_attr(StudyAttribute.SOURCES, self._digests)
         changed = [f"{name} {number}" for name, number in numbers.items() if number > 1]
-        rest = len(changed) - _NAMED
-        return ", ".join(changed[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+        return first_few(changed, _NAMED)
 
     def _number(self, name: str, digest: str) -> int:
         digests = self._digests.setdefault(name, [])
