@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.digits import sweep_of_digits
 from besom.sweep.loop import SweepLoop
 from besom.sweep.progress.observer import Observer
-from besom.tracking.recorder.no_op import NoOpRecorder
+from besom.tracking.recorder.recorder import Recorder
 from besom.workers.messages import Assignment, Message
 from besom.workers.pool import WorkerPool
 from besom.workers.tasks import Training
@@ -58,7 +58,7 @@ def sweep(folder: Path, trials: int, sampler: dict[str, str]) -> Meter:
     """Run a sweep of digits up to a number of trials."""
     meter = Meter()
     pool = WorkerPool(cpu_slots(2), Training(), logs=folder / "logs", launcher=FakeLauncher(answer))
-    with sweep_of_digits(folder, trials, sampler=sampler) as digits, pool, NoOpRecorder() as recorder:
+    with sweep_of_digits(folder, trials, sampler=sampler) as digits, pool, Recorder(None, "digits") as recorder:
         SweepLoop(
             spec=digits.spec, book=digits.book, jobs=digits.jobs, pool=pool, recorder=recorder, observer=meter,
             scratch=folder / "scratch",

@@ -22,7 +22,6 @@ from besom.sweep.space.search_space import SpaceParser
 from besom.sweep.study.recovery import adopt_recorded
 from besom.sweep.study.study import finished_trials, open_study
 from besom.sweep.trials.jobs import TrainingJobs
-from besom.tracking.recorder.no_op import NoOpRecorder
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location
 from besom.workers.devices import Slot
@@ -65,7 +64,7 @@ class Sweep:
         space, fixed = SpaceParser(self.app[0], source="digits.yaml").space(self.params, {})
         composer = Composer(*self.app, fixed=fixed)
         directory = self.location.directory
-        recorder = self.recorder or (Recorder(self.location, "digits") if self.tracked else NoOpRecorder())
+        recorder = self.recorder or Recorder(self.location if self.tracked else None, "digits")
         pool = WorkerPool(
             self.slots or cpu_slots(slots), Training(), logs=directory / "logs", launcher=self.launcher,
             max_trials=wanted.max_trials_per_worker,

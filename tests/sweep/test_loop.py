@@ -20,7 +20,7 @@ from besom.config.objectives import Objective
 from besom.errors import BesomError, DataError, Interrupted, StoreError
 from besom.sweep.study.study import StudyBook, finished_trials
 from besom.system.source_file import SourceFile
-from besom.tracking.recorder.no_op import NoOpRecorder
+from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location
 from besom.training.progress import Outcome
 from besom.workers.messages import Assignment, Blame, Finished, Message, Started, State
@@ -164,7 +164,7 @@ def test_a_sweep_that_gives_up_again_tells_of_the_failures_since_it_was_taken_up
     assert sweep.states() == ["FAIL"] * 6
 
 
-class Slow(NoOpRecorder):
+class Slow(Recorder):
     """A recorder that writes one trial between two polls, unless the loop waits for it."""
 
     waited_for = False
@@ -190,20 +190,20 @@ def test_trials_wait_for_a_recorder_that_does_not_keep_up(sweep: Sweep):
             written.extend(found)
             return found
 
-    sweep.recorder = Counting()
+    sweep.recorder = Counting(None, "digits")
     sweep.run(finishing, slots=4, n_trials=24, unwritten=3)
     assert sweep.states() == ["COMPLETE"] * 24
     assert most <= 3 + 4
 
 
 def test_a_recorder_that_fails_while_trials_wait_for_it_ends_the_sweep(sweep: Sweep):
-    class Failing(NoOpRecorder):
+    class Failing(Recorder):
         def ended(self) -> list[int]:
             if len(sweep.observer.states) >= 2:
                 raise StoreError("the disk is full")
             return []
 
-    sweep.recorder = Failing()
+    sweep.recorder = Failing(None, "digits")
     with pytest.raises(StoreError, match="the disk is full"):
         sweep.run(finishing, slots=2, unwritten=2)
 

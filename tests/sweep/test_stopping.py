@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 
 from besom.errors import Interrupted, StoreError
 from besom.system.interrupts import Stop, ending_in_order, interrupts
-from besom.tracking.recorder.no_op import NoOpRecorder
 from besom.tracking.recorder.outbox import KeptRuns
+from besom.tracking.recorder.recorder import Recorder
 from besom.workers.messages import Assignment, Message
 from tests.fakes import (
     ListeningObserver,
@@ -155,7 +155,7 @@ def test_a_ctrl_c_that_finds_nothing_left_to_do_interrupts_nothing(sweep: Sweep)
 
 @pytest.mark.parametrize("stopped", [True, False])
 def test_what_is_kept_for_a_server_that_is_away_is_over_in_the_study_and_the_sweep_says_so(sweep: Sweep, stopped: bool):
-    class Away(NoOpRecorder):
+    class Away(Recorder):
         def ended(self) -> list[int]:
             return []
 
@@ -170,7 +170,7 @@ def test_what_is_kept_for_a_server_that_is_away_is_over_in_the_study_and_the_swe
             told.append(text)
 
     told: list[str] = []
-    sweep.tracked, sweep.recorder = False, Away()
+    sweep.tracked, sweep.recorder = False, Away(None, "digits")
     with pytest.raises(Interrupted if stopped else StoreError):
         sweep.run(finishing, slots=1, n_trials=2, observer=Warned())
     assert sweep.states() == ["COMPLETE"] * 2

@@ -29,7 +29,6 @@ from besom.sweep.compose import Composer
 from besom.sweep.request import SweepRequest
 from besom.sweep.study.config import shared_by
 from besom.sweep.training_app import App, TrainingApp, worker_pool
-from besom.tracking.recorder.no_op import NoOpRecorder
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location, local_uri
 from besom.tracking.ui.views import wanted
@@ -139,10 +138,13 @@ class ForeignApp:
         """Do nothing: the valid configs of another app are not known."""
 
     def recorder(self) -> Recorder:
-        """Return the recorder for MLflow, a no-op one if the app does not enable tracking."""
-        if not self._tracking.enabled:
-            return NoOpRecorder()
-        return Recorder(self.location, self._tracking.experiment or self._spec.study_name, views=self._tracking.views)
+        """Return the recorder, which records nothing if the app does not enable tracking."""
+        tracking = self._tracking
+        return Recorder(
+            tracking.location if tracking.enabled else None,
+            tracking.experiment or self._spec.study_name,
+            views=tracking.views,
+        )
 
     def jobs(self, tags: Mapping[str, str]) -> HydraJobs:
         """Return the jobs, whose configs the workers compose."""

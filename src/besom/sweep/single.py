@@ -23,7 +23,6 @@ from besom.errors import BesomError, Interrupted, TrainingCrashed
 from besom.sweep.trials.trial import best_metrics, disk_is_full, family, for_slot, tags_of
 from besom.system.interrupts import ending_in_order, interrupts
 from besom.tracking.provenance import command_tags
-from besom.tracking.recorder.no_op import NoOpRecorder
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.store import Location
 from besom.tracking.study_run import Status
@@ -81,9 +80,7 @@ def run_single(
         tags={Tag.FAMILY: family(config), **command_tags(), **tags},
         directory=scratch,
     )
-    recorder = (
-        Recorder(location, config.tracking.experiment or EXPERIMENT) if config.tracking.enabled else NoOpRecorder()
-    )
+    recorder = Recorder(location if config.tracking.enabled else None, config.tracking.experiment or EXPERIMENT)
     try:
         logs = location.directory / "logs" / "train"
         with WorkerPool([slot], Training(trust), logs=logs, launcher=launcher) as pool, recorder:

@@ -21,7 +21,6 @@ from besom.sweep.spec import SweepSpec
 from besom.sweep.study.config import shared_by
 from besom.sweep.trials.jobs import Jobs, TrainingJobs
 from besom.system.console import plain_console
-from besom.tracking.recorder.no_op import NoOpRecorder
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location
 from besom.tracking.ui.views import wanted
@@ -128,12 +127,12 @@ class TrainingApp:
         return worker_pool(self._spec, Training(), logs, self._launcher)
 
     def recorder(self) -> Recorder:
-        """Return the recorder for MLflow, a no-op one for `tracking=none`."""
-        if not self._config.tracking.enabled:
-            return NoOpRecorder()
+        """Return the recorder, which records nothing for `tracking=none`."""
         tracking = self._config.tracking
         return Recorder(
-            self.location, tracking.experiment or self._spec.study_name, views=wanted(tracking.get("views"))
+            self.location if tracking.enabled else None,
+            tracking.experiment or self._spec.study_name,
+            views=wanted(tracking.get("views")),
         )
 
     def jobs(self, tags: Mapping[str, str]) -> Jobs:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -25,7 +27,7 @@ from besom.tracking.recorder.patience import WAIT_S, StopRequest
 from besom.tracking.recorder.pending_runs import Backlog, PendingRun
 from besom.tracking.recorder.pending_runs import RunCard as RunCard
 from besom.tracking.recorder.session import StoreSession
-from besom.tracking.recorder.store_thread import StoreThread
+from besom.tracking.recorder.store_thread import NullStoreThread, StoreThread
 from besom.tracking.store import Location
 from besom.tracking.study_run import RecordedEnd, Status
 
@@ -41,21 +43,26 @@ class Recorder:
 
     The first failure is raised once, as StoreError, by the next call or on exit. Work submitted from then on, including
     by that call, is still tried, because runs should be ended where they can be; its failures are not reported.
+
+    Without a location (`tracking=none`), nothing is recorded, and ids are empty; the trials' folders are removed alike.
+    `persists` is true if what is recorded can be read back.
     """
 
     def __init__(
         self,
-        location: Location,
+        location: Location | None,
         experiment: str,
         *,
         views: bool = True,
         flush_every_s: float = FLUSH_EVERY_S,
         wait_s: float = WAIT_S,
     ) -> None:
-        self._location = location
+        self.persists = location is not None
+        self._location = location = location or Location(uri="", directory=Path())
         self._views = views
         self._notices: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._thread = StoreThread(location, self._notices.put, wait_s)
+        thread = StoreThread if self.persists else NullStoreThread
+        self._thread = thread(location, self._notices.put, wait_s)
         self._session = StoreSession(
             location, experiment, patience=self._thread.patience, notice=self._notices.put, flush_every_s=flush_every_s
         )
@@ -64,7 +71,6 @@ class Recorder:
         self._outbox = Outbox(location.directory / _UNRECORDED / file_name(experiment or "runs"))
 
     def __enter__(self) -> Self:
-        self._location.prepare()
         self._thread.start()
         self._thread.submit(self._open)
         return self
@@ -96,7 +102,7 @@ class Recorder:
     def parent_run_id(self) -> str:
         """Return the MLflow id of the study's parent run, waiting for it if need be."""
         self.flush()
-        return self._session.study.run_id
+        return self._session.study.run_id if self.persists else ""
 
     def keep_code(self) -> None:
         """Read the state of the code that the next runs are trained with; workers import while git runs."""
@@ -105,11 +111,6 @@ class Recorder:
     def close_study(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """End the parent run."""
         self._thread.submit(lambda: self._session.study.close(status, metrics, tags))
-
-    @property
-    def persists(self) -> bool:
-        """True if what is recorded can be read back."""
-        return True
 
     def describe_study(self, note: str, files: Mapping[str, str]) -> None:
         """Set the parent run's description, in Markdown, and add text artifacts by their names."""
@@ -144,7 +145,7 @@ class Recorder:
         last: bool = True,
         ended_s: float | None = None,
     ) -> None:
-        """End the run of a trial, and log the files in the trial's folder as artifacts.
+        """End the run of a trial, log the files in the trial's folder as artifacts, and remove the folder.
 
         With `last`, the trial is over and will not be tried again. `ended_s` is when it ended, in seconds since the
         epoch, by default now; the time that the run waits to be recorded does not count.
@@ -154,7 +155,10 @@ class Recorder:
             "ended_s": time.time() if ended_s is None else ended_s, "last": last,
         }  # fmt: skip
         run = self._backlog.end(trial, end)
-        self._thread.submit(lambda: self._finish(run))
+        if self.persists:
+            self._thread.submit(lambda: self._finish(run))
+        else:
+            self._release(run)
 
     def ended(self) -> list[int]:
         """Return the trials that are over and whose last run is written, each once."""
@@ -191,7 +195,7 @@ class Recorder:
     def run_id(self, trial: int) -> str:
         """Return the MLflow id of a trial's run, waiting for it if need be."""
         self.flush()
-        return self._session.runs.ids[trial]
+        return self._session.runs.ids[trial] if self.persists else ""
 
     def run_ids(self) -> dict[int, str]:
         """Return the MLflow ids of the study's trials, by number, those of earlier sweeps included."""
@@ -244,8 +248,12 @@ class Recorder:
 
     def _finish(self, run: PendingRun) -> None:
         self._session.runs.finish(run)
+        self._release(run)  # only now that it is written
+
+    def _release(self, run: PendingRun) -> None:
+        shutil.rmtree(run.card.directory, ignore_errors=True)
         self._backlog.drop(run)
-        if run.end["last"]:  # only now that it is written
+        if run.end["last"]:
             self._ended.put(run.trial)
 
     def _record_kept(self, run: PendingRun, recorded: list[int]) -> None:

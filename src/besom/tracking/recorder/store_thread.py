@@ -30,6 +30,11 @@ class StoreThread(Background):
         self._location = location
         self._hurried = False
 
+    def start(self) -> None:
+        """Create the store's folder, and start the thread. Raises StoreError when it cannot be written."""
+        self._location.prepare()
+        super().start()
+
     def close(self) -> None:
         """End the thread after the jobs submitted so far; if nobody waits for the server, wait for a moment only."""
         self.end(within_s=0.0 if self.is_abandoned else _GRACE_S if self.patience.is_over else None)
@@ -92,3 +97,20 @@ class StoreThread(Background):
         except StoreError as error:
             if not (self._hurried and error.trouble == Trouble.UNREACHABLE):
                 raise
+
+
+class NullStoreThread(StoreThread):
+    """The thread of a recorder without a store: no thread, which drops all jobs, so that every answer is unknown."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def end(self, *, within_s: float | None) -> None:
+        """Do nothing."""
+
+    def submit(self, job: Job) -> None:
+        """Drop the job."""
+
+    def until_done(self) -> Iterator[float]:
+        """Return at once: no job is left to do."""
+        return iter(())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -98,7 +97,7 @@ class TrialRuns:
             run.flushed = time.monotonic()
 
     def finish(self, run: PendingRun) -> None:
-        """End a run with the files in its trial's folder as artifacts, and remove the folder."""
+        """End a run with the files in its trial's folder as artifacts."""
         written = self._open.pop(run.trial)
         status, tags, ended_s = Status(run.end["status"]), run.end["tags"], run.end["ended_s"]
         directory = run.card.directory
@@ -120,7 +119,6 @@ class TrialRuns:
             directory=directory,
             ended_ms=int(ended_s * 1000),
         )
-        shutil.rmtree(directory, ignore_errors=True)
 
     def _has(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
