@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+from dataclasses import fields
 from functools import partial
 
 import pytest
@@ -8,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.optim import SGD, Adam
 
+from besom.config.schema import Linear, Mlp, MlpRegressor
 from besom.data import DataSpec, Task
 from besom.errors import ConfigError
 from besom.models import LinearRegression, LogisticRegression, MLPClassifier, MLPRegressor
@@ -90,6 +93,10 @@ def test_hidden_sizes_win_over_width_and_depth():
         ({"hidden_sizes": "128,64"}, "model.hidden_sizes: '128,64' is not a list"),
         ({"dropout": 1}, "model.dropout: 1 is not in"),
         ({"gradient_clip_norm": 0}, "model.gradient_clip_norm: 0 is not above 0; use null"),
+        (
+            {"output_activation": "sigmoid"},
+            "model.output_activation: sigmoid is for predicting a number, and data 'd' has 10 classes",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_its_key(options, message):
@@ -140,3 +147,19 @@ def test_hydra_builds_each_model_with_its_optimizer_and_scheduler(model, data):
     assert module.spec is data
     assert isinstance(made["optimizer"], SGD)
     assert made["lr_scheduler"].get_last_lr() == [0.25]
+
+
+@pytest.mark.parametrize(
+    ("schema", "models"),
+    [
+        (Linear, [LinearRegression, LogisticRegression]),
+        (Mlp, [MLPClassifier]),
+        (MlpRegressor, [MLPRegressor]),
+    ],
+)
+def test_the_schema_has_the_keys_and_defaults_of_the_models(schema, models):
+    keys = {key.name: key.default for key in fields(schema) if key.name not in ("_target_", "seed")}
+    for model in models:
+        taken = inspect.signature(model).parameters
+        assert {key: taken[key].default for key in keys} == keys
+        assert taken.keys() - keys.keys() <= {"spec", "optimizer", "scheduler", "seed", "output_activation"}

@@ -12,112 +12,58 @@ from besom.models.module import MakeOptimizer, MakeScheduler, SupervisedModule
 from besom.models.network import MLP
 
 
-class LinearRegression(SupervisedModule):
+class _LinearModel(SupervisedModule):
+    """A linear layer; a subclass says for which task."""
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        optimizer: MakeOptimizer,
+        scheduler: MakeScheduler | None = None,
+        seed: int = 0,
+        init: str = "default",
+        monitor: str = "val/loss",
+        gradient_clip_norm: float | None = None,
+    ) -> None:
+        self._check_task(spec)
+        super().__init__(
+            MLP(spec.in_features, (), spec.out_features, init=init, seed=seed),
+            spec=spec,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            monitor=monitor,
+            gradient_clip_norm=gradient_clip_norm,
+        )
+
+    def _check_task(self, spec: DataSpec) -> None:
+        raise NotImplementedError
+
+
+class LinearRegression(_LinearModel):
     """Linear regression, y = w x + b, by gradient descent on the squared error.
 
     Raises ConfigError if the data has classes instead of a number to predict.
     """
 
-    def __init__(
-        self,
-        *,
-        spec: DataSpec,
-        optimizer: MakeOptimizer,
-        scheduler: MakeScheduler | None = None,
-        seed: int = 0,
-        init: str = "default",
-        monitor: str = "val/loss",
-        gradient_clip_norm: float | None = None,
-    ) -> None:
-        require_number(type(self).__name__, spec, instead="logistic_regression")
-        super().__init__(
-            MLP(spec.in_features, (), spec.out_features, init=init, seed=seed),
-            spec=spec,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            monitor=monitor,
-            gradient_clip_norm=gradient_clip_norm,
-        )
+    def _check_task(self, spec: DataSpec) -> None:
+        _require_number(self, spec, instead="logistic_regression")
 
 
-class LogisticRegression(SupervisedModule):
+class LogisticRegression(_LinearModel):
     """Logistic regression by gradient descent on the cross-entropy: sigmoid for two classes, else softmax.
 
     Raises ConfigError if the data has a number to predict instead of classes.
     """
 
-    def __init__(
-        self,
-        *,
-        spec: DataSpec,
-        optimizer: MakeOptimizer,
-        scheduler: MakeScheduler | None = None,
-        seed: int = 0,
-        init: str = "default",
-        monitor: str = "val/loss",
-        gradient_clip_norm: float | None = None,
-    ) -> None:
-        require_classes(type(self).__name__, spec, instead="linear_regression")
-        super().__init__(
-            MLP(spec.in_features, (), spec.out_features, init=init, seed=seed),
-            spec=spec,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            monitor=monitor,
-            gradient_clip_norm=gradient_clip_norm,
-        )
+    def _check_task(self, spec: DataSpec) -> None:
+        _require_classes(self, spec, instead="linear_regression")
 
 
-class MLPClassifier(SupervisedModule):
-    """An MLP classifier for two or more classes: `hidden_sizes`, or else `depth` hidden layers of `width` units each.
+class _MLPModel(SupervisedModule):
+    """An MLP of `hidden_sizes`, or else of `depth` hidden layers of `width` units; a subclass says for which task.
 
-    `besom.models.MLP` describes the other options. Depth 0 is logistic regression.
-
-    Raises ConfigError for an invalid size, or if the data has no classes.
-    """
-
-    def __init__(
-        self,
-        *,
-        spec: DataSpec,
-        optimizer: MakeOptimizer,
-        scheduler: MakeScheduler | None = None,
-        seed: int = 0,
-        hidden_sizes: Sequence[int] | None = None,
-        width: int = 128,
-        depth: int = 2,
-        activation: str = "relu",
-        dropout: float = 0.0,
-        batch_norm: bool = False,
-        init: str = "default",
-        monitor: str = "val/loss",
-        gradient_clip_norm: float | None = None,
-    ) -> None:
-        require_classes(type(self).__name__, spec, instead="mlp_regressor")
-        network = MLP(
-            spec.in_features,
-            hidden_layers(hidden_sizes, width=width, depth=depth),
-            spec.out_features,
-            activation=activation,
-            dropout=dropout,
-            batch_norm=batch_norm,
-            init=init,
-            seed=seed,
-        )
-        super().__init__(
-            network,
-            spec=spec,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            monitor=monitor,
-            gradient_clip_norm=gradient_clip_norm,
-        )
-
-
-class MLPRegressor(SupervisedModule):
-    """An MLP regressor: like MLPClassifier, and `output_activation` bounds the prediction (sigmoid: 0..1).
-
-    Raises ConfigError for an invalid size, or if the data has classes.
+    `output_activation` bounds the prediction of a number (sigmoid: 0..1). `besom.models.MLP` describes the others.
     """
 
     def __init__(
@@ -138,7 +84,12 @@ class MLPRegressor(SupervisedModule):
         monitor: str = "val/loss",
         gradient_clip_norm: float | None = None,
     ) -> None:
-        require_number(type(self).__name__, spec, instead="mlp_classifier")
+        self._check_task(spec)
+        if output_activation != "linear" and spec.task is not Task.REGRESSION:
+            raise ConfigError(
+                f"model.output_activation: {output_activation} is for predicting a number, and data '{spec.name}' has "
+                f"{len(spec.classes)} classes; take the key out"
+            )
         network = MLP(
             spec.in_features,
             hidden_layers(hidden_sizes, width=width, depth=depth),
@@ -158,6 +109,31 @@ class MLPRegressor(SupervisedModule):
             monitor=monitor,
             gradient_clip_norm=gradient_clip_norm,
         )
+
+    def _check_task(self, spec: DataSpec) -> None:
+        raise NotImplementedError
+
+
+class MLPClassifier(_MLPModel):
+    """An MLP classifier for two or more classes: `hidden_sizes`, or else `depth` hidden layers of `width` units each.
+
+    `besom.models.MLP` describes the other options. Depth 0 is logistic regression.
+
+    Raises ConfigError for an invalid size, or if the data has no classes.
+    """
+
+    def _check_task(self, spec: DataSpec) -> None:
+        _require_classes(self, spec, instead="mlp_regressor")
+
+
+class MLPRegressor(_MLPModel):
+    """An MLP regressor: like MLPClassifier, and `output_activation` bounds the prediction (sigmoid: 0..1).
+
+    Raises ConfigError for an invalid size, or if the data has classes.
+    """
+
+    def _check_task(self, spec: DataSpec) -> None:
+        _require_number(self, spec, instead="mlp_classifier")
 
 
 def hidden_layers(hidden_sizes: Sequence[int] | None, *, width: int, depth: int) -> tuple[int, ...]:
@@ -179,18 +155,19 @@ def hidden_layers(hidden_sizes: Sequence[int] | None, *, width: int, depth: int)
     return tuple(hidden_sizes)
 
 
-def require_number(model: str, spec: DataSpec, *, instead: str) -> None:
+def _require_number(model: SupervisedModule, spec: DataSpec, *, instead: str) -> None:
     """Raise ConfigError, recommending `model=instead`, unless the task is regression."""
     if spec.task is not Task.REGRESSION:
         raise ConfigError(
-            f"model: {model} predicts a number, but data '{spec.name}' has {len(spec.classes)} classes; "
+            f"model: {type(model).__name__} predicts a number, but data '{spec.name}' has {len(spec.classes)} classes; "
             f"use model={instead}"
         )
 
 
-def require_classes(model: str, spec: DataSpec, *, instead: str) -> None:
+def _require_classes(model: SupervisedModule, spec: DataSpec, *, instead: str) -> None:
     """Raise ConfigError, recommending `model=instead`, unless the task is classification."""
     if spec.task is Task.REGRESSION:
         raise ConfigError(
-            f"model: {model} predicts a class, but data '{spec.name}' is a regression; use model={instead}"
+            f"model: {type(model).__name__} predicts a class, but data '{spec.name}' is a regression; "
+            f"use model={instead}"
         )
