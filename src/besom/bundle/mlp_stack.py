@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from besom.bundle.activations import ACTIVATIONS, Activation
 from besom.models.network import MLP, SeededDropout
 
-Op = Callable[[], object]
+_Op = Callable[[], object]
 _aten = torch.ops.aten
 
 
@@ -173,8 +173,8 @@ class Pass:
         self._stack = stack
         self._rows = rows
         self._training = training
-        self._forward: list[Op] = []
-        self._backward: list[list[Op]] = []  # by stage, in the order of `forward`
+        self._forward: list[_Op] = []
+        self._backward: list[list[_Op]] = []  # by stage, in the order of `forward`
         self._sources: dict[int, _Source] = {}
         self.x = stack.new(rows, stack.features)
         first = stack.first
@@ -216,14 +216,14 @@ class Pass:
         z = self._stack.new(units, self._rows)
         return z, self._stack.new(units, self._rows) if self._training else z
 
-    def _stage(self, forward: list[Op], backward: list[Op]) -> None:
+    def _stage(self, forward: list[_Op], backward: list[_Op]) -> None:
         self._forward += forward
         self._backward.append(backward)
 
     def _multiply(self, layer: Layer, z: Tensor, d: Tensor) -> None:
         """Add a layer after the first one, with members of one shape together."""
-        forward: list[Op] = []
-        backward: list[Op] = []
+        forward: list[_Op] = []
+        backward: list[_Op] = []
         for blocks in _equal_runs(layer.blocks, self._sources):
             count, (units, inputs) = len(blocks), blocks[0].weight.shape
             rows = slice(blocks[0].rows.start, blocks[-1].rows.stop)

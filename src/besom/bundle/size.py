@@ -53,7 +53,7 @@ def bytes_of(network: MLP, *, batch: int, train: int, val: int) -> int:
     return _FLOAT * (_COPIES * numbers + passes + outputs) + predictions
 
 
-def free_bytes(device: torch.device) -> int:
+def _free_bytes(device: torch.device) -> int:
     """Return the bytes of a device's memory that this process can use, including what torch holds in reserve."""
     if device.type != "cuda":
         return free_memory()
@@ -101,7 +101,7 @@ class Sizing:
     slots: int
     on_sized: Callable[[int, int, int], None]
     measured: MutableMapping[str, MeasuredSize]
-    free: Callable[[torch.device], int] = free_bytes
+    free: Callable[[torch.device], int] = _free_bytes
 
     def size(self, members: Sequence[Member], data: InMemoryDataModule, config: Mapping[str, Any]) -> int:
         """Return how many of the members train as one stack."""

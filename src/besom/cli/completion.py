@@ -101,14 +101,14 @@ def _suggestions(typed: Typed) -> Sequence[str] | None:
     if before and before[-1] in _FLAG_VALUES and not typed.word.startswith("-"):
         return _FLAG_VALUES[before[-1]]
     if before and before[-1] == "--enqueue-from":
-        return study_names(_directory(before))
+        return _study_names(_directory(before))
     if before and before[-1] == "--sweep":
         return sweep_names([])
     if typed.word.startswith("-"):
         return _FLAGS[command]
     user, positional = _split(before)
     if command in ("best", "report") and not positional:
-        return study_names(_directory(before))
+        return _study_names(_directory(before))
     if command == "reproduce" and not positional:
         return run_ids(_directory(before), typed.word)
     if command not in ("train", "sweep"):
@@ -116,7 +116,7 @@ def _suggestions(typed: Typed) -> Sequence[str] | None:
     return sweep_names(user) if command == "sweep" and not positional else None
 
 
-def study_names(directory: Path) -> list[str]:
+def _study_names(directory: Path) -> list[str]:
     """Return the names of the studies in a folder; none if its database is locked or unreadable."""
     return sorted(_query(directory / "optuna.db", "SELECT study_name FROM studies"))
 

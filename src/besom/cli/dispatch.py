@@ -26,7 +26,7 @@ from besom.errors import ConfigError, Interrupted, TrainingCrashed, one_of
 from besom.system.output import lossy_output, open_closed_streams, silence
 from besom.version import __version__
 
-CRASHED, USAGE, INTERRUPTED = 1, 2, 130
+_CRASHED, _USAGE, INTERRUPTED = 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         except SystemExit as stopped:  # argparse and Hydra exit after --help and the like
-            code = USAGE if stopped.code else 0
+            code = _USAGE if stopped.code else 0
         sys.stdout.flush()
         return code
     except Interrupted:  # the sweep has printed a message itself
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except TrainingCrashed as error:
         sys.stderr.write(f"{error.traceback}besom: {error}\n")
-        return CRASHED
+        return _CRASHED
     except Exception as error:
         from besom.config.messages import explain
 
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError):  # stdout itself may have failed, and Python would flush it again at exit
             silence(sys.stdout)
         sys.stderr.write(f"besom: {line}\n")
-        return USAGE
+        return _USAGE
 
 
 def _stopped() -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from besom.cli.help import Parser, add_trust
 
-DIFFERENT = 1  # the exit code of a rerun that differs
+_DIFFERENT = 1  # the exit code of a rerun that differs
 
 
 def reproduce(arguments: list[str]) -> int:
@@ -35,7 +35,7 @@ def reproduce(arguments: list[str]) -> int:
 
     tolerance = TOLERANCE if options.tolerance is None else options.tolerance
     verdict = again(options.run_id, location, console, tolerance=tolerance, trust=trust)
-    return DIFFERENT if verdict is Verdict.DIFFERS else 0
+    return _DIFFERENT if verdict is Verdict.DIFFERS else 0
 
 
 def _reproduce_parser() -> Parser:

@@ -11,7 +11,7 @@ from typing import Any
 
 from besom.errors import ConfigError
 
-DIRECTIONS = ("minimize", "maximize")
+_DIRECTIONS = ("minimize", "maximize")
 
 _METRICS: Mapping[str, tuple[str, ...]] = {
     "regression": ("loss", "mae", "r2"),
@@ -86,8 +86,8 @@ def read_objectives(config: Mapping[str, Any]) -> tuple[Objective, ...]:
             f"direction: {len(directions)} directions for {len(names)} objectives; name one for each of {names}"
         )
     for direction in directions:
-        if direction not in DIRECTIONS:
-            raise ConfigError(f"direction: '{direction}' is unknown; use {' or '.join(DIRECTIONS)}")
+        if direction not in _DIRECTIONS:
+            raise ConfigError(f"direction: '{direction}' is unknown; use {' or '.join(_DIRECTIONS)}")
     return tuple(Objective(name=name, direction=direction) for name, direction in zip(names, directions, strict=True))
 
 
@@ -111,6 +111,6 @@ def _listed(config: Mapping[str, Any], key: str) -> list[str]:
         or isinstance(values, Mapping)
         or not all(isinstance(one, str) for one in values)
     ):
-        example = "val/acc" if key == "objective" else DIRECTIONS[1]
+        example = "val/acc" if key == "objective" else _DIRECTIONS[1]
         raise ConfigError(f"{key}: {value} is no name; write such as {key}: {example}, or a list of names")
     return list(values)

@@ -35,7 +35,7 @@ FILE, VARIABLE = "besom.yaml", "BESOM_TRUST"
 RECORDED_CODE = "recorded:code"
 """The trust entry for the code in a run's record: uncommitted changes, and packages to install."""
 
-ON_THE_COMMAND_LINE = f"--trust {{0}}, or trust: [{{0}}] in {FILE}"
+_ON_THE_COMMAND_LINE = f"--trust {{0}}, or trust: [{{0}}] in {FILE}"
 IN_PYTHON = f'trust=["{{0}}"], or trust: [{{0}}] in {FILE}'
 WHERE_IT_IS_SERVED = f"{VARIABLE}={{0}} in the environment that serves it"
 
@@ -59,11 +59,11 @@ class Trust:
     """
 
     names: tuple[str, ...] = ()
-    how: str = ON_THE_COMMAND_LINE
+    how: str = _ON_THE_COMMAND_LINE
     folder: str | None = None
 
     @classmethod
-    def given(cls, names: Iterable[str] = (), *, how: str = ON_THE_COMMAND_LINE) -> Trust:
+    def given(cls, names: Iterable[str] = (), *, how: str = _ON_THE_COMMAND_LINE) -> Trust:
         """Return the trust in these names and those of the user's file and environment. Raises ConfigError."""
         if isinstance(names, str):
             names = [names]

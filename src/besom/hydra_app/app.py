@@ -102,7 +102,7 @@ class ForeignApp:
             self._tracking = Tracking(Location.of(config.tracking), enabled=False)
             self._extra = ("test=false",)
         else:
-            self._tracking = read_tracking(config.hydra.sweeper.tracking, spec.source)
+            self._tracking = _read_tracking(config.hydra.sweeper.tracking, spec.source)
         self.chooses = bool(space.parameters) or space.custom is not None
         # A single job may return anything: there is no objective.
         self.metrics = tuple(objective.name for objective in spec.objectives) if self.chooses else ()
@@ -198,7 +198,7 @@ class Tracking:
         self.views = views
 
 
-def read_tracking(node: Any, source: str) -> Tracking:
+def _read_tracking(node: Any, source: str) -> Tracking:
     """Read `hydra.sweeper.tracking`: null, true, or a mapping with uri, experiment, directory and views.
 
     Raises ConfigError for anything else.

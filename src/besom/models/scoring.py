@@ -19,12 +19,12 @@ from besom.errors import TrialFailed
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the mean squared error, a scalar, of values [n, 1] against targets [n] or [n, 1]."""
     return F.mse_loss(outputs, targets.to(outputs.dtype).reshape(outputs.shape))
 
 
-def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+def _binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy in nats, a scalar, of logits [n, 1] against targets 0 or 1 [n]."""
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype).reshape(logits.shape))
 
@@ -35,8 +35,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 LOSSES: Mapping[Task, Loss] = {
-    Task.REGRESSION: squared_error,
-    Task.BINARY: binary_cross_entropy,
+    Task.REGRESSION: _squared_error,
+    Task.BINARY: _binary_cross_entropy,
     Task.MULTICLASS: cross_entropy,
 }
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from besom.models.saved import SavedModel
     from besom.predict.inputs import Piece, Warn
 
-STDIN = "-"
+_STDIN = "-"
 
 _BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?\d*\.?\d+(e[+-]?\d+)?")
@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"[+-]?\d*\.?\d+(e[+-]?\d+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The request: `model` is a run's id or models:/…, `source` a path or STDIN, `output` None for stdout."""
+    """The request: `model` is a run's id or models:/…, `source` a path or `-` for stdin, `output` None for stdout."""
 
     model: str
     source: str
@@ -95,9 +95,9 @@ def load_model(reference: str, location: Location, trust: Trust) -> SavedModel:
 
 
 def _existing(request: Request) -> Path:
-    """Return the path of the input, after checking that it exists; STDIN as a path for stdin."""
+    """Return the path of the input, after checking that it exists; `-` for stdin."""
     path = Path(request.source)
-    if request.source == STDIN:
+    if request.source == _STDIN:
         return path
     if not path.exists():
         raise ConfigError(f"{path}: no such file or folder; name a table, a .npy array, a picture or a folder of them")
@@ -109,7 +109,7 @@ def _existing(request: Request) -> Path:
 @contextmanager
 def _as_file(source: Path) -> Iterator[Path]:
     """Yield the path, or that of a copy of stdin, which errors read again to find their line."""
-    if str(source) != STDIN:
+    if str(source) != _STDIN:
         yield source
         return
     with tempfile.NamedTemporaryFile(suffix=".csv") as copy:
@@ -129,7 +129,7 @@ def _pieces(request: Request, model: SavedModel, path: Path, warn: Warn) -> Iter
         raise ConfigError("--invert: it is for pictures; leave it out")
     if suffix == ".npy":
         return array_pieces(path, model.inputs, rows=request.rows, warn=warn)
-    shown = Path("stdin") if request.source == STDIN else path
+    shown = Path("stdin") if request.source == _STDIN else path
     return table_pieces(
         path, model.inputs, model.spec, rows=request.rows, separator=request.separator, shown=shown, warn=warn
     )

@@ -80,7 +80,7 @@ def sounds_secret(key: str) -> bool:
 
 
 @cache
-def may_be_token(key: str) -> bool:
+def _may_be_token(key: str) -> bool:
     """Return whether the name of a key shows that it holds a token: a secret, unless it is a token of a text."""
     words = [word.lower() for word in _PARTS.findall(key)]
     *_, before, last = ["", "", *words]
@@ -93,7 +93,7 @@ def is_secret(key: str, value: Any) -> bool:
         return False
     if isinstance(value, str) and (value in ("", "???", HIDDEN) or "${" in value):
         return False
-    return sounds_secret(key) or (isinstance(value, str) and may_be_token(key) and not _WORD.fullmatch(value))
+    return sounds_secret(key) or (isinstance(value, str) and _may_be_token(key) and not _WORD.fullmatch(value))
 
 
 def is_secret_variable(name: str, value: str) -> bool:
@@ -179,4 +179,4 @@ def _replace_once(secret: str, replace: Replace) -> str:
 
 
 def _signs(name: str) -> bool:
-    return name.lower() in _SIGNATURES or sounds_secret(name) or may_be_token(name)
+    return name.lower() in _SIGNATURES or sounds_secret(name) or _may_be_token(name)

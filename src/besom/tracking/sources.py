@@ -17,7 +17,7 @@ from besom.system.source_file import SourceFile
 from besom.tracking.code import LARGEST_DIFF, RECORDED, CodeState
 from besom.tracking.tags import Tag
 
-LISTED, KEPT = "sources.txt", "sources"
+LISTED, _KEPT = "sources.txt", "sources"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class SourceEntry:
     @property
     def kept(self) -> str:
         """The name of its contents among the files of a run's code, if those were kept."""
-        return f"{KEPT}/{self.name.lstrip('/')}"
+        return f"{_KEPT}/{self.name.lstrip('/')}"
 
 
 class SourceKeeper:

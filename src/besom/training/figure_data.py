@@ -52,7 +52,7 @@ class Predictions:
         """
         if not (isinstance(module, SupervisedModule) and isinstance(data, InMemoryDataModule) and data.sizes["val"]):
             return None
-        if config.get("figures") == "none" or (data.spec.task is Task.REGRESSION and not wants_everything(config)):
+        if config.get("figures") == "none" or (data.spec.task is Task.REGRESSION and not _wants_everything(config)):
             return None
         loader = data.val_dataloader()
         assert not isinstance(loader, list)
@@ -71,7 +71,7 @@ class Predictions:
         return cls(values=torch.cat(values), targets=torch.cat(targets), rows=torch.cat(rows))
 
 
-def wants_everything(config: Mapping[str, Any]) -> bool:
+def _wants_everything(config: Mapping[str, Any]) -> bool:
     """Return whether a resolved config asks for all figures; with `auto`, a model that is tested gets all."""
     figures = config.get("figures", "auto")  # older recorded configs lack this key
     return bool(figures == "all" or (figures == "auto" and config["test"]))
@@ -87,7 +87,7 @@ def write_figure_data(
     """Write a classifier's confusion matrix and, if the config asks for all figures, the data of the others."""
     if not (isinstance(module, SupervisedModule) and isinstance(data, InMemoryDataModule)):
         return
-    source, everything = data.source, wants_everything(config)
+    source, everything = data.source, _wants_everything(config)
     tables: dict[str, Any] = {}
     if predictions is not None and source.task is Task.REGRESSION:
         tables[PREDICTIONS] = pairs(predictions)

@@ -292,7 +292,7 @@ def describe(data: pl.LightningDataModule, model: pl.LightningModule, trainer: p
         "determinism": determinism(),
     }
     if trainer.strategy.root_device.type == "cuda":
-        about["cuda"] = cuda_versions()
+        about["cuda"] = _cuda_versions()
     if isinstance(data, InMemoryDataModule):
         about |= {"data": data.spec.name, "digest": data.digest, "sizes": dict(data.sizes)}
         about |= {"columns": list(data.source.notes)} if data.source.notes else {}
@@ -320,7 +320,7 @@ def determinism() -> dict[str, bool | str]:
 
 
 @lru_cache
-def cuda_versions() -> dict[str, str]:
+def _cuda_versions() -> dict[str, str]:
     """Return the versions of CUDA and cuDNN that torch ships, and of the driver, if known."""
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     versions_of = {"cuda": torch.version.cuda, "cudnn": cudnn, "driver": nvidia_driver()}

@@ -39,7 +39,7 @@ def train_trial(config: Mapping[str, Any], *, channel: Channel, directory: Path)
 def cross_validate(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Outcome:
     """Evaluate a config by its folds, and write the weights of the model trained on all folds into `directory`.
 
-    The channel receives one report of what was built and, after the i-th fold, the result of `metrics_so_far` as step
+    The channel receives one report of what was built and, after the i-th fold, the result of `_metrics_so_far` as step
     i, from 1. Raises what `besom.training.fit.train` raises, and ConfigError for a data module that is not Besom's.
     """
     set_up(config)
@@ -54,7 +54,7 @@ def cross_validate(config: Mapping[str, Any], *, channel: Channel, directory: Pa
     for number in range(count):
         tracker: BestEpochTracker[Weights] = BestEpochTracker(leader, fold_channel)
         folds.append(_train_fold(config, data.folded(count, held_out=number), tracker, fold_channel, number))
-        channel.report(len(folds), metrics_so_far(folds, objectives))
+        channel.report(len(folds), _metrics_so_far(folds, objectives))
         if channel.should_stop(in_epoch=False):
             raise TrialPruned
     seed(config)
@@ -77,7 +77,7 @@ class Fold:
     seconds: float
 
 
-def metrics_so_far(folds: Sequence[Fold], objectives: Sequence[Objective]) -> dict[str, float]:
+def _metrics_so_far(folds: Sequence[Fold], objectives: Sequence[Objective]) -> dict[str, float]:
     """Return the metrics after the last of these folds.
 
     The means over the folds have the metrics' own names; `NAME_std` is an objective's standard deviation over the folds

@@ -110,7 +110,7 @@ class RankGroup:
         self.ranks = [self._start_rank(number) for number in range(self._count)]
 
     def _start_rank(self, number: int) -> Rank:
-        environment = {**os.environ, **rendezvous_environment(number, self._count, self._port.getsockname()[1])}
+        environment = {**os.environ, **_rendezvous_environment(number, self._count, self._port.getsockname()[1])}
         process, connection = start("besom.workers.worker", environment=environment, session=False)
         rank = Rank(number, process, connection)
         rank.send(self._task)
@@ -269,7 +269,7 @@ def ended_alike(ranks: Sequence[Rank]) -> bool:
     return len(alike) == 1 and blames <= {Blame.USER, Blame.DATA}
 
 
-def rendezvous_environment(number: int, count: int, port: int) -> Mapping[str, str]:
+def _rendezvous_environment(number: int, count: int, port: int) -> Mapping[str, str]:
     """Return the environment in which a rank finds the others, by the names of torch, Lightning and Besom.
 
     The ranks connect over the loopback interface, unless the user named another one.

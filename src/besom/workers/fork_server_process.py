@@ -30,29 +30,29 @@ def main(descriptor: int) -> None:
     gc.disable()  # it takes a third of the import time and finds nothing; a worker enables it
     environment = dict(os.environ)  # before libraries add to it
     parent = socket.socket(fileno=descriptor)
-    with ending_with(parent):
+    with _ending_with(parent):
         import numpy  # noqa: F401
 
-        if has_one_thread():  # else OPENBLAS_NUM_THREADS or the like started more
+        if _has_one_thread():  # else OPENBLAS_NUM_THREADS or the like started more
             import besom.bundle.train  # noqa: F401
 
             Training().load()
     gc.freeze()  # else the first collection in a worker would write to, and so copy, all imported objects
-    safe = has_one_thread()
+    safe = _has_one_thread()
     pipe = ForkServer(parent).serve()
     if not safe:
-        start_afresh(pipe, environment)
+        _start_afresh(pipe, environment)
     importlib.invalidate_caches()  # finds modules written since the fork server listed the folders
     worker.main(pipe)
 
 
-def has_one_thread() -> bool:
+def _has_one_thread() -> bool:
     """Return whether this process can be forked: another thread may hold a lock, which nothing releases in the fork."""
     return len(list(Path("/proc/self/task").iterdir())) == 1
 
 
 @contextmanager
-def ending_with(parent: socket.socket) -> Iterator[None]:
+def _ending_with(parent: socket.socket) -> Iterator[None]:
     """End this process at once if the parent process ends while the block runs.
 
     A signal reports it: a listening thread could hold a lock when the process forks.
@@ -74,7 +74,7 @@ def ending_with(parent: socket.socket) -> Iterator[None]:
     signal.signal(signal.SIGIO, before)
 
 
-def start_afresh(pipe: int, environment: Mapping[str, str]) -> NoReturn:
+def _start_afresh(pipe: int, environment: Mapping[str, str]) -> NoReturn:
     """Replace this process by a worker that imports the libraries itself, in the fork server's original environment."""
     os.set_inheritable(pipe, True)
     os.execve(sys.executable, [sys.executable, "-P", "-m", "besom.workers.worker", str(pipe)], dict(environment))
@@ -90,7 +90,7 @@ class ForkServer:
 
     def serve(self) -> int:
         """Fork a worker for each request; exit with the parent process. In each worker, return its pipe."""
-        print_to(os.open(os.devnull, os.O_WRONLY))
+        _print_to(os.open(os.devnull, os.O_WRONLY))
         with self._parent, child_exits() as exits:
             while True:
                 ready = wait([self._parent, exits, *self._ended.values()])
@@ -112,12 +112,12 @@ class ForkServer:
             for descriptor in (pipe, output, folder):
                 os.close(descriptor)
             return None
-        print_to(output)
+        _print_to(output)
         if pid := os.fork():
             self._running[pid] = status
             os.close(pipe)
             os.close(folder)
-            print_to(os.open(os.devnull, os.O_WRONLY))
+            _print_to(os.open(os.devnull, os.O_WRONLY))
             return None
         os.setsid()
         os.fchdir(folder)
@@ -163,7 +163,7 @@ def child_exits() -> Iterator[int]:
         os.close(writer)
 
 
-def print_to(descriptor: int) -> None:
+def _print_to(descriptor: int) -> None:
     """Redirect this process's output to a file descriptor, and close that."""
     sys.stdout.flush()
     os.dup2(descriptor, 1)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-SHARE = 0.1
+_SHARE = 0.1
 """The share by which a worker's memory may grow, relative to that after its first trial, before it is collected."""
 
 
@@ -40,6 +40,6 @@ class Memory:
         now = self._used()
         if self._usual is None:
             self._usual = now  # includes what the first trial left: most workers need no collection at all
-        elif now > (1 + SHARE) * self._usual:
+        elif now > (1 + _SHARE) * self._usual:
             self._collect()
             self._usual = self._used()  # the rest is in use: no need to scan it again and again

@@ -16,7 +16,7 @@ Run = Callable[[Assignment, Channel], Outcome]
 """Runs one trial. Raises TrialPruned when it was stopped early, and any other exception when it failed."""
 
 
-OnSized = Callable[[int, int, int], None]
+_OnSized = Callable[[int, int, int], None]
 """Receives a trial of a bundle, the number of members that train at once, and the number of members."""
 
 
@@ -32,7 +32,7 @@ class Bundling(Task, Protocol):
     """A task that can run several trials at once."""
 
     def run_together(
-        self, bundle: Bundle, channels: Sequence[Channel], on_finished: OnFinished, on_sized: OnSized
+        self, bundle: Bundle, channels: Sequence[Channel], on_finished: OnFinished, on_sized: _OnSized
     ) -> None:
         """Run the trials of a bundle, with a channel for each; `on_sized` receives how many of them run at once.
 
@@ -74,7 +74,7 @@ class Training:
         return run
 
     def run_together(
-        self, bundle: Bundle, channels: Sequence[Channel], on_finished: OnFinished, on_sized: OnSized
+        self, bundle: Bundle, channels: Sequence[Channel], on_finished: OnFinished, on_sized: _OnSized
     ) -> None:
         """Train trials that may share a stack in one, or in several where that pays, and the others one by one."""
         from besom.bundle.compatibility import bundle_key

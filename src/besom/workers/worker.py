@@ -66,7 +66,7 @@ def main(descriptor: int) -> None:
         bundle = parent.bundles.get()
         if len(bundle.trials) > 1 and isinstance(task, Bundling):
             trials = [Trial(number, parent, waits=True) for number in bundle.trials]
-            finish_together(task, bundle, trials, parent.send)
+            _finish_together(task, bundle, trials, parent.send)
         else:
             for assignment in bundle.assignments:
                 parent.send(finish(run, assignment, Trial(assignment.trial, parent)))
@@ -154,7 +154,7 @@ def finish(run: Run, assignment: Assignment, channel: Channel) -> Finished:
     return finished
 
 
-def finish_together(
+def _finish_together(
     task: Bundling, bundle: Bundle, trials: Sequence[Trial], send: Callable[[Finished | Sized], None]
 ) -> None:
     """Run the trials of a bundle, and send the result of each as soon as it has ended."""

@@ -14,11 +14,11 @@ from besom.data.tables.table import Table
 from besom.data.task import Task
 from besom.errors import DataError
 
-MOST_CATEGORIES = 256  # text with more values than this is an identifier
-MOST_CLASSES = 20  # a whole-number target with more values than this is a quantity
-MOSTLY = 0.8  # text with at least this share of numbers is a damaged column of numbers
-MOST_WORDS = 2  # beside many different numbers, this few different words are damage as well
-BLURRED = 1e-3  # of its spread: a column that float32 changes by more is unusable
+_MOST_CATEGORIES = 256  # text with more values than this is an identifier
+_MOST_CLASSES = 20  # a whole-number target with more values than this is a quantity
+_MOSTLY = 0.8  # text with at least this share of numbers is a damaged column of numbers
+_MOST_WORDS = 2  # beside many different numbers, this few different words are damage as well
+_BLURRED = 1e-3  # of its spread: a column that float32 changes by more is unusable
 
 _TRUTHS = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
 
@@ -60,11 +60,11 @@ def _is_damaged_numbers(cells: Cells) -> bool:
     """Return whether a column of text is a damaged column of numbers."""
     numbers = cells.numbers
     words = ~numbers & ~cells.marks
-    if not numbers.any() or numbers.mean() >= MOSTLY or not words.any():
+    if not numbers.any() or numbers.mean() >= _MOSTLY or not words.any():
         return bool(numbers.any())
     different = cells.text[numbers.to_numpy()].unique()
-    many = len(different) > MOST_CLASSES or any(not cell.strip().lstrip("+-").isdigit() for cell in different)
-    return bool(numbers.mean() > 0.5 and many and cells.text[words.to_numpy()].nunique() <= MOST_WORDS)
+    many = len(different) > _MOST_CLASSES or any(not cell.strip().lstrip("+-").isdigit() for cell in different)
+    return bool(numbers.mean() > 0.5 and many and cells.text[words.to_numpy()].nunique() <= _MOST_WORDS)
 
 
 def describe(table: Table, columns: Sequence[str]) -> tuple[Column, ...]:
@@ -81,7 +81,7 @@ def _describe(table: Table, name: str) -> Column:
     if column_kind is not Kind.TEXT:
         return Column(name=name, kind=column_kind)
     values = tuple(sorted(set(labels(table, name))))
-    if len(values) == len(table.frame) or len(values) > MOST_CATEGORIES:
+    if len(values) == len(table.frame) or len(values) > _MOST_CATEGORIES:
         raise DataError(
             f"{table.path}: column {name!r} is text with {len(values)} different values in "
             f"{len(table.frame)} rows, no category; list the other columns in data.source.features"
@@ -105,7 +105,7 @@ def encode_features(table: Table, columns: Sequence[Column]) -> np.ndarray:
         else:
             if column.kind is Kind.NUMBER:
                 _refuse_truths(table, column.name)
-            read = truths if column.kind is Kind.TRUTH else numbers
+            read = _truths if column.kind is Kind.TRUTH else numbers
             parts.append(read(table, column.name)[:, None])
     return np.concatenate(parts, axis=1)
 
@@ -157,7 +157,7 @@ def as_float32(table: Table, column: str) -> np.ndarray:
     """Return a column of numbers as float32 [rows]; raise DataError if that loses its values."""
     exact = numbers(table, column)
     rounded = exact.astype(np.float32)
-    if np.abs(rounded - exact).max() > BLURRED * np.ptp(exact) > 0:
+    if np.abs(rounded - exact).max() > _BLURRED * np.ptp(exact) > 0:
         raise DataError(
             f"{table.path}: column {column!r} holds {len(np.unique(exact))} different values, of which 32-bit floats, "
             f"in which models compute, keep {len(np.unique(rounded))}; subtract a constant such as {exact.min():.16g} "
@@ -166,7 +166,7 @@ def as_float32(table: Table, column: str) -> np.ndarray:
     return rounded
 
 
-def truths(table: Table, column: str) -> np.ndarray:
+def _truths(table: Table, column: str) -> np.ndarray:
     """Return a column of booleans as 0 and 1, float64 [rows]; raise DataError for any other value."""
     if kind(table, column) is Kind.TRUTH:
         return table.floats(column)
@@ -225,7 +225,7 @@ def infer_task(table: Table, target: str) -> Task:
         return Task.REGRESSION
     if kind(table, target) is Kind.NUMBER:
         distinct = values.nunique()
-        few = distinct <= MOST_CLASSES and 2 * distinct <= len(values)
+        few = distinct <= _MOST_CLASSES and 2 * distinct <= len(values)
         if not (few and pd.api.types.infer_dtype(values) == "integer"):
             return Task.REGRESSION
     return Task.BINARY if values.nunique() <= 2 else Task.MULTICLASS

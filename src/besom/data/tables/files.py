@@ -17,8 +17,8 @@ from besom.data.tables.table import SEPARATOR_FLAG, SEPARATOR_KEY, Table, skip_h
 from besom.data.tables.text import UNREADABLE, not_decoded, opened, records, without_compression
 from besom.errors import ConfigError, DataError, in_one_line
 
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-PARQUET = (".parquet", ".pq")
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_PARQUET = (".parquet", ".pq")
 
 # pandas' marks of a missing value, by its documentation; listed here because they must not apply to categories.
 _MARKS = (
@@ -43,7 +43,7 @@ def read_table(
     """
     reading = reading or Reading()
     with _refusing(path, reading):
-        if path.suffix.lower() in PARQUET:
+        if path.suffix.lower() in _PARQUET:
             table = _read_parquet(path, reading, frozenset(text))
         else:
             table = _read_text(path, reading, frozenset(text), drop_missing=drop_missing)
@@ -66,7 +66,7 @@ def read_pieces(
     """
     shown, reading, kept = shown or path, reading or Reading(), frozenset(text)
     with _refusing(path, reading, shown):
-        if path.suffix.lower() in PARQUET:
+        if path.suffix.lower() in _PARQUET:
             separator, frames = None, parquet_pieces(path, rows)
         else:
             separator, header = _check_text(path, reading, shown, SEPARATOR_FLAG)
@@ -92,7 +92,7 @@ def read_pieces(
 def header_cells(path: Path, reading: Reading) -> set[str]:
     """Return the cells of the first record of a text file; the empty set for Parquet or an unreadable file."""
     separator = _separator(path, reading)
-    if path.suffix.lower() in PARQUET or separator is None:
+    if path.suffix.lower() in _PARQUET or separator is None:
         return set()
     try:
         return set(next(records(path, separator, reading), (0, []))[1])
@@ -164,7 +164,7 @@ def _check_text(path: Path, reading: Reading, shown: Path, option: str) -> tuple
 
 
 def _separator(path: Path, reading: Reading) -> str | None:
-    return reading.separator or SEPARATORS.get(without_compression(path).suffix.lower())
+    return reading.separator or _SEPARATORS.get(without_compression(path).suffix.lower())
 
 
 def _types(header: Sequence[str], reading: Reading, kept: frozenset[str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from besom.errors import ConfigError, DataError, first_few
 
 _NAMED = 8  # most columns of a kind that are listed by name
 
-Stamp = tuple[int, int] | None
+_Stamp = tuple[int, int] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class TableRequest:
     test_path: Path | None
     drop_missing: bool
     reading: Reading
-    stamps: tuple[Stamp, Stamp]
+    stamps: tuple[_Stamp, _Stamp]
 
     @classmethod
     def of(
@@ -184,7 +184,7 @@ def text_columns(columns: Iterable[Column]) -> list[str]:
     return [column.name for column in columns if column.kind is Kind.TEXT]
 
 
-def _stamp(path: Path | None) -> Stamp:
+def _stamp(path: Path | None) -> _Stamp:
     if path is None or not path.is_file():
         return None
     stat = path.stat()

@@ -66,7 +66,7 @@ def cause(reason: str) -> str:
     return one_line(_PARTICULARS.sub(lambda found: _PLACEHOLDERS.get(found.lastgroup or "", "…"), reason))
 
 
-def common_reason(reasons: Sequence[str]) -> str:
+def _common_reason(reasons: Sequence[str]) -> str:
     """Merge reasons of one cause into one text, with a number's range or `…` for the parts that differ."""
     different = list(dict.fromkeys(reasons))
     if len(different) == 1:
@@ -99,7 +99,7 @@ def group_failures(failed: Mapping[int, tuple[str, Params]], others: Sequence[Pa
         by_cause.setdefault(cause(failed[trial][0]), []).append(trial)
     return tuple(
         FailureGroup(
-            reason=mask(common_reason([failed[trial][0] for trial in trials])),
+            reason=mask(_common_reason([failed[trial][0] for trial in trials])),
             trials=tuple(trials),
             shared=_masked(in_common([failed[trial][1] for trial in trials], others)),
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from besom.config.objectives import Objective
 
 
-def dominates(values: Sequence[float], others: Sequence[float], objectives: Sequence[Objective]) -> bool:
+def _dominates(values: Sequence[float], others: Sequence[float], objectives: Sequence[Objective]) -> bool:
     """Return whether `values` are no worse than `others` in any objective, and better in at least one."""
     compared = list(zip(objectives, values, others, strict=True))
     return any(one.better(value, other) for one, value, other in compared) and not any(
@@ -32,10 +32,10 @@ class Front:
 
     def add(self, trial: int, values: tuple[float, ...]) -> bool:
         """Add a trial unless another one dominates it; return whether it was added."""
-        if any(dominates(member, values, self._objectives) for _, member in self._members):
+        if any(_dominates(member, values, self._objectives) for _, member in self._members):
             return False
         self._members = [
-            (number, member) for number, member in self._members if not dominates(values, member, self._objectives)
+            (number, member) for number, member in self._members if not _dominates(values, member, self._objectives)
         ]
         self._members.append((trial, values))
         return True

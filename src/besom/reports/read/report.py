@@ -19,7 +19,7 @@ from besom.reports.read.trials import is_feasible, plain_params
 from besom.tracking.study_reader import Curve, StudyReader, StudyRecord
 from besom.tracking.tags import StudyAttribute
 
-LEADERS = 8
+_LEADERS = 8
 """The number of trials that are shown by name."""
 
 _OTHERS = 200  # curves besides the leaders'; more cannot be told apart
@@ -82,7 +82,7 @@ class Report:
     @property
     def leaders(self) -> tuple[Row, ...]:
         """The best few trials; with several objectives, those on the Pareto front first."""
-        return self.summary.rows[:LEADERS]
+        return self.summary.rows[:_LEADERS]
 
     @property
     def families(self) -> tuple[Row, ...]:
@@ -156,9 +156,9 @@ def _with_curves(report: Report, record: StudyRecord, reader: StudyReader, most:
     wanted += thinned(others, most if most is not None else _OTHERS if reader.cheap else _OTHERS_BY_CALLS)
     trials = {record.run_ids[trial]: trial for trial in wanted}
     for metric in dict.fromkeys((*(objective.name for objective in report.objectives), "val/loss")):
-        timing = reader.curves(list(trials)[:LEADERS], metric)
+        timing = reader.curves(list(trials)[:_LEADERS], metric)
         if any(len(curve) > 1 for curve in timing.values()):
-            found = timing | reader.curves(list(trials)[LEADERS:], metric)
+            found = timing | reader.curves(list(trials)[_LEADERS:], metric)
             return replace(report, curve_metric=metric, curves={trials[run]: curve for run, curve in found.items()})
     return report
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-LEVEL = 0.95
+_LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Estimate:
         if count == 1:
             return cls(mean=mean, count=count)
         deviation = stdev(values)
-        half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * deviation / math.sqrt(count)
+        half = float(stdtrit(count - 1, (1 + _LEVEL) / 2)) * deviation / math.sqrt(count)
         return cls(mean=mean, count=count, deviation=deviation, low=mean - half, high=mean + half)
 
 
@@ -52,7 +52,7 @@ class PairedTest:
     @property
     def differs(self) -> bool:
         """True if the difference is significant at the level of 5 %."""
-        return self.p_value < 1 - LEVEL
+        return self.p_value < 1 - _LEVEL
 
     @classmethod
     def of(cls, ones: Sequence[float], others: Sequence[float]) -> PairedTest | None:

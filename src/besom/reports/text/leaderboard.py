@@ -19,7 +19,7 @@ from besom.system.urls import quoted
 
 __all__ = ["Row", "Summary", "next_steps", "places", "render", "render_short", "summarize"]
 
-SHOWN = 8
+_SHOWN = 8
 UNKNOWN = ("?", "unknown")  # the family of a model that is not Besom's
 _IMPORTANT, _BAR = 6, 24
 
@@ -82,7 +82,7 @@ def _leaders(summary: Summary, *, spread: bool) -> Table:
     """Return the leaders with a column per param, or without `spread` with all params in one column."""
     several = len(summary.objectives) > 1
     rows = [row for row in summary.rows if row.trial in summary.front] if several else list(summary.rows)
-    shown = (rows or list(summary.rows))[: 2 * SHOWN if several else SHOWN]
+    shown = (rows or list(summary.rows))[: 2 * _SHOWN if several else _SHOWN]
     keys = list(dict.fromkeys(key for row in shown for key in row.params if key != "model"))
     table = Table(box=None)
     for name in ("trial", *(objective.name for objective in summary.objectives)):

@@ -31,7 +31,7 @@ from besom.tracking.recorder.store_thread import NullStoreThread, StoreThread
 from besom.tracking.store import Location
 from besom.tracking.study_run import RecordedEnd, Status
 
-FLUSH_EVERY_S = 5.0
+_FLUSH_EVERY_S = 5.0
 
 _UNRECORDED = "unrecorded"
 
@@ -54,7 +54,7 @@ class Recorder:
         experiment: str,
         *,
         views: bool = True,
-        flush_every_s: float = FLUSH_EVERY_S,
+        flush_every_s: float = _FLUSH_EVERY_S,
         wait_s: float = WAIT_S,
     ) -> None:
         self.persists = location is not None

@@ -11,7 +11,7 @@ from typing import Any
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+_Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d+)?")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -25,7 +25,7 @@ class KnownHosts:
     `10.evil.example`. If MLFLOW_SERVER_ALLOWED_HOSTS is set, that check decides.
     """
 
-    def __init__(self, app: Asgi, address: str) -> None:
+    def __init__(self, app: _Asgi, address: str) -> None:
         self._app = app
         self._loopback = ipaddress.ip_address(address).is_loopback
         self._names = {*_LOOPBACK, _as_host(address)}
