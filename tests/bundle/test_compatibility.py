@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from besom.bundle.compatibility import bundle_key, may_share
+from besom.bundle.compatibility import bundle_key
 from besom.config.checks import resolved
 
 Config = dict[str, Any]
@@ -47,6 +47,11 @@ def other(path: str, value: Any) -> Config:
         at = at[name]
     at[last] = value
     return config
+
+
+def may_share(one: Config, another: Config) -> bool:
+    """Whether two trials may train in one stack."""
+    return bundle_key(one) is not None and bundle_key(one) == bundle_key(another)
 
 
 def ways(*values: Any) -> st.SearchStrategy[Any]:

@@ -33,11 +33,6 @@ def bundle_key(config: Mapping[str, Any], *, own_models: bool = True) -> str | N
     return json.dumps({**common, "model": target if own else None}, sort_keys=True, default=str)
 
 
-def may_share(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether the trials of two resolved configs may train in one stack."""
-    return bundle_key(one) is not None and bundle_key(one) == bundle_key(other)
-
-
 def is_besom_model(model: Mapping[str, Any]) -> bool:
     """Return whether a model is one of Besom's, whose networks share a stack whatever their shapes."""
     package, _, name = str(model.get("_target_")).rpartition(".")

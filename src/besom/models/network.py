@@ -152,11 +152,6 @@ class MLP(nn.Module):
         """The linear layers, from input to output."""
         return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
-    @property
-    def parameter_count(self) -> int:
-        """The number of trainable parameters."""
-        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
-
 
 def choose(key: str, name: str, choices: Mapping[str, T]) -> T:
     """Return `choices[name]`, or raise ConfigError with the key, the choices and the closest match."""
