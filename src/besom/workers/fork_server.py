@@ -3,6 +3,10 @@
 One fork server serves all sweeps of a process, and ends with it. A forked worker behaves like one that is started
 afresh: it leads its own session, in the current folder of this process, with the environment in which the fork server
 was started. A different environment needs a new fork server, which replaces the old one.
+
+The fork server of `multiprocessing` gives less: it has its parent's environment and takes a module of the current
+folder for a library, outlives a killed parent until its imports are done, and reaps a worker at once, so that a kill of
+the worker's session could hit a stranger with the same process id.
 """
 
 from __future__ import annotations

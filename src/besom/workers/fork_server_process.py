@@ -90,14 +90,13 @@ class ForkServer:
 
     def serve(self) -> int:
         """Fork a worker for each request; exit with the parent process. In each worker, return its pipe."""
-        _print_to(os.open(os.devnull, os.O_WRONLY))
         with self._parent, child_exits() as exits:
             while True:
                 ready = wait([self._parent, exits, *self._ended.values()])
                 if exits in ready:
                     os.read(exits, 4096)
                     self._report_exits()
-                self._reap([status for status in ready if isinstance(status, Connection)])
+                self._reap(ready)
                 if self._parent in ready and (pipe := self._fork()) is not None:
                     return pipe
 
@@ -107,25 +106,25 @@ class ForkServer:
         if not asked:
             os._exit(0)  # the workers notice it as well
         pipe, status_pipe, output, folder = descriptors
+        _print_to(output)  # before the fork, whose error belongs in the worker's log
         status = Connection(status_pipe)
-        if status.poll():  # closed: the worker is no longer wanted
-            for descriptor in (pipe, output, folder):
-                os.close(descriptor)
-            return None
-        _print_to(output)
-        if pid := os.fork():
-            self._running[pid] = status
-            os.close(pipe)
+        pid = None if status.poll() else os.fork()  # closed: the worker is no longer wanted
+        if pid == 0:
+            os.setsid()
+            os.fchdir(folder)
             os.close(folder)
-            _print_to(os.open(os.devnull, os.O_WRONLY))
-            return None
-        os.setsid()
-        os.fchdir(folder)
+            for other in (*self._running.values(), *self._ended.values()):
+                other.close()
+            with status, suppress(OSError):  # if the parent process is gone, so is the worker's pipe
+                status.send(os.getpid())
+            return pipe
+        os.close(pipe)
         os.close(folder)
-        with status, suppress(OSError):  # if the parent process is gone, so is the worker's pipe
-            status.send(os.getpid())
-        self._forget()
-        return pipe
+        if pid is None:
+            status.close()
+        else:
+            self._running[pid] = status
+        return None
 
     def _report_exits(self) -> None:
         for pid in list(self._running):
@@ -135,16 +134,11 @@ class ForkServer:
                 with suppress(OSError):
                     self._ended[pid].send(end.si_status if end.si_code == os.CLD_EXITED else -end.si_status)
 
-    def _reap(self, received: Sequence[Connection]) -> None:
+    def _reap(self, ready: Sequence[object]) -> None:
         """Reap the workers whose exit code the parent process has received."""
-        for pid in [pid for pid, status in self._ended.items() if status in received]:
+        for pid in [pid for pid, status in self._ended.items() if status in ready]:
             os.waitpid(pid, 0)
             self._ended.pop(pid).close()
-
-    def _forget(self) -> None:
-        """Close the other workers' status pipes, in a worker."""
-        for status in (*self._running.values(), *self._ended.values()):
-            status.close()
 
 
 @contextmanager
