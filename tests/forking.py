@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import inspect
 import json
 import os
 import re
@@ -12,7 +13,8 @@ import subprocess
 import sys
 import sysconfig
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -37,6 +39,10 @@ forker.main({kind!r}, *{descriptors})
 _READ_AT_START = re.compile(r"PYTHON(?!PATH$|UNBUFFERED$)|LD_|LC_|LANG|OMP_|MKL_|OPENBLAS_|MLFLOW_LOGGING_")
 _USUAL = dict(os.environ)
 
+_EXECUTE_CHILD = inspect.signature(subprocess.Popen._execute_child)  # type: ignore[attr-defined]
+_PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+_STANDARD = ("p2cread", "c2pwrite", "errwrite")
+
 
 class Forked(subprocess.Popen[AnyStr]):
     """A Python command that is forked. It is no child of this process, which hears of its end all the same.
@@ -47,34 +53,27 @@ class Forked(subprocess.Popen[AnyStr]):
 
     _news: socket.socket | None = None
 
-    # What Popen does for itself: it is told so here, the same for each Python from 3.11 on.
+    # What Popen does for itself, with the same arguments by name in each Python from 3.11 on.
 
-    def _execute_child(  # type: ignore[no-untyped-def]
-        self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell,
-        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite,
-        restore_signals, gid, gids, uid, umask, start_new_session, process_group,
-    ):  # fmt: skip
-        environment = dict(os.environ if env is None else env)
-        kind = kind_of(args)
-        leads_its_group = not start_new_session and process_group != -1
+    def _execute_child(self, *given: Any) -> None:
+        asked = _EXECUTE_CHILD.bind(self, *given).arguments
+        environment = dict(os.environ if asked["env"] is None else asked["env"])
+        kind = kind_of(asked["args"])
+        leads_its_group = not asked["start_new_session"] and asked["process_group"] != -1
         if leads_its_group or read_at_start(environment) != read_at_start(usual(kind)) or hides_a_library(environment):
-            super()._execute_child(  # type: ignore[misc]
-                args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell,
-                p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite,
-                restore_signals, gid, gids, uid, umask, start_new_session, process_group,
-            )  # fmt: skip
+            super()._execute_child(*given)  # type: ignore[misc]
             return
-        standard = [given if given >= 0 else usual for usual, given in enumerate((p2cread, c2pwrite, errwrite))]
+        standard = [asked[name] if asked[name] >= 0 else usual for usual, name in enumerate(_STANDARD)]
         request = Request(
-            command=list(map(os.fspath, args)),
-            folder=str(Path.cwd() if cwd is None else Path(cwd).absolute()),
+            command=list(map(os.fspath, asked["args"])),
+            folder=str(Path.cwd() if asked["cwd"] is None else Path(asked["cwd"]).absolute()),
             environment=environment,
-            targets=[0, 1, 2, *pass_fds],
-            session=start_new_session,
+            targets=[0, 1, 2, *asked["pass_fds"]],
+            session=asked["start_new_session"],
         )
-        self._news, self.pid = ask(kind, request, [*standard, *pass_fds])
+        self._news, self.pid = ask(kind, request, [*standard, *asked["pass_fds"]])
         self._child_created = True
-        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+        self._close_pipe_fds(*(asked[name] for name in _PIPES))  # type: ignore[attr-defined]
 
     def _internal_poll(self, *arguments: Any, **options: Any) -> int | None:
         if self._news is None:
@@ -185,3 +184,13 @@ def fork_from(name: str) -> None:
 def fork_workers() -> None:
     """Have the processes forked that a parent of workers starts."""
     processes.GroupLeader = ForkedGroupLeader  # type: ignore[misc]
+
+
+@contextmanager
+def unforked_workers() -> Iterator[None]:
+    """Start what a parent of workers starts as a user's is, for the time of a `with` block."""
+    processes.GroupLeader = GroupLeader  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        fork_workers()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -16,5 +17,5 @@ def folder(_modules: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that workers import from; its path is always the same, so that the fork server is reused."""
     shutil.rmtree(_modules)
     _modules.mkdir()
-    monkeypatch.setenv("PYTHONPATH", str(_modules))
+    monkeypatch.setenv("PYTHONPATH", str(_modules), prepend=os.pathsep)
     return _modules

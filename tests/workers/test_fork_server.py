@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,14 @@ from omegaconf import DictConfig
 from besom.config.checks import resolved
 from besom.hydra_app.task import HydraTask
 from besom.sweep.trials.trial import for_slot
-from besom.system import processes
-from besom.system.processes import start
+from besom.system.processes import kill_session, start
 from besom.workers.devices import Device, Slot
 from besom.workers.fork_server import end_fork_server
 from besom.workers.messages import State
 from besom.workers.pool import Died, Process, WorkerPool, launch
 from besom.workers.tasks import Task, Training
 from tests.fakes import cpu_slots
-from tests.forking import GroupLeader
+from tests.forking import Forked, unforked_workers
 from tests.pairs import Runs
 
 OWN = """
@@ -134,12 +134,12 @@ def _own(folder: Path) -> None:
     (folder / "own.py").write_text(OWN)
 
 
-@pytest.fixture(autouse=True)
-def _started_not_forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Start the fork server, and the workers that import for themselves, as a user's are: unforked."""
+@pytest.fixture
+def _unforked() -> Iterator[None]:
+    """Start the fork server, and the workers that import for themselves, as a user's are."""
     end_fork_server()
-    monkeypatch.setattr(processes, "GroupLeader", GroupLeader)
-    yield
+    with unforked_workers():
+        yield
     end_fork_server()
 
 
@@ -187,10 +187,15 @@ def gone(*pids: int) -> bool:
 
 
 def fork_server_of(pid: int) -> int:
-    """Return the process that forked a worker, which must be a fork server."""
+    """Return the process that forked a worker, which must be a fork server: only that leads a session of its own."""
     parent = int(stat_of(pid)[1])
-    assert b"besom.workers.fork_server_process" in Path(f"/proc/{parent}/cmdline").read_bytes()
+    assert parent not in (1, os.getpid(), os.getsid(0))
+    assert os.getsid(parent) == parent
     return parent
+
+
+def command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def seen(folder: Path) -> tuple[int, dict[str, Any]]:
@@ -201,10 +206,21 @@ def seen(folder: Path) -> tuple[int, dict[str, Any]]:
     return int(file.name.removeprefix("seen-")), found
 
 
-def test_a_forked_worker_sees_and_computes_what_one_that_was_started_afresh_does(folder: Path, config: Config):
+def folder_with_modules_called_as_libraries(folder: Path) -> Path:
+    folder.mkdir()
+    for module in ("queue", "yaml", "torch"):
+        (folder / f"{module}.py").write_text("raise AssertionError('this is no library')")
+    return folder
+
+
+@pytest.mark.usefixtures("_unforked")
+def test_a_forked_worker_sees_and_computes_what_a_started_one_does_and_takes_no_library_from_its_folder(
+    folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+):
     (slot,) = slots = cpu_slots(1)
     wide = ("model.width=512", "data.batch_size=512", "model.dropout=0.3")
     configs = [config("Looking"), config("Looking", *wide, "threads=2"), config("Looking", *wide)]
+    monkeypatch.chdir(folder_with_modules_called_as_libraries(folder / "here"))
     found = {}
     for launcher in (launch, afresh):
         (folder / launcher.__name__).mkdir()
@@ -212,9 +228,7 @@ def test_a_forked_worker_sees_and_computes_what_one_that_was_started_afresh_does
             runs = Runs(pool, folder / launcher.__name__)
             ends = [runs.train(slot, config) for config in configs]
             pid, sight = seen(folder)
-            assert (b"besom.workers.fork_server_process" in Path(f"/proc/{pid}/cmdline").read_bytes()) is (
-                launcher is launch
-            )
+            assert (b"besom.workers.fork_server_process" in command_of(pid)) is (launcher is launch)
         values = [end.outcome and (end.outcome.values, runs.epochs(trial)) for trial, end in enumerate(ends)]
         assert all(values)
         found[launcher.__name__] = sight, values
@@ -222,10 +236,25 @@ def test_a_forked_worker_sees_and_computes_what_one_that_was_started_afresh_does
     assert values == expected
     assert {name: sight[name] for name in sight if sight[name] != usual[name]} == {}
     assert (sight["environment"]["OMP_NUM_THREADS"], sight["environment"]["CUDA_VISIBLE_DEVICES"]) == ("1", "")
+    assert (sight["folder"], sight["path"][-1]) == (str(folder / "here"),) * 2
     assert (folder / "logs" / "worker-0.log").read_text().count("was here") == 2 * len(configs)
 
 
-def test_one_nursery_serves_all_slots_and_sweeps_and_code_is_read_anew_for_each(folder: Path, config: Config):
+def test_a_worker_is_forked_into_the_folder_of_its_sweep(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch):
+    (slot,) = slots = cpu_slots(1)
+    fork_servers = set()
+    for name in ("one", "two"):
+        where = folder_with_modules_called_as_libraries(folder / name)
+        monkeypatch.chdir(where)
+        with pool_of(slots, folder) as pool:
+            Runs(pool, where).train(slot, config("Looking"))
+            pid, sight = seen(folder)
+            assert (sight["folder"], sight["path"][-1]) == (str(where), str(where))
+            fork_servers.add(fork_server_of(pid))
+    assert len(fork_servers) == 1
+
+
+def test_one_fork_server_serves_all_slots_and_sweeps_and_code_is_read_anew_for_each(folder: Path, config: Config):
     slots = cpu_slots(2)
     with pool_of(slots, folder, launched := Launched()) as pool:
         runs = Runs(pool, folder)
@@ -260,33 +289,15 @@ def test_one_nursery_serves_all_slots_and_sweeps_and_code_is_read_anew_for_each(
         assert fork_server_of(third) == fork_server
 
 
-def test_a_worker_is_forked_into_the_folder_of_its_sweep_and_takes_nothing_from_there_for_a_library(
-    folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch
-):
-    (slot,) = slots = cpu_slots(1)
-    fork_servers = set()
-    for name, launcher in (("one", launch), ("two", launch), ("three", afresh)):
-        where = folder / name
-        where.mkdir()
-        for module in ("queue", "yaml", "torch"):
-            (where / f"{module}.py").write_text("raise AssertionError('this is no library')")
-        monkeypatch.chdir(where)
-        with pool_of(slots, folder, launcher) as pool:
-            Runs(pool, where).train(slot, config("Looking"))
-            pid, sight = seen(folder)
-            assert (sight["folder"], sight["path"][-1]) == (str(where), str(where))
-            if launcher is launch:
-                fork_servers.add(fork_server_of(pid))
-    assert len(fork_servers) == 1
-
-
-def test_a_nursery_that_is_killed_costs_nothing(folder: Path, config: Config):
+def test_a_fork_server_that_is_killed_costs_nothing(folder: Path, config: Config):
     end_fork_server()
     slots = cpu_slots(2)
-    with pool_of(slots, folder, launched := Launched()) as pool:
+    with ExitStack() as stack:
+        with unforked_workers():
+            pool = stack.enter_context(pool_of(slots, folder, launched := Launched()))
+            fork_server = launched.processes[0].pid
+            os.kill(fork_server, signal.SIGKILL)  # while it imports
         runs = Runs(pool, folder)
-        fork_server = launched.processes[0].pid
-        os.kill(fork_server, signal.SIGKILL)  # while it imports
         trials = [runs.submit(slot, config("Waiting")) for slot in slots]
         eventually(lambda: list(pool.events(timeout_s=0.1)) or len(list(folder.glob("waiting-*"))) == 2)
         eventually(lambda: len(list(folder.glob("waiting-*"))) == 2)
@@ -307,26 +318,29 @@ def test_a_nursery_that_is_killed_costs_nothing(folder: Path, config: Config):
 
 
 def test_a_worker_that_was_not_waited_for_is_never_forked(folder: Path):
-    end_fork_server()
     slots = cpu_slots(1)
-    with pool_of(slots, folder, launched := Launched()):
-        fork_server = launched.processes[0].pid
+    with pool_of(slots, folder, launched := Launched()) as pool:
+        eventually(lambda: list(pool.events(timeout_s=0.1)))
+        fork_server = fork_server_of(launched.processes[0].pid)
+    os.kill(fork_server, signal.SIGSTOP)
+    with pool_of(slots, folder, launched):
+        pass
+    os.kill(fork_server, signal.SIGCONT)
     with pool_of(slots, folder, launched) as pool:
         eventually(lambda: list(pool.events(timeout_s=0.1)))
-        assert fork_server_of(launched.processes[1].pid) == fork_server
         forked = Path(f"/proc/{fork_server}/task/{fork_server}/children").read_text().split()
-        assert forked == [str(launched.processes[1].pid)]
+        assert forked == [str(launched.processes[2].pid)]
 
 
-def test_another_environment_has_another_nursery_or_none_while_the_first_is_busy(
+@pytest.mark.usefixtures("_unforked")
+def test_another_environment_has_another_fork_server_or_none_while_the_first_is_busy(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    end_fork_server()
     slots = cpu_slots(1)
 
     def started() -> tuple[int, bytes]:
         pid = launched.processes[-1].pid
-        return pid, eventually(lambda: Path(f"/proc/{pid}/cmdline").read_bytes())
+        return pid, eventually(lambda: command_of(pid))
 
     with pool_of(slots, folder, launched := Launched()):
         first, command = started()
@@ -351,13 +365,14 @@ def test_another_environment_has_another_nursery_or_none_while_the_first_is_busy
             second = third
 
 
+@pytest.mark.usefixtures("_unforked")
 @pytest.mark.parametrize("kind", ["gpu", "cpu"])
 def test_only_a_worker_without_a_gpu_that_trains_besoms_own_configs_is_forked(kind: str, folder: Path):
     slot = Slot(index=0, devices=(Device(kind=kind, name="a device"),))
     task = Training() if kind == "gpu" else HydraTask(app=b"", path=(), metrics=())
     process, connection = launch(slot, folder / "log", task)
     with connection:
-        assert b"besom.workers.worker" in eventually(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes())
+        assert b"besom.workers.worker" in eventually(lambda: command_of(process.pid))
         process.kill()
         assert process.wait() == -signal.SIGKILL
 
@@ -370,7 +385,7 @@ def test_where_libraries_start_threads_nothing_is_forked_and_trials_train(
     with pool_of(slots, folder) as pool:
         assert Runs(pool, folder).train(slot, config("Looking")).state is State.COMPLETE
         pid, sight = seen(folder)
-        assert b"besom.workers.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert b"besom.workers.worker" in command_of(pid)
         assert sight["leads its session, its group"] == [True, True]
 
 
@@ -385,25 +400,26 @@ def notes(folder: Path, count: int) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture
-def parent(folder: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """A process that sweeps, and forks another that does."""
+def parent(folder: Path) -> Iterator[Callable[[type[subprocess.Popen[Any]]], subprocess.Popen[Any]]]:
+    """Start a process that sweeps, and forks another that does."""
     (folder / "parent.py").write_text(PARENT)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    started = []
+    path = [str(Path(__file__).parents[2]), os.environ["PYTHONPATH"]]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    started: list[subprocess.Popen[Any]] = []
 
-    def begin(*arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(folder / "parent.py"), str(folder), *arguments]
-        started.append(subprocess.Popen(command, env=environment))
+    def begin(process: type[subprocess.Popen[Any]]) -> subprocess.Popen[Any]:
+        command = [sys.executable, str(folder / "parent.py"), str(folder)]
+        started.append(process(command, env=environment, start_new_session=True))
         return started[-1]
 
     yield begin
     for process in started:
-        process.kill()
+        kill_session(process.pid)
         process.wait()
 
 
-def test_a_parent_that_is_killed_takes_along_a_nursery_that_still_imports(folder: Path, parent: Any):
-    process = parent()
+def test_a_parent_that_is_killed_takes_along_a_fork_server_that_still_imports(folder: Path, parent: Any):
+    process = parent(subprocess.Popen)
     ((_, fork_server),) = notes(folder, 1)
     process.kill()
     process.wait()
@@ -411,18 +427,16 @@ def test_a_parent_that_is_killed_takes_along_a_nursery_that_still_imports(folder
     assert len(notes(folder, 1)) == 1, "before its worker was ready"
 
 
-def test_a_forked_process_has_a_nursery_of_its_own_and_each_ends_with_its_parent(folder: Path, parent: Any):
-    process = parent()
+def test_a_forked_process_has_a_fork_server_of_its_own_and_each_ends_with_its_parent(folder: Path, parent: Any):
+    process = parent(Forked)
     (_, fork_server), (_, own, worker), (_, idle), (_, others), (_, child, grandchild) = notes(folder, 5)
-    try:
-        assert own == process.pid
-        assert fork_server != others
-        assert not gone(fork_server)
-        process.kill()
-        process.wait()
-        eventually(lambda: gone(fork_server, worker))
-        assert not any(map(gone, (idle, child, others)))
-    finally:
-        os.kill(idle, signal.SIGKILL)
-        os.kill(child, signal.SIGKILL)
+    assert own == process.pid
+    assert fork_server != others
+    assert not gone(fork_server)
+    process.kill()
+    process.wait()
+    eventually(lambda: gone(fork_server, worker))
+    assert not any(map(gone, (idle, child, others)))
+    os.kill(idle, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
     eventually(lambda: gone(others, grandchild))
