@@ -37,7 +37,7 @@ def load_model(run_id: str, *, tracking_uri: str | None = None, trust: Iterable[
     ["net"]: a recorded config is code. Raises RunNotFound when there is no such run, or it has no model that can be
     rebuilt, and ConfigError for targets that may not be built.
     """
-    from besom.config.trust import IN_PYTHON, Trust
+    from besom.config.targets.trust import IN_PYTHON, Trust
     from besom.predict.predict import load_model as load
     from besom.tracking.store import Location
 

@@ -23,7 +23,7 @@ def _load_pyfunc(data_path: str) -> ServedModel:
 
     An environment variable names the trusted packages, because the config comes from the model's author.
     """
-    from besom.config.trust import WHERE_IT_IS_SERVED, Trust
+    from besom.config.targets.trust import WHERE_IT_IS_SERVED, Trust
     from besom.models.saved import load_recorded
 
     return ServedModel(load_recorded(Path(data_path), Trust.given(how=WHERE_IT_IS_SERVED)))

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from besom.config.checks import recordable
-from besom.config.trust import RECORDED_CODE, Trust
+from besom.config.targets.trust import RECORDED_CODE, Trust
 from besom.errors import BesomError, ConfigError, Interrupted
 from besom.reproduce.rerun_exact import reproduce_exactly
 from besom.reproduce.working_tree import Code, working_tree

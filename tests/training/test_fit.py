@@ -53,6 +53,7 @@ class Runner:
     stop_after_epoch: int | None = None
     stop_at_step: int | None = None
     steps: int = 0
+    first: int | None = None
 
     def run(self, config: dict[str, Any]) -> Outcome:
         return train(config, channel=self, directory=self.directory)
@@ -62,7 +63,8 @@ class Runner:
         self.about.update(about)
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        assert epoch == len(self.epochs), "epochs are reported in order, from 0"
+        self.first = epoch if self.first is None else self.first
+        assert epoch == self.first + len(self.epochs), "epochs are reported in order"
         self.epochs.append(metrics)
 
     def should_stop(self, *, in_epoch: bool) -> bool:
@@ -268,8 +270,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config) -> Call
 def test_a_users_own_data_and_model_train_like_ours(own: Callable[..., dict[str, Any]], runner: Runner):
     result = runner.run(own("trainer.max_epochs=5"))
     errors = [metrics["val/error"] for metrics in runner.epochs]
-    assert len(errors) == 6
-    assert result.values[0] == min(errors[1:]) < errors[0]
+    assert len(errors) == 5
+    assert result.values[0] == min(errors) < errors[0]
     assert runner.about["parameters"] == 2
     assert "digest" not in runner.about
     assert {path.name for path in runner.directory.iterdir()} == {"model.safetensors"}
@@ -293,7 +295,7 @@ def test_a_users_own_objective_that_becomes_nan_fails_the_trial_with_its_epoch(
 ):
     with pytest.raises(TrialFailed, match=r"val/error became nan in epoch 2"):
         runner.run(own("trainer.max_epochs=5", spoilt=2))
-    assert math.isnan(runner.epochs[2]["val/error"])
+    assert math.isnan(runner.epochs[1]["val/error"])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from besom.config.targets import check_targets
+from besom.config.targets.check import check_targets
 from besom.errors import ConfigError
 from besom.training.hooks import check_hooks
 

@@ -55,6 +55,8 @@ def _is_supported(config: Mapping[str, Any]) -> bool:
         and trainer.get("max_time") is None
         and set(trainer) <= {*_TRAINER, "precision", "max_time"}
         and not config["test"]
+        and not config.get("callbacks")  # older recorded configs lack these keys
+        and not config.get("logger")
         and folds_of(config) is None
         and "cost/seconds" not in str(config["objective"])  # wall time cannot be attributed to one trial of a bundle
     )

@@ -14,15 +14,16 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from besom.bundle.optimizers import MemberState
 from besom.config.objectives import leading, read_objectives
-from besom.config.targets import check_targets
+from besom.config.targets.check import check_targets
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError
 from besom.models import SupervisedModule
 from besom.models.network import MLP
 from besom.models.saved import save
 from besom.training.best_epoch import BestEpochTracker
+from besom.training.callbacks import copied
 from besom.training.figure_data import Predictions, write_figure_data
-from besom.training.fit import build_model, copied, costs_of, objective_values
+from besom.training.fit import build_model, costs_of, objective_values
 from besom.training.progress import Channel, Outcome
 
 

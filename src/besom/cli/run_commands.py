@@ -18,7 +18,7 @@ def reproduce(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.pip_args is not None and not options.exact:
         parser.error("--pip-args goes with --exact")
-    from besom.config.trust import Trust
+    from besom.config.targets.trust import Trust
     from besom.system.console import plain_console
     from besom.tracking.store import Location
 
@@ -73,7 +73,7 @@ def _reproduce_parser() -> Parser:
 def predict(arguments: list[str]) -> int:
     """Run `besom predict RUN INPUT`."""
     options = _predict_parser().parse_args(arguments)
-    from besom.config.trust import Trust
+    from besom.config.targets.trust import Trust
     from besom.predict.predict import Request
     from besom.predict.predict import predict as ask
     from besom.tracking.store import Location
@@ -148,7 +148,7 @@ def register(arguments: list[str]) -> int:
     parser.add_argument("--alias", default="champion", metavar="ALIAS", help="what to call this version (%(default)s)")
     add_trust(parser)
     options = parser.parse_args(arguments)
-    from besom.config.trust import Trust
+    from besom.config.targets.trust import Trust
     from besom.tracking.registry import register as put
     from besom.tracking.registry import serving_needs
     from besom.tracking.store import Location

@@ -16,12 +16,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from besom.config.messages import explain
 from besom.config.objectives import COSTS, leading, metric_names, read_objectives
+from besom.config.trainer import check_trainer
 from besom.errors import ConfigError, one_of
 from besom.secrets.masks import hidden_in, remember
 
 Config: TypeAlias = DictConfig | Mapping[str, Any]
 
-_MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
 _FIGURES = ("auto", "all", "none")
 _VIEWS = ("auto", "off")
 _MATMUL_PRECISIONS = ("highest", "high", "medium")
@@ -33,7 +33,7 @@ _BOUNDS: Mapping[str, tuple[float, float, str]] = {
     "data.split_seed": (-(2**63), 2**64 - 1, "torch takes no seed beyond 64 bits"),
     "data.batch_size": (1, float("inf"), "take at least one sample, or null for the full batch"),
     "data.eval_batch_size": (1, float("inf"), "take at least one sample"),
-    "trainer.max_epochs": (1, float("inf"), "train for at least one epoch"),
+    "scheduler.T_max": (1, float("inf"), "give it a number of epochs; trainer.max_epochs is its default"),
     "optimizer.lr": (0, float("inf"), "a learning rate is not negative"),
     "evaluation.folds": (2, float("inf"), "deal at least two folds, or null for one validation part"),
     "early_stopping.patience": (1, float("inf"), "wait at least one epoch, or null to never stop early"),
@@ -73,10 +73,10 @@ def check(config: Config) -> None:
     accelerator = select(config, "trainer.accelerator")
     if accelerator not in ("auto", "cpu", "gpu", "cuda"):
         raise ConfigError(f"trainer.accelerator: '{accelerator}' is unknown; use auto, cpu or gpu")
-    max_time = select(config, "trainer.max_time")
-    if isinstance(max_time, str) and not _MAX_TIME.fullmatch(max_time):
-        raise ConfigError(f"trainer.max_time: '{max_time}' is no time; write DD:HH:MM:SS, such as 00:00:10:00")
     _check_objective(config)
+    objectives = read_objectives({key: select(config, key) for key in ("objective", "direction")})
+    names = tuple(objective.name for objective in objectives)
+    check_trainer(_node(config, "trainer"), names, _node(config, "model"))
     _check_table(config)
     if select(config, "test") is True and not has_test_part(config):
         raise ConfigError("test: the data has no test part; set data.test_fraction, or test=false")
@@ -166,6 +166,12 @@ def select(config: Config, key: str) -> Any:
         return OmegaConf.select(config, key, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
+
+
+def _node(config: Config, key: str) -> Mapping[str, Any]:
+    """Return the values directly under a key. Raises ConfigError as `select` does."""
+    node = select(config, key)
+    return {str(name): select(config, f"{key}.{name}") for name in node or {}}
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ VERSION_BASE: Mapping[str, Any] = {"version_base": "1.3"} if _OLD else {}
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath", *(() if _OLD else ("aliases",)))
 """The choices of `--info`."""
 
-# `besom.config.targets` decides what may be built; 1.4 warns if nothing does.
+# `besom.config.targets.check` decides what may be built; 1.4 warns if nothing does.
 _ANY = "UNSAFE_DISABLE_EXECUTION_CHECKS"
 _UNCHECKED: Mapping[str, Any] = {} if _OLD else {"_execution_whitelist_": getattr(hydra.utils, _ANY)}
 _REPLACE: Mapping[str, Any] = {} if _OLD else {"replace": True}

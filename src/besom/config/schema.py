@@ -48,6 +48,9 @@ class Train:
     optimizer: Any = MISSING
     scheduler: Any = None
     trainer: Any = MISSING
+    callbacks: Any = None  # a mapping of names to callbacks
+    logger: Any = None  # a mapping of names to loggers
+    artifacts: list[str] = field(default_factory=list)
     tracking: Any = MISSING
 
 
@@ -217,9 +220,9 @@ class Trainer:
     accelerator: str = "auto"
     devices: int = 1
     precision: str = "32-true"
-    max_epochs: int = 10
-    max_time: str | None = None
-    deterministic: bool = True
+    max_epochs: int | None = 10
+    max_time: Any = None
+    deterministic: Any = True  # or warn
 
 
 @dataclass

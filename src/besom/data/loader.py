@@ -79,9 +79,10 @@ class InMemoryLoader:
 
     `steps_per_chunk=None` yields plain (x, y) batches, for modules that do not support chunks.
 
-    With `shuffle`, epoch e of a loader follows a permutation drawn from (`shuffle_seed`, e) alone: the same on every
-    device, whatever else draws random numbers. `batch_size=None` makes the whole part one batch; a single batch is
-    never shuffled, since a sum does not depend on the order and a slice needs no copy.
+    The first epoch of a loader is `first_epoch`. With `shuffle`, epoch e follows a permutation drawn from
+    (`shuffle_seed`, e) alone: the same on every device, whatever else draws random numbers. `batch_size=None` makes the
+    whole part one batch; a single batch is never shuffled, since a sum does not depend on the order and a slice needs
+    no copy.
 
     Where `ranks` processes train together, each batch is divided into as many pieces, and this loader yields the
     `rank`-th of each. Pieces of plain batches have equal sizes, as a user's own module needs them: where the division
@@ -96,6 +97,7 @@ class InMemoryLoader:
         batch_size: int | None,
         shuffle: bool,
         shuffle_seed: int = 0,
+        first_epoch: int = 0,
         steps_per_chunk: int | None = STEPS_PER_CHUNK,
         rank: int = 0,
         ranks: int = 1,
@@ -108,7 +110,7 @@ class InMemoryLoader:
         self.steps_per_chunk = steps_per_chunk
         self.rank = rank
         self.ranks = ranks
-        self.epoch = 0
+        self.epoch = first_epoch
 
     def __len__(self) -> int:
         return -(-len(self.y) // (self.batch_size * (self.steps_per_chunk or 1)))

@@ -122,10 +122,10 @@ class InMemoryDataModule(pl.LightningDataModule):
                 self.val_dataloader()
 
     def train_dataloader(self) -> InMemoryLoader:
-        """Return a loader whose first epoch is epoch 0 of `shuffle_seed`.
+        """Return a loader whose first epoch is the Trainer's current one, which determines the order of the rows.
 
-        With several ranks, it yields this rank's piece of each batch. Raises ConfigError if a batch has fewer rows than
-        there are ranks.
+        With `trainer.overfit_batches`, the rows keep the order of the source. With several ranks, it yields this rank's
+        piece of each batch. Raises ConfigError if a batch has fewer rows than there are ranks.
         """
         part = self._prepared.train.on(self._device)
         ranks = self.trainer.world_size if self.trainer else 1
@@ -138,8 +138,9 @@ class InMemoryDataModule(pl.LightningDataModule):
             part.x,
             part.y,
             batch_size=self.batch_size,
-            shuffle=True,
+            shuffle=not getattr(self.trainer, "overfit_batches", 0),
             shuffle_seed=self.shuffle_seed,
+            first_epoch=self.trainer.current_epoch if self.trainer else 0,
             steps_per_chunk=self.steps_per_chunk,
             rank=self.trainer.global_rank if self.trainer else 0,
             ranks=ranks,

@@ -4,12 +4,15 @@ Lightning calls `training_step` once per item of the loader, and that call costs
 Hence the loop over batches is here: the loader yields chunks (`besom.data.Batches`, up to 128 batches), optimization is
 manual, and metrics are computed once per epoch from the outputs kept on the device. A DataLoader of ordinary (x, y)
 batches works the same way, one batch at a time.
+
+Where the Trainer must see each step, as for gradient accumulation, Lightning's own loop trains the module: with plain
+batches and automatic optimization.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TypeAlias, cast
 
@@ -44,8 +47,10 @@ class SupervisedModule(pl.LightningModule):
     On several devices, each rank trains on its piece of each batch (see `besom.data.Batches`), and evaluates the whole
     validation part: except for batch norm and dropout, the result is that of one device.
 
-    Raises TrialFailed when a loss is not finite: checked once per chunk, because each access to the loss waits for the
-    device. Raises ConfigError for a trainer under which this loop would train wrongly.
+    After `use_lightnings_loop`, Lightning optimizes and steps the scheduler, by its Trainer's arguments.
+
+    Raises TrialFailed when a loss is not finite: checked once per chunk, or per epoch in Lightning's loop, because each
+    access to the loss waits for the device. Raises ConfigError for a trainer under which this loop would train wrongly.
     """
 
     def __init__(
@@ -70,8 +75,14 @@ class SupervisedModule(pl.LightningModule):
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
         self._seen: dict[str, list[Pair]] = defaultdict(list)
+        self._losses: list[tuple[Tensor, int]] = []  # in Lightning's loop: each batch's loss and its rows
         self._loss_sum = 0.0
+        self._lr = 0.0
         self._validated = False
+
+    def use_lightnings_loop(self) -> None:
+        """Let Lightning optimize: `training_step` takes one (x, y) batch and returns its loss."""
+        self.automatic_optimization = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Return values [b, 1] or logits [b, out] for inputs [b, ...]."""
@@ -101,18 +112,34 @@ class SupervisedModule(pl.LightningModule):
         optimizer = self._make_optimizer(self.parameters())
         if self._make_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer)}
+        scheduler = self._make_scheduler(optimizer)
+        if not self.automatic_optimization:
+            return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        # A value of the validation part must not count twice.
+        validated = isinstance(scheduler, ReduceLROnPlateau) and self.monitor.startswith("val/")
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": scheduler,
+                "monitor": self.monitor,
+                "frequency": (self.trainer.check_val_every_n_epoch or 1) if validated else 1,
+            },
+        }
 
     def setup(self, stage: str) -> None:
         """Clear what an interrupted run left; refuse a trainer that this loop does not support."""
-        self._seen, self._loss_sum, self._validated = defaultdict(list), 0.0, False
-        if stage == "fit" and self.trainer.precision == "16-mixed":
+        self._seen, self._losses, self._loss_sum, self._validated = defaultdict(list), [], 0.0, False
+        if stage == "fit" and self.trainer.precision == "16-mixed" and not self.automatic_optimization:
             raise ConfigError("trainer.precision: 16-mixed would train without gradient scaling; use bf16-mixed")
         if stage == "fit" and self.trainer.world_size > 1:
             self._join_ranks()
 
-    def training_step(self, batch: Chunk, batch_idx: int) -> None:
-        """Train on each batch of a chunk, or on the one batch that it is."""
+    def training_step(self, batch: Chunk, batch_idx: int) -> Tensor | None:
+        """Train on each batch of a chunk, or on the one batch that it is; in Lightning's loop, return its loss."""
+        if batch_idx == 0:
+            self._lr = float(self._optimizer().param_groups[0]["lr"])
+        if self.automatic_optimization:
+            return self._loss_of(batch)
         optimizer, parameters = self._optimizer(), list(self.parameters())
         pairs: list[Pair] = []
         losses: list[Tensor] = []
@@ -130,12 +157,37 @@ class SupervisedModule(pl.LightningModule):
             losses.append(loss.detach())
         # Lightning counts the steps of its own wrapper, on which max_steps and ModelCheckpoint depend.
         self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_by(len(pairs))
-        sizes = torch.tensor([float(len(y)) for _, y in pairs], device=self.device)
-        loss_sum = torch.stack(losses).float() @ sizes
+        self._add_losses(losses, [len(y) for _, y in pairs])
+        self._seen["train"].append(concatenate(pairs))
+        return None
+
+    def _add_losses(self, losses: Sequence[Tensor], rows: Sequence[int]) -> None:
+        """Add the mean losses of batches with these numbers of rows to that of the epoch. Raises TrialFailed."""
+        loss_sum = torch.stack(tuple(losses)).float() @ torch.tensor(rows, dtype=torch.float32, device=self.device)
         if self.trainer.world_size > 1:
             loss_sum = sum_over_ranks(loss_sum)
         self._loss_sum += finite(loss_sum, f"loss became {{}} in epoch {self.current_epoch + 1}")
-        self._seen["train"].append(concatenate(pairs))
+
+    def _loss_of(self, batch: Chunk) -> Tensor:
+        ((x, y),) = batches(batch)
+        outputs = self(x)
+        loss: Tensor = self.loss(outputs, y)
+        self._seen["train"].append((outputs.detach(), y))
+        self._losses.append((loss.detach(), len(y)))
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by `gradient_clip_norm`, or as the Trainer is told; only Lightning's loop calls this."""
+        if self.gradient_clip_norm is not None:
+            gradient_clip_val, gradient_clip_algorithm = self.gradient_clip_norm, "norm"
+        self.clip_gradients(
+            optimizer, gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm
+        )
 
     def _backward(self, loss: Tensor, rows: int) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
@@ -188,12 +240,16 @@ class SupervisedModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Log the `train/` metrics and step the scheduler; the epoch's validation has already run."""
         outputs, targets = self._take("train")
+        if self.automatic_optimization:
+            losses, rows = zip(*self._losses, strict=True)
+            self._add_losses(losses, rows)
+            self._losses = []
         if self.trainer.world_size > 1:
             outputs, targets = rows_of_all_ranks(outputs), rows_of_all_ranks(targets)
         self._log_scores("train", outputs, targets, loss=self._loss_sum / len(targets))
         self._loss_sum = 0.0
-        self.log("train/lr", float(self._optimizer().param_groups[0]["lr"]))
-        scheduler = self.lr_schedulers()
+        self.log("train/lr", self._lr)
+        scheduler = None if self.automatic_optimization else self.lr_schedulers()
         if isinstance(scheduler, ReduceLROnPlateau):
             self._step_plateau(scheduler)
         elif scheduler is not None:
@@ -209,7 +265,7 @@ class SupervisedModule(pl.LightningModule):
         scheduler.step(metrics[self.monitor].item())
 
     def _optimizer(self) -> Optimizer:
-        return cast(Optimizer, self.optimizers(use_pl_optimizer=False))
+        return self.trainer.optimizers[0]
 
     def _steps_left(self) -> int | None:
         """Return how many more steps `trainer.max_steps` allows, or None when it sets no limit."""

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from besom.config.hydra_versions import build
 from besom.config.model_inputs import CONFIG, DESCRIPTION, WEIGHTS, Inputs, damaged, read_description
-from besom.config.targets import check_targets
-from besom.config.trust import Trust
+from besom.config.targets.check import check_targets
+from besom.config.targets.trust import Trust
 from besom.data import DataSpec, InMemoryDataModule, Task
 from besom.data.scaling import Scaler
 from besom.errors import ConfigError, in_one_line

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from besom.config.trust import Trust
+from besom.config.targets.trust import Trust
 from besom.errors import ConfigError, StoreError
 from besom.predict.writers import answers_to
 from besom.tracking.registry import fetch

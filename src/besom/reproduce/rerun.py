@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from besom.config.trust import SHIPPED, Trust
+from besom.config.targets.trust import SHIPPED, Trust
 from besom.errors import BesomError, RunNotFound
 from besom.reproduce.changes import Change, Kind, changes, unrecorded
 from besom.reproduce.comparison import ONCE, TOLERANCE, Difference, History, Verdict, compare, judge

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from besom.config.trust import RECORDED_CODE, SHIPPED, VARIABLE, Trust
+from besom.config.targets.trust import RECORDED_CODE, SHIPPED, VARIABLE, Trust
 from besom.errors import BesomError, ConfigError, Interrupted
 from besom.reproduce.environment import Make, make_environment, python_with
 from besom.reproduce.rerun import require_secrets

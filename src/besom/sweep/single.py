@@ -18,7 +18,7 @@ from rich.console import Console
 
 from besom.config.checks import check, folds_of, recordable, resolved
 from besom.config.objectives import Objective, read_objectives
-from besom.config.trust import Trust
+from besom.config.targets.trust import Trust
 from besom.errors import BesomError, Interrupted, TrainingCrashed
 from besom.sweep.trials.trial import best_metrics, disk_is_full, family, for_slot, tags_of
 from besom.system.interrupts import ending_in_order, interrupts

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from besom.config.model_inputs import MODEL_FILES, Inputs, Kind, prediction_columns, read_description
-from besom.config.trust import Trust, needed_to_serve
+from besom.config.targets.trust import Trust, needed_to_serve
 from besom.errors import ConfigError, RunNotFound
 from besom.system.store_errors import is_absent
 from besom.tracking.places import file_of

@@ -16,6 +16,8 @@ class Tag:
     OVERRIDES = "besom.overrides"
     BEST_EPOCH = "besom.best_epoch"
     DEVICE = "besom.device"
+    LOOP = "besom.loop"
+    LOOP_BECAUSE = "besom.loop_because"
     THREADS = "besom.threads"
     PARAMETERS = "besom.parameters"
     OUTPUT = "besom.output"

@@ -21,6 +21,7 @@ class BestEpochTracker(Generic[Weights]):
         self.metrics: Mapping[str, float] = {}
         self.epoch = 0
         self.weights: Weights | None = None
+        self._names: set[str] = set()
         self._channel = channel
 
     def begin(self, metrics: Mapping[str, float]) -> None:
@@ -30,16 +31,14 @@ class BestEpochTracker(Generic[Weights]):
     def report_epoch(self, epoch: int, metrics: Mapping[str, float], weights: Callable[[], Weights]) -> None:
         """Report an epoch that has just ended; keep the copy from `weights` if it is the best so far.
 
-        Raises ConfigError when the objective is not among the metrics, TrialFailed when it is not finite, TrialPruned
-        on a request to stop.
+        An epoch without the objective, such as one without a validation, is never the best. Raises TrialFailed when the
+        objective is not finite, TrialPruned on a request to stop.
         """
         name = self.objective.name
-        if name not in metrics:
-            self._channel.report(epoch, metrics)
-            raise ConfigError(
-                f"objective: '{name}' is not a metric of this run; use one of {', '.join(sorted(metrics))}"
-            )
+        self._names |= metrics.keys()
         self._report(epoch, metrics)
+        if name not in metrics:
+            return
         value = metrics[name]
         if not math.isfinite(value):
             raise TrialFailed(f"{name} became {value} in epoch {epoch}; lower optimizer.lr, or scale the data")
@@ -52,10 +51,22 @@ class BestEpochTracker(Generic[Weights]):
             raise TrialPruned
 
     def best_weights(self) -> Weights:
-        """Return the best epoch's weights. Raises TrialFailed when no epoch was completed."""
-        if self.weights is None:
-            raise TrialFailed("no epoch was completed; raise trainer.max_time")
-        return self.weights
+        """Return the best epoch's weights.
+
+        Raises ConfigError when no epoch had the objective, TrialFailed when no epoch was completed.
+        """
+        if self.weights is not None:
+            return self.weights
+        name = self.objective.name
+        if name.startswith("val/") and self._names and not any(each.startswith("val/") for each in self._names):
+            raise ConfigError(
+                f"objective: '{name}' was not measured: training ended before the first validation; train for longer, "
+                "or set trainer.val_check_interval"
+            )
+        if self._names:
+            names = ", ".join(sorted(self._names))
+            raise ConfigError(f"objective: '{name}' is not a metric of this run; use one of {names}")
+        raise TrialFailed("no epoch was completed; raise trainer.max_time")
 
     def _report(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self._channel.report(epoch, metrics)

@@ -21,25 +21,25 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
-from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
-from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import Tensor
 
 from besom.config.hydra_versions import build
 from besom.config.objectives import Objective, leading, read_objectives
-from besom.config.targets import check_targets, signature_of
+from besom.config.targets.check import check_targets, signature_of
+from besom.config.trainer import WORK
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError
-from besom.models import SupervisedModule
-from besom.models.distributed import join_process_group, mean_over_ranks, rank_count
+from besom.models.distributed import join_process_group, rank_count
 from besom.models.saved import save
 from besom.system.hardware import nvidia_driver, processor_name
 from besom.training.best_epoch import BestEpochTracker
+from besom.training.callbacks import mean_metrics
 from besom.training.ddp_channel import DDPChannel
 from besom.training.figure_data import Predictions, write_figure_data
 from besom.training.hooks import check_hooks
+from besom.training.lightning import adapted, base_of, package_of, refusals_of
 from besom.training.progress import Channel, Outcome
+from besom.training.trainer import Extras, build_trainer, choose_loop, finish_loggers
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "optuna", "mlflow")
 
@@ -64,7 +64,7 @@ def train(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Ou
         check_test_part(data)
     objectives = read_objectives(config)
     tracker: BestEpochTracker[dict[str, Tensor]] = BestEpochTracker(leading(objectives), channel)
-    fitted = fit(config, data, tracker, channel=channel)
+    fitted = fit(config, data, tracker, directory / WORK, channel=channel)
     costs = costs_of(fitted.model, objectives, seconds=fitted.seconds)
     summary = fitted.write(config, directory, fitted.predictions(config))
     return Outcome(
@@ -116,18 +116,31 @@ def fit(
     config: Mapping[str, Any],
     data: pl.LightningDataModule,
     tracker: BestEpochTracker[dict[str, Tensor]],
+    folder: Path,
     *,
     channel: Channel | None = None,
 ) -> Fitted:
-    """Train a new model on data with a tracker; `channel` receives what was built, before the first step."""
+    """Train a new model on data with a tracker; `channel` receives what was built, before the first step.
+
+    What callbacks and loggers write goes below `folder`.
+    """
     model = build_model(config, data)
-    trainer = build_trainer(config, tracker)
+    package = package_of(model)
+    extras = Extras.build(config, package, folder)
+    loop = choose_loop(config, model, data, extras)
+    trainer = build_trainer(
+        config, tracker, extras, package=package, measures_epoch_0=isinstance(data, InMemoryDataModule), folder=folder
+    )
     if channel is not None:
-        channel.started(describe(data, model, trainer))
+        channel.started({**describe(data, model, trainer), **loop})
     if rank_count() > 1:
         join_process_group(config["trainer"]["accelerator"])
     began = time.perf_counter()
-    trainer.fit(model, datamodule=data)
+    try:
+        with refusals_of(package):
+            trainer.fit(model, datamodule=adapted(data, package))
+    finally:
+        finish_loggers(trainer)
     seconds = time.perf_counter() - began
     model.load_state_dict(tracker.best_weights())
     return Fitted(model=model, data=data, trainer=trainer, seconds=seconds)
@@ -143,8 +156,8 @@ def configure_torch(config: Mapping[str, Any]) -> None:
 
 def build_data(config: Mapping[str, Any]) -> pl.LightningDataModule:
     """Build the data module; each source is read once per process."""
-    data = build(config["data"])
-    if not isinstance(data, pl.LightningDataModule):
+    data: pl.LightningDataModule = build(config["data"])
+    if base_of(type(data), "LightningDataModule") is None:
         raise ConfigError(f"data._target_: {config['data']['_target_']} is not a LightningDataModule; name one that is")
     return data
 
@@ -161,94 +174,10 @@ def build_model(config: Mapping[str, Any], data: pl.LightningDataModule) -> pl.L
     accepted = set(signature.parameters) if signature else set()
     # A partial, called here: Hydra would take keyword arguments for config and convert them.
     make = build({**config["model"], "_partial_": True})
-    model = make(**{name: value for name, value in offered.items() if name in accepted})
-    if not isinstance(model, pl.LightningModule):
+    model: pl.LightningModule = make(**{name: value for name, value in offered.items() if name in accepted})
+    if base_of(type(model), "LightningModule") is None:
         raise ConfigError(f"model._target_: {target} is not a LightningModule; name one that is")
-    if isinstance(data, InMemoryDataModule) and not isinstance(model, SupervisedModule):
-        data.steps_per_chunk = None  # a user's own module takes a batch at a time
     return model
-
-
-def build_trainer(config: Mapping[str, Any], tracker: BestEpochTracker[dict[str, Tensor]]) -> pl.Trainer:
-    """Build Lightning's Trainer with early stopping and best-epoch tracking by the objective."""
-    callbacks: list[pl.Callback] = [BestEpoch(tracker)]
-    patience = config["early_stopping"]["patience"]
-    if patience is not None:
-        callbacks.append(
-            EarlyStopping(
-                tracker.objective.name,
-                mode="max" if tracker.objective.direction == "maximize" else "min",
-                patience=patience,
-                min_delta=config["early_stopping"]["min_delta"],
-                check_on_train_epoch_end=True,
-                strict=False,  # BestEpoch reports a missing objective
-            )
-        )
-    devices = config["trainer"].get("devices", 1)
-    if isinstance(devices, int) and devices != rank_count():
-        raise ConfigError(
-            f"trainer.devices: {devices} device(s) asked for in a slot of {rank_count()}; "
-            f"for a sweep, set hydra.sweeper.devices_per_trial={devices}"
-        )
-    trainer = build(
-        config["trainer"],
-        callbacks=callbacks,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=-1,  # the whole validation part: this is epoch 0
-        **({"plugins": [LightningEnvironment()]} if rank_count() > 1 else {}),  # even within a Slurm job
-    )
-    assert isinstance(trainer, pl.Trainer)
-    if rank_count() > 1 and not _supports_ranks(trainer.strategy):
-        raise ConfigError(
-            f"trainer.strategy: {config['trainer'].get('strategy')} cannot train on the {rank_count()} devices of a "
-            "slot; use ddp, or ddp_find_unused_parameters_true"
-        )
-    return trainer
-
-
-def _supports_ranks(strategy: Strategy) -> bool:
-    # ddp_spawn and the like would start their own ranks; the launcher that does so is private to Lightning.
-    kinds = [kind.__name__ for kind in type(strategy.launcher).__mro__]
-    return isinstance(strategy, DDPStrategy) and "_MultiProcessingLauncher" not in kinds
-
-
-class BestEpoch(Checkpoint):
-    """Passes each epoch to the best-epoch tracker, with the best weights kept in memory.
-
-    It is a Checkpoint because Lightning calls those last, when everything of the epoch has been logged.
-    """
-
-    def __init__(self, tracker: BestEpochTracker[dict[str, Tensor]]) -> None:
-        self._tracker = tracker
-
-    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report epoch 0."""
-        self._tracker.begin(_metrics(trainer))
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Stop before the next step, if requested."""
-        self._tracker.check()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report the epoch that has just ended; keep its weights if it is the best so far."""
-        self._tracker.report_epoch(trainer.current_epoch + 1, _metrics(trainer), lambda: copied(pl_module))
-
-
-def copied(module: pl.LightningModule) -> dict[str, Tensor]:
-    """Return a copy of a module's current weights."""
-    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-
-
-def _metrics(trainer: pl.Trainer) -> dict[str, float]:
-    return _mean_metrics(trainer, trainer.callback_metrics)
-
-
-def _mean_metrics(trainer: pl.Trainer, metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return metrics as numbers: their means over the ranks, each of which may have measured a part of the data."""
-    own = {name: float(value) for name, value in metrics.items()}
-    return mean_over_ranks(own) if trainer.world_size > 1 else own
 
 
 def objective_values(objectives: Sequence[Objective], measured: Mapping[str, float]) -> tuple[float, ...]:
@@ -278,8 +207,8 @@ def check_test_part(data: pl.LightningDataModule) -> None:
 
 def evaluate(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule) -> dict[str, float]:
     """Measure the model on the test part."""
-    (metrics,) = trainer.test(model, datamodule=data, verbose=False)
-    return _mean_metrics(trainer, metrics)
+    (metrics,) = trainer.test(model, datamodule=adapted(data, package_of(model)), verbose=False)
+    return mean_metrics(trainer, metrics)
 
 
 def describe(data: pl.LightningDataModule, model: pl.LightningModule, trainer: pl.Trainer) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from besom.config.checks import folds_of
 from besom.config.objectives import Objective, leading, read_objectives
+from besom.config.trainer import WORK
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, TrialFailed, TrialPruned
 from besom.models.distributed import rank_count
@@ -46,20 +47,22 @@ def cross_validate(config: Mapping[str, Any], *, channel: Channel, directory: Pa
     if rank_count() > 1:
         channel = DDPChannel(channel)
     data, objectives = _data(config), read_objectives(config)
-    count, leader = folds_of(config) or 0, leading(objectives)
+    count, leader, work = folds_of(config) or 0, leading(objectives), directory / WORK
     if config["test"]:
         check_test_part(data.folded(count))
     fold_channel = _FoldChannel(channel, count)
     folds: list[Fold] = []
     for number in range(count):
         tracker: BestEpochTracker[Weights] = BestEpochTracker(leader, fold_channel)
-        folds.append(_train_fold(config, data.folded(count, held_out=number), tracker, fold_channel, number))
+        turn = data.folded(count, held_out=number)
+        folds.append(_train_fold(config, turn, tracker, fold_channel, number, work / f"fold-{number + 1}"))
         channel.report(len(folds), _metrics_so_far(folds, objectives))
         if channel.should_stop(in_epoch=False):
             raise TrialPruned
     seed(config)
     epochs = round(fmean(fold.best_epoch for fold in folds))
-    whole = fit(_for_epochs(config, epochs), data.folded(count), LastEpochTracker(leader, fold_channel))
+    last_tracker = LastEpochTracker[Weights](leader, fold_channel)
+    whole = fit(_for_epochs(config, epochs), data.folded(count), last_tracker, work / "all-folds")
     seconds = whole.seconds + sum(fold.seconds for fold in folds)
     costs = costs_of(whole.model, objectives, seconds=seconds)
     predictions = Predictions.joined([fold.predictions for fold in folds if fold.predictions])
@@ -113,10 +116,11 @@ def _train_fold(
     tracker: BestEpochTracker[Weights],
     fold_channel: _FoldChannel,
     number: int,
+    folder: Path,
 ) -> Fold:
     seed(config)
     try:
-        fitted = fit(config, data, tracker, channel=None if number else fold_channel)
+        fitted = fit(config, data, tracker, folder, channel=None if number else fold_channel)
     except TrialFailed as failed:
         raise TrialFailed(f"fold {number + 1}: {failed}") from failed
     predictions = fitted.predictions(config)

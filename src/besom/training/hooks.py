@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pytorch_lightning as pl
 from hydra.utils import get_object
 
 from besom.config.objectives import read_objectives
 from besom.errors import ConfigError
+from besom.training.lightning import base_of
 
-_BASES: Mapping[str, type] = {"model": pl.LightningModule, "data": pl.LightningDataModule}
+_BASES: Mapping[str, str] = {"model": "LightningModule", "data": "LightningDataModule"}
 
 
 def check_hooks(config: Mapping[str, Any]) -> None:
@@ -38,6 +38,7 @@ def check_hooks(config: Mapping[str, Any]) -> None:
         ]
     for part, hook, what_for, remedy in needed:
         target = config[part]["_target_"]
-        found, base = get_object(target), _BASES[part]
-        if isinstance(found, type) and issubclass(found, base) and getattr(found, hook) is getattr(base, hook):
+        found = get_object(target)
+        base = base_of(found, _BASES[part]) if isinstance(found, type) else None
+        if base is not None and getattr(found, hook) is getattr(base, hook):
             raise ConfigError(f"{part}._target_: {target} has no {hook}, which it needs {what_for}; {remedy}")

@@ -18,7 +18,7 @@ from besom.system.source_file import SourceFile
 from besom.training.progress import Outcome
 
 if TYPE_CHECKING:
-    from besom.config.trust import Trust
+    from besom.config.targets.trust import Trust
 
 
 class State(StrEnum):

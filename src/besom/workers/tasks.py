@@ -10,7 +10,7 @@ from besom.training.progress import Channel, OnFinished, Outcome
 from besom.workers.messages import Assignment, Bundle
 
 if TYPE_CHECKING:
-    from besom.config.trust import Trust
+    from besom.config.targets.trust import Trust
 
 Run = Callable[[Assignment, Channel], Outcome]
 """Runs one trial. Raises TrialPruned when it was stopped early, and any other exception when it failed."""
@@ -46,7 +46,7 @@ class Inspection:
 
     def load(self) -> Run:
         """Import Lightning, which takes seconds."""
-        from besom.config.targets import check_targets
+        from besom.config.targets.check import check_targets
         from besom.training.hooks import check_hooks
 
         def run(assignment: Assignment, channel: Channel) -> Outcome:

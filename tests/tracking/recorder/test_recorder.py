@@ -55,8 +55,9 @@ def points(client: MlflowClient, run: Run, name: str) -> list[tuple[int, float]]
 
 
 def texts(client: MlflowClient, run_id: str) -> Mapping[str, str]:
-    paths = [file.path for file in client.list_artifacts(run_id)]
-    return {path: Path(client.download_artifacts(run_id, path)).read_text() for path in paths}
+    folder = Path(client.download_artifacts(run_id, ""))
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
 
 
 def test_a_run_has_its_params_tags_metrics_data_set_and_files(
@@ -103,6 +104,23 @@ def test_when_recording_is_over_the_database_is_complete_as_a_file(
     shutil.copy(location.database, tmp_path / "copy.db")  # without SQLite's -wal file
     with closing(sqlite3.connect(tmp_path / "copy.db")) as database:
         assert database.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
+
+
+@pytest.mark.parametrize("status", [Status.FINISHED, Status.FAILED, Status.KILLED])
+def test_of_the_files_of_callbacks_and_loggers_those_asked_for_are_recorded(
+    recorder: Recorder, client: MlflowClient, card: Callable[..., RunCard], status: Status
+):
+    made = card("figures=none", "artifacts=['csv/**', '*.txt', 'deep/*/kept']")
+    for name in ("csv/metrics.csv", "csv/more/rows", "notes.txt", "deep/one/kept", "deep/one/other", "last.ckpt"):
+        path = made.directory / ".work" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (made.directory / ".work" / "link.txt").symlink_to(made.directory)
+    recorder.start(0, made, ABOUT)
+    recorder.finish(0, status)
+    files = texts(client, recorder.run_id(0))
+    assert set(files) == {"config.yaml", "csv/metrics.csv", "csv/more/rows", "notes.txt", "deep/one/kept"}
+    assert files["csv/more/rows"] == "csv/more/rows"
 
 
 def test_a_run_without_figures_has_none(recorder: Recorder, client: MlflowClient, card: Callable[..., RunCard]):

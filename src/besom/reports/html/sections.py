@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from besom.config.paths import file_name
-from besom.config.trust import trust_flags
+from besom.config.targets.trust import trust_flags
 from besom.reports.format import number
 from besom.reports.html.plots.canvas import Picture
 from besom.reports.html.plots.contour import contour

@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from besom.config.trust import trust_flags
+from besom.config.targets.trust import trust_flags
 from besom.reports.format import headings, in_short, number, short
 from besom.reports.read.summary import Row, Summary, summarize
 from besom.system.urls import quoted

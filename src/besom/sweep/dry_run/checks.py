@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution
 
 from besom.config.checks import folds_of, select
 from besom.config.objectives import COSTS, metric_names
-from besom.config.targets import signature_of
+from besom.config.targets.check import signature_of
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
 from besom.sweep.dry_run.learning import Learning

@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from besom.config.targets import targets_in
+from besom.config.targets.check import targets_in
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, Bundle, Finished
 from besom.workers.pool import Died, Launcher, WorkerPool

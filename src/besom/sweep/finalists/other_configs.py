@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from besom.config.checks import check, select
 from besom.config.messages import explain
-from besom.config.trust import FILE, VARIABLE, Trust, user_targets
+from besom.config.targets.trust import FILE, VARIABLE, Trust, user_targets
 from besom.errors import ConfigError, RunNotFound, first_few
 from besom.reports.read.configs import OF_A_CHOICE, configs_of, differences
 from besom.reports.read.summary import Row

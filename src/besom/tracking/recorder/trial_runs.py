@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from besom.config.checks import flatten
+from besom.config.trainer import WORK
 from besom.secrets.masks import all_without_secrets, hidden, without_secrets
 from besom.system.store_errors import is_absent
 from besom.tracking.figures import draw
@@ -101,6 +104,7 @@ class TrialRuns:
         written = self._open.pop(run.trial)
         status, tags, ended_s = Status(run.end["status"]), run.end["tags"], run.end["ended_s"]
         directory = run.card.directory
+        keep_artifacts(directory, run.card.config.get("artifacts") or ())
         if Tag.REASON in tags:  # the UI truncates a tag, but shows the note whole
             tags = {**tags, Tag.NOTE: as_markdown(tags[Tag.REASON])}
         if run.end["traceback"] is not None:
@@ -156,3 +160,19 @@ class TrialRuns:
                     self._notice(f"metrics {others} and '{name}' are both recorded as '{key}'; rename one")
                 elif name != key:
                     self._notice(f"metric '{name}' is recorded as '{key}', for MLflow takes no such name")
+
+
+def keep_artifacts(directory: Path, patterns: Iterable[str]) -> None:
+    """Keep those files of callbacks and loggers that match a pattern, at their paths; remove the others.
+
+    In a pattern, `*` stands for anything in a name and `**` for any folders.
+    """
+    work = directory / WORK
+    for pattern in patterns:
+        # A pattern that ends with ** gives files from Python 3.13 on, folders alone before.
+        for path in sorted(work.glob(f"{pattern}/*" if pattern.endswith("**") else pattern)):
+            if path.is_file() and not path.is_symlink():
+                target = directory / path.relative_to(work)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+    shutil.rmtree(work, ignore_errors=True)

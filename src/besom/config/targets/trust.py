@@ -24,8 +24,8 @@ from omegaconf import OmegaConf
 
 from besom.config.checks import resolved
 from besom.config.messages import explain
-from besom.config.shipped import home_of, is_named_like_shipped, is_shipped
-from besom.config.targets import find_target, targets_in
+from besom.config.targets.check import find_target, targets_in
+from besom.config.targets.shipped import home_of, is_named_like_shipped, is_shipped
 from besom.errors import ConfigError, one_of
 from besom.secrets.masks import PREFIX
 

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 from besom.config.checks import recordable
 from besom.config.schema import register_schemas
-from besom.config.targets import targets_in
-from besom.config.trust import RECORDED_CODE, Trust, needed_to_serve
+from besom.config.targets.check import targets_in
+from besom.config.targets.trust import RECORDED_CODE, Trust, needed_to_serve
 from besom.errors import ConfigError
 
 PLANTED = [
@@ -133,7 +133,7 @@ def test_a_target_is_found_wherever_it_stands(key: str, target: str):
 
 def test_every_shipped_config_is_free(compose: Callable[..., DictConfig]):
     register_schemas()
-    folder = Path(__file__).parents[2] / "conf"
+    folder = Path(__file__).parents[3] / "conf"
     choices = [(path.parent.name, path.stem) for path in sorted(folder.glob("*/*.yaml"))]
     choices = [(group, name) for group, name in choices if group not in ("experiment", "tracking")]
     assert len(choices) > 15

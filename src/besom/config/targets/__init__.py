@@ -1,0 +1,1 @@
+"""`_target_` nodes: what they name must exist, and be allowed where a config comes from elsewhere."""

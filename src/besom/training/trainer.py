@@ -1,0 +1,200 @@
+"""Lightning's Trainer for one trial: its arguments, callbacks and loggers, and which loop trains the model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.errors import InstantiationException
+from torch import Tensor
+
+from besom.config.hydra_versions import build
+from besom.config.targets.check import check_targets, signature_of
+from besom.config.trainer import by_step
+from besom.data import InMemoryDataModule
+from besom.errors import ConfigError, in_one_line
+from besom.models import SupervisedModule
+from besom.models.distributed import rank_count
+from besom.training.best_epoch import BestEpochTracker
+from besom.training.callbacks import acts_by_step, best_epoch, early_stopping
+from besom.training.lightning import Package, for_package
+
+_PRINT = ("enable_model_summary", "profiler")
+"""The arguments with which Lightning prints at the level INFO, at which it also talks about itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """The callbacks and loggers that a config adds to a trial."""
+
+    callbacks: Sequence[pl.Callback] = field(default_factory=list)
+    loggers: Sequence[Any] = field(default_factory=list)
+
+    @classmethod
+    def build(cls, config: Mapping[str, Any], package: Package, folder: Path) -> Extras:
+        """Build the groups `callbacks` and `logger`, and what `trainer` adds to them.
+
+        Relative folders are below `folder`, so that each trial has its own.
+
+        Raises ConfigError naming the key of one that cannot be built.
+        """
+        trainer = config["trainer"]
+        asked = {True: {"csv": {"_target_": "pytorch_lightning.loggers.CSVLogger"}}, False: None}
+        logger = trainer.get("logger")
+        logger = asked[logger] if isinstance(logger, bool) else logger
+        callbacks = [
+            *_named(config.get("callbacks"), "callbacks"),
+            *_named(trainer.get("callbacks"), "trainer.callbacks"),
+        ]
+        loggers = [*_named(config.get("logger"), "logger"), *_named(logger, "trainer.logger")]
+        return cls(
+            callbacks=[_built(key, node, package.Callback, package, folder) for key, node in callbacks],
+            loggers=[_built(key, node, package.loggers.Logger, package, folder) for key, node in loggers],
+        )
+
+
+def choose_loop(
+    config: Mapping[str, Any], model: pl.LightningModule, data: pl.LightningDataModule, extras: Extras
+) -> dict[str, Any]:
+    """Choose the loop that trains a model, and return it with the reason: `loop`, and `loop_because` if it is slower.
+
+    Besom's models are trained by their own loop (see `besom.models.SupervisedModule`), unless an argument of the
+    Trainer or a callback concerns single steps. Every other module is trained by Lightning's, with plain batches.
+    """
+    if not isinstance(model, SupervisedModule):
+        if isinstance(data, InMemoryDataModule):
+            data.steps_per_chunk = None
+        return {"loop": "lightning"}
+    reasons = [f"trainer.{key}" for key in by_step(config["trainer"])]
+    reasons += [type(callback).__name__ for callback in extras.callbacks if acts_by_step(callback)]
+    if not reasons:
+        return {"loop": "besom"}
+    model.use_lightnings_loop()
+    if isinstance(data, InMemoryDataModule):
+        data.steps_per_chunk = None
+    return {"loop": "lightning", "loop_because": reasons}
+
+
+def build_trainer(
+    config: Mapping[str, Any],
+    tracker: BestEpochTracker[dict[str, Tensor]],
+    extras: Extras,
+    *,
+    package: Package,
+    measures_epoch_0: bool,
+    folder: Path,
+) -> pl.Trainer:
+    """Build a Trainer of a package with early stopping and best-epoch tracking by the objective.
+
+    With `measures_epoch_0`, the whole validation part is measured before the first step, unless the config sets
+    `trainer.num_sanity_val_steps`. Lightning's files go below `folder` by default. Raises ConfigError for arguments
+    that Lightning refuses.
+    """
+    given = for_package(config["trainer"], package)
+    _check_devices(given.get("devices", 1))
+    loud = any(given.get(key) for key in _PRINT)
+    logging.getLogger(package.__name__).setLevel(logging.INFO if loud else logging.WARNING)
+    defaults: dict[str, Any] = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": str(folder),
+        **({"num_sanity_val_steps": -1} if measures_epoch_0 else {}),
+    }
+    if isinstance(given.get("profiler"), str):
+        given["profiler"] = _profiler(given["profiler"], package, folder)
+    own = [best_epoch(tracker, package), *early_stopping(config["early_stopping"], tracker.objective, package)]
+    more: dict[str, Any] = {"callbacks": [*own, *extras.callbacks], "logger": list(extras.loggers) or False}
+    if given.pop("enable_checkpointing", False) and not _has(extras.callbacks, package.callbacks.ModelCheckpoint):
+        more["callbacks"].append(package.callbacks.ModelCheckpoint())
+    if rank_count() > 1:  # also within a Slurm job, whose own ranks these are not
+        environment = build({"_target_": f"{package.__name__}.plugins.environments.LightningEnvironment"})
+        more["plugins"] = [*_items(given.pop("plugins", None)), environment]
+    try:
+        trainer: pl.Trainer = build({**defaults, **given}, **more)
+    except InstantiationException as error:
+        raise ConfigError(f"trainer: {in_one_line(error.__cause__ or error)}") from error
+    if rank_count() > 1 and not _supports_ranks(trainer, package):
+        raise ConfigError(
+            f"trainer.strategy: {given.get('strategy')} cannot train on the {rank_count()} devices of a slot; use ddp, "
+            "or ddp_find_unused_parameters_true"
+        )
+    return trainer
+
+
+def finish_loggers(trainer: pl.Trainer) -> None:
+    """End what a logger leaves open after `fit`: a W&B run, which would take the metrics of the next trial."""
+    loggers: Sequence[Any] = trainer.loggers
+    for logger in loggers:
+        if type(logger).__name__ == "WandbLogger":
+            logger.experiment.finish()
+
+
+def _check_devices(devices: Any) -> None:
+    if isinstance(devices, int) and devices != rank_count():
+        raise ConfigError(
+            f"trainer.devices: {devices} device(s) asked for in a slot of {rank_count()}; "
+            f"for a sweep, set hydra.sweeper.devices_per_trial={devices}"
+        )
+
+
+def _supports_ranks(trainer: pl.Trainer, package: Package) -> bool:
+    # ddp_spawn and the like would start their own ranks; the launcher that does so is private to Lightning.
+    kinds = [kind.__name__ for kind in type(trainer.strategy.launcher).__mro__]
+    return isinstance(trainer.strategy, package.strategies.DDPStrategy) and "_MultiProcessingLauncher" not in kinds
+
+
+def _profiler(name: str, package: Package, folder: Path) -> Any:
+    """Return the profiler of a name that Lightning knows, which writes into `folder`; else the name, to be refused."""
+    kinds = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorch": "PyTorchProfiler"}
+    if name not in kinds:
+        return name
+    return {"_target_": f"{package.__name__}.profilers.{kinds[name]}", "dirpath": str(folder), "filename": "profile"}
+
+
+def _named(value: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the nodes of a group with their keys: one node, a list of them, or a mapping of names to them."""
+    if value is None:
+        return
+    if isinstance(value, Mapping) and "_target_" in value:
+        yield key, value
+        return
+    entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
+    if entries is None:
+        raise ConfigError(f"{key}: '{value}' names no class; write NAME: {{_target_: …}} lines")
+    for name, node in entries:
+        where = f"{key}[{name}]" if isinstance(name, int) else f"{key}.{name}"
+        if node is None:  # as a config removes an entry of its defaults
+            continue
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            raise ConfigError(f"{where}: '{node}' names no class; write {{_target_: …}}")
+        yield where, node
+
+
+def _built(key: str, given: Mapping[str, Any], kind: type, package: Package, folder: Path) -> Any:
+    node: dict[str, Any] = for_package(given, package)
+    check_targets(node, key)
+    signature = signature_of(node["_target_"], key)
+    accepted = set(signature.parameters) if signature else set()
+    if "save_dir" in accepted:
+        node["save_dir"] = str(folder / (node.get("save_dir") or ""))
+    if "dirpath" in accepted and node.get("dirpath") is not None:
+        node["dirpath"] = str(folder / node["dirpath"])
+    try:
+        result = build(node)
+    except InstantiationException as error:
+        raise ConfigError(f"{key}: {in_one_line(error.__cause__ or error)}") from error
+    if not isinstance(result, kind):
+        raise ConfigError(f"{key}._target_: {node['_target_']} is not a {kind.__name__} of {package.__name__}")
+    return result
+
+
+def _has(callbacks: Sequence[pl.Callback], kind: type) -> bool:
+    return any(isinstance(callback, kind) for callback in callbacks)
+
+
+def _items(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
