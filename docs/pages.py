@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from besom.cli.completion import COMMANDS
+from besom.cli.groups import COMMANDS
 
 FOLDER = Path(__file__).parent / "commands"
 _WIDTH = 110

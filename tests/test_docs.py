@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from besom.cli import main
-from besom.cli.completion import COMMANDS
-from besom.cli.sweep_flags import SweepFlags
+from besom.cli.flags import SweepFlags
+from besom.cli.groups import COMMANDS
 from docs.pages import FOLDER, pages
 
 ROOT = Path(__file__).parents[1]

@@ -17,8 +17,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from besom.cli import hydra_main, main
-from besom.cli.completion import COMMANDS
-from besom.cli.sweep_flags import SweepFlags
+from besom.cli.flags import SweepFlags, Words, hydra_parser
+from besom.cli.groups import COMMANDS
 from besom.config.hydra_versions import VERSION_BASE
 from besom.config.paths import conf_dir, sweeps_dir
 
@@ -200,7 +200,7 @@ def test_a_reader_that_leaves_early_sees_no_traceback(tmp_path: Path) -> None:
 )
 def test_a_sweeps_own_flags_are_keys_of_the_sweeper(line: str, keys: dict[str, object]) -> None:
     flags, rest = SweepFlags.read(shlex.split(line)[1:])
-    words = hydra_main.Words.read(rest)
+    words = Words.read(rest)
     flags.check(words)
     assert [word for word in words.overrides if "=" not in word] == ["digits"]
     hydra_main.register_schemas()
@@ -328,8 +328,10 @@ COMPLETIONS = {
     "besom train --cfg job model=mlp_c": ["model=mlp_classifier"],
     "besom train --cf": ["--cfg"],
     "besom train --cfg ": ["job", "hydra", "all"],
+    "besom train -c j": ["job"],
     "besom sweep ": SWEEPS,
     "besom sweep dig": ["digits"],
+    "besom sweep --config-dir=nowhere --quiet dig": ["digits"],
     "besom sweep digits trainer.max": ["trainer.max_epochs=", "trainer.max_time="],
     "besom sweep digits hydra.sweeper.n_": ["hydra.sweeper.n_jobs=", "hydra.sweeper.n_trials="],
     "besom sweep nowhere trainer.": [],
@@ -338,6 +340,8 @@ COMPLETIONS = {
     "besom reproduce ": ["ab12", "ab34", "cd56"],
     "besom reproduce ab": ["ab12", "ab34"],
     "besom reproduce ab12 --e": ["--exact"],
+    "besom predict a": ["ab12", "ab34"],
+    "besom register --alias best c": ["cd56"],
 }
 
 
@@ -400,6 +404,6 @@ def test_flags_are_told_from_overrides_as_hydra_tells_them() -> None:
     hydras = pytest.importorskip("hydra._internal.utils").get_args_parser()  # private, and may move
     theirs, ours = (
         {action.dest: (action.option_strings, action.nargs, action.const) for action in parser._actions}
-        for parser in (hydras, hydra_main.flags_parser())
+        for parser in (hydras, hydra_parser())
     )
     assert ours == theirs

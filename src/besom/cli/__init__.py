@@ -1,4 +1,4 @@
-"""The command line: `besom train | sweep | studies | report | best | reproduce | predict | register | ui`."""
+"""The command line, `besom`."""
 
 from __future__ import annotations
 

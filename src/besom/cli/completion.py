@@ -1,4 +1,4 @@
-"""Tab completion: Besom's commands, sweeps and flags; everything else is Hydra's own completion.
+"""Tab completion: commands, flags and their values from the commands' parsers; overrides by Hydra's own completion.
 
 The shell calls `besom -sc query=bash` and passes the typed line in COMP_LINE. Hydra's completion assumes an app
 without subcommands, so the command, the sweep's name and the flags are removed from the line first.
@@ -6,50 +6,16 @@ without subcommands, so the command, the sweep's name and the flags are removed 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
-import sqlite3
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
-from besom.config.paths import conf_dir, find_sweep, sweep_names, sweep_search_path
-from besom.tracking.tags import STUDY, Tag
-
-COMMANDS = ("train", "sweep", "studies", "report", "best", "reproduce", "predict", "register", "ui")
-
-_RUNS_MAX = 50
-"""The number of runs that are suggested; nobody chooses from more."""
-
-_HYDRA_FLAGS = ("--help", "--hydra-help", "--cfg", "--resolve", "--package", "--multirun", "--info", "--config-dir")
-_FLAGS = {
-    "train": _HYDRA_FLAGS,
-    "sweep": (*_HYDRA_FLAGS, "--dry-run", "--quiet", "--enqueue-from"),
-    "studies": ("--help", "--json", "--directory", "--storage"),
-    "report": ("--help", "--output", "--open", "--json", "--directory", "--storage"),
-    "best": ("--help", "--trial", "--save", "--sweep", "--config-dir", "--directory", "--storage"),
-    "reproduce": ("--help", "--here", "--exact", "--tolerance", "--pip-args", "--trust"),
-    "predict": ("--help", "--output", "--probabilities", "--batch-size", "--separator", "--invert", "--trust"),
-    "register": ("--help", "--alias", "--trust"),
-    "ui": ("--help", "--host", "--port"),
-}
-_FLAG_VALUES = {
-    "--cfg": ("job", "hydra", "all"),
-    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
-    "--config-dir": (),  # the shell completes folders
-    "--package": (),
-    "--directory": (),
-    "--storage": (),
-    "--trial": (),
-    "--save": (),
-    "--tolerance": (),
-    "--pip-args": (),
-    "--output": (),
-    "-o": (),
-}
+from besom.cli.groups import COMMANDS
+from besom.config.paths import conf_dir, find_sweep, sweep_search_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,79 +58,59 @@ def answer(arguments: Sequence[str]) -> int:
 
 
 def _suggestions(typed: Typed) -> Sequence[str] | None:
-    """Return Besom's own suggestions, or None if Hydra is to complete."""
+    """Return Besom's own suggestions, or None if Hydra is to complete an override."""
     if not typed.words:
-        return COMMANDS
+        return list(COMMANDS)
     command, *before = typed.words
     if command not in COMMANDS:
         return ()
-    if before and before[-1] in _FLAG_VALUES and not typed.word.startswith("-"):
-        return _FLAG_VALUES[before[-1]]
-    if before and before[-1] == "--enqueue-from":
-        return _study_names(_directory(before))
-    if before and before[-1] == "--sweep":
-        return sweep_names([])
+    parser = COMMANDS[command].parser()
     if typed.word.startswith("-"):
-        return _FLAGS[command]
-    user, positional = _split(before)
-    if command in ("best", "report") and not positional:
-        return _study_names(_directory(before))
-    if command == "reproduce" and not positional:
-        return run_ids(_directory(before), typed.word)
-    if command not in ("train", "sweep"):
+        return _flags(parser)
+    action, values = _cursor(parser, before)
+    if action is None:
         return ()
-    return sweep_names(user) if command == "sweep" and not positional else None
+    if action.dest == "overrides":
+        return None
+    suggest = getattr(action, "complete", None)
+    return suggest(values, typed.word) if suggest else [str(choice) for choice in action.choices or ()]
 
 
-def _study_names(directory: Path) -> list[str]:
-    """Return the names of the studies in a folder; none if its database is locked or unreadable."""
-    return sorted(_query(directory / "optuna.db", "SELECT study_name FROM studies"))
+def _flags(parser: argparse.ArgumentParser) -> list[str]:
+    shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    return [flag for action in shown for flag in action.option_strings if flag.startswith("--")]
 
 
-def run_ids(directory: Path, begun: str) -> list[str]:
-    """Return the latest runs in a folder whose ids begin with `begun`, without parent runs; none if unreadable."""
-    studies = f"SELECT run_uuid FROM tags WHERE key = '{Tag.KIND}' AND value = '{STUDY}'"
-    return _query(
-        directory / "mlflow.db",
-        "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' AND substr(run_uuid, 1, ?) = ? "
-        f"AND run_uuid NOT IN ({studies}) ORDER BY start_time DESC LIMIT {_RUNS_MAX}",
-        (len(begun), begun),
-    )
-
-
-def _query(database: Path, query: str, values: Sequence[object] = ()) -> list[str]:
-    """Return the first column of a query's result, by SQLite without MLflow's imports: the shell waits for it."""
-    if not database.is_file():
-        return []
-    try:
-        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
-            return [first for first, *_ in connection.execute(query, values)]
-    except sqlite3.Error:
-        return []
-
-
-def _directory(words: Sequence[str]) -> Path:
-    return Path(next((word for flag, word in pairwise(words) if flag == "--directory"), "mlruns"))
-
-
-def _hydra_app(typed: Typed) -> tuple[list[Path], str, list[str]]:
-    """Return the search path, the primary config and the overrides for Hydra's completion."""
-    user, positional = _split(typed.words[1:])
-    if typed.words[0] == "train":
-        return [*user, conf_dir()], "train", positional
-    file = find_sweep(positional[0], user)
-    return sweep_search_path(file, user), file.stem, positional[1:]
-
-
-def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Return the values of `--config-dir`, and the positional words."""
-    user: list[Path] = []
-    positional: list[str] = []
-    previous = ""
+def _cursor(
+    parser: argparse.ArgumentParser, words: Sequence[str]
+) -> tuple[argparse.Action | None, Mapping[str, Sequence[str]]]:
+    """Return the argument that the word after these is a value of, if any, and the values so far by destination."""
+    flags = {flag: action for action in parser._actions for flag in action.option_strings}
+    positional = [action for action in parser._actions if not action.option_strings]
+    values: dict[str, list[str]] = {}
+    pending: argparse.Action | None = None  # a flag that waits for its value
     for word in words:
-        if previous == "--config-dir":
-            user.append(Path(word))
-        elif previous not in (*_FLAG_VALUES, "--enqueue-from", "--sweep") and not word.startswith("-"):
-            positional.append(word)
-        previous = word
-    return user, positional
+        name, equals, value = word.partition("=")
+        if word.startswith("-"):
+            action = flags.get(name)
+            pending = action if action is not None and action.nargs != 0 and not equals else None
+            if action is not None and equals:
+                values.setdefault(action.dest, []).append(value)
+        elif pending is not None:
+            values.setdefault(pending.dest, []).append(word)
+            pending = None
+        elif positional:
+            values.setdefault(positional[0].dest, []).append(word)
+            del positional[: positional[0].nargs is None]
+    return pending or next(iter(positional), None), values
+
+
+def _hydra_app(typed: Typed) -> tuple[list[Path], str, Sequence[str]]:
+    """Return the search path, the primary config and the overrides for Hydra's completion."""
+    command, *before = typed.words
+    _, values = _cursor(COMMANDS[command].parser(), before)
+    user, overrides = [Path(folder) for folder in values.get("config_dir", ())], values.get("overrides", ())
+    if command == "train":
+        return [*user, conf_dir()], "train", overrides
+    file = find_sweep(values["sweep"][0], user)
+    return sweep_search_path(file, user), file.stem, overrides

@@ -6,12 +6,11 @@ import os
 import re
 import sys
 import traceback
-from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,84 +21,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from besom.config.checks import folds_of, require_groups
-from besom.config.hydra_versions import INFO, VERSION_BASE
+from besom.config.hydra_versions import VERSION_BASE
 from besom.config.messages import explain, unforeseen
 from besom.config.objectives import COSTS, read_objectives
 from besom.config.paths import SearchPath, search_path
 from besom.config.schema import register_schemas
 from besom.errors import BesomError, ConfigError
 from besom.tracking.tags import Tag
-
-
-def flags_parser() -> ArgumentParser:
-    """Return a parser of Hydra's documented flags; Hydra's own parser is private."""
-    parser = ArgumentParser(add_help=False)
-    for flags in (
-        ("--help", "-h"), ("--hydra-help",), ("--resolve",), ("--run", "-r"), ("--multirun", "-m"),
-        ("--shell-completion", "-sc"),
-    ):  # fmt: skip
-        parser.add_argument(*flags, action="store_true")
-    for flags in (
-        ("--package", "-p"), ("--config-path", "-cp"), ("--config-name", "-cn"), ("--config-dir", "-cd"),
-        ("--experimental-rerun",),
-    ):  # fmt: skip
-        parser.add_argument(*flags)
-    parser.add_argument("--version", action="version", version=f"Hydra {hydra.__version__}")
-    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
-    parser.add_argument(
-        "--info", "-i", const="all", nargs="?",
-        choices=INFO,
-    )  # fmt: skip
-    parser.add_argument("overrides", nargs="*")
-    return parser
-
-
-@dataclass(frozen=True, kw_only=True)
-class Words:
-    """A command line as Hydra parses it: its overrides, and its flags with their values."""
-
-    overrides: list[str]
-    flags: list[str]
-    options: Namespace
-
-    @classmethod
-    def read(cls, arguments: Sequence[str]) -> Words:
-        """Separate overrides and flags, in any order.
-
-        Raises ConfigError for a flag that Hydra does not have, or that conflicts with another one.
-        """
-        parser = flags_parser()
-        parser.error = _refuse  # type: ignore[method-assign]
-        # Overrides first: `--info` would take the next one as its value.
-        overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
-        options = parser.parse_intermixed_args([*overrides, *(word for word in arguments if word not in overrides)])
-        flags = list(arguments)
-        for word in options.overrides:
-            flags.remove(word)
-        words = cls(overrides=options.overrides, flags=flags, options=options)
-        if words.only_shows + options.run + options.multirun > 1:
-            _refuse("--run, --multirun, --cfg and --info exclude each other")
-        if options.resolve and not (options.cfg or options.help):
-            _refuse("--resolve goes with --cfg")
-        if options.config_dir and not Path(options.config_dir).is_dir():
-            raise ConfigError(f"--config-dir: {options.config_dir} is not a folder; name one that holds your configs")
-        return words
-
-    @property
-    def folders(self) -> list[Path]:
-        """The folder of the user's own configs. Hydra searches `--config-dir` last; here it comes first."""
-        return [Path(self.options.config_dir)] if self.options.config_dir else []
-
-    @property
-    def only_shows(self) -> int:
-        """The number of flags that only print something, so that nothing is trained."""
-        options = self.options
-        flags = (options.help, options.hydra_help, options.cfg, options.info, options.shell_completion)
-        return sum(map(bool, flags))
-
-
-def _refuse(message: str) -> NoReturn:
-    raise ConfigError(f"{message}; see besom train --hydra-help")
 
 
 def without_ranges(overrides: Sequence[str]) -> list[str]:

@@ -15,9 +15,6 @@ _OLD = hydra.__version__.startswith("1.3.")
 VERSION_BASE: Mapping[str, Any] = {"version_base": "1.3"} if _OLD else {}
 """The keyword of `hydra.main` and `initialize_config_dir` that 1.3 needs, and 1.4 warns about."""
 
-INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath", *(() if _OLD else ("aliases",)))
-"""The choices of `--info`."""
-
 # `besom.config.targets.check` decides what may be built; 1.4 warns if nothing does.
 _ANY = "UNSAFE_DISABLE_EXECUTION_CHECKS"
 _UNCHECKED: Mapping[str, Any] = {} if _OLD else {"_execution_whitelist_": getattr(hydra.utils, _ANY)}
