@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from besom.config.hydra_versions import store
@@ -240,7 +241,12 @@ class Tracking:
 
 
 def register_schemas() -> None:
-    """Register the schemas with Hydra, as `/schema/…` configs that the files under conf/ extend."""
+    """Register the schemas with Hydra, as `/schema/…` configs that the files under conf/ extend.
+
+    Also keep Hydra from copying all registered configs each time it composes, or looks into a group: it copies a config
+    when it reads it, and `besom train --help`, which looks into all groups, takes 0.2 instead of 1.6 s.
+    """
+    ConfigStore.__deepcopy__ = lambda store, _memo: store  # type: ignore[attr-defined]
     nodes: Mapping[str, Any] = {
         "train": Train,
         "data": Data,
