@@ -79,12 +79,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Shuffle the files, and the tests of each; first of all come those of one process, which take longest."""
+    """Shuffle the files, and the tests of each; those files come first that take longest, or one would run alone."""
     chance = random.Random(config.stash[SEED])
     files = sorted({item.path for item in items})
     places = dict(zip(files, chance.sample(range(len(files)), len(files)), strict=True))
     chance.shuffle(items)
-    items.sort(key=lambda item: (item.get_closest_marker("xdist_group") is None, places[item.path]))
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, places[item.path]))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -16,7 +16,7 @@ from tests.browser.conftest import PICTURES
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page, Route
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]  # the study is swept once
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 Look = Callable[..., AbstractContextManager["Page"]]
 

@@ -22,7 +22,7 @@ from tests.running import Ui, running_ui
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route, ViewportSize
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]  # the study is swept once
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 SIZE: ViewportSize = {"width": 1400, "height": 800}
 TALL: ViewportSize = {"width": 1920, "height": 1400}  # MLflow draws only the rows and columns that can be seen
@@ -124,9 +124,11 @@ def columns(page: Page) -> list[str]:
     return headers[1:]  # the first one is to tick
 
 
-def test_the_printed_link_shows_the_trials_best_first_with_their_parameters(ui: Ui, trials: Trials, visit: Visit):
+def test_the_printed_link_shows_the_trials_best_first_on_a_first_visit_and_on_coming_back_from_a_run(
+    ui: Ui, trials: Trials, visit: Visit
+):
     with visit(ui.table, tall=True) as page:
-        shown = rows(page, len(trials))
+        shown, order = rows(page, len(trials)), columns(page)
         assert {run_id for run_id, _ in shown} == set(trials)
         assert len(shown) == len(trials)
         best = [float(cells[OBJECTIVE]) for _, cells in shown]
@@ -137,7 +139,7 @@ def test_the_printed_link_shows_the_trials_best_first_with_their_parameters(ui: 
             assert {name: cells[f"params.`{name}`"] for name in PARAMS} == {
                 name: trials[run_id][f"params.`{name}`"] for name in PARAMS
             }
-        assert columns(page) == [
+        assert order == [
             "attributes.`Run Name`",
             "runDateAndNestInfo",
             OBJECTIVE,
@@ -147,29 +149,19 @@ def test_the_printed_link_shows_the_trials_best_first_with_their_parameters(ui: 
             "duration",
         ]
         picture(page, "runs-table.png")
-
-
-def test_a_first_visit_is_about_training_and_nothing_covers_the_table(ui: Ui, trials: Trials, visit: Visit):
-    with visit(ui.table) as page:
-        rows(page, len(trials))
+        # It is about training, and nothing covers the table.
         assert page.get_by_text("Models", exact=True).is_visible()
         assert not page.get_by_text("Judges", exact=True).is_visible()
         assert not page.get_by_text("Ask questions about your").is_visible()
+        first = shown[0][0]
+        page.locator(f"[row-id='{first}'] a[href*='{first}']").click()
+        page.get_by_text("About this run").wait_for()
+        page.go_back()
+        assert [run_id for run_id, _ in rows(page, len(trials))] == [run_id for run_id, _ in shown]
+        assert columns(page) == order
         page.goto(f"{ui.base}/#/")
         page.get_by_text("Recent Experiments").wait_for()
         assert not page.get_by_text("collects usage data").is_visible()
-
-
-def test_the_table_is_still_there_when_one_comes_back_from_a_run(ui: Ui, trials: Trials, visit: Visit):
-    with visit(ui.table) as page:
-        before = rows(page, len(trials)), columns(page)
-        run_id = before[0][0][0]
-        page.locator(f"[row-id='{run_id}'] a[href*='{run_id}']").click()
-        page.get_by_text("About this run").wait_for()
-        page.go_back()
-        after = rows(page, len(trials)), columns(page)
-        assert [run_id for run_id, _ in after[0]] == [run_id for run_id, _ in before[0]]
-        assert after[1] == before[1]
 
 
 def test_on_a_server_of_mlflow_alone_the_link_shows_the_same_table(ui: Ui, trials: Trials, visit: Visit):

@@ -41,7 +41,7 @@ from besom.tracking.study_run import Status
 from besom.training.fit import train
 from tests.running import environment, free_port
 
-pytestmark = pytest.mark.xdist_group("predict")  # what is prepared for them is prepared once
+pytestmark = pytest.mark.slow
 
 TOWNS = {"bern": 3.0, "basel": 7.0, "chur": 1.0}
 KINDS = ("dear", "cheap")

@@ -23,7 +23,7 @@ from tests.forking import run
 from tests.repositories import git
 from tests.running import environment
 
-pytestmark = pytest.mark.xdist_group("reproduce")  # what is prepared for them is prepared once
+pytestmark = pytest.mark.slow
 
 NET = """
 import os

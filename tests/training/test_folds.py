@@ -19,7 +19,7 @@ from besom.training.folds import train_trial
 from besom.training.progress import Outcome
 from tests.running import OWN_DATA
 
-pytestmark = pytest.mark.xdist_group("folds")  # what is prepared for them is prepared once
+pytestmark = pytest.mark.slow
 
 OWN_MODEL = '''
 class Unit(pl.LightningModule):

@@ -20,7 +20,7 @@ from besom.workers.tasks import Training
 from tests.pairs import ALONE, PAIR, Runs
 from tests.running import OWN_DATA
 
-pytestmark = pytest.mark.xdist_group("ddp")  # what is prepared for them is prepared once
+pytestmark = pytest.mark.slow
 
 OWN = '''
 import os, signal
@@ -64,11 +64,6 @@ class Parting(MLPClassifier):
     def on_train_batch_end(self, *_):
         if self.current_epoch == 1 and RANK == 1:
             self.part()
-
-
-class Raising(Parting):
-    def part(self):
-        raise ValueError("not with me")
 
 
 class Dying(Parting):
@@ -195,7 +190,6 @@ def test_all_ranks_stop_together_and_go_on_with_the_next_trial(runs: Runs, confi
 @pytest.mark.parametrize(
     ("model", "reason", "blame"),
     [
-        ("Raising", r"rank 1: ValueError: not with me", Blame.CODE),
         ("Dying", r"rank 1 \(pid \d+\) was killed by SIGKILL", Blame.CODE),
         ("Hungry", r"rank 1: OutOfMemoryError: CUDA out of memory.*", Blame.MEMORY),
     ],

@@ -84,20 +84,23 @@ def rank(
 
 
 @pytest.mark.parametrize(
-    ("ended", "reason"),
+    ("ended", "reason", "blame"),
     [
-        ([rank(1, State.FAIL, reason="a"), rank(0, State.FAIL, reason="b")], "b"),
-        ([rank(1, State.FAIL, reason="a"), rank(0)], "rank 1: a"),
-        ([rank(0, State.FAIL, reason="connection lost"), rank(1, death="rank 1 died")], "rank 1 died"),
-        ([rank(0, State.FAIL, reason="lost"), rank(1, State.FAIL, reason="lr", blame=Blame.USER)], "rank 1: lr"),
+        ([rank(1, State.FAIL, reason="a"), rank(0, State.FAIL, reason="b")], "b", Blame.CODE),
+        ([rank(1, State.FAIL, reason="a"), rank(0)], "rank 1: a", Blame.CODE),
+        ([rank(0, State.FAIL, reason="connection lost"), rank(1, death="rank 1 died")], "rank 1 died", Blame.CODE),
+        ([rank(0, State.FAIL, reason="lost"), rank(1, State.FAIL, reason="lr", blame=Blame.USER)], "rank 1: lr",
+         Blame.USER),
         ([rank(1, State.PRUNED), rank(0)], "rank 1 stopped and rank 0 went on; report on every rank, and agree on when "
-         "to stop"),
+         "to stop", Blame.CODE),
     ],
 )  # fmt: skip
-def test_a_failure_is_put_down_to_the_rank_that_began(ended: list[Rank], reason: str):
+def test_a_failure_is_put_down_to_the_rank_that_began(ended: list[Rank], reason: str, blame: Blame):
     ranks = sorted(ended, key=lambda rank: rank.number)
     end = combined_result(7, ranks, [rank for rank in ended if rank.is_finished], duration_s=2.0)
-    assert (end.state, end.failure and end.failure.reason, end.duration_s) == (State.FAIL, reason, 2.0)
+    assert (end.state, end.duration_s) == (State.FAIL, 2.0)
+    assert end.failure is not None
+    assert (end.failure.reason, end.failure.blame) == (reason, blame)
     assert not ended_alike(ranks)
 
 

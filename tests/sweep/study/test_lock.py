@@ -20,7 +20,7 @@ from besom.sweep.study.storage import open_storage
 from besom.sweep.study.study import open_study
 from tests import postgres
 
-pytestmark = pytest.mark.xdist_group("postgres")
+pytestmark = pytest.mark.slow
 
 MakeSpec = Callable[..., SweepSpec]
 NOTHING = SearchSpace(parameters=())

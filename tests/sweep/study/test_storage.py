@@ -23,7 +23,7 @@ from tests.sweep.books import Folder, Killed, history, run_one_slot, spec_of, tr
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Constraints have been set:UserWarning"),  # by CMA-ES, which ignores them
-    pytest.mark.xdist_group("ledger"),
+    pytest.mark.slow,
 ]
 
 

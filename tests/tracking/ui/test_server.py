@@ -44,7 +44,7 @@ from tests.fakes import FakeLauncher, Play, finishing, reported, started
 from tests.running import BESOM, Gate, Ui, environment, free_port, running_ui
 from tests.sweep.commands import SWEEP, Command
 
-pytestmark = pytest.mark.xdist_group("server")  # one worker runs them, so their fixtures are set up once
+pytestmark = pytest.mark.slow
 
 
 def record_study(location: Location, name: str = "digits", *, views: bool = True) -> None:
