@@ -106,10 +106,14 @@ def serve(lifeline: int, listener: socket.socket) -> tuple[Request, list[int]]:
             if listener in ready:
                 asked, _ = listener.accept()
                 told, files, _, _ = socket.recv_fds(asked, LARGEST, 32)
+                if not told:  # whoever asked was killed
+                    asked.close()
+                    continue
                 if (child := os.fork()) == 0:
                     return Request(**json.loads(told)), files
                 running[child] = asked
-                asked.send(str(child).encode())
+                with suppress(OSError):  # as above
+                    asked.send(str(child).encode())
                 for file in files:
                     os.close(file)
 

@@ -6,11 +6,9 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -21,114 +19,62 @@ from optuna.trial import TrialState
 
 from besom.tracking.store import Location
 from tests.chaos.app import value_of
+from tests.forking import Forked
+from tests.running import environment
+
+pytestmark = pytest.mark.slow
 
 TRIALS = 24
-ROOT = Path(__file__).parents[2]
+APP = Path(__file__).with_name("app.py")
 
 
-class Forker:
-    """Starts the parents of sweeps."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.parent"],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+def start(folder: Path) -> Forked[str]:
+    """Start a sweep in a folder; return its parent process."""
+    with (folder / "sweep.out").open("a") as output:
+        return Forked[str](
+            [sys.executable, APP], cwd=folder, env=environment(), stdout=output, stderr=output, start_new_session=True
         )
 
-    def start(self, folder: Path) -> Parent:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{folder}\n")
-        self._process.stdin.flush()
-        return Parent(int(self._process.stdout.readline()), folder)
 
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-
-@dataclass(frozen=True)
-class Parent:
-    """A parent process."""
-
-    pid: int
-    folder: Path
-
-    @property
-    def alive(self) -> bool:
-        return Path(f"/proc/{self.pid}").exists()
-
-    @property
-    def code(self) -> int | None:
-        """Its exit code; None if it was killed."""
-        file = self.folder / f"code-{self.pid}"
-        return int(file.read_text()) if file.exists() else None
-
-    def workers(self) -> list[int]:
-        return processes(lambda parent, command: parent == self.pid and b"besom.workers" in command)
-
-    def kill(self) -> None:
-        try:
-            os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        eventually(lambda: not self.alive)
-
-
-def processes(wanted: Callable[[int, bytes], bool]) -> list[int]:
-    """The processes of a parent and a command line."""
+def workers(parent: Forked[str], folder: Path) -> list[int]:
+    """The other processes that run in a sweep's folder."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, parent = status.read_text().rpartition(")")[2].split()[:2]
-            command = status.with_name("cmdline").read_bytes()
+            state = status.read_text().rpartition(")")[2].split()[0]
+            is_here = status.with_name("cwd").readlink() == folder
         except OSError:
             continue  # it ended just now
-        if state != "Z" and wanted(int(parent), command):
+        if is_here and state != "Z":
             found.append(int(status.parent.name))
-    return found
+    return [pid for pid in found if pid != parent.pid]
 
 
-def eventually(look: Callable[[], object], *, within_s: float = 90.0) -> None:
+def eventually(look: Callable[[], object], *, within_s: float) -> None:
     end = time.monotonic() + within_s
     while not look():
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="session")
-def forker() -> Iterator[Forker]:
-    forker = Forker()
-    yield forker
-    forker.close()
-
-
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_is_killed_and_when_no_trial_is_lost_doubled_or_told_otherwise(
-    seed: int, forker: Forker, location: Location
-):
+def test_whatever_is_killed_and_when_no_trial_is_lost_doubled_or_told_otherwise(seed: int, location: Location):
     folder = location.directory.parent
     chance = random.Random(seed)
     seen: set[int] = set()
     for _ in range(chance.randint(1, 3)):
-        parent = forker.start(folder)
-        end = time.monotonic() + chance.uniform(0.2, 3.0)
-        while time.monotonic() < end and parent.alive:
-            workers = parent.workers()
-            seen.update(workers)
-            if workers and chance.random() < 0.1:
-                os.kill(chance.choice(workers), signal.SIGKILL)
-            time.sleep(0.05)
-        seen.update(parent.workers())
-        parent.kill()
-    parent = forker.start(folder)
-    eventually(lambda: not parent.alive)
-    assert parent.code == 0, (folder / "sweep.out").read_text()
+        with start(folder) as parent:
+            end = time.monotonic() + chance.uniform(0.2, 3.0)
+            while time.monotonic() < end and parent.poll() is None:
+                found = workers(parent, folder)
+                seen.update(found)
+                if found and chance.random() < 0.1:
+                    os.kill(chance.choice(found), signal.SIGKILL)
+                time.sleep(0.05)
+            seen.update(workers(parent, folder))
+            parent.kill()
+    with start(folder) as parent:
+        assert parent.wait(timeout=90) == 0, (folder / "sweep.out").read_text()
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in seen), within_s=10)
 
     check_study(folder, location)

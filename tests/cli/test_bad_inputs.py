@@ -12,10 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import HydraContext, RunMode
+from omegaconf.errors import OmegaConfBaseException
 
 from besom.cli import main
+from besom.cli.hydra_main import train_task
+from besom.config.checks import check
 from besom.config.hydra_versions import VERSION_BASE
+from besom.config.messages import explain
+from besom.config.paths import conf_dir, search_path
+from besom.config.schema import register_schemas
+from besom.errors import BesomError, StoreError
+from besom.hydra_app.app import swept_app
+from besom.sweep.study.samplers import build_pruner, build_sampler
 from besom.tracking.store import Location
+from tests.conftest import App
 
 TABLE = "rooms,age,price\n" + "".join(f"{row},{row % 7},{row * 3}\n" for row in range(1, 41))
 CSV = "data=csv data.source.path={} data.source.target=price model=linear_regression trainer=cpu trainer.max_epochs=2"
@@ -97,6 +113,39 @@ def refused(besom: Besom, folder: Path) -> Callable[[str], str]:
     return run
 
 
+# Most mistakes are found by what reads or checks the config, which is called here without the command around it. Of
+# each kind, some go through the command as well: its line, its exit code, and that nothing is recorded.
+
+
+def error_line(read: Callable[[], object]) -> str:
+    """Return the line that a command prints for the error of what reads its config."""
+    with pytest.raises((BesomError, HydraException, OmegaConfBaseException, yaml.YAMLError)) as refused:
+        read()
+    return explain(refused.value)
+
+
+def read_run(*overrides: str) -> None:
+    """Compose and check the config of a run."""
+    register_schemas()
+    with search_path([]), initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
+        loader = GlobalHydra.instance().config_loader()
+        check(loader.load_configuration("train", list(overrides), run_mode=RunMode.RUN))
+
+
+@pytest.fixture
+def read_sweep(load_app: Callable[..., App], folder: Path) -> Callable[[], None]:
+    """Compose and check sweeps/bad.yaml, as a sweep does before it starts its workers."""
+
+    def read() -> None:
+        loader, config = load_app(folder / "sweeps", "bad", "hydra/sweeper=besom")
+        app = swept_app(config, [], HydraContext(config_loader=loader, callbacks=Callbacks()), train_task)
+        build_sampler(app.request.spec, 0, app.request.space)
+        build_pruner(app.request.spec)
+        app.check()
+
+    return read
+
+
 def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -133,13 +182,8 @@ def sweep_file(folder: Path, name: str, params: str = "{optimizer.lr: 'interval(
         ("test=maybe", "test=maybe: 'maybe' is neither true nor false"),
         ("optimizer.lr=null", "optimizer.lr=null: it cannot be null; give it a value"),
         ("model.hidden_sizes=5", r"model.hidden_sizes=5: a list is needed; write it as \[1,2\]"),
-        ("model.hidden_sizes.0=5", "mend the config or the override|model.hidden_sizes is null, .*; set it whole"),
         ("early_stopping=3", "early_stopping=3: it holds keys, not a value; set one of them"),
         ("seed.low=3", "seed.low=3: it is one value and holds no keys"),
-        (
-            "tracking=null",
-            "tracking=null: a group takes the name of one of its configs",
-        ),
         # a missing group, an unknown experiment
         ("model=resnet", "model=resnet: there is no such config; use one of linear_regression, "),
         ("model=mlp", r"model=mlp: there is no such config; did you mean mlp_classifier\? \(use one of "),
@@ -168,7 +212,21 @@ def sweep_file(folder: Path, name: str, params: str = "{optimizer.lr: 'interval(
         # a missing table
         ("data=csv", "data.source.path: it has no value yet; add data.source.path=VALUE"),
         ("data=csv data.source.path=gone.csv", "data.source.path: gone.csv: no such file; give the path of a .csv"),
-        # flags
+    ],
+)
+def test_a_wrong_override_is_refused(arguments: str, line: str) -> None:
+    assert re.search(line, error_line(lambda: read_run(*shlex.split(arguments))))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("optimizer.lrr=1", "optimizer.lrr=1: there is no key optimizer.lrr; did you mean optimizer.lr?"),
+        ("model=resnet", "model=resnet: there is no such config; use one of linear_regression, "),
+        ("digits", "digits: it has no '='; write KEY=VALUE"),
+        ("data.batch_size=0", "data.batch_size: 0 is below 1; take at least one sample, or null for the full batch"),
+        ("tracking=null", "tracking=null: a group takes the name of one of its configs"),
+        ("model.hidden_sizes.0=5", "mend the config or the override|model.hidden_sizes is null, .*; set it whole"),
         ("--cfg jobs", r"argument --cfg/-c: invalid choice: 'jobs' \(choose from .*\); see besom train --hydra-help"),
         ("--nothing", "unrecognized arguments: --nothing; see besom train --hydra-help"),
         ("--cfg job --info", "--run, --multirun, --cfg and --info exclude each other"),
@@ -177,7 +235,9 @@ def sweep_file(folder: Path, name: str, params: str = "{optimizer.lr: 'interval(
         ("--config-name gone", "there is no config gone.yaml; --info searchpath shows where it may be"),
     ],
 )
-def test_a_wrong_override_is_refused(refused: Callable[[str], str], arguments: str, line: str) -> None:
+def test_a_run_with_a_wrong_override_or_flag_ends_before_anything_starts(
+    refused: Callable[[str], str], arguments: str, line: str
+) -> None:
     assert re.search(line, refused(f"train {arguments}"))
 
 
@@ -218,7 +278,22 @@ def test_a_gpu_that_is_not_there_is_refused(refused: Callable[[str], str], folde
         ("[a, b]", "bad.yaml: hydra.sweeper.params: it holds KEY: VALUE lines, not a value or a list"),
     ],
 )  # fmt: skip
-def test_a_wrong_search_space_is_refused(refused: Callable[[str], str], folder: Path, params: str, line: str) -> None:
+def test_a_wrong_search_space_is_refused(read_sweep: Callable[[], None], folder: Path, params: str, line: str) -> None:
+    sweep_file(folder, "bad", params)
+    assert error_line(read_sweep).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("params", "line"),
+    [
+        ("{optimizer.lr: 'interval(0.1, 0.001)'}", "bad.yaml: optimizer.lr: low 0.1 is above high 0.001; swap"),
+        ("{optimizer: 'choice(sgd, adamm)'}", "bad.yaml: optimizer=adamm: there is no such config; did you mean adam?"),
+        ("[a, b]", "bad.yaml: hydra.sweeper.params: it holds KEY: VALUE lines, not a value or a list"),
+    ],
+)
+def test_a_sweep_with_a_wrong_search_space_ends_before_anything_is_recorded(
+    refused: Callable[[str], str], folder: Path, params: str, line: str
+) -> None:
     sweep_file(folder, "bad", params)
     assert refused("sweep bad").startswith(line)
 
@@ -314,7 +389,23 @@ def test_a_wrong_search_space_is_refused(refused: Callable[[str], str], folder: 
         ("early_stopping: ''\n", "bad.yaml: early_stopping: '' stands where KEY: VALUE lines belong"),
     ],
 )
-def test_a_wrong_sweep_file_is_refused(refused: Callable[[str], str], folder: Path, more: str, line: str) -> None:
+def test_a_wrong_sweep_file_is_refused(read_sweep: Callable[[], None], folder: Path, more: str, line: str) -> None:
+    sweep_file(folder, "bad", more=more)
+    assert line in error_line(read_sweep)
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ("    n_trial: 3\n", "bad.yaml: there is no key hydra.sweeper.n_trial; did you mean hydra.sweeper.n_trials?"),
+        ("    retries: -1\n", "bad.yaml: hydra.sweeper.retries: -1 is below 0; raise it"),
+        ("    sampler: {sead: 3}\n", "bad.yaml: hydra.sweeper.sampler.sead: TPESampler takes no 'sead'; did you mean"),
+        ("  foo: [1\nseed: 3\n", "bad.yaml: line 8, column 5: "),
+    ],
+)
+def test_a_sweep_with_a_wrong_file_ends_before_anything_is_recorded(
+    refused: Callable[[str], str], folder: Path, more: str, line: str
+) -> None:
     sweep_file(folder, "bad", more=more)
     assert line in refused("sweep bad")
 
@@ -425,15 +516,15 @@ def test_a_broken_study_database_is_refused_and_left_alone(besom: Besom, folder:
     assert not (folder / "mlruns/mlflow.db").exists()
 
 
-@pytest.mark.parametrize("directory", ["/proc/mlruns", "/sys/mlruns", "a_file"])
-def test_a_folder_that_cannot_be_written_is_refused(
-    refused: Callable[[str], str], folder: Path, directory: str
-) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(refused: Callable[[str], str], folder: Path) -> None:
     write(folder / "a_file", "")
     sweep_file(folder, "tiny")
+    told = r"cannot be written \(.*\); make it writable, or choose another with"
     for command in (f"train {TINY}", "sweep tiny"):
-        line = refused(f"{command} tracking.directory={directory}")
-        assert re.search(rf"{directory}: cannot be written \(.*\); make it writable, or choose another with", line)
+        assert re.search(f"a_file: {told}", refused(f"{command} tracking.directory=a_file"))
+    for directory in ("/proc/mlruns", "/sys/mlruns"):
+        with pytest.raises(StoreError, match=f"{directory}: {told}"):
+            Location.of({"uri": None, "directory": directory}).prepare()
 
 
 def test_a_tracking_server_that_is_not_there_is_refused_at_once(refused: Callable[[str], str], folder: Path) -> None:

@@ -346,16 +346,8 @@ COMPLETIONS = {
 
 
 @pytest.fixture(scope="module")
-def completed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Return bash's completions of each line, by the function that `besom -sc install=bash` defines."""
-    script = ['eval "$(besom -sc install=bash)"', "complete -p besom >/dev/null || exit 1"]
-    for line in COMPLETIONS:
-        words = line.split(" ")
-        script += [
-            f"COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)} COMP_CWORD={len(words) - 1}",
-            f"COMP_WORDS=({' '.join(map(shlex.quote, words))}) COMPREPLY=()",
-            'hydra_bash_completion && printf "%s " "${COMPREPLY[@]}"; echo',
-        ]
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two studies and some runs."""
     folder = tmp_path_factory.mktemp("completion")
     (folder / "mlruns").mkdir()
     for name in ("first", "second"):
@@ -367,14 +359,30 @@ def completed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         database.executemany("INSERT INTO runs VALUES (?, ?, ?)", [*rows, ("ab90", "active", 5)])
         database.execute("INSERT INTO tags VALUES ('ab90', 'besom.kind', 'study')")
         database.commit()
-    done = run_bash(folder, "\n".join(script))
-    assert done.stderr == ""
-    return dict(zip(COMPLETIONS, map(str.split, done.stdout.splitlines()), strict=True))
+    return folder
 
 
 @pytest.mark.parametrize("line", COMPLETIONS)
-def test_bash_completes(completed: dict[str, list[str]], line: str) -> None:
-    assert completed[line] == COMPLETIONS[line]
+def test_a_line_is_completed(besom: Besom, recorded: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(recorded)
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    assert besom("-sc query=bash").split() == COMPLETIONS[line]
+
+
+def test_bash_completes_by_the_function_that_besom_installs(recorded: Path) -> None:
+    lines = ["besom ", "besom train opti", "besom reproduce ab"]
+    script = ['eval "$(besom -sc install=bash)"', "complete -p besom >/dev/null || exit 1"]
+    for line in lines:
+        words = line.split(" ")
+        script += [
+            f"COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)} COMP_CWORD={len(words) - 1}",
+            f"COMP_WORDS=({' '.join(map(shlex.quote, words))}) COMPREPLY=()",
+            'hydra_bash_completion && printf "%s " "${COMPREPLY[@]}"; echo',
+        ]
+    done = run_bash(recorded, "\n".join(script))
+    assert done.stderr == ""
+    assert list(map(str.split, done.stdout.splitlines())) == [COMPLETIONS[line] for line in lines]
 
 
 def test_a_module_in_the_current_folder_is_found(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from besom.errors import ConfigError
+from besom.hydra_app.app import swept_app
 from besom.tracking.sources import SourceEntry
 from besom.tracking.store import Location, connect
 from tests import forking
+from tests.hydra_app.conftest import App
 from tests.running import environment
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sgd"
@@ -109,9 +113,8 @@ def test_example_is_swept_pruned_and_recorded_and_goes_on(tmp_path: Path, store:
 
 def test_example_is_an_app_by_itself(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE, tmp_path / "sgd")
-    done = subprocess.run(
-        [sys.executable, "train.py", "epochs=2"], cwd=tmp_path / "sgd", capture_output=True, text=True, timeout=120
-    )
+    script = tmp_path / "sgd" / "train.py"
+    done = forking.run([sys.executable, script, "epochs=2"], cwd=script.parent, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("accuracy 0.")
     assert not (tmp_path / "sgd" / "mlruns").exists()
@@ -154,61 +157,19 @@ def test_config_of_hydra_optuna_sweeper_works_but_for_its_name(tmp_path: Path) -
         assert trial.params["x"] < 5
 
 
-def test_several_directions_take_several_values(tmp_path: Path) -> None:
-    code = """\
-    def main(config):
-        return config.x, -config.x
-    """
-    done = run(
-        app(tmp_path, code, "x: 1\n"), *ONE_WORKER, "x=interval(0,1)", "hydra.sweeper.n_trials=3",
-        "hydra.sweeper.direction=[minimize,maximize]", "hydra.sweeper.study_name=two",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    for trial in trials(tmp_path / "mlruns" / "optuna.db", "two"):
-        assert trial.values == [trial.params["x"], -trial.params["x"]]
-
-
-def test_study_has_the_name_of_the_job_unless_it_is_given_one(tmp_path: Path) -> None:
-    script = app(tmp_path, QUADRATIC, "x: 1\ny: 1\n")
-    run(script, *ONE_WORKER, "x=0,1", "hydra.sweeper.n_trials=2")
-    assert len(trials(tmp_path / "mlruns" / "optuna.db", "theirs")) == 2
-    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
-
-
-def test_comma_list_without_a_sampler_is_a_choice_that_tpe_makes(tmp_path: Path) -> None:
+def test_comma_list_without_a_sampler_is_a_choice_that_tpe_makes_in_a_study_named_after_the_job(tmp_path: Path) -> None:
     script = app(tmp_path, QUADRATIC, "x: 1\ny: 1\n")
     done = run(script, *ONE_WORKER, "x=0,1", "hydra.sweeper.n_trials=4")
     assert done.returncode == 0, done.stderr
     found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
     assert [trial.state for trial in found] == [TrialState.COMPLETE] * 4  # more than the number of points
-
-
-def test_key_that_was_removed_is_refused_with_what_took_its_place(tmp_path: Path) -> None:
-    config = """\
-    defaults:
-      - override hydra/sweeper: besom
-    hydra:
-      sweeper:
-        search_space:
-          x:
-            type: float
-            low: 0
-            high: 1
-    x: 1
-    y: 1
-    """
-    done = run(app(tmp_path, QUADRATIC, config))
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert (
-        "hydra.sweeper.search_space: is no more; write its parameters as lines of hydra.sweeper.params" in done.stderr
-    )
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
 
 
 # Kinds of apps.
 
 
-def test_script_may_instantiate_what_it_defines_itself(tmp_path: Path) -> None:
+def test_script_may_instantiate_what_it_defines_itself_and_return_a_value_for_each_direction(tmp_path: Path) -> None:
     code = """\
     from dataclasses import dataclass
     from hydra.core.config_store import ConfigStore
@@ -219,13 +180,19 @@ def test_script_may_instantiate_what_it_defines_itself(tmp_path: Path) -> None:
             self.width = width
 
     def main(config):
-        return instantiate(config.model).width
+        width = instantiate(config.model).width
+        return width, -width
     """
     config = "model:\n  _target_: __main__.Model\n  width: 1\n"
-    done = run(app(tmp_path, code, config), *ONE_WORKER, "model.width=range(1,4)", "hydra.sweeper.n_trials=2")
+    done = run(
+        app(tmp_path, code, config), *ONE_WORKER, "model.width=range(1,4)", "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.direction=[minimize,maximize]", "hydra.sweeper.study_name=two",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
-    assert [trial.value for trial in found] == [trial.params["model.width"] for trial in found]
+    found = trials(tmp_path / "mlruns" / "optuna.db", "two")
+    assert [trial.values for trial in found] == [
+        [trial.params["model.width"], -trial.params["model.width"]] for trial in found
+    ]
 
 
 def test_app_may_prune_itself_with_optunas_exception(tmp_path: Path) -> None:
@@ -339,26 +306,22 @@ def test_override_that_fits_no_key_is_told_before_anything_runs(tmp_path: Path) 
     assert "there is no key z" in line
 
 
-def test_finalists_are_refused(tmp_path: Path) -> None:
-    done = run(app(tmp_path, QUADRATIC, "x: 1\ny: 1\n"), *ONE_WORKER, "x=0,1", "hydra.sweeper.finalists.top=3")
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.endswith("hydra.sweeper.finalists: only besom sweep with its own workers has finalists; set it to null")
-
-
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("hydra.sweeper.tracking=http://localhost", "'http://localhost' is none of true, null and"),
-        ("hydra.sweeper.tracking={url: here}", "there is no key url; did you mean uri?"),
-        ("hydra.sweeper.tracking={views: all}", "views: 'all' is unknown; use one of auto, off"),
+        ("search_space={x: {type: float, low: 0, high: 1}}", "search_space: is no more; write its parameters as lines"),
+        ("finalists.top=3", "finalists: only besom sweep with its own workers has finalists; set it to null"),
+        ("tracking=http://localhost", "tracking: 'http://localhost' is none of true, null and"),
+        ("tracking={url: here}", "tracking: there is no key url; did you mean uri?"),
+        ("tracking={views: all}", "tracking: views: 'all' is unknown; use one of auto, off"),
     ],
 )
-def test_tracking_that_cannot_be_read_is_refused(tmp_path: Path, given: str, said: str) -> None:
-    done = run(app(tmp_path, QUADRATIC, "x: 1\ny: 1\n"), *ONE_WORKER, "x=0,1", given)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert f"config.yaml: hydra.sweeper.tracking: {said}" in line
+def test_key_of_the_sweeper_that_is_wrong_for_an_app_is_refused(
+    hydra_app: Callable[..., App], given: str, said: str
+) -> None:
+    theirs = hydra_app("x: 1\ny: 1\n", "hydra/sweeper=besom", f"hydra.sweeper.{given}")
+    with pytest.raises(ConfigError, match=re.escape(f"config.yaml: hydra.sweeper.{said}")):
+        swept_app(theirs.config, ["x=0,1"], theirs.context, lambda config: 0.0)
 
 
 def test_runs_go_where_tracking_says(tmp_path: Path, store: Callable[[Path], None]) -> None:
@@ -471,7 +434,7 @@ def test_jobs_go_through_the_launcher_that_the_app_chose_and_their_runs_name_the
         x: 0
         y: 0
         hydra:
-          sweeper: {n_jobs: 3, tracking: true, params: {x: "choice(0, 1, 2)"}}
+          sweeper: {n_jobs: 2, tracking: true, params: {x: "choice(0, 1)"}}
         """
     store(tmp_path / "mlruns")
     (tmp_path / "net.py").write_text("SIZE = 3\n", encoding="utf-8")
@@ -480,11 +443,11 @@ def test_jobs_go_through_the_launcher_that_the_app_chose_and_their_runs_name_the
     assert done.returncode == 0, done.stderr
     assert says in done.stdout
     found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
-    assert sorted((trial.params["x"], trial.value) for trial in found) == [(0, 4.0), (1, 1.0), (2, 0.0)]
+    assert sorted((trial.params["x"], trial.value) for trial in found) == [(0, 4.0), (1, 1.0)]
     client = connect(Location.of({"uri": None, "directory": tmp_path / "mlruns"}), create=False)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     jobs = [one for one in client.search_runs(experiments) if "besom.trial" in one.data.tags]
-    assert [one.data.tags["besom.sources"] for one in jobs] == ["recorded"] * 3
+    assert [one.data.tags["besom.sources"] for one in jobs] == ["recorded"] * 2
     assert not list(tmp_path.rglob(".besom-sources.json"))
     (listed,) = (tmp_path / "mlruns").rglob("sources.txt")  # kept once, with the study
     entries = SourceEntry.read({listed.name: listed.read_bytes()})

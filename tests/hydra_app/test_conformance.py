@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 from hydra.core.plugins import Plugins
+from hydra.test_utils import test_utils as hydra_test_utils
 from hydra.test_utils.launcher_common_tests import (
     BatchedSweeperTestSuite,
     IntegrationTestSuite,
@@ -12,6 +16,7 @@ from hydra.test_utils.launcher_common_tests import (
 from hydra.version import _UNSPECIFIED_, VersionBase
 
 from hydra_plugins.besom_sweeper.besom_sweeper import BesomSweeper
+from tests import forking
 
 Plugins.instance()  # before the first fixture copies the singletons
 
@@ -67,7 +72,13 @@ class TestBatches(BatchedSweeperTestSuite):
 
 @pytest.mark.parametrize(("task_launcher_cfg", "extra_flags"), [({}, ["-m", *BESOM])], indirect=["extra_flags"])
 class TestIntegration(IntegrationTestSuite):
-    """Apps in new processes."""
+    """Apps in new processes; all but one of them are forked, since a new interpreter imports for seconds."""
+
+    @pytest.fixture(autouse=True)
+    def _forked(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        if request.node.originalname != "test_get_orig_dir_multirun":
+            run = partial(forking.run, check=True, timeout=120)
+            monkeypatch.setattr(hydra_test_utils, "subprocess", SimpleNamespace(check_call=run))
 
 
 @pytest.mark.parametrize(
