@@ -33,6 +33,8 @@ from besom.sweep.study.samplers import build_pruner, build_sampler
 from besom.tracking.store import Location
 from tests.conftest import App
 
+pytestmark = pytest.mark.slow
+
 TABLE = "rooms,age,price\n" + "".join(f"{row},{row % 7},{row * 3}\n" for row in range(1, 41))
 CSV = "data=csv data.source.path={} data.source.target=price model=linear_regression trainer=cpu trainer.max_epochs=2"
 TINY = "data=diabetes model=linear_regression trainer=cpu trainer.max_epochs=1"

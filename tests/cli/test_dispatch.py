@@ -22,6 +22,8 @@ from besom.cli.groups import COMMANDS
 from besom.config.hydra_versions import VERSION_BASE
 from besom.config.paths import conf_dir, sweeps_dir
 
+pytestmark = pytest.mark.slow
+
 SWEEPS = sorted(path.stem for path in sweeps_dir().glob("*.yaml"))
 TINY = ("data=diabetes", "model=linear_regression", "trainer=cpu", "trainer.max_epochs=1")
 

@@ -30,6 +30,8 @@ from tests.fakes import failed, reported, started
 from tests.sweep.commands import Command
 from tests.sweep.sweeps import PATIENCE_S, stuck
 
+pytestmark = pytest.mark.slow
+
 ACCURACY = Objective(name="val/acc", direction="maximize")
 SIZE = Objective(name="cost/params", direction="minimize")
 TOP_2 = "hydra.sweeper.finalists={top:2,seeds:2}"
