@@ -49,7 +49,9 @@ class Runs:
 
     def epochs(self, trial: int) -> list[dict[str, float]]:
         told = [event for event in self.heard if isinstance(event, Reported) and event.trial == trial]
-        assert [event.epoch for event in told] == list(range(len(told))), f"not in order, or not each once: {self.heard}"
+        assert [event.epoch for event in told] == list(range(len(told))), (
+            f"not in order, or not each once: {self.heard}"
+        )
         return [dict(event.metrics) for event in told]
 
     def left(self, trial: int) -> set[str]:

@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from besom.config.hydra_versions import VERSION_BASE
 from besom.errors import ConfigError
 from besom.hydra_app.app import swept_app
 from besom.tracking.sources import SourceEntry
@@ -43,7 +44,8 @@ def trials(storage: Path, name: str) -> list[FrozenTrial]:
 
 def app(folder: Path, code: str, config: str = "") -> Path:
     """Write an app: a script `theirs.py` whose task function is `main`, and its config."""
-    head = "import hydra\n\n@hydra.main(version_base='1.3', config_path='.', config_name='config')\n"
+    version = "".join(f"{key}={value!r}, " for key, value in VERSION_BASE.items())
+    head = f"import hydra\n\n@hydra.main({version}config_path='.', config_name='config')\n"
     tail = "\n\nif __name__ == '__main__':\n    main()\n"
     before, _, body = textwrap.dedent(code).partition("def main")
     (folder / "theirs.py").write_text(f"{before}{head}def main{body}{tail}", encoding="utf-8")

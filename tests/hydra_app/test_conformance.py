@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
+from typing import TypeAlias
 
 import pytest
 from hydra.core.plugins import Plugins
@@ -13,10 +15,15 @@ from hydra.test_utils.launcher_common_tests import (
     IntegrationTestSuite,
     LauncherTestSuite,
 )
+from hydra.test_utils.test_utils import TSweepRunner
 from hydra.version import _UNSPECIFIED_, VersionBase
+from omegaconf import DictConfig
 
+from besom.hydra_app.app import SweepFailed
 from hydra_plugins.besom_sweeper.besom_sweeper import BesomSweeper
 from tests import forking
+
+Capture: TypeAlias = pytest.CaptureFixture[str]
 
 Plugins.instance()  # before the first fixture copies the singletons
 
@@ -60,8 +67,38 @@ def test_sweeper_is_discovered_as_a_plugin() -> None:
     assert BesomSweeper.__module__ == "hydra_plugins.besom_sweeper.besom_sweeper"
 
 
+def fail(_: DictConfig) -> None:
+    """Raise an error that has a cause."""
+    try:
+        raise ValueError("the cause")
+    except ValueError as cause:
+        raise RuntimeError("no luck") from cause
+
+
+class Launchers(LauncherTestSuite):
+    """Hydra's suite, but for the type of a failure: a sweep ends in one line, after the job's own traceback."""
+
+    def test_failure_preserves_task_traceback(
+        self, hydra_sweep_runner: TSweepRunner, launcher_name: str, overrides: list[str], tmpdir: Path, capsys: Capture
+    ) -> None:
+        sweep = hydra_sweep_runner(
+            calling_file=None,
+            calling_module="hydra.test_utils.a_module",
+            task_function=fail,
+            config_path="configs",
+            config_name="compose.yaml",
+            overrides=[f"hydra/launcher={launcher_name}", *overrides],
+            temp_dir=tmpdir,
+        )
+        with pytest.raises(SweepFailed, match="RuntimeError: no luck"), sweep:
+            pass
+        traceback = capsys.readouterr().err
+        assert "in fail" in traceback
+        assert "ValueError: the cause" in traceback
+
+
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", BESOM)], indirect=["overrides"])
-class TestLauncherSuite(LauncherTestSuite):
+class TestLauncherSuite(Launchers):
     """Jobs, their folders and their returns, with Besom's workers in place of the basic launcher."""
 
 
@@ -84,5 +121,5 @@ class TestIntegration(IntegrationTestSuite):
 @pytest.mark.parametrize(
     ("launcher_name", "overrides"), [("joblib", [*BESOM, "hydra.launcher.n_jobs=2"])], indirect=["overrides"]
 )
-class TestThroughJoblib(LauncherTestSuite):
+class TestThroughJoblib(Launchers):
     """The same jobs, run by another launcher."""

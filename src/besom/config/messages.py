@@ -79,6 +79,10 @@ _WORDINGS = (
         r"Config group override must be a string or a list\. Got \w+",
         "a group takes the name of one of its configs; write such as data=digits",
     ),
+    (
+        r"Backslash \('\\'\) in Defaults List config paths is not supported \('(.*)'\)",  # from 1.4 on
+        r"defaults: '\1' has a backslash; write the name of a config, with / between folders",
+    ),
     (r"mapping values are not allowed here", "a colon too many, or a line that is indented too far"),
 )
 
@@ -166,8 +170,8 @@ def _hydra(error: HydraException) -> str:
     if override and isinstance(cause, OmegaConfBaseException):
         written = re.search(r"use \+(.*)", str(error))
         return _omegaconf(cause, written[1] if written else override[1])
-    # An invalid file: "In 'experiment/line': …".
-    if file := re.match(r"In '(.*?)': (.*)", first):
+    # An invalid file: "In 'experiment/line': …", from 1.4 on without the quotes in places.
+    if _reworded(first) == _bare(first) and (file := re.match(r"In '?([^' ]+)'?: (.*)", first)):
         inner = error.__context__
         line = _omegaconf(inner) if isinstance(inner, OmegaConfBaseException) else _reworded(file[2])
         return f"{file[1]}.yaml: {line}"
@@ -212,8 +216,12 @@ def _place(error: BaseException) -> str:
     return ""
 
 
+def _bare(text: str) -> str:
+    return text.strip().rstrip(".")
+
+
 def _reworded(text: str) -> str:
-    text = text.strip().rstrip(".")
+    text = _bare(text)
     for pattern, wording in _WORDINGS:
         if match := re.fullmatch(pattern, text):
             return match.expand(wording)

@@ -1,6 +1,7 @@
-"""A task function whose jobs, run by another Hydra launcher, leave a list of the source files that they imported.
+"""A task function whose jobs, run by another Hydra launcher, report the files they imported and their tracebacks.
 
-A launcher returns only Hydra's JobReturn, so the list is a file in the job's output folder, as Hydra's own files are.
+A launcher returns only Hydra's JobReturn. So the list of files is a file in the job's output folder, as Hydra's own
+files are, and the traceback, which an exception loses when it is pickled, is a note of the exception.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import base64
 import binascii
 import json
 import os
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,14 +33,19 @@ class LaunchedTask:
     Run in this process, it does nothing more: its modules were imported before anything could be recorded.
     """
 
-    def __init__(self, task_function: TaskFunction) -> None:
+    def __init__(self, task_function: TaskFunction, *, elsewhere: bool = False) -> None:
         self._task_function = task_function
         self._script = script_of(task_function)
+        self._elsewhere = elsewhere
 
     def __call__(self, config: DictConfig) -> Any:
         """Run the job."""
         try:
             return self._task_function(config)
+        except Exception as error:
+            if self._elsewhere:
+                error.add_note(f"In the job's process:\n{traceback.format_exc()}")
+            raise
         finally:
             if SOURCES.is_watching:
                 _write(Path(HydraConfig.get().runtime.output_dir))
@@ -58,7 +65,7 @@ def _unpickle(task_function: bytes, script: tuple[str, bytes] | None, parent: in
         SOURCES.note_imported()  # what the launcher unpickled before, such as the config's classes
         if script is not None:
             SOURCES.note(*script)
-    return LaunchedTask(cloudpickle.loads(task_function))
+    return LaunchedTask(cloudpickle.loads(task_function), elsewhere=os.getpid() != parent)
 
 
 def _write(folder: Path) -> None:

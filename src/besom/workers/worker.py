@@ -238,7 +238,9 @@ def _reason(error: Exception) -> str:
     user_error = next((cause for cause in chain if isinstance(cause, BesomError)), None)
     if user_error is not None:
         return str(user_error)
-    return kind_and_line(chain[-1])
+    # By name: a worker of Besom's own configs does not import it for this.
+    met = [cause for cause in chain if type(cause).__name__ != "InstantiationException"]
+    return kind_and_line(met[0] if met else error)
 
 
 def _clean() -> None:
