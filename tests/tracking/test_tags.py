@@ -23,8 +23,7 @@ def spelled(path: Path) -> set[str]:
 def test_tags_and_attributes_are_spelled_in_one_module() -> None:
     found = {path.relative_to(PACKAGE).as_posix(): spelled(path) for path in PACKAGE.rglob("*.py")}
     assert found.pop("tracking/tags.py") > {"state", "trial", "spec"}
-    assert found.pop("config/trust.py") == {"yaml"}  # a file
-    assert {path: names for path, names in found.items() if names} == {}
+    assert {path: names for path, names in found.items() if names - {"yaml"}} == {}  # besom.yaml is a file
 
 
 def test_no_two_names_are_the_same() -> None:
