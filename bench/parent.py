@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.digits import sweep_of_digits
 from besom.sweep.loop import SweepLoop
-from besom.sweep.progress.observer import Observer
+from besom.sweep.progress.events import Ended, SweepEvent
 from besom.tracking.recorder.recorder import Recorder
 from besom.workers.messages import Assignment, Message
 from besom.workers.pool import WorkerPool
@@ -35,17 +35,18 @@ def answer(assignment: Assignment) -> Iterator[Message]:
     yield completed(assignment.trial, config["optimizer"]["lr"] * (1 + (config["model"].get("depth") or 0)))
 
 
-class Meter(Observer):
+class Meter:
     """An observer that notes the main thread's processor time and the memory when trials end."""
 
     def __init__(self) -> None:
         self.cpu_s: list[float] = []
         self.mib: list[float] = []
 
-    def finished(self, *_: object, **__: object) -> None:
-        """A trial is over."""
-        self.cpu_s.append(time.thread_time())
-        self.mib.append(resident_mib())
+    def __call__(self, event: SweepEvent) -> None:
+        """Note the time and the memory at the end of a trial."""
+        if isinstance(event, Ended):
+            self.cpu_s.append(time.thread_time())
+            self.mib.append(resident_mib())
 
 
 def resident_mib() -> float:

@@ -20,7 +20,6 @@ import numpy as np
 
 from bench.digits import sweep_of_digits
 from besom.sweep.loop import SweepLoop
-from besom.sweep.progress.observer import Observer
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location
 from besom.training.progress import Channel, Outcome
@@ -82,7 +81,7 @@ def total_s(task: Waiting, *, batches: bool) -> float:
         _wait_until_ready(pool)
         SweepLoop(
             spec=digits.spec, book=digits.book, jobs=digits.jobs, pool=Batches(pool) if batches else pool,
-            recorder=recorder, observer=Observer(), scratch=folder / "scratch",
+            recorder=recorder, observer=lambda event: None, scratch=folder / "scratch",
         ).run()  # fmt: skip
     times = np.loadtxt(task.times)
     return float(times[:, 1].max() - times[:, 0].min())

@@ -1,17 +1,17 @@
-"""Fakes at Besom's own seams: workers that are threads and play instead of training, a board that only listens."""
+"""Fakes at Besom's own seams: workers that are threads and play instead of training, an observer that only listens."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from besom.sweep.progress.observer import Observer
+from besom.sweep.progress.events import Dispatched, Ended, Requeued, SweepEvent, Warned
 from besom.system.source_file import SourceFile
 from besom.training.progress import Outcome
 from besom.workers.devices import Device, Slot
@@ -170,37 +170,33 @@ def cpu_slots(count: int) -> list[Slot]:
 
 
 @dataclass
-class ListeningObserver(Observer):
-    """What a sweep showed; `on_start` may do something when a trial was handed out."""
+class ListeningObserver:
+    """Notes the events of a sweep; `on_event` may do something at each of them."""
 
-    on_start: Callable[[int], None] = lambda trial: None
+    on_event: Callable[[SweepEvent], None] = lambda event: None
     starts: list[int] = field(default_factory=list)
     attempts: list[tuple[int, int]] = field(default_factory=list)
     states: dict[int, State] = field(default_factory=dict)
     values: dict[int, float | None] = field(default_factory=dict)
     reasons: dict[int, str | None] = field(default_factory=dict)
     feasible: dict[int, bool] = field(default_factory=dict)
-    put_back: list[int] = field(default_factory=list)
+    requeued: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
-        self.starts.append(trial)
-        self.attempts.append((trial, attempt))
-        self.on_start(trial)
-
-    def reported(self, trial: int, epoch: int, value: float | None) -> None:
-        assert trial in self.starts
-
-    def finished(
-        self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
-    ) -> None:
-        self.states[trial] = state
-        self.values[trial] = values[0] if values else None
-        self.reasons[trial] = reason
-        self.feasible[trial] = feasible
-
-    def interrupted(self, trials: Sequence[int]) -> None:
-        self.put_back += trials
-
-    def warned(self, text: str) -> None:
-        self.warnings.append(text)
+    def __call__(self, event: SweepEvent) -> None:
+        match event:
+            case Dispatched(trial=trial, attempt=attempt):
+                self.starts.append(trial)
+                self.attempts.append((trial, attempt))
+            case Reported(trial=trial):
+                assert trial in self.starts
+            case Ended(trial=trial):
+                self.states[trial] = event.state
+                self.values[trial] = event.values[0] if event.values else None
+                self.reasons[trial] = event.reason
+                self.feasible[trial] = event.feasible
+            case Requeued(trial=trial):
+                self.requeued.append(trial)
+            case Warned(text=text):
+                self.warnings.append(text)
+        self.on_event(event)

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from besom.sweep.compose import Composer
 from besom.sweep.loop import UNWRITTEN, SweepLoop
+from besom.sweep.progress.events import StopRequested, SweepEvent
 from besom.sweep.space.constraints import parse_constraints
 from besom.sweep.space.search_space import SpaceParser
 from besom.sweep.study.recovery import adopt_recorded
@@ -25,7 +26,7 @@ from besom.sweep.trials.jobs import TrainingJobs
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location
 from besom.workers.devices import Slot
-from besom.workers.messages import Assignment, Message
+from besom.workers.messages import Assignment, Message, Reported
 from besom.workers.pool import WorkerPool
 from besom.workers.tasks import Training
 from tests.conftest import App
@@ -148,13 +149,13 @@ class Impatient(ListeningObserver):
     times: int = 1
     pressed: int = 0
 
-    def reported(self, trial: int, epoch: int, value: float | None) -> None:
-        if trial == self.trial and not self.pressed:
-            self.press()
-
-    def stopping(self) -> None:
-        if self.pressed < self.times:
-            self.press()
+    def __call__(self, event: SweepEvent) -> None:
+        super().__call__(event)
+        match event:
+            case Reported(trial=trial) if trial == self.trial and not self.pressed:
+                self.press()
+            case StopRequested() if self.pressed < self.times:
+                self.press()
 
     def press(self) -> None:
         self.pressed += 1

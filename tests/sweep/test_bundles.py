@@ -11,12 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from besom.sweep.progress.log import SweepLog
-from besom.sweep.progress.observer import Observers
 from besom.sweep.spec import SweepSpec
 from besom.tracking.store import Location
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import Assignment, Blame, Message, Sized
-from tests.fakes import Play, completed, cpu_slots, crashing, failed, finishing, reported, started
+from tests.fakes import ListeningObserver, Play, completed, cpu_slots, crashing, failed, finishing, reported, started
 from tests.sweep.sweeps import MEDIAN, Sweep, by_trial
 
 RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
@@ -201,8 +200,8 @@ def test_a_bundle_that_was_asked_for_shrinks_only_where_memory_is_short(sweep: S
 
 
 def test_the_log_says_how_many_train_at_once(sweep: Sweep, tmp_path: Path):
-    log = SweepLog(tmp_path / "sweep.log", study="digits", objectives=sweep.make_spec().objectives)
-    with Observers(log) as observer:
+    with SweepLog(tmp_path / "sweep.log", study="digits", objectives=sweep.make_spec().objectives) as log:
+        observer = ListeningObserver(on_event=log)
         sweep.run(by_trial({0: sizing(sweep, 2)}), slots=1, n_trials=4, bundle=4, observer=observer)
     assert "bundle of 4 with trial 0: 2 train at once" in (tmp_path / "sweep.log").read_text()
 

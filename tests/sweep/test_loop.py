@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from besom.config.objectives import Objective
 from besom.errors import BesomError, DataError, Interrupted, StoreError
+from besom.sweep.progress.events import Dispatched, SweepEvent
 from besom.sweep.study.study import StudyBook, finished_trials
 from besom.system.source_file import SourceFile
 from besom.tracking.recorder.recorder import Recorder
@@ -382,12 +383,12 @@ def test_whatever_happens_each_trial_is_told_its_own_fate_and_none_is_lost(
         fate = fate_of.setdefault(rate, fates[len(fate_of) % len(fates)])
         yield from PLAYS[fate](assignment)
 
-    def stop(trial: int) -> None:
-        if trial == stopped_at:
+    def stop(event: SweepEvent) -> None:
+        if isinstance(event, Dispatched) and event.trial == stopped_at:
             signal.raise_signal(signal.SIGINT)
 
     try:
-        sweep.run(play, slots=slots, n_trials=len(fates), observer=ListeningObserver(on_start=stop))
+        sweep.run(play, slots=slots, n_trials=len(fates), observer=ListeningObserver(on_event=stop))
     except Interrupted:
         sweep.run(play, slots=slots, n_trials=len(fates))
     trials = finished_trials(sweep.study)

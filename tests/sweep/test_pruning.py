@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 from mlflow import MlflowClient
 
 from besom.errors import Interrupted
-from besom.workers.messages import Assignment, Message, State
+from besom.sweep.progress.events import SweepEvent
+from besom.workers.messages import Assignment, Message, Reported, State
 from tests.fakes import ListeningObserver, Play, completed, pruned, reported, started
 from tests.sweep.sweeps import MEDIAN, PATIENCE_S, Impatient, Sweep, by_trial
 
@@ -88,14 +88,13 @@ def test_a_trial_that_is_pruned_before_it_has_begun_has_a_run_all_the_same(sweep
 def test_a_pruned_trial_that_does_not_stop_in_time_is_pruned_and_its_slot_gets_a_new_worker(sweep: Sweep):
     deaf = threading.Event()
 
-    class Late(ListeningObserver):
-        def reported(self, trial: int, epoch: int, value: float | None) -> None:
-            if trial == 1:
-                assert deaf.wait(PATIENCE_S)
+    def late(event: SweepEvent) -> None:
+        if isinstance(event, Reported) and event.trial == 1:
+            assert deaf.wait(PATIENCE_S)
 
     observer = sweep.run(
         by_trial({1: ignoring_stop_requests(deaf)}, otherwise=worse_and_worse),
-        slots=1, n_trials=2, pruner=MEDIAN, trial_timeout_s=0.5, observer=Late(),
+        slots=1, n_trials=2, pruner=MEDIAN, trial_timeout_s=0.5, observer=ListeningObserver(on_event=late),
     )  # fmt: skip
     assert sweep.states() == ["COMPLETE", "PRUNED"]
     assert observer.states[1] is State.PRUNED
@@ -105,12 +104,9 @@ def test_a_pruned_trial_that_does_not_stop_in_time_is_pruned_and_its_slot_gets_a
 def test_a_trial_that_was_pruned_when_the_user_stops_at_once_is_pruned(sweep: Sweep):
     deaf = threading.Event()
 
-    @dataclass
-    class Late(Impatient):
-        def reported(self, trial: int, epoch: int, value: float | None) -> None:
-            if trial == 1:
-                assert deaf.wait(PATIENCE_S)
-                self.press()
+    def late(event: SweepEvent) -> None:
+        if isinstance(event, Reported) and event.trial == 1:
+            assert deaf.wait(PATIENCE_S)
 
     with pytest.raises(Interrupted):
         sweep.run(
@@ -118,7 +114,7 @@ def test_a_trial_that_was_pruned_when_the_user_stops_at_once_is_pruned(sweep: Sw
             slots=1,
             n_trials=3,
             pruner=MEDIAN,
-            observer=Late(times=2),
+            observer=Impatient(trial=1, times=2, on_event=late),
         )
     assert sweep.states() == ["COMPLETE", "PRUNED"]
     run = sweep.runs()[1]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
+from besom.sweep.progress.events import Dispatched, Ended, Retried, SweepEvent
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import Assignment, Blame, Message
 from tests.fakes import (
@@ -54,18 +54,13 @@ def test_a_trial_that_needs_its_device_alone_keeps_it_and_all_its_retries(sweep:
     fates = iter(["memory", "code", "code"])
     running: set[int] = set()
 
-    class Watching(ListeningObserver):
-        def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
-            assert not attempt or not running
-            running.add(trial)
-            super().started(trial, slot, attempt)
-
-        def retrying(self, trial: int, reason: str) -> None:
-            running.discard(trial)
-
-        def finished(self, trial: int, *how: Any, **more: Any) -> None:
-            running.discard(trial)
-            super().finished(trial, *how, **more)
+    def watch(event: SweepEvent) -> None:
+        match event:
+            case Dispatched(trial=trial, attempt=attempt):
+                assert not attempt or not running
+                running.add(trial)
+            case Retried(trial=trial) | Ended(trial=trial):
+                running.discard(trial)
 
     def unlucky(assignment: Assignment) -> Iterator[Message]:
         yield started(assignment.trial)
@@ -77,7 +72,9 @@ def test_a_trial_that_needs_its_device_alone_keeps_it_and_all_its_retries(sweep:
         time.sleep(0.02)
         yield completed(assignment.trial, 0.5)
 
-    observer = sweep.run(by_trial({0: unlucky}, otherwise=slow), n_trials=6, retries=2, observer=Watching())
+    observer = sweep.run(
+        by_trial({0: unlucky}, otherwise=slow), n_trials=6, retries=2, observer=ListeningObserver(on_event=watch)
+    )
     assert sweep.states() == ["COMPLETE"] * 6
     assert [attempt for trial, attempt in observer.attempts if trial == 0] == [0, 1, 2, 3]
 
@@ -88,24 +85,21 @@ def test_a_trial_that_ran_out_of_memory_is_tried_again_alone_on_its_device(sweep
     running: dict[int, str] = {}  # trials by their device
     lonely: dict[str, int] = {}
 
-    class Watching(ListeningObserver):
-        def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
-            device = slot.device.index
-            assert device not in lonely
-            if attempt:
-                assert device not in running.values()
-                lonely[device] = trial
-            running[trial] = device
-            super().started(trial, slot, attempt)
-
-        def retrying(self, trial: int, reason: str) -> None:
-            del running[trial]
-
-        def finished(self, trial: int, *how: Any, **more: Any) -> None:
-            device = running.pop(trial)
-            if lonely.get(device) == trial:
-                del lonely[device]
-            super().finished(trial, *how, **more)
+    def watch(event: SweepEvent) -> None:
+        match event:
+            case Dispatched(trial=trial, slot=slot, attempt=attempt):
+                device = slot.device.index
+                assert device not in lonely
+                if attempt:
+                    assert device not in running.values()
+                    lonely[device] = trial
+                running[trial] = device
+            case Retried(trial=trial):
+                del running[trial]
+            case Ended(trial=trial):
+                device = running.pop(trial)
+                if lonely.get(device) == trial:
+                    del lonely[device]
 
     greedy: dict[int, int] = {}
 
@@ -118,7 +112,7 @@ def test_a_trial_that_ran_out_of_memory_is_tried_again_alone_on_its_device(sweep
             time.sleep(0.05)
             yield completed(assignment.trial, 0.5)
 
-    observer = sweep.run(by_trial({1: hungry, 4: hungry}), n_trials=9, observer=Watching())
+    observer = sweep.run(by_trial({1: hungry, 4: hungry}), n_trials=9, observer=ListeningObserver(on_event=watch))
     assert sweep.states() == ["COMPLETE"] * 9
     assert {(1, 1), (4, 1)} <= set(observer.attempts)
     assert len(observer.attempts) == 11

@@ -15,6 +15,7 @@ from rich.console import Console
 from besom.config.objectives import Objective
 from besom.sweep.progress.counts import TrialCounts
 from besom.sweep.progress.display import PlainObserver
+from besom.sweep.progress.events import Ended
 from besom.system.output import lossy_output
 from besom.workers.messages import State
 
@@ -36,7 +37,7 @@ def sweep_three(console: Console) -> int:
         console, TrialCounts((Objective(name="val/acc", direction="maximize"),), total=3, timeout_s=None)
     ) as observer:
         for trial in range(3):
-            observer.finished(trial, State.COMPLETE, (0.5,), None)
+            observer(Ended(trial=trial, state=State.COMPLETE, values=(0.5,)))
     return 3
 
 

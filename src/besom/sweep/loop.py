@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from besom.errors import BesomError, ConfigError, Interrupted
-from besom.sweep.progress.observer import Observer
+from besom.sweep.progress.events import Dispatched, Observer, Polled, StopRequested, Warned
 from besom.sweep.space.constraints import Constraint
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.study import StudyBook
@@ -92,11 +92,11 @@ class SweepLoop:
                 raise
             self._results.settle_all(stop)
         self._asked_to_stop = stop.asked
-        if stop.asked and (self._results.any_interrupted or self._scheduler.goes_on):
+        if stop.asked and (self._results.any_interrupted or self._scheduler.has_more):
             raise Interrupted
 
     def _run_trials(self, stop: Stop) -> None:
-        while self._running or (not stop.asked and self._scheduler.goes_on):
+        while self._running or (not stop.asked and self._scheduler.has_more):
             if stop.at_once:
                 return
             if stop.asked:
@@ -108,8 +108,8 @@ class SweepLoop:
             self._replace_overdue()
             self._results.settle()
             for warning in self._warnings():
-                self._observer.warned(warning)
-            self._observer.refresh()
+                self._observer(Warned(text=warning))
+            self._observer(Polled())
 
     def _dispatch(self) -> None:
         for slot in self._pool.idle():
@@ -125,7 +125,7 @@ class SweepLoop:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         attempt.directory = directory
-        self._observer.started(attempt.trial, slot, attempt.number)
+        self._observer(Dispatched(trial=attempt.trial, slot=slot, attempt=attempt.number))
         try:
             assignment, card = self._jobs.prepare(attempt.asked, slot, directory)
         except ConfigError as error:
@@ -139,7 +139,7 @@ class SweepLoop:
         match event:
             case Sized(trial=trial, members=members, of=of):
                 self._scheduler.sized(self._running[trial], members, of)
-                self._observer.sized(trial, members, of)
+                self._observer(event)
             case Started(trial=trial, about=about, began_s=began_s, sources=sources):
                 self._running[trial].began_s = began_s
                 self._results.start(self._running[trial], about, sources)
@@ -175,7 +175,7 @@ class SweepLoop:
             return
         stop.noticed = True
         self._recorder.hurry()
-        self._observer.stopping()
+        self._observer(StopRequested())
         for attempt in self._running.values():
             if attempt.verdict is None:
                 attempt.verdict = Verdict.INTERRUPTED

@@ -26,8 +26,9 @@ from besom.sweep.finalists.observer import FinalistsObserver
 from besom.sweep.finalists.other_configs import OtherConfigs
 from besom.sweep.finish import keep_report, register_winner
 from besom.sweep.loop import SweepLoop
-from besom.sweep.progress.console import announce, tell_end, tell_left_out, warn_of_chance, warn_of_changes
-from besom.sweep.progress.display import make_observers
+from besom.sweep.progress.console import announce, print_results, warn_left_out, warn_of_chance, warn_of_changes
+from besom.sweep.progress.display import sweep_observer
+from besom.sweep.progress.events import Warned
 from besom.sweep.progress.log import LogFile
 from besom.sweep.space.constraints import parse_constraints
 from besom.sweep.space.search_space import SearchSpace
@@ -78,7 +79,7 @@ def run_sweep(app: App) -> Sequence[Sequence[Any]]:
         end = _run(sweep)
         with suppress(OSError):
             scratch.rmdir()
-    tell_end(
+    print_results(
         console, end.summary, spec, sweep.book, end.failure,
         location=app.location, logs=logs, finalists=end.finalists, kept=end.kept, registered=end.registered,
         recorded=sweep.recorder.persists,
@@ -158,13 +159,14 @@ def _search(sweep: _Sweep) -> Exception | None:
     """Run the missing trials; return the exception that ended the search early, if any."""
     spec, book, recorder, slots = sweep.spec, sweep.book, sweep.recorder, sweep.pool.slots
     try:
-        with make_observers(
+        with sweep_observer(
             sweep.console, spec, slots, book.study, total=book.total, log=sweep.log, max_epochs=sweep.app.max_epochs
         ) as observer:
             if notice := _open_parent(recorder, book, spec, sweep.space):  # seconds, on the first use of a store
-                observer.warned(notice)
+                observer(Warned(text=notice))
             if recorded := recorder.record_kept():
-                observer.warned(f"recorded {len(recorded)} of its runs, which the tracking server had missed")
+                notice = f"recorded {len(recorded)} of its runs, which the tracking server had missed"
+                observer(Warned(text=notice))
             adopt_recorded(recorder, book, spec)
             recorder.keep_code()
             loop = SweepLoop(
@@ -189,12 +191,12 @@ def _retrain(sweep: _Sweep, summary: Summary) -> Exception | None:
     )
     runs = missing(spec, sweep.space, book, summary, configs)
     for row, why in runs.left_out:
-        tell_left_out(sweep.console, row, why)
+        warn_left_out(sweep.console, row, why)
     if not runs.entries:
         return None
     jobs = FinalistJobs(sweep.app.composer, spec, sweep.tags, runs.others)
     try:
-        with FinalistsObserver(sweep.console, LogFile(sweep.log), spec, total=len(runs.entries)) as observer:
+        with FinalistsObserver(sweep.console, LogFile(sweep.log), spec, runs.entries) as observer:
             FinalistsLoop(
                 runs.entries, spec=spec, book=book, jobs=jobs, pool=sweep.pool, recorder=recorder,
                 observer=observer, scratch=sweep.scratch,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,22 @@ from rich.console import Console
 from besom.config.objectives import Objective
 from besom.errors import StoreError
 from besom.sweep.progress.counts import TrialCounts
-from besom.sweep.progress.display import LiveObserver, make_observers
+from besom.sweep.progress.display import LiveObserver, sweep_observer
+from besom.sweep.progress.events import (
+    Dispatched,
+    Ended,
+    Observer,
+    Polled,
+    Requeued,
+    Retried,
+    StopRequested,
+    SweepEvent,
+)
 from besom.sweep.progress.live_view import clock, draw, spark
-from besom.sweep.progress.observer import Observer
 from besom.sweep.spec import SweepSpec
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import State
+from tests.fakes import reported
 
 ACCURACY = Objective(name="val/acc", direction="maximize")
 SIZE = Objective(name="cost/params", direction="minimize")
@@ -32,9 +43,11 @@ def spec(*objectives: Objective, **changes: Any) -> SweepSpec:
     return SweepSpec(objectives=objectives or (ACCURACY,), **{**usual, **changes})
 
 
-def watch(screen: Console, spec: SweepSpec, *, log: Path, study: optuna.Study | None = None) -> Observer:
+def watch(
+    screen: Console, spec: SweepSpec, *, log: Path, study: optuna.Study | None = None
+) -> AbstractContextManager[Observer]:
     study = study or optuna.create_study(directions=[objective.direction for objective in spec.objectives])
-    return make_observers(screen, spec, SLOTS, study, total=spec.n_trials, log=log)
+    return sweep_observer(screen, spec, SLOTS, study, total=spec.n_trials, log=log)
 
 
 def console(*, width: int = 80, terminal: bool = False) -> Console:
@@ -48,23 +61,35 @@ def shown(console: Console) -> str:
 
 def play(observer: Observer) -> None:
     """Pass every kind of event to an observer."""
-    observer.started(0, SLOTS[0])
-    observer.reported(0, 1, 0.5)
-    observer.finished(0, State.COMPLETE, (0.75,), None)
-    observer.started(1, SLOTS[1])
-    observer.retrying(1, "worker died")
-    observer.started(1, SLOTS[1], 1)
-    observer.finished(1, State.FAIL, (), "ValueError: see postgresql://me:secret@host/db\nand more")
-    observer.started(2, SLOTS[2])
-    observer.reported(2, 3, 0.1)
-    observer.finished(2, State.PRUNED, (), None)
-    observer.started(3, SLOTS[0])
-    observer.finished(3, State.COMPLETE, (0.99,), None, False)
-    observer.started(4, SLOTS[0])
-    observer.started(5, SLOTS[1])
-    observer.stopping()
-    observer.interrupted([5])
-    observer.interrupted([4])
+    events: list[SweepEvent] = [
+        Dispatched(trial=0, slot=SLOTS[0]),
+        reported(0, 1, val_acc=0.5),
+        complete(0, 0.75),
+        Dispatched(trial=1, slot=SLOTS[1]),
+        Retried(trial=1, reason="worker died"),
+        Dispatched(trial=1, slot=SLOTS[1], attempt=1),
+        failed(1, "ValueError: see postgresql://me:secret@host/db\nand more"),
+        Dispatched(trial=2, slot=SLOTS[2]),
+        reported(2, 3, val_acc=0.1),
+        Ended(trial=2, state=State.PRUNED, epoch=3),
+        Dispatched(trial=3, slot=SLOTS[0]),
+        complete(3, 0.99, feasible=False),
+        Dispatched(trial=4, slot=SLOTS[0]),
+        Dispatched(trial=5, slot=SLOTS[1]),
+        StopRequested(),
+        Requeued(trial=5),
+        Requeued(trial=4),
+    ]
+    for event in events:
+        observer(event)
+
+
+def complete(trial: int, *values: float, feasible: bool = True) -> Ended:
+    return Ended(trial=trial, state=State.COMPLETE, values=values, feasible=feasible)
+
+
+def failed(trial: int, reason: str) -> Ended:
+    return Ended(trial=trial, state=State.FAIL, reason=reason)
 
 
 # Not a terminal.
@@ -89,7 +114,7 @@ def test_several_objectives_are_all_shown_and_the_front_is_counted(tmp_path: Pat
     screen = console()
     with watch(screen, spec(ACCURACY, SIZE), log=tmp_path / "sweep.log") as observer:
         for trial, values in enumerate([(0.9, 5000.0), (0.8, 100.0), (0.7, 200.0)]):
-            observer.finished(trial, State.COMPLETE, values, None)
+            observer(complete(trial, *values))
     *_, second, third = shown(screen).splitlines()
     assert second == "trial    1  val/acc 0.8000  cost/params 100   [2/10, 2 on the Pareto front]"
     assert third.endswith("[3/10, 2 on the Pareto front]")
@@ -102,7 +127,7 @@ def test_what_an_earlier_part_of_the_sweep_did_counts(tmp_path: Path) -> None:
     study.add_trial(optuna.create_trial(state=optuna.trial.TrialState.WAITING))
     screen = console()
     with watch(screen, spec(), log=tmp_path / "sweep.log", study=study) as observer:
-        observer.finished(2, State.COMPLETE, (0.5,), None)
+        observer(complete(2, 0.5))
     assert shown(screen) == "trial    2  val/acc 0.5000   [3/10, best 0.8750 (trial 0)]\n"
 
 
@@ -110,7 +135,7 @@ def test_quiet_shows_nothing_but_the_answer_to_ctrl_c_and_still_logs(tmp_path: P
     screen = console(terminal=True)
     with watch(screen, spec(quiet=True), log=tmp_path / "sweep.log") as observer:
         play(observer)
-        observer.refresh()
+        observer(Polled())
     assert shown(screen) == "stopping: what runs may finish its epoch; ctrl-C again stops at once\n"
     assert "trial 0 finished" in (tmp_path / "sweep.log").read_text(encoding="utf-8")
 
@@ -192,14 +217,13 @@ def busy() -> tuple[TrialCounts, Clock]:
     now = Clock()
     counts = TrialCounts([ACCURACY], total=12, timeout_s=None, clock=now)
     for trial in range(6):
-        counts.started(trial, SLOTS[trial % 3], 0)
+        counts.update(Dispatched(trial=trial, slot=SLOTS[trial % 3]))
         now.now += 10
-        state = State.FAIL if trial == 4 else State.COMPLETE
-        counts.finished(trial, state, () if trial == 4 else (0.5 + trial / 100,), feasible=True)
-    counts.started(6, SLOTS[0], 0)
-    counts.started(7, SLOTS[1], 1)
-    counts.reported(6, 4, 0.31)
-    counts.reported(7, 20, 0.9)
+        counts.update(failed(trial, "no luck") if trial == 4 else complete(trial, 0.5 + trial / 100))
+    counts.update(Dispatched(trial=6, slot=SLOTS[0]))
+    counts.update(Dispatched(trial=7, slot=SLOTS[1], attempt=1))
+    counts.update(reported(6, 4, val_acc=0.31))
+    counts.update(reported(7, 20, val_acc=0.9))
     return counts, now
 
 
@@ -228,9 +252,9 @@ def test_time_left_is_by_the_count_or_by_the_clock_whichever_ends_first() -> Non
     for timeout_s, left_s in ((None, 80.0), (25.0, 5.0), (500.0, 80.0)):
         counts = TrialCounts([ACCURACY], total=10, timeout_s=timeout_s, clock=now)
         for trial in range(2):
-            counts.started(trial, SLOTS[0], 0)
+            counts.update(Dispatched(trial=trial, slot=SLOTS[0]))
             now.now += 10
-            counts.finished(trial, State.COMPLETE, (0.5,), feasible=True)
+            counts.update(complete(trial, 0.5))
         assert counts.left_s == pytest.approx(left_s)
 
 
@@ -238,9 +262,9 @@ def test_the_pace_is_that_of_the_last_trials() -> None:
     now = Clock()
     counts = TrialCounts([ACCURACY], total=None, clock=now)
     for trial in range(100):
-        counts.started(trial, SLOTS[0], 0)
+        counts.update(Dispatched(trial=trial, slot=SLOTS[0]))
         now.now += 1000 if trial < 50 else 1
-        counts.finished(trial, State.COMPLETE, (0.5,), feasible=True)
+        counts.update(complete(trial, 0.5))
     assert counts.per_minute == pytest.approx(60)
     assert counts.left_s is None
 
@@ -248,7 +272,7 @@ def test_the_pace_is_that_of_the_last_trials() -> None:
 def test_a_board_of_more_slots_than_lines_keeps_to_the_screen_and_shows_the_busy_ones() -> None:
     slots = [Slot(index=index, devices=(Device(kind="cpu", name="a CPU"),)) for index in range(64)]
     counts = TrialCounts([ACCURACY], total=100)
-    counts.started(0, slots[63], 0)
+    counts.update(Dispatched(trial=0, slot=slots[63]))
     lines = picture(counts, height=24, slots=slots)
     assert len(lines) <= 24
     assert lines[-2].startswith("63  cpu")
@@ -258,9 +282,9 @@ def test_a_board_of_more_slots_than_lines_keeps_to_the_screen_and_shows_the_busy
 def test_a_bundle_is_one_line_the_best_of_its_trials_and_how_many_others() -> None:
     counts = TrialCounts([ACCURACY], total=10)
     for trial in range(4):
-        counts.started(trial, SLOTS[0], 0)
-        counts.reported(trial, 3, trial / 10)
-    counts.started(9, SLOTS[1], 0)
+        counts.update(Dispatched(trial=trial, slot=SLOTS[0]))
+        counts.update(reported(trial, 3, val_acc=trial / 10))
+    counts.update(Dispatched(trial=9, slot=SLOTS[1]))
     bundle, alone = picture(counts, slots=SLOTS[:2])[-2:]
     assert bundle.split()[2:4] == ["3", "+3"]
     assert "0.3000" in bundle
@@ -278,9 +302,9 @@ def test_a_failure_scrolls_by_above_the_board_and_the_same_one_over_and_over_doe
     screen = console(terminal=True)
     with LiveObserver(screen, TrialCounts([ACCURACY], total=100), title="own", slots=SLOTS) as observer:
         for trial in range(20):
-            observer.started(trial, SLOTS[0])
-            observer.finished(trial, State.FAIL, (), f"RuntimeError: no luck with {trial}.5")
-        observer.finished(20, State.FAIL, (), "another")
+            observer(Dispatched(trial=trial, slot=SLOTS[0]))
+            observer(failed(trial, f"RuntimeError: no luck with {trial}.5"))
+        observer(failed(20, "another"))
     out = shown(screen)
     assert "trial 0 failed: RuntimeError: no luck with 0.5" in out
     assert out.count("no luck") == 3
@@ -297,9 +321,9 @@ def test_the_best_ones_parameters_are_asked_for_once() -> None:
     counts = TrialCounts([ACCURACY], total=10)
     with LiveObserver(console(terminal=True), counts, title="own", slots=SLOTS, params_of=params_of) as observer:
         for trial, value in enumerate((0.5, 0.4, 0.6)):
-            observer.finished(trial, State.COMPLETE, (value,), None)
-            observer.stopping()  # redraws at once
-            observer.stopping()
+            observer(complete(trial, value))
+            observer(StopRequested())  # redraws at once
+            observer(StopRequested())
     assert asked == [0, 2]
 
 
@@ -322,16 +346,3 @@ def test_a_spark_line_shows_a_course_within_its_width(values: list[float], line:
 @pytest.mark.parametrize(("seconds", "text"), [(7.9, "0:07"), (754, "12:34"), (3723, "1:02:03")])
 def test_a_time_reads_as_on_a_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
-
-
-def test_any_listener_of_ones_own_takes_what_the_loop_tells() -> None:
-    heard: list[tuple[int, ...]] = []
-
-    class Mine(Observer):
-        def interrupted(self, trials: Sequence[int]) -> None:
-            heard.append(tuple(trials))
-
-    mine: Callable[[], Observer] = Mine
-    with mine() as observer:
-        play(observer)
-    assert heard == [(5,), (4,)]

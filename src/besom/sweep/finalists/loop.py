@@ -15,7 +15,8 @@ from besom.errors import BesomError, ConfigError, Interrupted
 from besom.reports.read.finalists import FinalistRun
 from besom.sweep.finalists.choose import Entry, FinalistJobs
 from besom.sweep.finalists.observer import FinalistsObserver
-from besom.sweep.progress.observer import told_kept
+from besom.sweep.progress.events import Dispatched, Warned
+from besom.sweep.progress.text import kept_runs_warning
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.code import StudyCode
 from besom.sweep.study.study import StudyBook
@@ -64,7 +65,7 @@ class FinalistsLoop:
         self._recorder = recorder
         self._observer = observer
         self._scratch = scratch
-        self._code = StudyCode(book, observer.warned)
+        self._code = StudyCode(book, self._warn)
         self._running: dict[int, _Running] = {}
         self._unwritten: dict[int, FinalistRun] = {}
 
@@ -91,7 +92,7 @@ class FinalistsLoop:
     def _run_entries(self, stop: Stop) -> None:
         while (self._waiting or self._running) and not stop.asked:
             for notice in self._recorder.notices():
-                self._observer.warned(notice)
+                self._warn(notice)
             for slot in self._pool.idle():
                 if self._waiting:
                     self._start(self._waiting.popleft(), slot)
@@ -104,7 +105,7 @@ class FinalistsLoop:
         directory = self._scratch / f"{entry.trial}-seed-{entry.seed}"
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        self._observer.started(entry, slot)
+        self._observer(Dispatched(trial=entry.number, slot=slot))
         try:
             assignment, card = self._jobs.prepare(entry, slot, directory)
         except ConfigError as error:
@@ -168,7 +169,7 @@ class FinalistsLoop:
         del self._running[entry.number]
         run = FinalistRun(trial=entry.trial, seed=entry.seed, run_id="", **more)
         self._unwritten[entry.number] = run
-        self._observer.finished(run)
+        self._observer(run)
 
     def _replace_overdue(self) -> None:
         limit_s = self._limit_s
@@ -191,10 +192,10 @@ class FinalistsLoop:
 
     def _settle_all(self, stop: Stop) -> bool:
         """Wait for the recorder and settle every run; return whether runs are kept for an unreachable server."""
-        kept = self._recorder.wait(stop, self._observer.warned)
+        kept = self._recorder.wait(stop, self._warn)
         self._settle()
         if kept.trials:
-            self._observer.warned(told_kept(len(kept.trials)))
+            self._warn(kept_runs_warning(len(kept.trials)))
         if kept.error is not None and not stop.asked:
             raise kept.error
         return bool(kept.trials)
@@ -209,3 +210,6 @@ class FinalistsLoop:
                 self._recorder.finish(number, Status.KILLED, last=False, tags={Tag.STATE: INTERRUPTED})
             else:
                 shutil.rmtree(running.card.directory, ignore_errors=True)
+
+    def _warn(self, text: str) -> None:
+        self._observer(Warned(text=text))

@@ -68,12 +68,12 @@ def warn_of_chance(console: Console, spec: SweepSpec, epochs: int | None) -> Non
         warn(console, learning.warning)
 
 
-def tell_left_out(console: Console, row: Row, why: str) -> None:
+def warn_left_out(console: Console, row: Row, why: str) -> None:
     """Warn that a trial is not among the finalists, since its config is not available."""
     warn(console, f"hydra.sweeper.finalists: trial {row.trial}, of config {row.config or 1}, is left out: {why}")
 
 
-def tell_end(
+def print_results(
     console: Console,
     summary: Summary,
     spec: SweepSpec,

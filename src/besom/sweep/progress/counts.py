@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from besom.config.objectives import Objective
 from besom.reports.read.pareto import Front
+from besom.sweep.progress.events import Dispatched, Ended, Requeued, Retried, SweepEvent
 from besom.workers.devices import Slot
-from besom.workers.messages import State
+from besom.workers.messages import Reported, State
 
 _PACE = 30
 """The number of last trials from which the pace is computed."""
@@ -58,41 +59,39 @@ class TrialCounts:
         """The number of finished trials."""
         return sum(self.by_state.values())
 
-    def started(self, trial: int, slot: Slot, attempt: int) -> None:
-        """Count a trial that starts in a slot."""
-        now = self._clock()
-        if self._began is None:
-            self._began = now
-            self._ends.append(now)
-        self.running[trial] = Running(slot=slot, attempt=attempt, since_s=now)
+    def update(self, event: SweepEvent) -> None:
+        """Count an event."""
+        match event:
+            case Dispatched(trial=trial, slot=slot, attempt=attempt):
+                now = self._clock()
+                if self._began is None:
+                    self._began = now
+                    self._ends.append(now)
+                self.running[trial] = Running(slot=slot, attempt=attempt, since_s=now)
+            case Reported(trial=trial, epoch=epoch, metrics=metrics) if trial in self.running:
+                running = self.running[trial]
+                running.epoch, running.value = epoch, metrics.get(self.objectives[0].name)
+            case Retried(trial=trial):
+                self.running.pop(trial, None)
+            case Requeued(trial=trial):
+                self.waiting.append(trial)
+                self.running.pop(trial, None)
+            case Ended(trial=trial):
+                self._ends.append(self._clock())
+                self.running.pop(trial, None)
+                self.add(event)
 
-    def reported(self, trial: int, epoch: int, value: float | None) -> None:
-        """Store the epoch and the value of a running trial."""
-        if running := self.running.get(trial):
-            running.epoch, running.value = epoch, value
-
-    def put_back(self, trials: Sequence[int]) -> None:
-        """Move interrupted trials to those that wait."""
-        self.waiting += trials
-        for trial in trials:
-            self.running.pop(trial, None)
-
-    def finished(self, trial: int, state: State, values: tuple[float, ...], *, feasible: bool) -> Running | None:
-        """Count a finished trial; return its last state as a running one, None if it never ran."""
-        self._ends.append(self._clock())
-        self.count(trial, state, values, feasible=feasible)
-        return self.running.pop(trial, None)
-
-    def count(self, trial: int, state: State, values: tuple[float, ...], *, feasible: bool) -> None:
+    def add(self, ended: Ended) -> None:
         """Count a finished trial, also one of an earlier run of the sweep."""
-        self.by_state[state] += 1
-        if state is not State.COMPLETE or not feasible or len(values) != len(self.objectives):
+        self.by_state[ended.state] += 1
+        values = ended.values
+        if ended.state is not State.COMPLETE or not ended.feasible or len(values) != len(self.objectives):
             return
         if len(self.objectives) > 1:
-            self.front.add(trial, values)
+            self.front.add(ended.trial, values)
             return
         if self.best is None or self.objectives[0].better(values[0], self.best[1]):
-            self.best = (trial, values[0])
+            self.best = (ended.trial, values[0])
         self.best_values.append(self.best[1])
 
     def leads(self, value: float | None) -> bool:

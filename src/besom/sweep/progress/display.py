@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,10 +19,12 @@ from besom.reports.read.failures import cause, one_line
 from besom.reports.read.trials import is_feasible, plain_params
 from besom.secrets.masks import mask
 from besom.sweep.progress.counts import TrialCounts
+from besom.sweep.progress.events import Ended, Observer, Polled, Retried, StopRequested, SweepEvent, Warned
 from besom.sweep.progress.live_view import draw
 from besom.sweep.progress.log import SweepLog
-from besom.sweep.progress.observer import STOPPING, Observer, Observers, QuietObserver, outcome, told_trials
+from besom.sweep.progress.text import STOPPING, result_text, trial_numbers
 from besom.sweep.spec import SweepSpec
+from besom.system.console import warn
 from besom.workers.devices import Slot
 from besom.workers.messages import State
 
@@ -32,7 +35,8 @@ _CLOCK_S = 1.0  # between redraws while only the time changes
 _SHOWN_PER_CAUSE = 3  # failures of one cause shown while the sweep runs; the end lists all
 
 
-def make_observers(
+@contextmanager
+def sweep_observer(
     console: Console,
     spec: SweepSpec,
     slots: Sequence[Slot],
@@ -41,8 +45,8 @@ def make_observers(
     total: int | None,
     log: Path,
     max_epochs: int | None = None,
-) -> Observers:
-    """Return the observers of a sweep, a context manager: one for the screen, one for the log file at `log`.
+) -> Iterator[Observer]:
+    """Show a sweep on the screen and log it to the file at `log` while the context is open.
 
     Finished trials of the study are counted first. `total` is the number of trials of the study, `max_epochs` that of
     the epochs of a trial, None if unknown.
@@ -50,11 +54,11 @@ def make_observers(
     counts = TrialCounts(spec.objectives, total=total, timeout_s=spec.timeout_s)
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished():
-            values = tuple(trial.values or ())
-            counts.count(trial.number, State(trial.state.name), values, feasible=is_feasible(trial))
-    screen: Observer
+            state, values = State(trial.state.name), tuple(trial.values or ())
+            counts.add(Ended(trial=trial.number, state=state, values=values, feasible=is_feasible(trial)))
+    screen: AbstractContextManager[Observer]
     if spec.quiet:
-        screen = QuietObserver(console)
+        screen = nullcontext(QuietObserver(console))
     elif console.is_terminal:
         screen = LiveObserver(
             console, counts, title=spec.study_name, slots=slots, max_epochs=max_epochs,
@@ -62,56 +66,62 @@ def make_observers(
         )  # fmt: skip
     else:
         screen = PlainObserver(console, counts)
-    return Observers(SweepLog(log, study=spec.study_name, objectives=spec.objectives), screen)
+    with SweepLog(log, study=spec.study_name, objectives=spec.objectives) as logged, screen as shown:
+        observers: list[Observer] = [logged, shown]
+
+        def notify(event: SweepEvent) -> None:
+            for observer in observers:
+                observer(event)
+
+        yield notify
 
 
-class PlainObserver(Observer):
+class QuietObserver:
+    """Prints warnings and the confirmation of a stop request only."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __call__(self, event: SweepEvent) -> None:
+        """Print a warning or the confirmation."""
+        match event:
+            case Warned(text=text):
+                warn(self._console, text)
+            case StopRequested():
+                self._console.print(STOPPING, highlight=False, markup=False, soft_wrap=True)
+
+
+class PlainObserver:
     """Prints a line per trial, for pipes, files and CI; without rich, which is a hundred times slower."""
 
     def __init__(self, console: Console, counts: TrialCounts) -> None:
         self._console = console
         self._counts = counts
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Print the trials that will be run again, in one line."""
         if self._counts.waiting:
-            self._write(_interrupted_line(self._counts.waiting))
+            self._write(_requeued_line(self._counts.waiting))
 
-    def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
-        """Count the trial as running."""
-        self._counts.started(trial, slot, attempt)
-
-    def reported(self, trial: int, epoch: int, value: float | None) -> None:
-        """Store the trial's epoch."""
-        self._counts.reported(trial, epoch, value)
-
-    def finished(
-        self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
-    ) -> None:
-        """Print the trial's line."""
-        ran = self._counts.finished(trial, state, values, feasible=feasible)
-        epoch = ran.epoch if ran else 0
-        result = outcome(self._counts.objectives, state, values, _safe(reason), feasible=feasible, epoch=epoch)
-        done = f"{self._counts.done}/{self._counts.total}" if self._counts.total else f"{self._counts.done}"
-        self._write(f"trial {trial:>4}  {result}   [{done}{self._best()}]")
-
-    def retrying(self, trial: int, reason: str) -> None:
-        """Print the reason of the retry."""
-        self._counts.running.pop(trial, None)
-        self._write(f"trial {trial:>4}  failed and is run again: {_safe(reason)}")
-
-    def interrupted(self, trials: Sequence[int]) -> None:
-        """Store the trials that will be run again; they are printed at the end, in one line."""
-        self._counts.put_back(trials)
-
-    def warned(self, text: str) -> None:
-        """Print the warning."""
-        self._write(f"warning: {text}")
-
-    def stopping(self) -> None:
-        """Confirm the stop request."""
-        self._write(STOPPING)
+    def __call__(self, event: SweepEvent) -> None:
+        """Count an event, and print its line if it has one."""
+        self._counts.update(event)
+        match event:
+            case Ended(trial=trial, reason=reason):
+                result = result_text(self._counts.objectives, event, _safe(reason))
+                done = f"{self._counts.done}/{self._counts.total}" if self._counts.total else f"{self._counts.done}"
+                self._write(f"trial {trial:>4}  {result}   [{done}{self._best()}]")
+            case Retried(trial=trial, reason=reason):
+                self._write(f"trial {trial:>4}  failed and is run again: {_safe(reason)}")
+            case Warned(text=text):
+                self._write(f"warning: {text}")
+            case StopRequested():
+                self._write(STOPPING)
 
     def _best(self) -> str:
         if len(self._counts.objectives) > 1:
@@ -123,7 +133,7 @@ class PlainObserver(Observer):
         self._console.file.flush()
 
 
-class LiveObserver(Observer):
+class LiveObserver:
     """Draws the whole sweep in place; failures are printed above it."""
 
     def __init__(
@@ -151,7 +161,7 @@ class LiveObserver(Observer):
 
     def __enter__(self) -> Self:
         self._live.__enter__()
-        self.refresh()
+        self._refresh()
         return self
 
     def __exit__(
@@ -159,49 +169,27 @@ class LiveObserver(Observer):
     ) -> None:
         self._live.__exit__(kind, error, trace)
         if self._counts.waiting:
-            self._print(_interrupted_line(self._counts.waiting), "yellow")
+            self._print(_requeued_line(self._counts.waiting), "yellow")
 
-    def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
-        """Show the trial in its slot."""
-        self._counts.started(trial, slot, attempt)
-        self._changed = True
+    def __call__(self, event: SweepEvent) -> None:
+        """Count an event and redraw; print failures and warnings above the live view."""
+        self._counts.update(event)
+        self._changed = self._changed or not isinstance(event, Polled)
+        match event:
+            case Polled():
+                self._refresh()
+            case Ended(trial=trial, state=State.FAIL, reason=reason):
+                self._print_failure(f"trial {trial} failed: ", reason or "unknown", "red")
+            case Retried(trial=trial, reason=reason):
+                self._print_failure(f"trial {trial} failed and is run again: ", reason, "yellow")
+            case Warned(text=text):
+                self._print(f"warning: {text}", "yellow")
+            case StopRequested():
+                self._stopping = True
+                self._drawn_s = 0.0
+                self._refresh()
 
-    def reported(self, trial: int, epoch: int, value: float | None) -> None:
-        """Show the trial's epoch and value."""
-        self._counts.reported(trial, epoch, value)
-        self._changed = True
-
-    def finished(
-        self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
-    ) -> None:
-        """Clear the trial's slot and count it; print a failure above the live view."""
-        self._counts.finished(trial, state, values, feasible=feasible)
-        self._changed = True
-        if state is State.FAIL:
-            self._print_failure(f"trial {trial} failed: ", reason or "unknown", "red")
-
-    def retrying(self, trial: int, reason: str) -> None:
-        """Clear the trial's slot; print the reason of the retry above the live view."""
-        self._counts.running.pop(trial, None)
-        self._changed = True
-        self._print_failure(f"trial {trial} failed and is run again: ", reason, "yellow")
-
-    def interrupted(self, trials: Sequence[int]) -> None:
-        """Clear the trials' slots; they are printed at the end, in one line."""
-        self._counts.put_back(trials)
-        self._changed = True
-
-    def warned(self, text: str) -> None:
-        """Print the warning above the live view."""
-        self._print(f"warning: {text}", "yellow")
-
-    def stopping(self) -> None:
-        """Confirm the stop request at once."""
-        self._stopping = self._changed = True
-        self._drawn_s = 0.0
-        self.refresh()
-
-    def refresh(self) -> None:
+    def _refresh(self) -> None:
         """Redraw at most ten times a second after a change, and once a second otherwise, for the clock."""
         now = time.monotonic()
         if now - self._drawn_s >= (_REDRAW_S if self._changed else _CLOCK_S):
@@ -237,5 +225,5 @@ def _safe(reason: str | None) -> str | None:
     return None if reason is None else mask(one_line(reason))
 
 
-def _interrupted_line(trials: Sequence[int]) -> str:
-    return f"put back, for the same command to take up: {told_trials(sorted(trials))}"
+def _requeued_line(trials: Sequence[int]) -> str:
+    return f"put back, for the same command to take up: {trial_numbers(sorted(trials))}"

@@ -13,10 +13,19 @@ from besom.config.objectives import Objective
 from besom.errors import StoreError
 from besom.reports.read.failures import one_line
 from besom.secrets.masks import without_secrets
-from besom.sweep.progress.observer import Observer, outcome, told_trials
+from besom.sweep.progress.events import (
+    Dispatched,
+    Ended,
+    Polled,
+    Requeued,
+    Retried,
+    StopRequested,
+    SweepEvent,
+    Warned,
+)
+from besom.sweep.progress.text import result_text
 from besom.system.store_errors import Trouble, trouble_of
-from besom.workers.devices import Slot
-from besom.workers.messages import State
+from besom.workers.messages import Reported, Sized, State
 
 
 class LogFile:
@@ -55,14 +64,13 @@ class LogFile:
             self._file = None
 
 
-class SweepLog(Observer):
+class SweepLog:
     """Logs a line for each event except epochs."""
 
     def __init__(self, path: Path, *, study: str, objectives: Sequence[Objective]) -> None:
         self._log = LogFile(path)
         self._study = study
         self._objectives = tuple(objectives)
-        self._epochs: dict[int, int] = {}
 
     def __enter__(self) -> Self:
         """Open the file. Raises StoreError when it cannot be written."""
@@ -77,41 +85,28 @@ class SweepLog(Observer):
         self._log.write(f"sweep {self._study} ends" + (f": {type(error).__name__} {error}".rstrip() if error else ""))
         self._log.__exit__(kind, error, trace)
 
-    def started(self, trial: int, slot: Slot, attempt: int = 0) -> None:
-        """Log the trial's slot and device."""
-        self._epochs[trial] = 0
-        again = f", attempt {attempt + 1}" if attempt else ""
-        self._log.write(f"trial {trial} started in slot {slot.index} on {slot}{again}")
+    def __call__(self, event: SweepEvent) -> None:
+        """Log an event."""
+        if (line := self._line(event)) is not None:
+            self._log.write(line)
 
-    def sized(self, trial: int, members: int, of: int) -> None:
-        """Log how many members of a bundle train at once."""
-        self._log.write(f"bundle of {of} with trial {trial}: {members} train at once")
-
-    def reported(self, trial: int, epoch: int, value: float | None) -> None:
-        """Store the epoch without a line."""
-        self._epochs[trial] = epoch
-
-    def finished(
-        self, trial: int, state: State, values: tuple[float, ...], reason: str | None, feasible: bool = True
-    ) -> None:
-        """Log the trial's values, or the reason of its end."""
-        epoch = self._epochs.pop(trial, 0)
-        result = outcome(self._objectives, state, values, reason, feasible=feasible, epoch=epoch)
-        self._log.write(f"trial {trial} {'finished: ' if state is State.COMPLETE else ''}{result}")
-
-    def retrying(self, trial: int, reason: str) -> None:
-        """Log the reason of the retry."""
-        self._log.write(f"trial {trial} failed and is run again: {reason}")
-
-    def interrupted(self, trials: Sequence[int]) -> None:
-        """Log the trials that will be run again."""
-        if trials:
-            self._log.write(f"interrupted, for the same command to take up: {told_trials(trials)}")
-
-    def warned(self, text: str) -> None:
-        """Log the warning."""
-        self._log.write(f"warning: {text}")
-
-    def stopping(self) -> None:
-        """Log the stop request."""
-        self._log.write("asked to stop")
+    def _line(self, event: SweepEvent) -> str | None:
+        match event:
+            case Dispatched(trial=trial, slot=slot, attempt=attempt):
+                again = f", attempt {attempt + 1}" if attempt else ""
+                return f"trial {trial} started in slot {slot.index} on {slot}{again}"
+            case Sized(trial=trial, members=members, of=of):
+                return f"bundle of {of} with trial {trial}: {members} train at once"
+            case Ended(trial=trial, state=state, reason=reason):
+                result = result_text(self._objectives, event, reason)
+                return f"trial {trial} {'finished: ' if state is State.COMPLETE else ''}{result}"
+            case Retried(trial=trial, reason=reason):
+                return f"trial {trial} failed and is run again: {reason}"
+            case Requeued(trial=trial):
+                return f"interrupted, for the same command to take up: trial {trial}"
+            case Warned(text=text):
+                return f"warning: {text}"
+            case StopRequested():
+                return "asked to stop"
+            case Reported() | Polled():
+                return None

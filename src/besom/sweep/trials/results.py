@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from besom.errors import ConfigError, DataError
-from besom.sweep.progress.observer import Observer, told_kept
+from besom.sweep.progress.events import Ended, Observer, Requeued, Retried, Warned
+from besom.sweep.progress.text import kept_runs_warning
 from besom.sweep.space.constraints import Constraint
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.code import StudyCode
@@ -55,7 +56,7 @@ class TrialResults:
         self._recorder = recorder
         self._observer = observer
         self._constraints = constraints
-        self._code = StudyCode(book, observer.warned)
+        self._code = StudyCode(book, self._warn)
         self.any_interrupted = False
 
     # While an attempt runs.
@@ -82,11 +83,11 @@ class TrialResults:
         if attempt.verdict is Verdict.PRUNED:
             return  # the stop request has not reached the worker yet: later epochs do not count
         trial, epoch, metrics = reported.trial, reported.epoch, reported.metrics
-        value = metrics.get(self._spec.objective.name)
         attempt.epoch = epoch
         attempt.history[epoch] = metrics if self._constraints else {}
         self._recorder.report(trial, epoch, metrics, reported.time_s)
-        self._observer.reported(trial, epoch, value)
+        self._observer(reported)
+        value = metrics.get(self._spec.objective.name)
         if not self._spec.pruner or value is None or not math.isfinite(value) or epoch < self._jobs.first_step:
             return
         prune = self._book.report(attempt.asked.trial, epoch, value)
@@ -162,7 +163,7 @@ class TrialResults:
             ended_s=attempt.ended_s, tags={Tag.STATE: RETRIED, Tag.REASON: failure.reason},
         )  # fmt: skip
         self._book.forget(attempt.asked.trial)
-        self._observer.retrying(attempt.trial, failure.reason)
+        self._observer(Retried(trial=attempt.trial, reason=failure.reason))
 
     def interrupt(self, attempt: Attempt) -> None:
         """Record an attempt as killed; its trial waits to be run again."""
@@ -172,7 +173,7 @@ class TrialResults:
             self._recorder.finish(attempt.trial, Status.KILLED, last=False, tags={Tag.STATE: INTERRUPTED})
         elif attempt.directory is not None:
             shutil.rmtree(attempt.directory, ignore_errors=True)
-        self._observer.interrupted([attempt.trial])
+        self._observer(Requeued(trial=attempt.trial))
 
     def _end(
         self, attempt: Attempt, ending: Ending, status: Status, *,
@@ -190,7 +191,11 @@ class TrialResults:
             tags = {**tags, Tag.REASON: reason}
         traceback = (failure.traceback or failure.reason) if failure else None
         self._recorder.finish(trial, status, metrics=metrics, tags=tags, traceback=traceback, ended_s=attempt.ended_s)
-        self._observer.finished(trial, ending.state, ending.values, reason, ending.feasible)
+        ended = Ended(
+            trial=trial, state=ending.state, values=ending.values, reason=reason, feasible=ending.feasible,
+            epoch=attempt.epoch,
+        )  # fmt: skip
+        self._observer(ended)
 
     # Trials that the recorder has written.
 
@@ -199,23 +204,26 @@ class TrialResults:
         for trial in self._recorder.ended():
             self._settle_trial(trial)
         for notice in self._recorder.notices():
-            self._observer.warned(notice)
+            self._warn(notice)
 
     def settle_all(self, stop: Stop) -> None:
         """Wait for the recorder and settle every trial; runs kept for an unreachable tracking server count as written.
 
         Raises the recorder's error, unless the user asked to stop.
         """
-        kept = self._recorder.wait(stop, self._observer.warned)
+        kept = self._recorder.wait(stop, self._warn)
         self.settle()
         for trial in kept.trials:
             self._settle_trial(trial)
         if kept.trials:
             self.any_interrupted = True
-            self._observer.warned(told_kept(len(kept.trials)))
+            self._warn(kept_runs_warning(len(kept.trials)))
         if kept.error is not None and not stop.asked:
             raise kept.error
 
     def _settle_trial(self, trial: int) -> None:
         self._book.settle(trial)
         self._scheduler.written(trial)
+
+    def _warn(self, text: str) -> None:
+        self._observer(Warned(text=text))

@@ -50,7 +50,7 @@ class Scheduler:
         self._deadline = time.monotonic() + spec.timeout_s if spec.timeout_s is not None else None
 
     @property
-    def goes_on(self) -> bool:
+    def has_more(self) -> bool:
         """True if another trial may still start."""
         return self._in_budget and (bool(self._again or self._ahead) or self._wants_more)
 

@@ -1,0 +1,69 @@
+"""The events of a running sweep. An observer is a function that receives them one by one.
+
+The workers' messages `Sized` and `Reported` are events too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from besom.workers.devices import Slot
+from besom.workers.messages import Reported, Sized, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispatched:
+    """A trial starts in a slot; `attempt` counts from 0."""
+
+    trial: int
+    slot: Slot
+    attempt: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A trial is over: complete with a value per objective, pruned after its last `epoch`, or failed for a reason."""
+
+    trial: int
+    state: State
+    values: tuple[float, ...] = ()
+    reason: str | None = None
+    feasible: bool = True
+    epoch: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retried:
+    """An attempt at a trial failed, and the trial is run again."""
+
+    trial: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requeued:
+    """A trial was interrupted; the same command runs it again."""
+
+    trial: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warned:
+    """A warning for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopRequested:
+    """The user asked to stop: running epochs may end; a second request stops at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polled:
+    """The loop has handled all events that there were; a display may redraw."""
+
+
+SweepEvent = Dispatched | Sized | Reported | Ended | Retried | Requeued | Warned | StopRequested | Polled
+Observer = Callable[[SweepEvent], None]

@@ -1,0 +1,38 @@
+"""Texts that the screen and the log of a sweep have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from besom.config.objectives import Objective
+from besom.reports.format import number
+from besom.reports.read.failures import numbered
+from besom.sweep.progress.events import Ended
+from besom.workers.messages import State
+
+STOPPING = "stopping: what runs may finish its epoch; ctrl-C again stops at once"
+
+
+def result_text(objectives: Sequence[Objective], ended: Ended, reason: str | None) -> str:
+    """Return a trial's result: its values, the epoch at which it was pruned, or the `reason` why it failed."""
+    named = "  ".join(
+        f"{objective.name} {number(value)}" for objective, value in zip(objectives, ended.values, strict=False)
+    )
+    match ended.state:
+        case State.COMPLETE:
+            return named if ended.feasible else f"{named}, infeasible"
+        case State.PRUNED:
+            return f"pruned after epoch {ended.epoch}" if ended.epoch else "pruned"
+        case State.FAIL:
+            return f"FAILED: {reason or 'unknown'}"
+
+
+def kept_runs_warning(count: int) -> str:
+    """Return the warning that runs are kept as files, since the tracking server is unreachable."""
+    which = f"{count} run{'s are' if count > 1 else ' is'}"
+    return f"{which} not recorded yet, since the tracking server is away; the same command records what is kept of them"
+
+
+def trial_numbers(trials: Sequence[int]) -> str:
+    """Return the numbers of trials as text, only the first few of many."""
+    return f"trial{'s' * (len(trials) > 1)} {numbered(trials)}"
