@@ -28,15 +28,13 @@ from besom.config.objectives import read_objectives
 from besom.config.paths import conf_dir
 from besom.config.schema import register_schemas
 from besom.reports.read.statistics import Estimate
-from besom.sweep.trials.trial import best_metrics, family, for_slot, tags_of
+from besom.sweep.trials.trial import family, for_slot, record_end
 from besom.system.hardware import processor_name
 from besom.tracking.provenance import command_tags
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.store import Location
-from besom.tracking.study_run import Status
-from besom.training.progress import Outcome
 from besom.workers.devices import Slot, find_slots
-from besom.workers.messages import Assignment, Bundle, Finished, Reported, Started, State
+from besom.workers.messages import Assignment, Bundle, Finished, Reported, Started, State, TrialResult
 from besom.workers.pool import Died, Event, WorkerPool
 from besom.workers.tasks import Training
 
@@ -229,15 +227,14 @@ class Runs:
             case Reported(trial=number, epoch=epoch, metrics=metrics, time_s=time_s):
                 self.trained[number].history[epoch] = metrics
                 recorder.report(number, epoch, metrics, time_s)
-            case Finished(trial=number, outcome=Outcome() as outcome, duration_s=seconds):
-                best = best_metrics(read_objectives(self._cards.pop(number).config), outcome)
-                recorder.finish(number, Status.FINISHED, metrics=best, tags=tags_of(State.COMPLETE, outcome))
+            case Finished(trial=number, result=TrialResult(state=State.COMPLETE) as result):
+                record_end(recorder, number, result, read_objectives(self._cards.pop(number).config))
                 one, (row, seed) = self.trained[number], self._wanted[number]
-                one.test, one.seconds, one.run_id = outcome.summary, seconds, recorder.run_id(number)
-                print(f"{row.name}, seed {seed}: {seconds:.0f} s", file=sys.stderr, flush=True)
-            case Finished(trial=number, failure=failure):
+                one.test, one.seconds, one.run_id = result.summary, result.duration_s or 0.0, recorder.run_id(number)
+                print(f"{row.name}, seed {seed}: {one.seconds:.0f} s", file=sys.stderr, flush=True)
+            case Finished(trial=number, result=result):
                 row, seed = self._wanted[number]
-                raise SystemExit(f"{row.name}, seed {seed}: {failure.reason if failure else 'it stopped early'}")
+                raise SystemExit(f"{row.name}, seed {seed}: {result.reason or 'it stopped early'}")
             case Died(reason=reason):
                 raise SystemExit(f"a worker died: {reason}")
 

@@ -22,7 +22,8 @@ from bench.digits import sweep_of_digits
 from besom.sweep.loop import SweepLoop
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location
-from besom.training.progress import Channel, Outcome
+from besom.training.progress import Channel
+from besom.training.result import TrialResult
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import Assignment, Ready
 from besom.workers.pool import WorkerPool
@@ -41,13 +42,13 @@ class Waiting:
     def load(self) -> Run:
         """Return the run; there is nothing to import."""
 
-        def run(assignment: Assignment, channel: Channel) -> Outcome:
+        def run(assignment: Assignment, channel: Channel) -> TrialResult:
             began = time.monotonic()
             channel.started({})
             time.sleep(self.durations_s[assignment.trial])
             with self.times.open("a", encoding="utf-8") as file:
                 file.write(f"{began} {time.monotonic()}\n")
-            return Outcome(values=(float(assignment.trial),))
+            return TrialResult(values=(float(assignment.trial),))
 
         return run
 

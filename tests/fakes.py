@@ -13,7 +13,6 @@ from pathlib import Path
 
 from besom.sweep.progress.events import Dispatched, Ended, Requeued, SweepEvent, Warned
 from besom.system.source_file import SourceFile
-from besom.training.progress import Outcome
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import (
     Assignment,
@@ -27,6 +26,7 @@ from besom.workers.messages import (
     Started,
     State,
     Stop,
+    TrialResult,
 )
 from besom.workers.tasks import Task
 
@@ -58,16 +58,16 @@ def reported(trial: int, epoch: int, **metrics: float) -> Reported:
 
 
 def completed(trial: int, value: float) -> Finished:
-    return Finished(trial=trial, state=State.COMPLETE, duration_s=0.5, outcome=Outcome(values=(value,), best_epoch=1))
+    return Finished(trial=trial, result=TrialResult(values=(value,), best_epoch=1, duration_s=0.5))
 
 
 def pruned(trial: int) -> Finished:
-    return Finished(trial=trial, state=State.PRUNED, duration_s=0.5)
+    return Finished(trial=trial, result=TrialResult(state=State.PRUNED, duration_s=0.5))
 
 
 def failed(trial: int, reason: str, traceback: str | None = None, blame: Blame = Blame.CODE) -> Finished:
     failure = Failure(reason=reason, traceback=traceback, blame=blame)
-    return Finished(trial=trial, state=State.FAIL, duration_s=0.5, failure=failure)
+    return Finished(trial=trial, result=TrialResult(state=State.FAIL, failure=failure, duration_s=0.5))
 
 
 def finishing(assignment: Assignment) -> Iterator[Message]:
@@ -190,11 +190,11 @@ class ListeningObserver:
                 self.attempts.append((trial, attempt))
             case Reported(trial=trial):
                 assert trial in self.starts
-            case Ended(trial=trial):
-                self.states[trial] = event.state
-                self.values[trial] = event.values[0] if event.values else None
-                self.reasons[trial] = event.reason
-                self.feasible[trial] = event.feasible
+            case Ended(trial=trial, result=result):
+                self.states[trial] = result.state
+                self.values[trial] = result.values[0] if result.values else None
+                self.reasons[trial] = result.reason
+                self.feasible[trial] = result.feasible
             case Requeued(trial=trial):
                 self.requeued.append(trial)
             case Warned(text=text):

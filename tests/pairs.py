@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from besom.workers.devices import Device, Slot
-from besom.workers.messages import Assignment, Bundle, Finished, Reported
+from besom.workers.messages import Assignment, Bundle, Finished, Reported, TrialResult
 from besom.workers.pool import Event, WorkerPool
 
 CPU = Device(kind="cpu", name="a CPU")
@@ -41,10 +41,11 @@ class Runs:
                 return found[0]
         raise AssertionError(f"never heard it, only {self.heard}")
 
-    def finish(self, trial: int) -> Finished:
-        return self.listen(lambda event: isinstance(event, Finished) and event.trial == trial)
+    def finish(self, trial: int) -> TrialResult:
+        finished: Finished = self.listen(lambda event: isinstance(event, Finished) and event.trial == trial)
+        return finished.result
 
-    def train(self, slot: Slot, config: dict[str, Any]) -> Finished:
+    def train(self, slot: Slot, config: dict[str, Any]) -> TrialResult:
         return self.finish(self.submit(slot, config))
 
     def epochs(self, trial: int) -> list[dict[str, float]]:

@@ -12,7 +12,7 @@ from besom.bundle.compatibility import bundle_key
 from besom.errors import ConfigError, TrialFailed, TrialPruned
 from besom.models.saved import load
 from besom.training.fit import build_data
-from besom.training.progress import Outcome
+from besom.training.result import TrialResult
 from tests.bundle.trials import (
     Config,
     Talk,
@@ -104,7 +104,7 @@ def variety(common: Config) -> list[Config]:
 )
 def test_each_task_is_learned_as_alone_in_batches_of_any_size(base: Base, tmp_path: Path, data, keys):
     ends = assert_as_alone(variety(changed(base(data), data=keys)), tmp_path)
-    assert all(isinstance(end.came_to, Outcome) for end in ends)
+    assert all(isinstance(end.came_to, TrialResult) for end in ends)
 
 
 @pytest.mark.parametrize("data", ["digits", "breast_cancer", "diabetes"])
@@ -175,7 +175,7 @@ def test_lanes_are_pruned_between_epochs_and_within_them(base: Base, tmp_path: P
         tmp_path,
         lambda trial: Talk(**told.get(trial, {})),
     )
-    assert [type(end.came_to) for end in ends] == [Outcome, *[TrialPruned] * 4, Outcome]
+    assert [type(end.came_to) for end in ends] == [TrialResult, *[TrialPruned] * 4, TrialResult]
     assert [end.talk.numbers[-1] for end in ends] == [4, 0, 2, 1, 1, 4]
     assert [end.talk.chunks for end in ends] == [8, 0, 4, 3, 4, 8]
 
@@ -193,7 +193,7 @@ def test_a_lane_that_goes_nan_fails_as_it_would_alone_and_no_other_is_touched(ba
     common = variety(base(data))
     ends = assert_as_alone([changed(common[2], optimizer=WILD), *common, changed(common[0], optimizer=WILD)], tmp_path)
     assert isinstance(ends[0].came_to, TrialFailed)
-    assert all(isinstance(end.came_to, Outcome) for end in ends[1:-1])
+    assert all(isinstance(end.came_to, TrialResult) for end in ends[1:-1])
 
 
 def test_a_lane_that_cannot_be_built_ends_alone(base: Base, tmp_path: Path):

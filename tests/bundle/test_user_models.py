@@ -20,7 +20,7 @@ from besom.errors import TrialFailed, TrialPruned
 from besom.models.saved import load
 from besom.tracking.store import Location
 from besom.training.fit import build_data
-from besom.training.progress import Outcome
+from besom.training.result import TrialResult
 from besom.workers.messages import Assignment, Bundle
 from besom.workers.tasks import Training
 from tests.bundle.trials import (
@@ -111,7 +111,7 @@ def test_networks_of_one_architecture_share_a_stack_and_come_to_what_they_come_t
     assert sizes(ends) == [7] * 7
     for end, config in zip(ends, configs, strict=True):
         assert_same(end, alone(config, tmp_path))
-        assert isinstance(end.came_to, Outcome)
+        assert isinstance(end.came_to, TrialResult)
 
 
 def test_trials_that_differ_in_nothing_but_the_seed_start_and_end_apart(base: Base, tmp_path: Path):
@@ -149,7 +149,7 @@ def test_what_a_stack_would_do_otherwise_trains_alone_to_the_last_bit(base: Base
     assert sizes(ends) == [1, 1]
     for end, config in zip(ends, configs, strict=True):
         unbundled = alone(config, tmp_path)
-        assert isinstance(end.came_to, Outcome)
+        assert isinstance(end.came_to, TrialResult)
         assert (end.talk.epochs, end.came_to, end.files) == (unbundled.talk.epochs, unbundled.came_to, unbundled.files)
 
 
@@ -254,7 +254,7 @@ def test_only_a_supervised_module_with_no_more_than_a_constructor_keeps_the_loop
 def test_a_worker_trains_every_trial_of_a_bundle_whatever_shares_a_stack(base: Base, tmp_path: Path):
     models = [own("Residual", dropout=0.2), own("Given"), own("OwnStep"), own("nobody"), own("Residual", depth=0)]
     configs = [changed(base(), model=model) for model in models]
-    ends: dict[int, Outcome | Exception] = {}
+    ends: dict[int, TrialResult | Exception] = {}
     assignments = []
     for trial, config in enumerate([*configs, configs[0]]):
         (tmp_path / f"own-{trial}").mkdir()

@@ -16,7 +16,7 @@ from besom.bundle.size import Sizing
 from besom.bundle.train import Entry, train_bundle
 from besom.bundle.user_models import Measure, measured
 from besom.training.fit import train
-from besom.training.progress import Outcome
+from besom.training.result import TrialResult
 from tests.bundle.members import distance
 
 Config = dict[str, Any]
@@ -76,12 +76,12 @@ class End:
     """The end of a trial: its reports, its result, and its files."""
 
     talk: Talk
-    came_to: Outcome | Exception
+    came_to: TrialResult | Exception
     directory: Path
 
     @property
-    def outcome(self) -> Outcome:
-        assert isinstance(self.came_to, Outcome), self.came_to
+    def outcome(self) -> TrialResult:
+        assert isinstance(self.came_to, TrialResult), self.came_to
         return self.came_to
 
     @property
@@ -123,9 +123,9 @@ def together(
     """Train the trials as a bundle; each must end, and once."""
     every = [(talks or {}).get(trial) or Talk() for trial in range(len(configs))]
     directories = [_fresh(folder) for _ in configs]
-    ends: dict[int, Outcome | Exception] = {}
+    ends: dict[int, TrialResult | Exception] = {}
 
-    def over(trial: int, came_to: Outcome | Exception) -> None:
+    def over(trial: int, came_to: TrialResult | Exception) -> None:
         assert trial not in ends, "a trial ends once"
         ends[trial] = came_to
 

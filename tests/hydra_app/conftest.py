@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from besom.config.hydra_versions import VERSION_BASE
 from besom.hydra_app.task import HydraTask
-from besom.workers.messages import Assignment, Bundle, Finished, Message, Reported, Started
+from besom.workers.messages import Assignment, Bundle, Finished, Message, Reported, Started, TrialResult
 from besom.workers.pool import WorkerPool
 from tests.fakes import cpu_slots
 
@@ -30,7 +30,7 @@ class Job:
 
     started: Started | None = None
     reported: list[Reported] = field(default_factory=list)
-    finished: Finished | None = None
+    result: TrialResult | None = None
 
 
 @dataclass
@@ -69,7 +69,7 @@ class App:
         assignment = Assignment(trial=number, directory=directory, overrides=tuple(overrides))
         pool.submit(pool.slots[0], Bundle(assignments=(assignment,)))
         job = Job()
-        while job.finished is None:
+        while job.result is None:
             for event in pool.events(timeout_s=60):
                 self._note(job, event, heard)
         return job
@@ -81,8 +81,8 @@ class App:
             case Reported():
                 job.reported.append(event)
                 heard(event)
-            case Finished():
-                job.finished = event
+            case Finished(result=result):
+                job.result = result
             case _:
                 assert type(event).__name__ == "Ready", event
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import optuna
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
@@ -14,8 +13,7 @@ from besom.hydra_app.job import pack_job
 from besom.hydra_app.jobs import HydraJobs
 from besom.sweep.compose import Composer
 from besom.sweep.study.study import Asked
-from besom.training.progress import Outcome
-from besom.workers.messages import State
+from besom.workers.messages import Failure, TrialResult
 from tests.fakes import cpu_slots
 from tests.hydra_app.conftest import App
 
@@ -28,15 +26,12 @@ def jobs_of(app: App, *extra: str) -> HydraJobs:
 
 
 def asked(number: int, **params: float) -> Asked:
-    study = optuna.create_study()
-    for _ in range(number):
-        study.ask()
-    return Asked(trial=study.ask(), params=params)
+    return Asked(number=number, params=params)
 
 
 def complete(jobs: HydraJobs, trial: int, value: float) -> None:
     job = JobReturn(overrides=[f"lr={value}"], status=JobStatus.COMPLETED, _return_value=value)
-    jobs.complete(trial, Outcome(values=(value,), job=pack_job(job)))
+    jobs.ended(trial, TrialResult(values=(value,), job=pack_job(job)))
 
 
 def test_worker_gets_the_overrides_and_the_run_their_text(hydra_app: MakeApp, tmp_path: Path) -> None:
@@ -72,8 +67,8 @@ def test_job_that_did_not_return_says_why_on_access(hydra_app: MakeApp, tmp_path
     jobs = jobs_of(hydra_app())
     for trial in range(3):
         jobs.prepare(asked(trial, lr=trial), cpu_slots(1)[0], tmp_path)
-    jobs.incomplete(0, State.FAIL, "no luck")
-    jobs.incomplete(1, State.PRUNED, None)
+    jobs.ended(0, TrialResult().failed(Failure(reason="no luck")))
+    jobs.ended(1, TrialResult().pruned())
     failed, pruned, unknown = (batch[0] for batch in jobs.returns())
     with pytest.raises(TrialFailed, match="no luck"):
         _ = failed.return_value

@@ -68,11 +68,11 @@ def test_batch_goes_out_at_once_and_comes_back_job_by_job(hydra_app: MakeApp) ->
     assert first.about["config"] == {"lr": 1, "model": {"depth": 2}, "name": "theirs-0"}
     assert first.about["output"] == str(batch.folder / "sweep" / "0")
     assert isinstance(second, Started)
-    assert [(over.trial, over.state, over.outcome.values) for over in (one, two)] == [
+    assert [(over.trial, over.result.state, over.result.values) for over in (one, two)] == [
         (0, State.COMPLETE, (1.0,)),
         (1, State.COMPLETE, (2.0,)),
     ]
-    assert unpack_job(two.outcome.job).overrides == ["lr=2"]
+    assert unpack_job(two.result.job).overrides == ["lr=2"]
     kept = {path.name for path in (batch.folder / "scratch" / "0" / ".hydra").iterdir()}
     assert kept == {"config.yaml", "hydra.yaml", "overrides.yaml"}
 
@@ -111,9 +111,9 @@ def test_job_that_fails_does_not_take_its_batch_along(hydra_app: MakeApp) -> Non
 
     events = launched(hydra_app(), task).submit((0, ["lr=2"]), (1, ["lr=1"]))
     failed, complete = (event for event in events if isinstance(event, Finished))
-    assert failed.failure.reason == "RuntimeError: too high"
-    assert "in task" in failed.failure.traceback
-    assert complete.outcome.values == (0.5,)
+    assert failed.result.failure.reason == "RuntimeError: too high"
+    assert "in task" in failed.result.failure.traceback
+    assert complete.result.values == (0.5,)
 
 
 def test_job_that_prunes_itself_is_pruned(hydra_app: MakeApp) -> None:
@@ -121,7 +121,7 @@ def test_job_that_prunes_itself_is_pruned(hydra_app: MakeApp) -> None:
         raise besom.TrialPruned
 
     *_, over = launched(hydra_app(), task).submit((0, []))
-    assert over.state is State.PRUNED
+    assert over.result.state is State.PRUNED
 
 
 def test_report_says_nothing_where_nobody_listens(hydra_app: MakeApp) -> None:
@@ -135,14 +135,14 @@ def test_report_says_nothing_where_nobody_listens(hydra_app: MakeApp) -> None:
 
 def test_return_value_that_is_no_number_fails_in_one_line(hydra_app: MakeApp) -> None:
     *_, over = launched(hydra_app(), lambda config: None).submit((0, []))
-    assert over.failure.reason == "the task function returned None; return a number"
-    assert over.failure.blame is Blame.USER
+    assert over.result.failure.reason == "the task function returned None; return a number"
+    assert over.result.failure.blame is Blame.USER
 
 
 def test_batch_that_cannot_be_launched_fails_whole(hydra_app: MakeApp) -> None:
     events = launched(hydra_app(), lambda config: 0.0).submit((0, ["lr=1"]), (1, ["nowhere=1"]))
-    assert [(event.trial, event.state) for event in events] == [(0, State.FAIL), (1, State.FAIL)]
-    assert "nowhere" in events[0].failure.reason
+    assert [(event.trial, event.result.state) for event in events] == [(0, State.FAIL), (1, State.FAIL)]
+    assert "nowhere" in events[0].result.failure.reason
 
 
 @pytest.mark.parametrize(("chosen", "other"), [("basic", False), ("joblib", True), ("submitit_local", True)])

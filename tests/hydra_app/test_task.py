@@ -24,10 +24,9 @@ MakeApp = Callable[..., App]
 
 
 def returned(job: Job) -> JobReturn:
-    assert job.finished is not None
-    assert job.finished.outcome is not None, job.finished
-    assert job.finished.outcome.job is not None
-    return unpack_job(job.finished.outcome.job)
+    assert job.result is not None
+    assert job.result.job is not None, job.result
+    return unpack_job(job.result.job)
 
 
 def test_job_runs_with_its_overrides_and_its_number(hydra_app: MakeApp) -> None:
@@ -36,8 +35,8 @@ def test_job_runs_with_its_overrides_and_its_number(hydra_app: MakeApp) -> None:
 
     first, second = hydra_app().run(task, ["lr=0.5"], ["lr=0.25", "+more=true"])
 
-    assert first.finished.outcome.values == (5.0,)
-    assert second.finished.outcome.values == (3.5,)
+    assert first.result.values == (5.0,)
+    assert second.result.values == (3.5,)
     job = returned(second)
     assert job.overrides == ["lr=0.25", "+more=true"]
     assert (job.cfg.lr, job.cfg.more) == (0.25, True)
@@ -91,7 +90,7 @@ def test_config_that_cannot_be_resolved_is_told_as_it_is_written(hydra_app: Make
         "broken": "${nowhere}",
         "server": "https://me:${oc.env:BESOM_SECRET_SERVER}@host/",
     }
-    assert job.finished.outcome.values == (0.1,)
+    assert job.result.values == (0.1,)
 
 
 def test_job_finds_the_working_directory_as_it_was(hydra_app: MakeApp) -> None:
@@ -103,7 +102,7 @@ def test_job_finds_the_working_directory_as_it_was(hydra_app: MakeApp) -> None:
     app = hydra_app()
     where = f"+home={app.folder}"
     first, second = app.run(task, [where], [where])
-    assert first.finished.outcome.values == second.finished.outcome.values == (1.0,)
+    assert first.result.values == second.result.values == (1.0,)
 
 
 def test_job_may_ask_for_its_output_folder_as_working_directory(hydra_app: MakeApp) -> None:
@@ -132,14 +131,14 @@ class Scaled:
 
 def test_task_may_be_an_object_that_can_be_called(hydra_app: MakeApp) -> None:
     (job,) = hydra_app().run(Scaled(3.0), ["lr=2"])
-    assert job.finished.outcome.values == (6.0,)
+    assert job.result.values == (6.0,)
 
 
 def test_resolvers_of_the_app_are_there(hydra_app: MakeApp) -> None:
     OmegaConf.register_new_resolver("twice", lambda number: 2 * number)
 
     (job,) = hydra_app("lr: 0.1\ndouble: ${twice:${lr}}\n").run(lambda config: config.double, ["lr=4"])
-    assert job.finished.outcome.values == (8.0,)
+    assert job.result.values == (8.0,)
 
 
 def test_module_beside_the_script_is_found(hydra_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +150,7 @@ def test_module_beside_the_script_is_found(hydra_app: MakeApp, monkeypatch: pyte
     import their_module
 
     (job,) = app.run(their_module.task, ["lr=7"])
-    assert job.finished.outcome.values == (7.0,)
+    assert job.result.values == (7.0,)
 
 
 def test_report_is_sent_whatever_the_sweep_has_imported(hydra_app: MakeApp) -> None:
@@ -176,18 +175,18 @@ def test_report_is_sent_whatever_the_sweep_has_imported(hydra_app: MakeApp) -> N
 )
 def test_return_value_that_is_no_number_fails_in_one_line(hydra_app: MakeApp, value: Any, said: str) -> None:
     (job,) = hydra_app().run(lambda config: value, [])
-    assert job.finished.state is State.FAIL
-    assert job.finished.failure.reason == said
-    assert job.finished.failure.blame is Blame.USER
+    assert job.result.state is State.FAIL
+    assert job.result.failure.reason == said
+    assert job.result.failure.blame is Blame.USER
 
 
 def test_several_objectives_take_several_numbers(hydra_app: MakeApp) -> None:
     good, bad = hydra_app().run(
         lambda config: (1, 2.5) if config.lr == 1 else 3.0, ["lr=1"], ["lr=2"], metrics=("value_0", "value_1")
     )
-    assert good.finished.outcome.values == (1.0, 2.5)
+    assert good.result.values == (1.0, 2.5)
     reason = "the task function returned 3.0 (float); return 2 numbers (value_0, value_1)"
-    assert bad.finished.failure.reason == reason
+    assert bad.result.failure.reason == reason
 
 
 def test_failure_of_a_job_comes_with_its_traceback(hydra_app: MakeApp) -> None:
@@ -195,10 +194,10 @@ def test_failure_of_a_job_comes_with_its_traceback(hydra_app: MakeApp) -> None:
         raise RuntimeError("no luck")
 
     failed, also = hydra_app().run(task, [], [])
-    assert failed.finished.state is State.FAIL
-    assert failed.finished.failure.reason == "RuntimeError: no luck"
-    assert "in task" in failed.finished.failure.traceback
-    assert also.finished.state is State.FAIL  # the worker lives on
+    assert failed.result.state is State.FAIL
+    assert failed.result.failure.reason == "RuntimeError: no luck"
+    assert "in task" in failed.result.failure.traceback
+    assert also.result.state is State.FAIL  # the worker lives on
 
 
 def test_job_that_exits_fails_and_the_worker_lives_on(hydra_app: MakeApp) -> None:
@@ -208,13 +207,13 @@ def test_job_that_exits_fails_and_the_worker_lives_on(hydra_app: MakeApp) -> Non
         return 0.0
 
     left, stayed = hydra_app().run(task, ["lr=2"], ["lr=1"])
-    assert left.finished.failure.reason == "the job called sys.exit(3); return a value instead"
-    assert stayed.finished.state is State.COMPLETE
+    assert left.result.failure.reason == "the job called sys.exit(3); return a value instead"
+    assert stayed.result.state is State.COMPLETE
 
 
 def test_override_that_does_not_fit_fails_in_one_line(hydra_app: MakeApp) -> None:
     (job,) = hydra_app().run(lambda config: 0.0, ["model.dept=3"])
-    assert job.finished.failure.reason.startswith("model.dept=3: there is no key model.dept; did you mean model.depth?")
+    assert job.result.failure.reason.startswith("model.dept=3: there is no key model.dept; did you mean model.depth?")
 
 
 def test_app_that_cannot_be_sent_is_refused(hydra_app: MakeApp) -> None:
@@ -245,9 +244,9 @@ def test_report_sends_values_and_stops_when_told(hydra_app: MakeApp) -> None:
 
         job = app.job(pool, 0, [], hear)
         assert told[0].metrics == {"value": 0.3}
-        assert job.finished.state is State.PRUNED
+        assert job.result.state is State.PRUNED
         assert len(job.reported) < 9_000
-        assert app.job(pool, 1, [], lambda reported: pool.stop(pool.slots[0], 1, at_once=False)).finished
+        assert app.job(pool, 1, [], lambda reported: pool.stop(pool.slots[0], 1, at_once=False)).result
 
 
 def test_worker_imports_torch_only_where_the_app_does(hydra_app: MakeApp) -> None:
@@ -255,4 +254,4 @@ def test_worker_imports_torch_only_where_the_app_does(hydra_app: MakeApp) -> Non
         return float(any(name in sys.modules for name in ("torch", "pytorch_lightning", "optuna", "mlflow")))
 
     (job,) = hydra_app().run(task, [])
-    assert job.finished.outcome.values == (0.0,)
+    assert job.result.values == (0.0,)

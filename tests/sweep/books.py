@@ -17,8 +17,8 @@ from besom.reports.read.trials import constraints_of
 from besom.sweep.space.search_space import Params, SearchSpace
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.storage import TrialStorage, open_storage
-from besom.sweep.study.study import Asked, Ending, StudyBook
-from besom.workers.messages import State
+from besom.sweep.study.study import Asked, StudyBook
+from besom.workers.messages import Failure, State, TrialResult
 
 PARAMS = {"rate": "tag(log, interval(1e-3, 1))", "size": "range(1, 20)", "db": "choice(small, large)"}
 WHEN = {"db=large": {"db.shards": "range(1, 9)"}}
@@ -84,6 +84,18 @@ def value(params: Params, epoch: int = EPOCHS) -> float:
     return (float(params["rate"]) + 0.01 * int(params["size"]) + 0.1 * int(params.get("db.shards", 0))) * epoch
 
 
+def ask(book: StudyBook) -> Asked:
+    """Ask for a trial as the scheduler does, but without overrides."""
+    asked = book.ask()
+    book.write_asked(asked.number, [])
+    return asked
+
+
+def tell(book: StudyBook, asked: Asked, result: TrialResult) -> None:
+    """Tell the book a result, with facts for the report."""
+    book.tell(asked.number, result, {"epochs": EPOCHS, "reason": result.reason})
+
+
 def run_one_slot(folder: Folder, book: StudyBook, *, late: bool = False) -> None:
     """Run a sweep of one slot, which asks for the next trial while one trains.
 
@@ -92,11 +104,11 @@ def run_one_slot(folder: Folder, book: StudyBook, *, late: bool = False) -> None
     unsettled: list[int] = []
     ahead: Asked | None = None
     while book.done < folder.spec.n_trials:
-        current = ahead or book.ask()
-        ahead = book.ask() if book.done + 1 < folder.spec.n_trials else None
+        current = ahead or ask(book)
+        ahead = ask(book) if book.done + 1 < folder.spec.n_trials else None
         while unsettled:
             book.settle(unsettled.pop())
-        book.tell(current.trial, train(folder, book, current))
+        tell(book, current, train(folder, book, current))
         unsettled.append(current.number)
         if not late:
             book.settle(unsettled.pop())
@@ -104,20 +116,14 @@ def run_one_slot(folder: Folder, book: StudyBook, *, late: bool = False) -> None
         book.settle(number)
 
 
-def train(folder: Folder, book: StudyBook, asked: Asked) -> Ending:
-    """Return the ending of a trial after its epochs; every third one fails, and the pruner may stop it early."""
+def train(folder: Folder, book: StudyBook, asked: Asked) -> TrialResult:
+    """Return the result of a trial after its epochs; every third one fails, and the pruner may stop it early."""
     for epoch in range(1, EPOCHS + 1):
-        if folder.spec.pruner and book.report(asked.trial, epoch, value(asked.params, epoch)):
-            return Ending(state=State.PRUNED, about={"epochs": epoch})
-    about = {"epochs": EPOCHS}
+        if folder.spec.pruner and book.report(asked.number, epoch, value(asked.params, epoch)):
+            return TrialResult(state=State.PRUNED)
     if asked.number % 3 == 2:
-        return Ending(state=State.FAIL, about={**about, "reason": "no luck"})
-    return Ending(
-        state=State.COMPLETE,
-        values=(value(asked.params),),
-        about=about,
-        constraints={"size": asked.params["size"] - 15.0},
-    )
+        return TrialResult(state=State.FAIL, failure=Failure(reason="no luck"))
+    return TrialResult(values=(value(asked.params),), constraints={"size": asked.params["size"] - 15.0})
 
 
 def attributes(trial: FrozenTrial) -> dict[str, Any]:

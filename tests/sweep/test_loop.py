@@ -23,8 +23,7 @@ from besom.sweep.study.study import StudyBook, finished_trials
 from besom.system.source_file import SourceFile
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location
-from besom.training.progress import Outcome
-from besom.workers.messages import Assignment, Blame, Finished, Message, Started, State
+from besom.workers.messages import Assignment, Blame, Finished, Message, Started, State, TrialResult
 from tests.fakes import (
     ABOUT,
     ListeningObserver,
@@ -287,9 +286,7 @@ def test_several_objectives_are_told_and_recorded_each(sweep: Sweep):
     def play(assignment: Assignment) -> Iterator[Message]:
         trial = assignment.trial
         yield started(trial)
-        yield Finished(
-            trial=trial, state=State.COMPLETE, duration_s=0.1, outcome=Outcome(values=(trial / 10, trial * 100.0))
-        )
+        yield Finished(trial=trial, result=TrialResult(values=(trial / 10, trial * 100.0), duration_s=0.1))
 
     sweep.run(play, slots=1, n_trials=3, objectives=objectives)
     assert [trial.values for trial in sweep.study.trials] == [[0.0, 0.0], [0.1, 100.0], [0.2, 200.0]]
@@ -303,8 +300,8 @@ def test_a_trial_ran_when_its_worker_says_however_late_that_is_heard(sweep: Swee
         trial = assignment.trial
         yield Started(trial=trial, about=ABOUT, began_s=1_000_000.0)
         state = State.COMPLETE if trial == 0 else State.FAIL
-        outcome = Outcome(values=(0.5,)) if trial == 0 else None
-        yield Finished(trial=trial, state=state, duration_s=2.3, ended_s=1_000_002.3, outcome=outcome)
+        values = (0.5,) if trial == 0 else ()
+        yield Finished(trial=trial, result=TrialResult(state=state, values=values, duration_s=2.3, ended_s=1_000_002.3))
 
     sweep.run(play, slots=1, n_trials=2)
     for trial in sweep.study.trials:

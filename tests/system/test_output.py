@@ -17,7 +17,7 @@ from besom.sweep.progress.counts import TrialCounts
 from besom.sweep.progress.display import PlainObserver
 from besom.sweep.progress.events import Ended
 from besom.system.output import lossy_output
-from besom.workers.messages import State
+from besom.workers.messages import TrialResult
 
 VERSION = f"{sys.executable} -m besom.cli --version"
 
@@ -37,7 +37,7 @@ def sweep_three(console: Console) -> int:
         console, TrialCounts((Objective(name="val/acc", direction="maximize"),), total=3, timeout_s=None)
     ) as observer:
         for trial in range(3):
-            observer(Ended(trial=trial, state=State.COMPLETE, values=(0.5,)))
+            observer(Ended(trial=trial, result=TrialResult(values=(0.5,))))
     return 3
 
 

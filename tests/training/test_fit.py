@@ -17,7 +17,7 @@ from besom.models import SupervisedModule
 from besom.models.saved import load
 from besom.system.hardware import processor_name
 from besom.training.fit import PACKAGES, build_data, train
-from besom.training.progress import Outcome
+from besom.training.result import TrialResult
 from tests.running import OWN_DATA
 
 OWN = '''
@@ -55,7 +55,7 @@ class Runner:
     steps: int = 0
     first: int | None = None
 
-    def run(self, config: dict[str, Any]) -> Outcome:
+    def run(self, config: dict[str, Any]) -> TrialResult:
         return train(config, channel=self, directory=self.directory)
 
     def started(self, about: Mapping[str, Any]) -> None:

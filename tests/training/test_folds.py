@@ -16,7 +16,7 @@ from besom.errors import ConfigError, TrialFailed, TrialPruned
 from besom.models.saved import load
 from besom.training.fit import build_data, build_model
 from besom.training.folds import train_trial
-from besom.training.progress import Outcome
+from besom.training.result import TrialResult
 from tests.running import OWN_DATA
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,7 @@ class Runner:
     stop_at_step: int | None = None
     steps: int = 0
 
-    def run(self, config: dict[str, Any]) -> Outcome:
+    def run(self, config: dict[str, Any]) -> TrialResult:
         return train_trial(config, channel=self, directory=self.directory)
 
     def started(self, about: Mapping[str, Any]) -> None:
@@ -93,7 +93,7 @@ def config(compose: Callable[..., DictConfig]) -> Config:
 class Trained:
     config: dict[str, Any]
     runner: Runner
-    outcome: Outcome
+    outcome: TrialResult
 
 
 @pytest.fixture(scope="module")

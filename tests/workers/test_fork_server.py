@@ -229,7 +229,7 @@ def test_a_forked_worker_sees_and_computes_what_a_started_one_does_and_takes_no_
             ends = [runs.train(slot, config) for config in configs]
             pid, sight = seen(folder)
             assert (b"besom.workers.fork_server_process" in command_of(pid)) is (launcher is launch)
-        values = [end.outcome and (end.outcome.values, runs.epochs(trial)) for trial, end in enumerate(ends)]
+        values = [(end.values, runs.epochs(trial)) for trial, end in enumerate(ends)]
         assert all(values)
         found[launcher.__name__] = sight, values
     (sight, values), (usual, expected) = found["launch"], found["afresh"]

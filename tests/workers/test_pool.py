@@ -122,7 +122,7 @@ def test_the_successor_of_a_worker_that_was_never_ready_hears_what_was_told_to_s
         pool.stop(slot, 1, at_once=False)
         end = listen(pool, until=finished(1))[-1]
     assert isinstance(end, Finished)
-    assert end.state is State.PRUNED
+    assert end.result.state is State.PRUNED
 
 
 def test_workers_that_die_before_they_are_ready_are_not_started_for_ever(tmp_path: Path):
@@ -150,7 +150,7 @@ def test_a_trial_that_is_told_to_stop_ends_and_its_worker_goes_on(tmp_path: Path
         listen(pool, until=lambda event: isinstance(event, Reported))
         pool.stop(slot, 1, at_once=True)
         heard = listen(pool, until=finished(2))
-    ends = {event.trial: event.state for event in heard if isinstance(event, Finished)}
+    ends = {event.trial: event.result.state for event in heard if isinstance(event, Finished)}
     assert ends == {1: State.PRUNED, 2: State.COMPLETE}
     assert launcher.launched == [slot]
 
@@ -224,7 +224,7 @@ def test_a_real_worker_trains_bundle_after_bundle_and_tells_how_each_trial_went(
         torn = assignment(4, "data=csv", f"data.source.path={folder}/own.py", "data.source.target=price")
         pool.submit(slot, Bundle(assignments=(good, wrong, torn, broken)))
         heard = listen(pool, until=finished(2))
-        told = {event.trial: event for event in heard if isinstance(event, Finished)}
+        told = {event.trial: event.result for event in heard if isinstance(event, Finished)}
         epochs = [event.epoch for event in heard if isinstance(event, Reported) and event.trial == 0]
         (begun,) = [event for event in heard if isinstance(event, Started) and event.trial == 0]
 
@@ -236,12 +236,11 @@ def test_a_real_worker_trains_bundle_after_bundle_and_tells_how_each_trial_went(
     assert epochs == [0, 1]
     assert (begun.about["data"], begun.about["threads"]) == ("digits", 1)
     assert told[0].state is State.COMPLETE
-    assert told[0].outcome is not None
-    assert told[0].outcome.best_epoch == 1
-    assert len(told[0].outcome.values) == 1
+    assert told[0].best_epoch == 1
+    assert len(told[0].values) == 1
     assert (good.directory / "model.safetensors").exists()
 
-    failures = {trial: finished.failure for trial, finished in told.items() if finished.failure is not None}
+    failures = {trial: result.failure for trial, result in told.items() if result.failure is not None}
     assert failures.keys() == {1, 2, 4}
     assert all(told[trial].state is State.FAIL for trial in failures)
     assert failures[1].blame is Blame.USER
@@ -282,7 +281,7 @@ def test_a_real_worker_says_how_many_of_a_bundle_train_at_once_before_they_begin
     assert max(shared) <= told.members
     ends = [event for event in rest if isinstance(event, Finished)]
     assert sorted(end.trial for end in ends) == [0, 1, 2]
-    assert all(end.state is State.COMPLETE for end in ends)
+    assert all(end.result.state is State.COMPLETE for end in ends)
 
 
 def test_real_workers_are_gone_when_the_block_ends(tmp_path: Path, folder: Path):

@@ -213,8 +213,8 @@ def test_a_rank_that_is_killed_takes_along_the_others_and_what_they_started(pool
     before = set(session_members(head)) - {head}
     os.kill(ranks[1], signal.SIGKILL)
     end = listen(pool, lambda event: isinstance(event, Finished))
-    assert end.state is State.FAIL
-    assert f"(pid {ranks[1]}) was killed by SIGKILL" in end.failure.reason
+    assert end.result.state is State.FAIL
+    assert f"(pid {ranks[1]}) was killed by SIGKILL" in end.result.failure.reason
     eventually(lambda: not before & set(session_members(head)))
 
 
@@ -242,10 +242,10 @@ def test_a_trial_without_memory_leaves_none_of_it_to_the_worker_that_goes_on(
     with WorkerPool([slot], Training(), logs=folder / "logs") as pool:
         pool.submit(slot, assignment(folder, 0, greedy))
         end = listen(pool, lambda event: isinstance(event, Finished))
-        assert (end.state, end.failure.blame) == (State.FAIL, Blame.MEMORY)
-        assert end.failure.reason.startswith("OutOfMemoryError: CUDA out of memory")
+        assert (end.result.state, end.result.failure.blame) == (State.FAIL, Blame.MEMORY)
+        assert end.result.failure.reason.startswith("OutOfMemoryError: CUDA out of memory")
         pool.submit(slot, assignment(folder, 1, modest))
         # The same worker: another one would know of no greedy trial, and a death would be heard of.
         end = listen(pool, lambda event: isinstance(event, Finished | Died))
         assert isinstance(end, Finished)
-        assert end.state is State.COMPLETE, end.failure
+        assert end.result.state is State.COMPLETE, end.result

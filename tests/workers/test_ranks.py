@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from besom.errors import BesomError
 from besom.sweep.trials.trial import for_slot
 from besom.workers.ddp import Rank, combined_result, ended_alike, patience_s
-from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, State
+from besom.workers.messages import Assignment, Blame, Bundle, Failure, Reported, State, TrialResult
 from besom.workers.pool import Died, WorkerPool
 from besom.workers.tasks import Training
 from tests.pairs import ALONE, PAIR, Runs
@@ -22,7 +22,7 @@ from tests.pairs import ALONE, PAIR, Runs
 FOREIGN = """
 import os
 from dataclasses import dataclass
-from besom.training.progress import Outcome
+from besom.training.result import TrialResult
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Summing:
             total = torch.full((1,), float(assignment.overrides[0].split("=")[1]))
             dist.all_reduce(total)
             channel.report(dist.get_rank(), {"total": float(total)})
-            return Outcome(values=(float(total), float(os.environ["LOCAL_RANK"])))
+            return TrialResult(values=(float(total), float(os.environ["LOCAL_RANK"])))
 
         return run
 """
@@ -55,8 +55,7 @@ def test_any_code_that_runs_under_torchrun_finds_the_other_ranks(tmp_path: Path,
             pool.submit(PAIR, Bundle(assignments=(asked,)))
             runs = Runs(pool, tmp_path)
             end = runs.finish(trial)
-            assert end.outcome is not None, end
-            assert end.outcome.values == (2 * (trial + 3), 0.0), "both ranks heard the choice; rank 0 answers"
+            assert end.values == (2 * (trial + 3), 0.0), "both ranks heard the choice; rank 0 answers"
             assert [event.epoch for event in runs.heard if isinstance(event, Reported)] == [0]
 
 
@@ -77,10 +76,10 @@ def rank(
     number: int, state: State | None = None, *, reason: str = "", blame: Blame = Blame.CODE, death: str = ""
 ) -> Any:
     failure = Failure(reason=reason, blame=blame) if state is State.FAIL else None
-    finished = Finished(trial=7, state=state, duration_s=1.0, failure=failure) if state else None
+    result = TrialResult(state=state, duration_s=1.0, failure=failure) if state else None
     process: Any = None
     connection: Any = None
-    return Rank(number, process, connection, finished, death or None)
+    return Rank(number, process, connection, result, death or None)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def rank(
 )  # fmt: skip
 def test_a_failure_is_put_down_to_the_rank_that_began(ended: list[Rank], reason: str, blame: Blame):
     ranks = sorted(ended, key=lambda rank: rank.number)
-    end = combined_result(7, ranks, [rank for rank in ended if rank.is_finished], duration_s=2.0)
+    end = combined_result(ranks, [rank for rank in ended if rank.is_finished], duration_s=2.0)
     assert (end.state, end.duration_s) == (State.FAIL, 2.0)
     assert end.failure is not None
     assert (end.failure.reason, end.failure.blame) == (reason, blame)
@@ -106,7 +105,7 @@ def test_a_failure_is_put_down_to_the_rank_that_began(ended: list[Rank], reason:
 
 def test_rank_0_alone_says_how_a_trial_ended_that_did_not_fail():
     first, other = rank(0, State.COMPLETE), rank(1)
-    assert combined_result(7, [first, other], [first], duration_s=2.0) is first.finished
+    assert combined_result([first, other], [first], duration_s=2.0) is first.result
     assert not ended_alike([first, other])
     assert ended_alike([first, rank(1, State.COMPLETE)])
 

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from besom.training.progress import Channel, Outcome
+from besom.training.progress import Channel
+from besom.training.result import TrialResult
 from besom.workers.messages import Assignment, Blame, State
 from besom.workers.worker import Parent, Trial, finish
 
@@ -21,14 +22,14 @@ def raising(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Blame:
     cuda = SimpleNamespace(is_available=lambda: True, empty_cache=answers_no_more)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))  # type: ignore[arg-type]
 
-    def run(assignment: Assignment, channel: Channel) -> Outcome:
+    def run(assignment: Assignment, channel: Channel) -> TrialResult:
         raise error
 
     nobody: Parent = None  # type: ignore[assignment]
-    end = finish(run, Assignment(trial=1, directory=Path()), Trial(1, nobody))
-    assert end.state is State.FAIL
-    assert end.failure is not None
-    return end.failure.blame
+    result = finish(run, Assignment(trial=1, directory=Path()), Trial(1, nobody)).result
+    assert result.state is State.FAIL
+    assert result.failure is not None
+    return result.failure.blame
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from besom.training.best_epoch import BestEpochTracker
 from besom.training.callbacks import copied
 from besom.training.figure_data import Predictions, write_figure_data
 from besom.training.fit import build_model, costs_of, objective_values
-from besom.training.progress import Channel, Outcome
+from besom.training.progress import Channel
+from besom.training.result import TrialResult
 
 
 class Member:
@@ -76,14 +77,14 @@ class Member:
         self.tracker.report_epoch(epoch, metrics, lambda: copied(self.module))
         return self._patience.is_over(metrics)
 
-    def complete(self, data: InMemoryDataModule) -> Outcome:
-        """Write the best weights into the member's folder, and return the trial's outcome."""
+    def complete(self, data: InMemoryDataModule) -> TrialResult:
+        """Write the best weights into the member's folder, and return the trial's result."""
         self.module.load_state_dict(self.tracker.best_weights())
         save(self.module, data, self._folder)
         predictions = Predictions.of(self.module, data, self.config)
         write_figure_data(self.module, data, predictions, self.config, self._folder)
         costs = costs_of(self.module)
-        return Outcome(
+        return TrialResult(
             values=objective_values(self._objectives, {**self.tracker.metrics, **costs}),
             best_epoch=self.tracker.epoch,
             summary=costs,

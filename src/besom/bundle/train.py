@@ -30,7 +30,8 @@ from besom.errors import TrialPruned
 from besom.models.scoring import check_finite
 from besom.training.fit import build_data, configure_torch, describe
 from besom.training.folds import train_trial
-from besom.training.progress import Channel, OnFinished, Outcome
+from besom.training.progress import Channel, OnFinished
+from besom.training.result import TrialResult
 
 
 class Entry(NamedTuple):
@@ -115,7 +116,7 @@ def _build_members(
 
 def train_unbundled(entry: Entry, on_finished: OnFinished) -> None:
     """Train a trial unbundled, and report its end."""
-    result: Outcome | Exception
+    result: TrialResult | Exception
     try:
         result = train_trial(entry.config, channel=entry.channel, directory=entry.directory)
     except Exception as error:

@@ -96,17 +96,16 @@ def train_task(config: DictConfig) -> float | tuple[float, ...]:
         if HydraConfig.get().runtime.choices.get("hydra/launcher") != "basic":
             raise  # in a process of that launcher, which returns the exception
         raise _TaskFailed(error) from error
-    assert trained.finished is not None
-    outcome = trained.finished.outcome
-    assert outcome is not None
-    values = zip(read_objectives(config), outcome.values, strict=True)
+    result = trained.result
+    assert result is not None
+    values = zip(read_objectives(config), result.values, strict=True)
     shown = ", ".join(f"{objective.name} {value:.4f}" for objective, value in values)
-    summary = "".join(f"   {name} {value:.4f}" for name, value in outcome.summary.items() if name not in COSTS)
+    summary = "".join(f"   {name} {value:.4f}" for name, value in result.summary.items() if name not in COSTS)
     folds = folds_of(config)
-    best = f"best {shown} at epoch {outcome.best_epoch}" if folds is None else f"mean {shown} over {folds} folds"
-    sys.stdout.write(f"{best}{summary}   ({trained.finished.duration_s:.1f} s)\n")
+    best = f"best {shown} at epoch {result.best_epoch}" if folds is None else f"mean {shown} over {folds} folds"
+    sys.stdout.write(f"{best}{summary}   ({result.duration_s or 0:.1f} s)\n")
     sys.stdout.write(f"run {trained.run_id or 'none (tracking=none)'}\n")
-    return outcome.values if len(outcome.values) > 1 else outcome.values[0]
+    return result.values if len(result.values) > 1 else result.values[0]
 
 
 train_task.trains_besom_config = True  # type: ignore[attr-defined]  # hydra/sweeper=besom checks for it

@@ -17,9 +17,8 @@ from besom.sweep.space.search_space import Params
 from besom.sweep.study.study import Asked
 from besom.tracking.recorder.recorder import RunCard
 from besom.tracking.tags import Tag
-from besom.training.progress import Outcome
 from besom.workers.devices import Slot
-from besom.workers.messages import Assignment, State
+from besom.workers.messages import Assignment, State, TrialResult
 
 
 class Batch(Sequence[JobReturn]):
@@ -58,7 +57,7 @@ class HydraJobs:
         self._study_name = study_name
         self._tags = tags
         self._overrides: dict[int, list[str]] = {}
-        self._outcomes: dict[int, bytes] = {}
+        self._returns: dict[int, bytes] = {}
         self._reasons: dict[int, Exception] = {}
         self._slots = 0
 
@@ -94,15 +93,14 @@ class HydraJobs:
             },
         )
 
-    def complete(self, trial: int, outcome: Outcome) -> None:
-        """Store the return of a job."""
-        if outcome.job is not None:
-            self._outcomes[trial] = outcome.job
-
-    def incomplete(self, trial: int, state: State, reason: str | None) -> None:
-        """Store the exception of a job that did not return."""
-        message = reason or "the sweep stopped it early"
-        self._reasons[trial] = TrialPruned(message) if state is State.PRUNED else TrialFailed(message)
+    def ended(self, trial: int, result: TrialResult) -> None:
+        """Store the return of a job, or the exception of one that did not return."""
+        if result.state is State.COMPLETE:
+            if result.job is not None:
+                self._returns[trial] = result.job
+            return
+        message = result.reason or "the sweep stopped it early"
+        self._reasons[trial] = TrialPruned(message) if result.state is State.PRUNED else TrialFailed(message)
 
     def returns(self) -> list[Batch]:
         """Return the JobReturns in the order of the trials; a batch has as many as there are slots.
@@ -113,7 +111,7 @@ class HydraJobs:
         return [Batch(trials[start : start + width], self._returned) for start in range(0, len(trials), width)]
 
     def _returned(self, trial: int) -> JobReturn:
-        if trial in self._outcomes:
-            return unpack_job(self._outcomes[trial])
+        if trial in self._returns:
+            return unpack_job(self._returns[trial])
         reason = self._reasons.get(trial, TrialFailed(f"trial {trial} did not end; its run or the log says why"))
         return JobReturn(overrides=self._overrides[trial], status=JobStatus.FAILED, _return_value=reason)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from types import TracebackType
 from typing import Self
@@ -23,9 +24,9 @@ from besom.errors import kind_and_line
 from besom.hydra_app.job import keep_hydra_files, pack_job, plain_config, read_values
 from besom.hydra_app.launched_task import LaunchedTask, take_sources
 from besom.secrets.masks import masked_override
-from besom.training.progress import Channel, Outcome
+from besom.training.progress import Channel
 from besom.workers.devices import Device, Slot
-from besom.workers.messages import Assignment, Bundle, Failure, Finished, Started, State
+from besom.workers.messages import Assignment, Bundle, Failure, Finished, Started, State, TrialResult
 from besom.workers.pool import Event
 from besom.workers.worker import finish
 
@@ -123,9 +124,11 @@ class LauncherPool:
             jobs = self._launcher.launch([assignment.overrides for assignment in batch], initial_job_idx=batch[0].trial)
         except Exception as error:  # of the launcher, or in composing a job: there are no returns
             failure = Failure(reason=kind_and_line(error), traceback=traceback.format_exc()).without_secrets()
-            duration_s = time.perf_counter() - began
+            result = TrialResult(
+                state=State.FAIL, failure=failure, duration_s=time.perf_counter() - began, ended_s=time.time()
+            )
             for assignment in batch:
-                yield Finished(trial=assignment.trial, state=State.FAIL, duration_s=duration_s, failure=failure)
+                yield Finished(trial=assignment.trial, result=result)
             return
         duration_s = time.perf_counter() - began
         for assignment, job in zip(batch, jobs, strict=True):
@@ -140,15 +143,14 @@ class LauncherPool:
                 trial=assignment.trial, about=about, began_s=time.time() - duration_s, sources=take_sources(output)
             )
 
-        def run(_: Assignment, __: Channel) -> Outcome:
+        def run(_: Assignment, __: Channel) -> TrialResult:
             if job.status is not JobStatus.COMPLETED:
                 raise job._return_value
-            return Outcome(values=read_values(job.return_value, self._metrics), job=pack_job(job))
+            return TrialResult(values=read_values(job.return_value, self._metrics), job=pack_job(job))
 
-        over = finish(run, assignment, _NoChannel())
-        yield Finished(
-            trial=over.trial, state=over.state, duration_s=duration_s, outcome=over.outcome, failure=over.failure
-        )
+        result = finish(run, assignment, _NoChannel()).result
+        # This process is no worker, and a launcher may run the job on another machine.
+        yield Finished(trial=assignment.trial, result=replace(result, duration_s=duration_s, worker=None, host=None))
 
 
 class _NoChannel:

@@ -14,12 +14,13 @@ from hydra.core.utils import JobReturn
 from besom.errors import BesomError, Interrupted, TrialFailed
 from besom.hydra_app.job import unpack_job
 from besom.secrets.masks import hidden_override
+from besom.sweep.trials.trial import record_end
 from besom.system.interrupts import interrupts
 from besom.system.source_file import SourceFile
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.study_run import Status
 from besom.tracking.tags import INTERRUPTED, Tag
-from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, State
+from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, TrialResult
 from besom.workers.pool import Died, Pool
 
 _TRIAL = 0
@@ -38,19 +39,20 @@ def run_single_job(
         assignment = Assignment(trial=_TRIAL, overrides=overrides, directory=directory)
         pool.submit(pool.slots[0], Bundle(assignments=(assignment,)))
         tags = {Tag.OVERRIDES: " ".join(map(hidden_override, overrides)), Tag.DEVICE: str(pool.slots[0])}
-        finished = _follow(pool, recorder, RunCard(name=name, config={}, tags=tags, directory=directory))
+        result = _follow(pool, recorder, RunCard(name=name, config={}, tags=tags, directory=directory))
         recorder.flush()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    if finished.outcome is None or finished.outcome.job is None:
-        raise _error(finished.failure)
-    return unpack_job(finished.outcome.job)
+    if result.job is None:
+        raise _error(result.failure)
+    return unpack_job(result.job)
 
 
-def _follow(pool: Pool, recorder: Recorder, card: RunCard) -> Finished:
-    recorded, finished = False, None
+def _follow(pool: Pool, recorder: Recorder, card: RunCard) -> TrialResult:
+    recorded = False
+    result: TrialResult | None = None
     with interrupts() as stop:
-        while finished is None and not stop.asked:
+        while result is None and not stop.asked:
             for event in pool.events(timeout_s=0.1):
                 match event:
                     case Started(about=about, began_s=began_s, sources=sources):
@@ -59,36 +61,23 @@ def _follow(pool: Pool, recorder: Recorder, card: RunCard) -> Finished:
                     case Reported(epoch=epoch, metrics=metrics, time_s=time_s):
                         recorder.report(_TRIAL, epoch, metrics, time_s)
                     case Finished():
-                        finished = event
+                        result = event.result
                     case Died(reason=reason):
-                        failure = Failure(reason=reason)
-                        finished = Finished(trial=_TRIAL, state=State.FAIL, duration_s=0.0, failure=failure)
-    if finished is None:
+                        result = TrialResult().failed(Failure(reason=reason))
+    if result is None:
         pool.close()  # the job would write files while they are recorded
-    if recorded:
-        _end(recorder, finished)
-    if finished is None:
+    if recorded and result is None:
+        recorder.finish(_TRIAL, Status.KILLED, tags={Tag.STATE: INTERRUPTED})
+    elif recorded and result is not None:
+        record_end(recorder, _TRIAL, result)
+    if result is None:
         raise Interrupted
-    return finished
+    return result
 
 
 def _start(recorder: Recorder, card: RunCard, about: Mapping[str, Any], sources: Sequence[SourceFile] | None) -> None:
     facts = dict(about)
     recorder.start(_TRIAL, replace(card, config=facts.pop("config", {})), facts, sources)
-
-
-def _end(recorder: Recorder, finished: Finished | None) -> None:
-    ended_s = finished.ended_s if finished else None
-    match finished:
-        case None:
-            recorder.finish(_TRIAL, Status.KILLED, tags={Tag.STATE: INTERRUPTED})
-        case Finished(failure=Failure(reason=reason, traceback=traceback)):
-            tags = {Tag.STATE: State.FAIL, Tag.REASON: reason}
-            recorder.finish(_TRIAL, Status.FAILED, tags=tags, traceback=traceback or reason, ended_s=ended_s)
-        case Finished(state=State.PRUNED):
-            recorder.finish(_TRIAL, Status.KILLED, tags={Tag.STATE: State.PRUNED}, ended_s=ended_s)
-        case Finished():
-            recorder.finish(_TRIAL, Status.FINISHED, tags={Tag.STATE: State.COMPLETE}, ended_s=ended_s)
 
 
 def _error(failure: Failure | None) -> BesomError:

@@ -25,7 +25,8 @@ from besom.config.messages import explain
 from besom.errors import ConfigError, TrialFailed, first_line
 from besom.hydra_app.job import about_job, keep_hydra_files, pack_job, read_values
 from besom.hydra_app.report import UNNAMED, reporting
-from besom.training.progress import Channel, Outcome
+from besom.training.progress import Channel
+from besom.training.result import TrialResult
 from besom.workers.messages import Assignment
 from besom.workers.sources import SOURCES
 from besom.workers.tasks import Run
@@ -77,13 +78,13 @@ class HydraTask:
         if script is not None:
             script.install()
 
-        def run(assignment: Assignment, channel: Channel) -> Outcome:
+        def run(assignment: Assignment, channel: Channel) -> TrialResult:
             job = _Job(assignment, channel, task_function, metric=next(iter(self.metrics), UNNAMED))
             returned = job.run(context, config)
             if returned.status is JobStatus.FAILED:
                 raise returned._return_value  # its property would write to stderr, even for a pruned job
             values = read_values(returned.return_value, self.metrics)
-            return Outcome(values=values, job=pack_job(returned))
+            return TrialResult(values=values, job=pack_job(returned))
 
         return run
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -25,7 +26,18 @@ from besom.sweep.trials.scheduler import UNWRITTEN, Scheduler
 from besom.system.interrupts import Stop, interrupts
 from besom.tracking.recorder.recorder import Recorder
 from besom.workers.devices import Slot
-from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Sized, Started, State
+from besom.workers.messages import (
+    Assignment,
+    Blame,
+    Bundle,
+    Failure,
+    Finished,
+    Reported,
+    Sized,
+    Started,
+    State,
+    TrialResult,
+)
 from besom.workers.pool import Died, Event, Pool
 
 
@@ -130,7 +142,7 @@ class SweepLoop:
             assignment, card = self._jobs.prepare(attempt.asked, slot, directory)
         except ConfigError as error:
             attempt.card = replace(self._jobs.card(attempt.asked, directory, {}), attempt=attempt.number)
-            self._results.fail(attempt, Failure(reason=str(error), blame=Blame.USER), None)
+            self._results.fail(attempt, Failure(reason=str(error), blame=Blame.USER), TrialResult(state=State.FAIL))
             return None
         attempt.card = replace(card, attempt=attempt.number)
         return assignment
@@ -145,14 +157,14 @@ class SweepLoop:
                 self._results.start(self._running[trial], about, sources)
             case Reported() as reported:
                 self._results.report(self._running[reported.trial], reported)
-            case Finished() as finished:
-                self._results.finish(self._running[finished.trial], finished)
+            case Finished(trial=trial, result=result):
+                self._results.finish(self._running[trial], result)
             case Died(trials=trials, reason=reason, worker=worker):
+                failed = TrialResult(
+                    state=State.FAIL, failure=Failure(reason=reason), duration_s=0.0, ended_s=time.time(),
+                    worker=worker, host=platform.node(),
+                )  # fmt: skip
                 for trial in trials:
-                    failed = Finished(
-                        trial=trial, state=State.FAIL, duration_s=0.0, failure=Failure(reason=reason),
-                        worker=worker, host=platform.node(),
-                    )  # fmt: skip
                     self._results.finish(self._running[trial], failed)
 
     def _replace_overdue(self) -> None:
@@ -164,11 +176,12 @@ class SweepLoop:
             if not attempt.is_overdue(limit_s, ready=self._pool.is_ready(attempt.slot)):
                 continue
             self._pool.replace(attempt.slot)
+            ended = TrialResult(state=State.FAIL, duration_s=limit_s)
             if attempt.verdict is Verdict.PRUNED:  # already pruned; it only did not stop
-                self._results.prune(attempt, limit_s)
+                self._results.prune(attempt, ended)
             else:
                 reason = f"it took longer than hydra.sweeper.trial_timeout, {limit_s:g} s"
-                self._results.fail(attempt, Failure(reason=reason, blame=Blame.USER), limit_s)
+                self._results.fail(attempt, Failure(reason=reason, blame=Blame.USER), ended)
 
     def _let_epochs_finish(self, stop: Stop) -> None:
         if stop.noticed:
@@ -188,6 +201,6 @@ class SweepLoop:
             self._pool.close()  # a worker would write files while they are recorded, and use processor time
         for attempt in list(self._running.values()):
             if attempt.verdict is Verdict.PRUNED:  # decided already
-                self._results.prune(attempt, None)
+                self._results.prune(attempt, TrialResult(state=State.PRUNED))
             else:
                 self._results.interrupt(attempt)

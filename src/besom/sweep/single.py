@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,18 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
 from besom.config.checks import check, folds_of, recordable, resolved
-from besom.config.objectives import Objective, read_objectives
+from besom.config.objectives import read_objectives
 from besom.config.targets.trust import Trust
 from besom.errors import BesomError, Interrupted, TrainingCrashed
-from besom.sweep.trials.trial import best_metrics, disk_is_full, family, for_slot, tags_of
+from besom.sweep.trials.trial import disk_is_full, family, for_slot, record_end
 from besom.system.interrupts import ending_in_order, interrupts
 from besom.tracking.provenance import command_tags
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.store import Location
 from besom.tracking.study_run import Status
 from besom.tracking.tags import INTERRUPTED, Tag
-from besom.training.progress import Outcome
 from besom.workers.devices import find_slots
-from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, State
+from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, TrialResult
 from besom.workers.pool import Died, Launcher, WorkerPool, launch
 from besom.workers.tasks import Training
 
@@ -45,7 +44,7 @@ class SingleRun:
     run_id: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
     history: dict[int, Mapping[str, float]] = field(default_factory=dict)
-    finished: Finished | None = None
+    result: TrialResult | None = None
 
 
 @ending_in_order()
@@ -125,7 +124,7 @@ def _follow(
     run: SingleRun, pool: WorkerPool, recorder: Recorder, card: RunCard, console: Console, steps: _Steps
 ) -> None:
     with interrupts() as stop:
-        while run.finished is None and not stop.asked:
+        while run.result is None and not stop.asked:
             for event in pool.events(timeout_s=0.1):
                 match event:
                     case Started(about=about, began_s=began_s, sources=sources):
@@ -136,17 +135,19 @@ def _follow(
                         run.history[epoch] = metrics
                         recorder.report(_TRIAL, epoch, metrics, time_s)
                         steps.print(console, epoch, metrics)
-                    case Finished() as finished:
-                        run.finished = finished
+                    case Finished(result=result):
+                        run.result = result
                     case Died(reason=reason):
-                        failure = Failure(reason=reason, blame=Blame.USER)
-                        run.finished = Finished(trial=_TRIAL, state=State.FAIL, duration_s=0.0, failure=failure)
-    if run.finished is None:
+                        run.result = TrialResult().failed(Failure(reason=reason, blame=Blame.USER))
+    if run.result is None:
         pool.close()  # a worker that still trains would write files while they are recorded
         recorder.hurry()
     if run.about:
-        _record_end(run, recorder, read_objectives(card.config))
-    if run.finished is None:
+        if run.result is None:
+            recorder.finish(_TRIAL, Status.KILLED, tags={Tag.STATE: INTERRUPTED})
+        else:
+            record_end(recorder, _TRIAL, run.result, read_objectives(card.config))
+    if run.result is None:
         outcome = "nothing is recorded"
         if run.about:
             run_id = _wait_until_recorded(recorder, console, stopped=True)
@@ -155,23 +156,8 @@ def _follow(
         raise Interrupted
 
 
-def _record_end(run: SingleRun, recorder: Recorder, objectives: Sequence[Objective]) -> None:
-    ended_s = run.finished.ended_s if run.finished else None
-    match run.finished:
-        case Finished(outcome=Outcome() as outcome):
-            best, tags = best_metrics(objectives, outcome), tags_of(State.COMPLETE, outcome)
-            recorder.finish(_TRIAL, Status.FINISHED, metrics=best, tags=tags, ended_s=ended_s)
-        case Finished(failure=Failure(reason=reason, traceback=traceback)):
-            tags = {Tag.STATE: State.FAIL, Tag.REASON: reason}
-            recorder.finish(_TRIAL, Status.FAILED, tags=tags, traceback=traceback or reason, ended_s=ended_s)
-        case _:
-            recorder.finish(_TRIAL, Status.KILLED, tags={Tag.STATE: INTERRUPTED})
-
-
 def _raise_failure(run: SingleRun) -> None:
-    finished = run.finished
-    assert finished is not None
-    failure = finished.failure
+    failure = run.result.failure if run.result else None
     if failure is None:
         return
     where = f" (run {run.run_id})" if run.run_id else ""

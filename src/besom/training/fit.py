@@ -38,7 +38,8 @@ from besom.training.ddp_channel import DDPChannel
 from besom.training.figure_data import Predictions, write_figure_data
 from besom.training.hooks import check_hooks
 from besom.training.lightning import adapted, base_of, package_of, refusals_of
-from besom.training.progress import Channel, Outcome
+from besom.training.progress import Channel
+from besom.training.result import TrialResult
 from besom.training.trainer import Extras, build_trainer, choose_loop, finish_loggers
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "optuna", "mlflow")
@@ -49,7 +50,7 @@ warnings.filterwarnings("ignore", module="pytorch_lightning")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 
-def train(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Outcome:
+def train(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> TrialResult:
     """Train a resolved config and write the best weights into `directory`.
 
     The channel receives one report of what was built, and the metrics of each epoch, from epoch 0, before the first
@@ -67,7 +68,7 @@ def train(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Ou
     fitted = fit(config, data, tracker, directory / WORK, channel=channel)
     costs = costs_of(fitted.model, objectives, seconds=fitted.seconds)
     summary = fitted.write(config, directory, fitted.predictions(config))
-    return Outcome(
+    return TrialResult(
         values=objective_values(objectives, {**tracker.metrics, **costs}),
         best_epoch=tracker.epoch,
         summary={**summary, **costs},

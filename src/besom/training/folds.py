@@ -25,19 +25,20 @@ from besom.training.best_epoch import BestEpochTracker, LastEpochTracker
 from besom.training.ddp_channel import DDPChannel
 from besom.training.figure_data import Predictions
 from besom.training.fit import build_data, check_test_part, costs_of, fit, objective_values, seed, set_up, train
-from besom.training.progress import Channel, Outcome
+from besom.training.progress import Channel
+from besom.training.result import TrialResult
 
 Weights = dict[str, Tensor]
 
 
-def train_trial(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Outcome:
+def train_trial(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> TrialResult:
     """Train a resolved config, once or by its folds: see `train` and `cross_validate`."""
     if folds_of(config) is None:
         return train(config, channel=channel, directory=directory)
     return cross_validate(config, channel=channel, directory=directory)
 
 
-def cross_validate(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Outcome:
+def cross_validate(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> TrialResult:
     """Evaluate a config by its folds, and write the weights of the model trained on all folds into `directory`.
 
     The channel receives one report of what was built and, after the i-th fold, the result of `_metrics_so_far` as step
@@ -67,7 +68,7 @@ def cross_validate(config: Mapping[str, Any], *, channel: Channel, directory: Pa
     costs = costs_of(whole.model, objectives, seconds=seconds)
     predictions = Predictions.joined([fold.predictions for fold in folds if fold.predictions])
     summary = {**whole.write(config, directory, predictions), **costs}
-    return Outcome(values=objective_values(objectives, {**means(folds), **costs}), summary=summary)
+    return TrialResult(values=objective_values(objectives, {**means(folds), **costs}), summary=summary)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,24 +1,11 @@
-"""The channel between a running trial and the sweep: progress, stop requests, the result."""
+"""The channel between a running trial and the sweep: progress and stop requests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """The result of a trial: its objectives' values, at `best_epoch` where there are epochs.
-
-    `summary` holds the metrics that are measured once, such as those of the test part. `job` is the pickled
-    JobReturn of another Hydra app's job.
-    """
-
-    values: tuple[float, ...]
-    best_epoch: int | None = None
-    summary: Mapping[str, float] = field(default_factory=dict)
-    job: bytes | None = None
+from besom.training.result import TrialResult
 
 
 class Channel(Protocol):
@@ -34,5 +21,5 @@ class Channel(Protocol):
         """Return whether to stop early; `in_epoch` when called between steps, not between epochs."""
 
 
-OnFinished = Callable[[int, Outcome | Exception], None]
-"""Receives a trial of a bundle with its outcome, or with the exception that ended it."""
+OnFinished = Callable[[int, TrialResult | Exception], None]
+"""Receives a trial of a bundle with its result, or with the exception that ended it."""

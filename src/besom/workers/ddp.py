@@ -31,6 +31,7 @@ from besom.workers.messages import (
     Started,
     State,
     Stop,
+    TrialResult,
 )
 from besom.workers.tasks import Task
 
@@ -63,19 +64,19 @@ class Rank:
     number: int
     process: GroupLeader
     connection: Connection
-    finished: Finished | None = None
+    result: TrialResult | None = None
     death: str | None = None
     ready: bool = False
 
     @property
     def failed(self) -> bool:
         """Return whether the rank died or its trial failed there."""
-        return self.death is not None or (self.finished is not None and self.finished.state is State.FAIL)
+        return self.death is not None or (self.result is not None and self.result.state is State.FAIL)
 
     @property
     def is_finished(self) -> bool:
         """Return whether the rank has sent its last message about the trial."""
-        return self.death is not None or self.finished is not None
+        return self.death is not None or self.result is not None
 
     def send(self, message: Task | Bundle | Stop) -> None:
         """Send a message; if the rank has just died, `receive` will notice."""
@@ -92,7 +93,7 @@ class Rank:
             self.death = f"rank {self.number} (pid {self.process.pid}) {how_it_ended(code)}"
             return None
         if isinstance(message, Finished):
-            self.finished = message
+            self.result = message.result
         self.ready = True
         return message
 
@@ -135,7 +136,7 @@ class RankGroup:
     def start_trial(self, assignment: Assignment) -> None:
         """Start a trial on every rank."""
         for rank in self.ranks:
-            rank.finished = None
+            rank.result = None
             rank.send(Bundle(assignments=(assignment,)))
 
 
@@ -191,10 +192,10 @@ class Coordinator:
                     self._parent.send(message)
             until = _earlier(until, patience_s(ended))
         self._trial = None
-        finished = combined_result(assignment.trial, self._group.ranks, ended, duration_s=time.perf_counter() - began)
+        result = combined_result(self._group.ranks, ended, duration_s=time.perf_counter() - began)
         if not ended_alike(self._group.ranks):
             self._group.restart()
-        return finished
+        return Finished(trial=assignment.trial, result=result)
 
     def _receive(self, timeout_s: float | None) -> list[tuple[Rank, Message | None]]:
         """Dispatch the parent's messages; return those of the ranks, with None for a rank that died."""
@@ -223,7 +224,7 @@ def patience_s(ended: Sequence[Rank]) -> float | None:
     """Return how many seconds to wait for the other ranks, given those that finished; None for no limit."""
     if any(rank.failed for rank in ended):
         return _FAILING_S
-    pruned = any(rank.finished is not None and rank.finished.state is State.PRUNED for rank in ended)
+    pruned = any(rank.result is not None and rank.result.state is State.PRUNED for rank in ended)
     return _ENDING_S if pruned or any(rank.number == 0 for rank in ended) else None
 
 
@@ -234,26 +235,26 @@ def _earlier(until: float | None, left_s: float | None) -> float | None:
     return moment if until is None else min(until, moment)
 
 
-def combined_result(trial: int, ranks: Sequence[Rank], ended: Sequence[Rank], *, duration_s: float) -> Finished:
+def combined_result(ranks: Sequence[Rank], ended: Sequence[Rank], *, duration_s: float) -> TrialResult:
     """Return the trial's result from those of its ranks; `ended` are the ranks that finished, in order.
 
     The death of a rank takes precedence over exceptions, which it causes in the others; a user error or too little
     memory takes precedence over any other exception.
     """
     if dead := next((rank.death for rank in ended if rank.death), None):
-        return _failed(trial, Failure(reason=dead), duration_s)
-    failures = [(rank, rank.finished.failure) for rank in ended if rank.finished and rank.finished.failure]
+        return _failed(Failure(reason=dead), duration_s)
+    failures = [(rank, rank.result.failure) for rank in ended if rank.result and rank.result.failure]
     for rank, failure in sorted(failures, key=lambda pair: (pair[1].blame is Blame.CODE, pair[0].number)):
         shown = failure if rank.number == 0 else replace(failure, reason=f"rank {rank.number}: {failure.reason}")
-        return _failed(trial, shown, duration_s)
-    if (first := ranks[0].finished) is not None:
+        return _failed(shown, duration_s)
+    if (first := ranks[0].result) is not None:
         return first
     reason = f"rank {ended[0].number} stopped and rank 0 went on; report on every rank, and agree on when to stop"
-    return _failed(trial, Failure(reason=reason), duration_s)
+    return _failed(Failure(reason=reason), duration_s)
 
 
-def _failed(trial: int, failure: Failure, duration_s: float) -> Finished:
-    return Finished(trial=trial, state=State.FAIL, duration_s=duration_s, failure=failure)
+def _failed(failure: Failure, duration_s: float) -> TrialResult:
+    return TrialResult(state=State.FAIL, failure=failure, duration_s=duration_s, ended_s=time.time())
 
 
 def ended_alike(ranks: Sequence[Rank]) -> bool:
@@ -261,7 +262,7 @@ def ended_alike(ranks: Sequence[Rank]) -> bool:
 
     An exception leaves some collectives unfinished, unless all ranks raise it at the same place.
     """
-    ends = [rank.finished for rank in ranks]
+    ends = [rank.result for rank in ranks]
     if any(rank.death for rank in ranks) or not all(ends):
         return False
     alike = {(end.state, end.failure and (end.failure.reason, end.failure.blame)) for end in ends if end}

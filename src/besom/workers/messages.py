@@ -8,25 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from besom.secrets.masks import without_secrets
 from besom.system.source_file import SourceFile
-from besom.training.progress import Outcome
+from besom.training.result import Blame as Blame
+from besom.training.result import Failure as Failure
+from besom.training.result import State as State
+from besom.training.result import TrialResult as TrialResult
 
 if TYPE_CHECKING:
     from besom.config.targets.trust import Trust
-
-
-class State(StrEnum):
-    """The final state of a trial, by Optuna's names."""
-
-    COMPLETE = "COMPLETE"
-    PRUNED = "PRUNED"
-    FAIL = "FAIL"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,46 +101,12 @@ class Reported:
     time_s: float
 
 
-class Blame(StrEnum):
-    """The cause of a failure, as far as it determines what happens next."""
-
-    CODE = "code"  # any other exception: a retry may succeed
-    USER = "user"  # a config error: its message is complete, and a retry cannot succeed
-    DATA = "data"  # the same, in the data
-    MEMORY = "memory"  # the device ran out of memory
-    DISK = "disk"  # the disk is full: not the trial's fault, and the next trials would fail as well
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """The reason of a trial's failure: one line, and the traceback behind it."""
-
-    reason: str
-    traceback: str | None = None
-    blame: Blame = Blame.CODE
-
-    def without_secrets(self) -> Failure:
-        """Return the failure with the secrets masked that this process knows."""
-        traceback = None if self.traceback is None else without_secrets(self.traceback)
-        return replace(self, reason=without_secrets(self.reason), traceback=traceback)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """The result of a trial: complete with an outcome, failed with a failure, or pruned.
-
-    `worker` is the process id of its worker and `host` the machine, where known. The trial took `duration_s`, and ended
-    at `ended_s`, in seconds since the epoch, which may be earlier than the message is received.
-    """
+    """A trial has ended in its worker, with this result."""
 
     trial: int
-    state: State
-    duration_s: float
-    ended_s: float = field(default_factory=time.time)
-    outcome: Outcome | None = None
-    failure: Failure | None = None
-    worker: int | None = None
-    host: str | None = None
+    result: TrialResult
 
 
 Message = Ready | Sized | Started | Reported | Finished

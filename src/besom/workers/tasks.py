@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from besom.training.progress import Channel, OnFinished, Outcome
+from besom.training.progress import Channel, OnFinished
+from besom.training.result import TrialResult
 from besom.workers.messages import Assignment, Bundle
 
 if TYPE_CHECKING:
     from besom.config.targets.trust import Trust
 
-Run = Callable[[Assignment, Channel], Outcome]
+Run = Callable[[Assignment, Channel], TrialResult]
 """Runs one trial. Raises TrialPruned when it was stopped early, and any other exception when it failed."""
 
 
@@ -49,10 +50,10 @@ class Inspection:
         from besom.config.targets.check import check_targets
         from besom.training.hooks import check_hooks
 
-        def run(assignment: Assignment, channel: Channel) -> Outcome:
+        def run(assignment: Assignment, channel: Channel) -> TrialResult:
             check_targets(assignment.config)
             check_hooks(assignment.config)
-            return Outcome(values=())
+            return TrialResult(values=())
 
         return run
 
@@ -67,7 +68,7 @@ class Training:
         """Import torch and Lightning, which takes seconds."""
         from besom.training.folds import train_trial
 
-        def run(assignment: Assignment, channel: Channel) -> Outcome:
+        def run(assignment: Assignment, channel: Channel) -> TrialResult:
             self._check(assignment)
             return train_trial(assignment.config, channel=channel, directory=assignment.directory)
 

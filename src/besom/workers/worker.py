@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from besom.errors import BesomError, DataError, TrialPruned, kind_and_line
 from besom.secrets.masks import hide_in_output, remember_secrets_of
 from besom.system.processes import adopt, end_with_children
 from besom.system.store_errors import says_disk_is_full
-from besom.training.progress import Channel, Outcome
+from besom.training.progress import Channel
 from besom.workers.memory import Memory
 from besom.workers.messages import (
     Assignment,
@@ -40,6 +41,7 @@ from besom.workers.messages import (
     Started,
     State,
     Stop,
+    TrialResult,
 )
 from besom.workers.sources import SOURCES
 from besom.workers.tasks import Bundling, Run, Task
@@ -147,9 +149,9 @@ def finish(run: Run, assignment: Assignment, channel: Channel) -> Finished:
     began = time.perf_counter()
     remember_secrets_of(assignment.config)
     try:
-        return _ended(assignment.trial, run(assignment, channel), began)
+        return _finished(assignment.trial, run(assignment, channel), began)
     except Exception as error:
-        finished = _ended(assignment.trial, error, began)
+        finished = _finished(assignment.trial, error, began)
     _clean_after(finished)  # only here has Python released the exception, with its frames and tensors
     return finished
 
@@ -162,8 +164,8 @@ def _finish_together(
     for assignment in bundle.assignments:
         remember_secrets_of(assignment.config)
 
-    def on_finished(trial: int, result: Outcome | Exception) -> None:
-        send(_ended(trial, result, left.pop(trial).began_s))
+    def on_finished(trial: int, end: TrialResult | Exception) -> None:
+        send(_finished(trial, end, left.pop(trial).began_s))
 
     def on_sized(trial: int, members: int, of: int) -> None:
         send(Sized(trial=trial, members=members, of=of))
@@ -172,31 +174,30 @@ def _finish_together(
         task.run_together(bundle, trials, on_finished, on_sized)
         return
     except Exception as error:
-        finished = [_ended(number, error, trial.began_s) for number, trial in left.items()]
+        finished = [_finished(number, error, trial.began_s) for number, trial in left.items()]
     for message in finished:
         _clean_after(message)
         send(message)
 
 
-def _ended(trial: int, result: Outcome | Exception, began: float) -> Finished:
-    state, outcome, failure = State.COMPLETE, None, None
-    if not isinstance(result, Exception):
-        outcome = result
-    elif _is_pruned(result):
-        state = State.PRUNED
+def _finished(trial: int, end: TrialResult | Exception, began: float) -> Finished:
+    if isinstance(end, TrialResult):
+        result = end
+    elif _is_pruned(end):
+        result = TrialResult(state=State.PRUNED)
     else:
-        state = State.FAIL
-        text = "".join(traceback.format_exception(result))
-        failure = Failure(reason=_reason(result), traceback=text, blame=_blame(result)).without_secrets()
-    duration_s = time.perf_counter() - began
-    return Finished(
-        trial=trial, state=state, duration_s=duration_s, outcome=outcome, failure=failure,
-        worker=os.getpid(), host=platform.node(),
-    )  # fmt: skip
+        text = "".join(traceback.format_exception(end))
+        failure = Failure(reason=_reason(end), traceback=text, blame=_blame(end)).without_secrets()
+        result = TrialResult(state=State.FAIL, failure=failure)
+    result = replace(
+        result, duration_s=time.perf_counter() - began, ended_s=time.time(), worker=os.getpid(), host=platform.node()
+    )
+    return Finished(trial=trial, result=result)
 
 
 def _clean_after(finished: Finished) -> None:
-    if finished.failure is not None and finished.failure.blame is Blame.MEMORY:
+    failure = finished.result.failure
+    if failure is not None and failure.blame is Blame.MEMORY:
         _clean()
 
 

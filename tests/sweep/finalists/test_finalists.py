@@ -24,8 +24,7 @@ from besom.reports.read.summary import Row, Summary
 from besom.sweep.finalists.choose import choose, fresh_seeds
 from besom.sweep.spec import FinalistsSpec
 from besom.tracking.tags import StudyAttribute
-from besom.training.progress import Outcome
-from besom.workers.messages import Assignment, Finished, Message, State
+from besom.workers.messages import Assignment, Finished, Message, TrialResult
 from tests.fakes import failed, reported, started
 from tests.sweep.commands import Command
 from tests.sweep.sweeps import PATIENCE_S, stuck
@@ -129,10 +128,9 @@ def scored(assignment: Assignment) -> Iterator[Message]:
     yield started(assignment.trial)
     yield reported(assignment.trial, 1, val_acc=value)
     luck = config["seed"] % 7 / 1e4 if config["test"] else 0.0
-    outcome = Outcome(
-        values=(value - luck,), best_epoch=1, summary={"test/acc": value - luck} if config["test"] else {}
-    )
-    yield Finished(trial=assignment.trial, state=State.COMPLETE, duration_s=0.5, outcome=outcome)
+    summary = {"test/acc": value - luck} if config["test"] else {}
+    result = TrialResult(values=(value - luck,), best_epoch=1, summary=summary, duration_s=0.5)
+    yield Finished(trial=assignment.trial, result=result)
 
 
 class Recording:
@@ -377,8 +375,8 @@ def test_finalists_that_all_fail_end_the_sweep_with_the_reason(command: Command)
 def test_a_value_that_is_no_number_is_a_failure(command: Command):
     def play(assignment: Assignment) -> Iterator[Message]:
         yield started(assignment.trial)
-        outcome = Outcome(values=(float("nan"),), summary={"test/acc": 0.5})
-        yield Finished(trial=assignment.trial, state=State.COMPLETE, duration_s=0.5, outcome=outcome)
+        result = TrialResult(values=(float("nan"),), summary={"test/acc": 0.5}, duration_s=0.5)
+        yield Finished(trial=assignment.trial, result=result)
 
     with pytest.raises(BesomError, match=r"no finalist is complete \(val/acc is nan\)"):
         command(Recording(play), TOP_2, UNTRACKED)

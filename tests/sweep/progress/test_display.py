@@ -29,7 +29,7 @@ from besom.sweep.progress.events import (
 from besom.sweep.progress.live_view import clock, draw, spark
 from besom.sweep.spec import SweepSpec
 from besom.workers.devices import Device, Slot
-from besom.workers.messages import State
+from besom.workers.messages import Failure, State, TrialResult
 from tests.fakes import reported
 
 ACCURACY = Objective(name="val/acc", direction="maximize")
@@ -71,7 +71,7 @@ def play(observer: Observer) -> None:
         failed(1, "ValueError: see postgresql://me:secret@host/db\nand more"),
         Dispatched(trial=2, slot=SLOTS[2]),
         reported(2, 3, val_acc=0.1),
-        Ended(trial=2, state=State.PRUNED, epoch=3),
+        Ended(trial=2, result=TrialResult(state=State.PRUNED), epoch=3),
         Dispatched(trial=3, slot=SLOTS[0]),
         complete(3, 0.99, feasible=False),
         Dispatched(trial=4, slot=SLOTS[0]),
@@ -85,11 +85,12 @@ def play(observer: Observer) -> None:
 
 
 def complete(trial: int, *values: float, feasible: bool = True) -> Ended:
-    return Ended(trial=trial, state=State.COMPLETE, values=values, feasible=feasible)
+    constraints = {"val/loss <= 1": -0.5 if feasible else 0.5}
+    return Ended(trial=trial, result=TrialResult(values=values, constraints=constraints))
 
 
 def failed(trial: int, reason: str) -> Ended:
-    return Ended(trial=trial, state=State.FAIL, reason=reason)
+    return Ended(trial=trial, result=TrialResult(state=State.FAIL, failure=Failure(reason=reason)))
 
 
 # Not a terminal.

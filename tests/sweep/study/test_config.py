@@ -12,7 +12,7 @@ from besom.reports.read.configs import configs_of
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import SpaceParser
 from besom.sweep.study.config import changes_since_it_began, number_of, shared_by
-from besom.sweep.study.recovery import _ending
+from besom.sweep.study.recovery import about_recorded
 from besom.tracking.study_run import RecordedEnd
 from tests.conftest import App
 from tests.sweep.books import Folder
@@ -63,10 +63,10 @@ def test_a_study_that_kept_the_first_choices_alone_is_not_changed_by_the_others(
         assert number_of(book, {"a": 2, "db=large: size": 2}, keep=True) == 2
 
 
-def test_a_trial_that_is_taken_over_from_its_run_has_the_config_and_code_of_its_run(folder: MakeFolder):
+def test_a_trial_that_is_taken_over_from_its_run_has_the_config_and_code_of_its_run():
     tags = {"besom.state": "PRUNED", "besom.config": "2", "besom.code_differs": "net.py 2"}
     end = RecordedEnd(run_id="a", tags=tags, metrics={}, began_s=0.0, ended_s=1.0)
-    about = _ending(end, folder().spec.objectives).about
+    about = about_recorded(end)
     assert (about["config"], about["code"]) == (2, "net.py 2")
 
 

@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 
 from besom.reports.read.trials import constraints_of
 from besom.sweep.space.search_space import Params
-from besom.sweep.study.study import Asked, Ending, StudyBook
-from besom.workers.messages import State
-from tests.sweep.books import Folder, Killed, history, run_one_slot, spec_of, train, value
+from besom.sweep.study.study import Asked, StudyBook
+from besom.workers.messages import State, TrialResult
+from tests.sweep.books import Folder, Killed, ask, history, run_one_slot, spec_of, tell, train, value
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Constraints have been set:UserWarning"),  # by CMA-ES, which ignores them
@@ -60,8 +60,8 @@ def test_what_is_written_is_what_optuna_reads(folder: Callable[..., Folder], nam
 def test_when_a_trial_ran_is_read_as_it_was_in_any_time_zone(folder: Callable[..., Folder]):
     swept, began_s = folder(), time.time() - 3600
     with swept.book() as book:
-        over, running = book.ask(), book.ask()
-        book.tell(over.trial, Ending(state=State.PRUNED, began_s=began_s, ended_s=began_s + 2.5))
+        over, running = ask(book), ask(book)
+        tell(book, over, TrialResult(state=State.PRUNED, began_s=began_s, ended_s=began_s + 2.5))
         book.settle(over.number)
         as_optuna = swept.study.ask()  # written by Optuna itself
     (first, second, third) = swept.study.trials
@@ -79,10 +79,11 @@ def test_when_a_trial_ran_is_read_as_it_was_in_any_time_zone(folder: Callable[..
 def test_a_trial_is_in_the_storage_with_its_parameters_as_soon_as_it_is_asked(folder: Callable[..., Folder]):
     swept = folder()
     with swept.book() as book:
-        asked = book.ask(lambda params: [f"rate={params['rate']}"])
+        asked = book.ask()
+        book.write_asked(asked.number, [f"rate={asked.params['rate']}"])
         (trial,) = swept.study.trials
         assert trial.state is TrialState.RUNNING
-        assert trial.params == asked.trial.params
+        assert trial.params == book.study.trials[asked.number].params
         assert trial.user_attrs == {"besom.overrides": [f"rate={asked.params['rate']}"]}
 
 
@@ -144,9 +145,9 @@ def test_a_sweep_of_one_slot_comes_to_the_same_wherever_it_is_stopped_in_order(
         with swept.book() as book:
             ahead: Asked | None = None
             for _ in range(min(trials, swept.spec.n_trials - book.done)):
-                current = ahead or book.ask()
-                ahead = book.ask() if book.done + 1 < swept.spec.n_trials else None
-                book.tell(current.trial, train(swept, book, current))
+                current = ahead or ask(book)
+                ahead = ask(book) if book.done + 1 < swept.spec.n_trials else None
+                tell(book, current, train(swept, book, current))
                 book.settle(current.number)
             book.release()
         assert TrialState.RUNNING not in [trial.state for trial in swept.study.trials]
@@ -209,7 +210,7 @@ def perform(
                 book.release()
             return "crash"
         if action == "ask" and book.done + len(running) < folder.spec.n_trials and len(running) < 3:
-            asked = book.ask()
+            asked = ask(book)
             assert asked.params == first.setdefault(asked.number, asked.params)
             running.append(asked)
         elif action == "settle" and index < len(ended):
@@ -219,12 +220,12 @@ def perform(
         elif action == "report" and index < len(running):
             asked = running[index]
             epochs[asked.number] = epochs.get(asked.number, 0) + 1
-            book.report(asked.trial, epochs[asked.number], value(asked.params, epochs[asked.number]))
+            book.report(asked.number, epochs[asked.number], value(asked.params, epochs[asked.number]))
         elif action in STATES and index < len(running):
             asked = running.pop(index)
             state = STATES[action]
             values = (value(asked.params),) if state is State.COMPLETE else ()
-            book.tell(asked.trial, Ending(state=state, values=values, constraints={"size": 0.0}))
+            tell(book, asked, TrialResult(state=state, values=values, constraints={"size": 0.0}))
             ended.append((asked.number, state.name))
     return "over"
 

@@ -16,9 +16,10 @@ from besom.config.objectives import Objective
 from besom.errors import ConfigError, StoreError
 from besom.sweep.space.search_space import Params, SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study.study import Asked, Ending, StudyBook, open_study
-from besom.workers.messages import State
+from besom.sweep.study.study import Asked, StudyBook, open_study
+from besom.workers.messages import State, TrialResult
 from tests.conftest import App
+from tests.sweep.books import ask, tell
 
 MakeSpec = Callable[..., SweepSpec]
 
@@ -42,8 +43,8 @@ def run(book: StudyBook, spec: SweepSpec) -> list[Params]:
     asked: list[Params] = []
     ahead: Asked | None = None
     while book.done < spec.n_trials:
-        current = ahead or book.ask()
-        ahead = book.ask() if book.done + 1 < spec.n_trials else None
+        current = ahead or ask(book)
+        ahead = ask(book) if book.done + 1 < spec.n_trials else None
         asked.append(current.params)
         end(book, current)
     return asked
@@ -51,7 +52,7 @@ def run(book: StudyBook, spec: SweepSpec) -> list[Params]:
 
 def end(book: StudyBook, asked: Asked, state: State = State.COMPLETE) -> None:
     """Tell a trial and settle it."""
-    book.tell(asked.trial, Ending(state=state, values=(value(asked.params),) if state is State.COMPLETE else ()))
+    tell(book, asked, TrialResult(state=state, values=(value(asked.params),) if state is State.COMPLETE else ()))
     book.settle(asked.number)
 
 
@@ -85,16 +86,16 @@ def test_pruned_and_failed_trials_count_and_interrupted_ones_do_not(
     make_spec: MakeSpec, space: SearchSpace, tmp_path: Path
 ):
     with open_study(make_spec(), space, tmp_path) as book:
-        end(book, book.ask(), State.FAIL)
-        end(book, book.ask(), State.PRUNED)
-        interrupted = book.ask()
+        end(book, ask(book), State.FAIL)
+        end(book, ask(book), State.PRUNED)
+        interrupted = ask(book)
         assert book.done == 2
     assert [trial.state.name for trial in stored(tmp_path).trials] == ["FAIL", "PRUNED", "WAITING"]
     with open_study(make_spec(), space, tmp_path) as book:
         assert (book.done, book.waiting()) == (2, [2])
-        again = book.ask()
+        again = ask(book)
         assert (again.number, again.params) == (interrupted.number, interrupted.params)
-        assert book.ask().number == 3
+        assert ask(book).number == 3
 
 
 @pytest.mark.filterwarnings("error")
@@ -102,27 +103,27 @@ def test_another_attempt_at_a_trial_reports_anew(make_spec: MakeSpec, space: Sea
     halving = {"_target_": "optuna.pruners.SuccessiveHalvingPruner", "min_resource": 1, "reduction_factor": 2}
     spec = make_spec(n_trials=1, pruner=halving)
     with open_study(spec, space, tmp_path) as book:
-        asked = book.ask()
+        asked = ask(book)
         for epoch in range(1, 4):
-            book.report(asked.trial, epoch, 0.1)
-        book.forget(asked.trial)
+            book.report(asked.number, epoch, 0.1)
+        book.forget(asked.number)
         for epoch in range(1, 3):
-            book.report(asked.trial, epoch, 0.9)
+            book.report(asked.number, epoch, 0.9)
         end(book, asked)
     (trial,) = stored(tmp_path).trials
     assert trial.intermediate_values == {1: 0.9, 2: 0.9}
     assert trial.system_attrs["completed_rung_0"] == 0.9
-    assert trial.params == asked.trial.params
+    assert trial.params == book.study.trials[asked.number].params
 
 
 def test_a_trial_that_was_told_and_not_settled_is_run_again(make_spec: MakeSpec, space: SearchSpace, tmp_path: Path):
     with open_study(make_spec(), space, tmp_path) as book:
-        asked = book.ask()
-        book.tell(asked.trial, Ending(state=State.COMPLETE, values=(0.5,)))
+        asked = ask(book)
+        tell(book, asked, TrialResult(state=State.COMPLETE, values=(0.5,)))
         assert book.done == 1
     with open_study(make_spec(), space, tmp_path) as book:
         assert book.done == 0
-        assert book.ask().params == asked.params
+        assert ask(book).params == asked.params
 
 
 def test_parameters_that_are_known_to_be_good_are_tried_first_and_once(
@@ -157,13 +158,13 @@ def test_a_sweep_that_was_stopped_asks_what_it_would_have_asked(
     spec = make_spec(n_trials=6, sampler=TPE, seed=3)
     first: list[Params] = []
     with open_study(spec, space, tmp_path) as book:
-        current = book.ask()
+        current = ask(book)
         for _ in range(told):
-            ahead = book.ask()
+            ahead = ask(book)
             first.append(current.params)
             end(book, current)
             current = ahead
-        ahead = book.ask()
+        ahead = ask(book)
     waiting = [TrialState.WAITING] * 2
     assert states(stored(tmp_path)) == [*[TrialState.COMPLETE] * told, *waiting]
     with open_study(spec, space, tmp_path) as book:
@@ -220,7 +221,7 @@ def test_a_study_of_another_space_or_objective_is_refused_with_the_difference(
     told: str,
 ):
     with open_study(make_spec(), space, tmp_path) as book:
-        book.ask()
+        ask(book)
     other, _ = SpaceParser(small_app[0], source="digits.yaml").space({**PARAMS, **params}, WHEN)
     with pytest.raises(ConfigError, match=told) as refused, open_study(make_spec(**changes), other, tmp_path):
         pass
@@ -236,7 +237,7 @@ def test_a_study_that_never_asked_a_trial_takes_another_space(
         pass
     other, _ = SpaceParser(small_app[0], source="digits.yaml").space({"rate": "interval(1, 2)"}, {})
     with open_study(make_spec(), other, tmp_path) as book:
-        assert book.ask().params.keys() == {"rate"}
+        assert ask(book).params.keys() == {"rate"}
     with pytest.raises(ConfigError, match="another search space"), open_study(make_spec(), space, tmp_path):
         pass
 
@@ -290,16 +291,18 @@ import sys
 from pathlib import Path
 from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study.study import Ending, open_study
+from besom.sweep.study.study import open_study
 from besom.config.objectives import Objective
-from besom.workers.messages import State
+from besom.workers.messages import TrialResult
 
 goal = Objective(name="val/acc", direction="maximize")
 spec = SweepSpec(study_name=sys.argv[1], objectives=(goal,), n_trials=1, source="x.yaml")
 print("ready", flush=True)
 sys.stdin.readline()
 with open_study(spec, SearchSpace(parameters=()), Path(sys.argv[2])) as book:
-    book.tell(book.ask().trial, Ending(state=State.COMPLETE, values=(1.0,)))
+    asked = book.ask()
+    book.write_asked(asked.number, [])
+    book.tell(asked.number, TrialResult(values=(1.0,)), {})
     book.settle(0)
 """
 

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from besom.errors import StoreError
 from besom.sweep.study.storage import open_storage
-from tests.sweep.books import SAMPLERS, Folder, history, run_one_slot, train
+from tests.sweep.books import SAMPLERS, Folder, ask, history, run_one_slot, tell, train
 
 
 def filled(folder: Callable[..., Folder]) -> Folder:
@@ -183,14 +183,14 @@ def test_a_database_that_is_locked_in_mid_sweep_is_reported_and_the_sweep_goes_o
 ):
     swept = folder(n_trials=3)
     with swept.book(patience_s=0.1) as book:
-        asked = book.ask()
-        book.tell(asked.trial, train(swept, book, asked))
+        asked = ask(book)
+        tell(book, asked, train(swept, book, asked))
         with held(swept.path), pytest.raises(StoreError, match="database is locked"):
-            book.ask() if at == "ask" else book.settle(asked.number)
+            ask(book) if at == "ask" else book.settle(asked.number)
         # Nothing is released: the process ends with the error.
     (trial,) = swept.study.trials
-    assert (trial.state, trial.params) == (TrialState.RUNNING, asked.trial.params)
+    assert (trial.state, trial.params) == (TrialState.RUNNING, book.study.trials[asked.number].params)
     with swept.book() as book:
         run_one_slot(swept, book)
     assert [trial.number for trial in swept.study.trials] == [0, 1, 2]
-    assert swept.study.trials[0].params == asked.trial.params
+    assert swept.study.trials[0].params == book.study.trials[asked.number].params

@@ -36,8 +36,7 @@ from besom.tracking.store import Location, connect
 from besom.tracking.study_run import Status
 from besom.tracking.ui.server import landing, run, run_command, warning
 from besom.tracking.ui.views import saved_view, study_view, view_key
-from besom.training.progress import Outcome
-from besom.workers.messages import Assignment, Finished, Message, State
+from besom.workers.messages import Assignment, Finished, Message, TrialResult
 from tests import forking
 from tests.conftest import App
 from tests.fakes import FakeLauncher, Play, finishing, reported, started
@@ -258,8 +257,8 @@ def test_finalists_that_a_server_missed_are_recorded_by_the_next_start_and_not_t
                 gate.close()
             else:
                 os.kill(os.getpid(), signal.SIGTERM)
-        outcome = Outcome(values=(0.5,), best_epoch=1, summary={"test/acc": 0.5})
-        yield Finished(trial=assignment.trial, state=State.COMPLETE, duration_s=0.5, outcome=outcome)
+        result = TrialResult(values=(0.5,), best_epoch=1, summary={"test/acc": 0.5}, duration_s=0.5)
+        yield Finished(trial=assignment.trial, result=result)
 
     gate.open()
     with pytest.raises(Interrupted):

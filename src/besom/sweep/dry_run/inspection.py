@@ -50,10 +50,10 @@ def _inspect(configs: Sequence[Plain], slot: Slot, launcher: Launcher) -> Iterat
             while left:
                 for event in pool.events(timeout_s=1.0):
                     match event:
-                        case Finished(trial=trial, failure=failure):
+                        case Finished(trial=trial, result=result):
                             del left[trial]
-                            if failure is not None:
-                                yield failure.reason
+                            if result.reason is not None:
+                                yield result.reason
                         case Died(reason=reason):
                             left.clear()
                             death = re.sub(r" \(pid \d+\)", "", reason.partition(";")[0])

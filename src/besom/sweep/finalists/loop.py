@@ -20,14 +20,14 @@ from besom.sweep.progress.text import kept_runs_warning
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.code import StudyCode
 from besom.sweep.study.study import StudyBook
-from besom.sweep.trials.trial import best_metrics, disk_is_full, not_finite, tags_of
+from besom.sweep.trials.trial import best_metrics, disk_is_full, not_finite, record_end
 from besom.system.interrupts import Stop, interrupts
 from besom.system.source_file import SourceFile
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.study_run import Status
 from besom.tracking.tags import INTERRUPTED, Tag
 from besom.workers.devices import Slot
-from besom.workers.messages import Blame, Bundle, Failure, Finished, Reported, Started, State
+from besom.workers.messages import Blame, Bundle, Failure, Finished, Reported, Started, State, TrialResult
 from besom.workers.pool import Died, Event, Pool
 
 
@@ -38,7 +38,6 @@ class _Running:
     card: RunCard
     recorded: bool = False
     taken_up_s: float | None = None
-    ended_s: float | None = None
 
 
 class FinalistsLoop:
@@ -111,7 +110,7 @@ class FinalistsLoop:
         except ConfigError as error:
             running = _Running(entry=entry, slot=slot, card=self._jobs.card(entry, directory, {}))
             self._running[entry.number] = running
-            self._failed(running, Failure(reason=str(error), blame=Blame.USER), 0.0)
+            self._fail(running, Failure(reason=str(error), blame=Blame.USER), TrialResult())
             return
         self._running[entry.number] = _Running(entry=entry, slot=slot, card=card)
         self._pool.submit(slot, Bundle(assignments=(assignment,)))
@@ -124,15 +123,11 @@ class FinalistsLoop:
                 self._record(running, about, sources)
             case Reported(trial=number, epoch=epoch, metrics=metrics, time_s=time_s):
                 self._recorder.report(number, epoch, metrics, time_s)
-            case Finished(outcome=None, failure=failure) as finished:
-                running = self._running[finished.trial]
-                running.ended_s = finished.ended_s
-                self._failed(running, failure or Failure(reason="it stopped early"), finished.duration_s)
-            case Finished() as finished:
-                self._complete(self._running[finished.trial], finished)
+            case Finished(trial=number, result=result):
+                self._finish(self._running[number], result)
             case Died(trials=numbers, reason=reason):
                 for number in numbers:
-                    self._failed(self._running[number], Failure(reason=reason), 0.0)
+                    self._fail(self._running[number], Failure(reason=reason), TrialResult(duration_s=0.0))
 
     def _record(self, running: _Running, about: Mapping[str, Any], sources: Sequence[SourceFile] | None = None) -> None:
         running.recorded = True
@@ -140,34 +135,33 @@ class FinalistsLoop:
         running.card = replace(running.card, tags={**running.card.tags, **code})
         self._recorder.start(running.entry.number, running.card, about, sources)
 
-    def _complete(self, running: _Running, finished: Finished) -> None:
-        outcome, running.ended_s = finished.outcome, finished.ended_s
-        assert outcome is not None
-        if wrong := not_finite(self._objectives, outcome):
-            self._failed(running, Failure(reason=wrong, blame=Blame.USER), finished.duration_s)
-            return
-        metrics = best_metrics(self._objectives, outcome)
-        number = running.entry.number
-        tags = tags_of(State.COMPLETE, outcome)
-        self._recorder.finish(number, Status.FINISHED, metrics=metrics, tags=tags, ended_s=running.ended_s)
-        self._over(running, metrics=metrics, duration_s=finished.duration_s)
+    def _finish(self, running: _Running, result: TrialResult) -> None:
+        if result.state is not State.COMPLETE:
+            self._fail(running, result.failure or Failure(reason="it stopped early"), result)
+        elif wrong := not_finite(self._objectives, result):
+            self._fail(running, Failure(reason=wrong, blame=Blame.USER), result)
+        else:
+            self._end(running, result)
 
-    def _failed(self, running: _Running, failure: Failure, duration_s: float) -> None:
+    def _fail(self, running: _Running, failure: Failure, result: TrialResult) -> None:
         if failure.blame is Blame.DISK:
             raise disk_is_full(f"trial {running.entry.trial} with seed {running.entry.seed}", failure)
-        failure = failure.without_secrets()
         if not running.recorded:
             self._record(running, {})
-        tags = {Tag.STATE: State.FAIL, Tag.REASON: failure.reason}
-        traceback = failure.traceback or failure.reason
-        number, ended_s = running.entry.number, running.ended_s
-        self._recorder.finish(number, Status.FAILED, tags=tags, traceback=traceback, ended_s=ended_s)
-        self._over(running, duration_s=duration_s, reason=failure.reason)
+        self._end(running, result.failed(failure.without_secrets()))
 
-    def _over(self, running: _Running, **more: Any) -> None:
+    def _end(self, running: _Running, result: TrialResult) -> None:
         entry = running.entry
         del self._running[entry.number]
-        run = FinalistRun(trial=entry.trial, seed=entry.seed, run_id="", **more)
+        record_end(self._recorder, entry.number, result, self._objectives)
+        run = FinalistRun(
+            trial=entry.trial,
+            seed=entry.seed,
+            run_id="",
+            metrics=best_metrics(self._objectives, result) if result.state is State.COMPLETE else {},
+            duration_s=result.duration_s or 0.0,
+            reason=result.reason,
+        )
         self._unwritten[entry.number] = run
         self._observer(run)
 
@@ -182,7 +176,7 @@ class FinalistsLoop:
             if running.taken_up_s is not None and now - running.taken_up_s > limit_s:
                 self._pool.replace(running.slot)
                 reason = f"it took longer than hydra.sweeper.trial_timeout, {limit_s:g} s"
-                self._failed(running, Failure(reason=reason, blame=Blame.USER), limit_s)
+                self._fail(running, Failure(reason=reason, blame=Blame.USER), TrialResult(duration_s=limit_s))
 
     def _settle(self) -> None:
         """Write to the study which runs the recorder has written: a run is over in both, or is trained again."""

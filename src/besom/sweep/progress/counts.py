@@ -76,22 +76,21 @@ class TrialCounts:
             case Requeued(trial=trial):
                 self.waiting.append(trial)
                 self.running.pop(trial, None)
-            case Ended(trial=trial):
+            case Ended(trial=trial, result=result):
                 self._ends.append(self._clock())
                 self.running.pop(trial, None)
-                self.add(event)
+                self.add(trial, result.state, result.values, feasible=result.feasible)
 
-    def add(self, ended: Ended) -> None:
+    def add(self, trial: int, state: State, values: tuple[float, ...], *, feasible: bool) -> None:
         """Count a finished trial, also one of an earlier run of the sweep."""
-        self.by_state[ended.state] += 1
-        values = ended.values
-        if ended.state is not State.COMPLETE or not ended.feasible or len(values) != len(self.objectives):
+        self.by_state[state] += 1
+        if state is not State.COMPLETE or not feasible or len(values) != len(self.objectives):
             return
         if len(self.objectives) > 1:
-            self.front.add(ended.trial, values)
+            self.front.add(trial, values)
             return
         if self.best is None or self.objectives[0].better(values[0], self.best[1]):
-            self.best = (ended.trial, values[0])
+            self.best = (trial, values[0])
         self.best_values.append(self.best[1])
 
     def leads(self, value: float | None) -> bool:

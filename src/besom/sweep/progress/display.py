@@ -26,7 +26,7 @@ from besom.sweep.progress.text import STOPPING, result_text, trial_numbers
 from besom.sweep.spec import SweepSpec
 from besom.system.console import warn
 from besom.workers.devices import Slot
-from besom.workers.messages import State
+from besom.workers.messages import State, TrialResult
 
 ParamsOf = Callable[[int], Mapping[str, Any]]
 
@@ -55,7 +55,7 @@ def sweep_observer(
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished():
             state, values = State(trial.state.name), tuple(trial.values or ())
-            counts.add(Ended(trial=trial.number, state=state, values=values, feasible=is_feasible(trial)))
+            counts.add(trial.number, state, values, feasible=is_feasible(trial))
     screen: AbstractContextManager[Observer]
     if spec.quiet:
         screen = nullcontext(QuietObserver(console))
@@ -112,10 +112,10 @@ class PlainObserver:
         """Count an event, and print its line if it has one."""
         self._counts.update(event)
         match event:
-            case Ended(trial=trial, reason=reason):
-                result = result_text(self._counts.objectives, event, _safe(reason))
+            case Ended(trial=trial, result=result):
+                text = result_text(self._counts.objectives, event, _safe(result.reason))
                 done = f"{self._counts.done}/{self._counts.total}" if self._counts.total else f"{self._counts.done}"
-                self._write(f"trial {trial:>4}  {result}   [{done}{self._best()}]")
+                self._write(f"trial {trial:>4}  {text}   [{done}{self._best()}]")
             case Retried(trial=trial, reason=reason):
                 self._write(f"trial {trial:>4}  failed and is run again: {_safe(reason)}")
             case Warned(text=text):
@@ -178,7 +178,7 @@ class LiveObserver:
         match event:
             case Polled():
                 self._refresh()
-            case Ended(trial=trial, state=State.FAIL, reason=reason):
+            case Ended(trial=trial, result=TrialResult(state=State.FAIL, reason=reason)):
                 self._print_failure(f"trial {trial} failed: ", reason or "unknown", "red")
             case Retried(trial=trial, reason=reason):
                 self._print_failure(f"trial {trial} failed and is run again: ", reason, "yellow")

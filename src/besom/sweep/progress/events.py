@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from besom.workers.devices import Slot
-from besom.workers.messages import Reported, Sized, State
+from besom.workers.messages import Reported, Sized, TrialResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +23,10 @@ class Dispatched:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """A trial is over: complete with a value per objective, pruned after its last `epoch`, or failed for a reason."""
+    """A trial is over, after its last `epoch`."""
 
     trial: int
-    state: State
-    values: tuple[float, ...] = ()
-    reason: str | None = None
-    feasible: bool = True
+    result: TrialResult
     epoch: int = 0
 
 

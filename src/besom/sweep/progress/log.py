@@ -97,9 +97,9 @@ class SweepLog:
                 return f"trial {trial} started in slot {slot.index} on {slot}{again}"
             case Sized(trial=trial, members=members, of=of):
                 return f"bundle of {of} with trial {trial}: {members} train at once"
-            case Ended(trial=trial, state=state, reason=reason):
-                result = result_text(self._objectives, event, reason)
-                return f"trial {trial} {'finished: ' if state is State.COMPLETE else ''}{result}"
+            case Ended(trial=trial, result=result):
+                text = result_text(self._objectives, event, result.reason)
+                return f"trial {trial} {'finished: ' if result.state is State.COMPLETE else ''}{text}"
             case Retried(trial=trial, reason=reason):
                 return f"trial {trial} failed and is run again: {reason}"
             case Requeued(trial=trial):

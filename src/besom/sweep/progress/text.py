@@ -15,12 +15,12 @@ STOPPING = "stopping: what runs may finish its epoch; ctrl-C again stops at once
 
 def result_text(objectives: Sequence[Objective], ended: Ended, reason: str | None) -> str:
     """Return a trial's result: its values, the epoch at which it was pruned, or the `reason` why it failed."""
-    named = "  ".join(
-        f"{objective.name} {number(value)}" for objective, value in zip(objectives, ended.values, strict=False)
-    )
-    match ended.state:
+    result = ended.result
+    match result.state:
         case State.COMPLETE:
-            return named if ended.feasible else f"{named}, infeasible"
+            values = zip(objectives, result.values, strict=True)
+            named = "  ".join(f"{objective.name} {number(value)}" for objective, value in values)
+            return named if result.feasible else f"{named}, infeasible"
         case State.PRUNED:
             return f"pruned after epoch {ended.epoch}" if ended.epoch else "pruned"
         case State.FAIL:

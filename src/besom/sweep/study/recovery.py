@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from besom.config.objectives import BEST, Objective
 from besom.reports.read.finalists import FinalistRun, finalist_runs
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.config import origin
-from besom.sweep.study.study import Ending, StudyBook
+from besom.sweep.study.study import StudyBook
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.study_run import RecordedEnd
 from besom.tracking.tags import Tag
 from besom.tracking.writers.entries import to_key
-from besom.workers.messages import State
+from besom.workers.messages import State, TrialResult
 
 
 def adopt_recorded(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> list[int]:
@@ -28,7 +29,7 @@ def adopt_recorded(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> list
         if spec.pruner:
             history = recorder.history(end.run_id, spec.objective.name)
             steps = {step: value for step, value in sorted(history.items()) if step > 0}
-        book.adopt(number, _ending(end, spec.objectives), steps)
+        book.adopt(number, _result(end, spec.objectives), about_recorded(end), steps)
     return sorted(ends)
 
 
@@ -52,16 +53,23 @@ def adopt_finalists(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> Non
             known.add(run.key)
 
 
-def _ending(end: RecordedEnd, objectives: tuple[Objective, ...]) -> Ending:
+def _result(end: RecordedEnd, objectives: tuple[Objective, ...]) -> TrialResult:
     state = State(end.tags[Tag.STATE])
     keys = [to_key(objective.best_metric) for objective in objectives]
-    values = tuple(end.metrics[key] for key in keys) if state is State.COMPLETE else ()
+    return TrialResult(
+        state=state,
+        values=tuple(end.metrics[key] for key in keys) if state is State.COMPLETE else (),
+        constraints=json.loads(end.tags.get(Tag.CONSTRAINTS, "{}")),
+        began_s=end.began_s,
+        ended_s=end.ended_s,
+    )
+
+
+def about_recorded(end: RecordedEnd) -> dict[str, Any]:
+    """Return the facts about a recorded trial for the report."""
     about = {"family": end.tags.get(Tag.FAMILY, "unknown"), "duration_s": end.duration_s, **origin(end.tags)}
     if Tag.REASON in end.tags:
         about["reason"] = end.tags[Tag.REASON]
     if Tag.BEST_EPOCH in end.tags:
         about["best_epoch"] = int(end.tags[Tag.BEST_EPOCH])
-    constraints = json.loads(end.tags.get(Tag.CONSTRAINTS, "{}"))
-    return Ending(
-        state=state, values=values, about=about, constraints=constraints, began_s=end.began_s, ended_s=end.ended_s
-    )
+    return about

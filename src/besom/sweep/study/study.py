@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,41 +29,15 @@ from besom.sweep.study.lock import lock_study
 from besom.sweep.study.samplers import build_pruner, build_sampler
 from besom.sweep.study.storage import TrialStorage, forget_attempt, open_storage
 from besom.tracking.tags import StudyAttribute, TrialAttribute
-from besom.workers.messages import State
+from besom.workers.messages import State, TrialResult
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A trial that the study was asked for, with its parameters."""
+    """A trial that the study was asked for: its number in the study, and its parameters."""
 
-    trial: Trial
+    number: int
     params: Params
-
-    @property
-    def number(self) -> int:
-        """The trial's number in its study."""
-        return self.trial.number
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """The end of a trial for the study; `values` has one value per objective if the trial is complete.
-
-    `about` are the facts for the report; `constraints` are zero or less if they hold. `began_s` and `ended_s` are in
-    seconds since the epoch, None for a trial that never began, or that ended just now.
-    """
-
-    state: State
-    values: tuple[float, ...] = ()
-    about: Mapping[str, Any] = field(default_factory=dict)
-    constraints: Mapping[str, float] = field(default_factory=dict)
-    began_s: float | None = None
-    ended_s: float | None = None
-
-    @property
-    def feasible(self) -> bool:
-        """True if every constraint holds."""
-        return all(value <= 0 for value in self.constraints.values())
 
 
 class StudyBook:
@@ -74,7 +48,8 @@ class StudyBook:
         self._spec = spec
         self._space = space
         self._grid = Grid.of(spec, space)
-        self._asked: set[int] = set()
+        self._trials: dict[int, Trial] = {}  # asked for, and not told yet
+        self._unfinished: set[int] = set()  # in the storage
         self.study = trial_storage.study
         self.study.pruner = build_pruner(spec)
         finished = sorted(finished_trials(self.study), key=_ended_s)
@@ -103,75 +78,79 @@ class StudyBook:
         """Return the numbers of the enqueued and interrupted trials, which run before any new one."""
         return [trial.number for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
 
-    def ask(self, overrides: Any = None) -> Asked:
-        """Ask for the next trial; enqueued and interrupted ones come first, with their own numbers.
-
-        `overrides` converts parameters to Hydra overrides, which are stored with the trial.
-        """
+    def ask(self) -> Asked:
+        """Ask for the next trial; enqueued and interrupted ones come first, with their own numbers."""
         waiting = self.waiting()
         number = waiting[0] if waiting else len(self.study.get_trials(deepcopy=False))
         self.study.sampler = build_sampler(self._spec, number, self._space)
         if self._grid is not None and not waiting and (point := self._grid.next(self.study)):
             self.study.enqueue_trial(point)
         trial = self.study.ask()
-        params = self._space.sample(trial)
-        if overrides is not None:
-            trial.set_user_attr(TrialAttribute.OVERRIDES, [hidden_override(override) for override in overrides(params)])
-        self._trial_storage.write_asked(trial.number)
-        self._asked.add(trial.number)
-        return Asked(trial=trial, params=params)
+        self._trials[trial.number] = trial
+        return Asked(number=trial.number, params=self._space.sample(trial))
 
-    def report(self, trial: Trial, step: int, value: float) -> bool:
-        """Report the objective's value at a step; return whether the trial should be pruned."""
-        trial.report(value, step)
-        return trial.should_prune()
+    def write_asked(self, number: int, overrides: Sequence[str]) -> None:
+        """Write an asked trial to the storage, with the Hydra overrides of its parameters."""
+        hidden = [hidden_override(override) for override in overrides]
+        self._trials[number].set_user_attr(TrialAttribute.OVERRIDES, hidden)
+        self._trial_storage.write_asked(number)
+        self._unfinished.add(number)
 
-    def forget(self, trial: Trial) -> None:
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Report the objective's value of a trial at a step; return whether the trial should be pruned."""
+        self._trials[number].report(value, step)
+        return self._trials[number].should_prune()
+
+    def forget(self, number: int) -> None:
         """Remove the reported values of a trial before its next attempt."""
-        for frozen in (self._trial_storage.trial(trial.number), trial._cached_frozen_trial):
+        for frozen in (self._trial_storage.trial(number), self._trials[number]._cached_frozen_trial):
             forget_attempt(frozen)
 
-    def tell(self, trial: Trial, ending: Ending) -> None:
-        """Tell the study the end of a trial; `settle` writes it to the storage."""
+    def tell(self, number: int, result: TrialResult, about: Mapping[str, Any]) -> None:
+        """Tell the study the result of a trial, and facts about it for the report; `settle` writes them to the storage.
+
+        A trial without times began when it was asked for, and ends now.
+        """
+        trial = self._trials.pop(number)
         self._done += 1
-        trial.set_user_attr(TrialAttribute.ABOUT, dict(ending.about))
-        set_constraints(trial, ending.constraints)
+        trial.set_user_attr(TrialAttribute.ABOUT, dict(about))
+        set_constraints(trial, result.constraints)
         try:
-            if ending.state is State.COMPLETE:
-                self.study.tell(trial, list(ending.values))
+            if result.state is State.COMPLETE:
+                self.study.tell(trial, list(result.values))
             else:
-                self.study.tell(trial, state=TrialState[ending.state])
+                self.study.tell(trial, state=TrialState[result.state])
         except RuntimeError:
             # An exhausted sampler calls `study.stop()`, which Optuna allows only inside `optimize`. The trial is
             # already told at that point.
-            if not self._trial_storage.trial(trial.number).state.is_finished():
+            if not self._trial_storage.trial(number).state.is_finished():
                 raise
-        self._trial_storage.set_times(trial.number, ending.began_s, ending.ended_s)
-        self._patience.add(self._trial_storage.trial(trial.number))
+        self._trial_storage.set_times(number, result.began_s, result.ended_s)
+        self._patience.add(self._trial_storage.trial(number))
 
     def settle(self, number: int) -> None:
         """Write a finished trial to the storage."""
         self._trial_storage.write_finished(number)
-        self._asked.discard(number)
+        self._unfinished.discard(number)
 
-    def adopt(self, number: int, ending: Ending, values: Mapping[int, float]) -> None:
-        """Finish a waiting trial by its recorded end, which the storage missed; `values` are by step."""
+    def adopt(self, number: int, result: TrialResult, about: Mapping[str, Any], values: Mapping[int, float]) -> None:
+        """Finish a waiting trial by its recorded result, which the storage missed; `values` are by step."""
         trial = next(
             trial for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
             if trial.number == number
         )  # fmt: skip
         self.study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-        resumed = Trial(self.study, trial._trial_id)
+        self._trials[number] = Trial(self.study, trial._trial_id)
         for step, value in values.items():
-            self.report(resumed, step, value)
-        self.tell(resumed, ending)
+            self.report(number, step, value)
+        self.tell(number, result, about)
         self.settle(number)
 
     def release(self) -> None:
         """Write to the storage that all unfinished trials wait to be run again."""
-        for number in sorted(self._asked):
+        for number in sorted(self._unfinished):
             self._trial_storage.write_waiting(number)
-        self._asked.clear()
+        self._unfinished.clear()
 
     def enqueue(self, params: Sequence[Params]) -> None:
         """Enqueue sets of parameters, which may be partial, unless a trial has them already."""

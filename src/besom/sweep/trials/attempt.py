@@ -16,6 +16,7 @@ from besom.sweep.study.study import Asked
 from besom.sweep.trials.trial import family
 from besom.tracking.recorder.recorder import RunCard
 from besom.workers.devices import Slot
+from besom.workers.messages import State, TrialResult
 
 
 class Verdict(Enum):
@@ -30,8 +31,8 @@ class Attempt:
     """One attempt at a trial: `number` is 0 for the first.
 
     An `unbundled` attempt must not share a bundle, an `exclusive` one must not share its device. Attempts with the same
-    `bundle_key` may share a bundle; `bundled` is the size of the bundle. `began_s` and `ended_s` are in seconds since
-    the epoch, as its worker reports them.
+    `bundle_key` may share a bundle; `bundled` is the size of the bundle. `began_s` is in seconds since the epoch, as
+    its worker reports it.
     """
 
     asked: Asked
@@ -46,12 +47,9 @@ class Attempt:
     recorded: bool = False
     taken_up_s: float | None = None
     began_s: float | None = None
-    ended_s: float | None = None
     verdict: Verdict | None = None
     epoch: int = 0
     history: dict[int, Mapping[str, float]] = field(default_factory=dict)
-    worker: int | None = None
-    host: str | None = None
 
     @property
     def trial(self) -> int:
@@ -84,13 +82,15 @@ class Attempt:
             self.taken_up_s = time.monotonic()
         return self.taken_up_s is not None and time.monotonic() - self.taken_up_s > limit_s
 
-    def about(self, duration_s: float | None, **more: Any) -> dict[str, Any]:
+    def about(self, result: TrialResult) -> dict[str, Any]:
         """Return the facts about its trial for the report, if the trial ends with this attempt."""
         config = self.card.config if self.card else {}
-        about = {"family": family(config), "duration_s": duration_s, "epochs": self.epoch, **more}
+        about = {"family": family(config), "duration_s": result.duration_s, "epochs": self.epoch}
+        about |= {"best_epoch": result.best_epoch} if result.state is State.COMPLETE else {}
+        about |= {} if result.reason is None else {"reason": result.reason}
         about |= {} if self.slot is None else {"slot": self.slot.index}
-        about |= {} if self.worker is None else {"worker": self.worker}
-        about |= {} if self.host is None else {"host": self.host}
+        about |= {} if result.worker is None else {"worker": result.worker}
+        about |= {} if result.host is None else {"host": result.host}
         about |= {} if self.card is None else origin(self.card.tags)
         return about | ({"attempts": self.number + 1} if self.number else {})
 

@@ -17,9 +17,8 @@ from besom.sweep.study.study import Asked
 from besom.sweep.trials.trial import family
 from besom.tracking.recorder.recorder import RunCard
 from besom.tracking.tags import Tag
-from besom.training.progress import Outcome
 from besom.workers.devices import Slot
-from besom.workers.messages import Assignment, State
+from besom.workers.messages import Assignment, TrialResult
 
 
 class Jobs(Protocol):
@@ -46,11 +45,8 @@ class Jobs(Protocol):
     def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
         """Return the card of a trial's run."""
 
-    def complete(self, trial: int, outcome: Outcome) -> None:
-        """Handle a complete trial; the result of a job may be kept for Hydra."""
-
-    def incomplete(self, trial: int, state: State, reason: str | None) -> None:
-        """Handle a trial that was pruned or failed."""
+    def ended(self, trial: int, result: TrialResult) -> None:
+        """Handle the end of a trial; the result of a job may be kept for Hydra."""
 
 
 class TrainingJobs:
@@ -115,8 +111,5 @@ class TrainingJobs:
             },
         )
 
-    def complete(self, trial: int, outcome: Outcome) -> None:
+    def ended(self, trial: int, result: TrialResult) -> None:
         """Do nothing: MLflow and the study have the results."""
-
-    def incomplete(self, trial: int, state: State, reason: str | None) -> None:
-        """Do nothing: MLflow and the study have the reasons."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,18 +14,17 @@ from besom.sweep.progress.text import kept_runs_warning
 from besom.sweep.space.constraints import Constraint
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.code import StudyCode
-from besom.sweep.study.study import Ending, StudyBook
+from besom.sweep.study.study import StudyBook
 from besom.sweep.trials.attempt import Attempt, Verdict
 from besom.sweep.trials.jobs import Jobs
 from besom.sweep.trials.scheduler import Scheduler
-from besom.sweep.trials.trial import best_metrics, disk_is_full, not_finite, tags_of
+from besom.sweep.trials.trial import disk_is_full, not_finite, record_end
 from besom.system.interrupts import Stop
 from besom.system.source_file import SourceFile
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.study_run import Status
 from besom.tracking.tags import INTERRUPTED, RETRIED, Tag
-from besom.training.progress import Outcome
-from besom.workers.messages import Blame, Failure, Finished, Reported, State
+from besom.workers.messages import Blame, Failure, Reported, State, TrialResult
 from besom.workers.pool import Pool
 
 
@@ -90,7 +88,7 @@ class TrialResults:
         value = metrics.get(self._spec.objective.name)
         if not self._spec.pruner or value is None or not math.isfinite(value) or epoch < self._jobs.first_step:
             return
-        prune = self._book.report(attempt.asked.trial, epoch, value)
+        prune = self._book.report(trial, epoch, value)
         if prune and attempt.verdict is None and epoch != attempt.last_epoch:
             attempt.verdict = Verdict.PRUNED
             assert attempt.slot is not None
@@ -98,46 +96,36 @@ class TrialResults:
 
     # How an attempt ends.
 
-    def finish(self, attempt: Attempt, finished: Finished) -> None:
+    def finish(self, attempt: Attempt, result: TrialResult) -> None:
         """Record the end of an attempt that its worker reported, as the parent's verdict has it."""
-        state, duration_s = finished.state, finished.duration_s
-        attempt.worker, attempt.host = finished.worker, finished.host
-        attempt.ended_s = finished.ended_s
-        if attempt.verdict is Verdict.PRUNED or (state is State.PRUNED and attempt.verdict is None):
-            self.prune(attempt, duration_s)
-        elif attempt.verdict is Verdict.INTERRUPTED and state is not State.COMPLETE:
+        if attempt.verdict is Verdict.PRUNED or (result.state is State.PRUNED and attempt.verdict is None):
+            self.prune(attempt, result)
+        elif attempt.verdict is Verdict.INTERRUPTED and result.state is not State.COMPLETE:
             self.interrupt(attempt)
-        elif finished.outcome is not None:
-            self._complete(attempt, finished.outcome, duration_s)
+        elif result.state is State.COMPLETE:
+            self._complete(attempt, result)
         else:
-            self.fail(attempt, finished.failure or Failure(reason="unknown"), duration_s)
+            self.fail(attempt, result.failure or Failure(reason="unknown"), result)
 
-    def _complete(self, attempt: Attempt, outcome: Outcome, duration_s: float) -> None:
-        values = dict(zip((objective.name for objective in self._spec.objectives), outcome.values, strict=True))
-        wrong = not_finite(self._spec.objectives, outcome)
-        metrics = {**attempt.history.get(outcome.best_epoch or attempt.epoch, {}), **outcome.summary, **values}
+    def _complete(self, attempt: Attempt, result: TrialResult) -> None:
+        values = dict(zip((objective.name for objective in self._spec.objectives), result.values, strict=True))
+        wrong = not_finite(self._spec.objectives, result)
+        metrics = {**attempt.history.get(result.best_epoch or attempt.epoch, {}), **result.summary, **values}
         try:
             constraints = {constraint.key: constraint.value(metrics) for constraint in self._constraints}
         except ConfigError as error:
             wrong = wrong or str(error)
         if wrong is not None:
-            self.fail(attempt, Failure(reason=wrong, blame=Blame.USER), duration_s)
-            return
-        about = attempt.about(duration_s, best_epoch=outcome.best_epoch)
-        ending = Ending(state=State.COMPLETE, values=outcome.values, about=about, constraints=constraints)
-        tags = tags_of(State.COMPLETE, outcome)
-        if constraints:
-            tags |= {Tag.FEASIBLE: str(ending.feasible).lower(), Tag.CONSTRAINTS: json.dumps(constraints)}
-        self._jobs.complete(attempt.trial, outcome)
-        self._end(attempt, ending, Status.FINISHED, metrics=best_metrics(self._spec.objectives, outcome), tags=tags)
+            self.fail(attempt, Failure(reason=wrong, blame=Blame.USER), result)
+        else:
+            self._end(attempt, replace(result, constraints=constraints))
 
-    def prune(self, attempt: Attempt, duration_s: float | None) -> None:
-        """End a trial as pruned."""
-        ending = Ending(state=State.PRUNED, about=attempt.about(duration_s))
-        self._end(attempt, ending, Status.KILLED, tags={Tag.STATE: State.PRUNED})
+    def prune(self, attempt: Attempt, result: TrialResult) -> None:
+        """End a trial as pruned; `result` is what its worker reported."""
+        self._end(attempt, result.pruned())
 
-    def fail(self, attempt: Attempt, failure: Failure, duration_s: float | None) -> None:
-        """Schedule another attempt at a trial, or end it as failed.
+    def fail(self, attempt: Attempt, failure: Failure, result: TrialResult) -> None:
+        """Schedule another attempt at a trial, or end it as failed; `result` is what its worker reported.
 
         Raises DataError when no other trial could use the data either, StoreError when the disk is full.
         """
@@ -148,21 +136,20 @@ class TrialResults:
             raise disk_is_full(f"study {self._spec.study_name}: trial {attempt.trial}", failure)
         again = self._scheduler.another(attempt, failure)
         if again is None:
-            ending = Ending(state=State.FAIL, about=attempt.about(duration_s, reason=failure.reason))
-            self._end(attempt, ending, Status.FAILED, failure=failure, tags={Tag.STATE: State.FAIL})
+            self._end(attempt, result.failed(failure))
         else:
-            self._retry(attempt, again, failure)
+            self._retry(attempt, again, failure, result.ended_s)
 
-    def _retry(self, attempt: Attempt, again: Attempt, failure: Failure) -> None:
+    def _retry(self, attempt: Attempt, again: Attempt, failure: Failure, ended_s: float | None) -> None:
         if again.exclusive and not attempt.exclusive and attempt.slot is not None:
             self._pool.replace(attempt.slot)  # ending the process frees the memory that it held on the device
         self._start_unless_recorded(attempt)
         self._scheduler.retry(attempt, again)
         self._recorder.finish(
             attempt.trial, Status.FAILED, last=False, traceback=failure.traceback or failure.reason,
-            ended_s=attempt.ended_s, tags={Tag.STATE: RETRIED, Tag.REASON: failure.reason},
+            ended_s=ended_s, tags={Tag.STATE: RETRIED, Tag.REASON: failure.reason},
         )  # fmt: skip
-        self._book.forget(attempt.asked.trial)
+        self._book.forget(attempt.trial)
         self._observer(Retried(trial=attempt.trial, reason=failure.reason))
 
     def interrupt(self, attempt: Attempt) -> None:
@@ -175,27 +162,15 @@ class TrialResults:
             shutil.rmtree(attempt.directory, ignore_errors=True)
         self._observer(Requeued(trial=attempt.trial))
 
-    def _end(
-        self, attempt: Attempt, ending: Ending, status: Status, *,
-        tags: dict[str, str], metrics: Mapping[str, float] | None = None, failure: Failure | None = None,
-    ) -> None:  # fmt: skip
+    def _end(self, attempt: Attempt, result: TrialResult) -> None:
         """Pass the end of a trial to the study, the recorder and the observer."""
-        trial = attempt.trial
         self._start_unless_recorded(attempt)
-        self._scheduler.over(attempt, ending.state)
-        self._book.tell(attempt.asked.trial, replace(ending, began_s=attempt.began_s, ended_s=attempt.ended_s))
-        reason = failure.reason if failure else None
-        if ending.state is not State.COMPLETE:
-            self._jobs.incomplete(trial, ending.state, reason)
-        if reason is not None:
-            tags = {**tags, Tag.REASON: reason}
-        traceback = (failure.traceback or failure.reason) if failure else None
-        self._recorder.finish(trial, status, metrics=metrics, tags=tags, traceback=traceback, ended_s=attempt.ended_s)
-        ended = Ended(
-            trial=trial, state=ending.state, values=ending.values, reason=reason, feasible=ending.feasible,
-            epoch=attempt.epoch,
-        )  # fmt: skip
-        self._observer(ended)
+        self._scheduler.over(attempt, result.state)
+        result = replace(result, began_s=attempt.began_s)
+        self._book.tell(attempt.trial, result, attempt.about(result))
+        self._jobs.ended(attempt.trial, result)
+        record_end(self._recorder, attempt.trial, result, self._spec.objectives)
+        self._observer(Ended(trial=attempt.trial, result=result, epoch=attempt.epoch))
 
     # Trials that the recorder has written.
 

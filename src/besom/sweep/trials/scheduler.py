@@ -176,5 +176,6 @@ class Scheduler:
         return min(self._members, self._best_sizes.get(attempt.bundle_key, initial))
 
     def _ask(self) -> None:
-        asked = self._book.ask(self._jobs.overrides)
+        asked = self._book.ask()
+        self._book.write_asked(asked.number, self._jobs.overrides(asked.params))
         self._ahead.append(Attempt(asked=asked, bundle_key=self._jobs.prefetch(asked)))

@@ -1,7 +1,8 @@
-"""Helpers for a trial of a study and for a single run alike: the slot in its config, its family, metrics and tags."""
+"""Helpers for a trial of a study and for a single run alike: the slot in its config, its family, the end of its run."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +11,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from besom.config.objectives import Objective
 from besom.errors import StoreError
+from besom.tracking.recorder.recorder import Recorder
+from besom.tracking.study_run import Status
 from besom.tracking.tags import Tag
-from besom.training.progress import Outcome
 from besom.workers.devices import Slot
-from besom.workers.messages import Failure, State
+from besom.workers.messages import Failure, State, TrialResult
 
 WRITTEN_BY_SLOT = ("threads", "test", "trainer.accelerator", "trainer.devices", "trainer.strategy")
 """The keys that `for_slot` sets."""
@@ -41,22 +43,44 @@ def family(config: Any) -> str:
     return str(target or "unknown").rpartition(".")[2]
 
 
-def best_metrics(objectives: Sequence[Objective], outcome: Outcome) -> dict[str, float]:
-    """Return the metrics that are recorded once: `best/NAME` of each objective, and the outcome's summary."""
-    values = zip(objectives, outcome.values, strict=True)
-    return {**{objective.best_metric: value for objective, value in values}, **outcome.summary}
+def best_metrics(objectives: Sequence[Objective], result: TrialResult) -> dict[str, float]:
+    """Return the metrics that are recorded once: `best/NAME` of each objective, and the result's summary."""
+    values = zip(objectives, result.values, strict=True)
+    return {**{objective.best_metric: value for objective, value in values}, **result.summary}
 
 
-def not_finite(objectives: Sequence[Objective], outcome: Outcome) -> str | None:
+def not_finite(objectives: Sequence[Objective], result: TrialResult) -> str | None:
     """Return the first objective whose value is not finite, with that value; None when all are finite."""
-    values = zip(objectives, outcome.values, strict=True)
+    values = zip(objectives, result.values, strict=True)
     return next((f"{objective.name} is {value}" for objective, value in values if not math.isfinite(value)), None)
 
 
-def tags_of(state: State, outcome: Outcome) -> dict[str, str]:
-    """Return the tags of a run that ended with an outcome."""
-    epoch = {} if outcome.best_epoch is None else {Tag.BEST_EPOCH: str(outcome.best_epoch)}
-    return {Tag.STATE: state, **epoch}
+def record_end(recorder: Recorder, trial: int, result: TrialResult, objectives: Sequence[Objective] = ()) -> None:
+    """End the run of a trial with its result."""
+    complete, failure = result.state is State.COMPLETE, result.failure
+    recorder.finish(
+        trial,
+        _STATUS[result.state],
+        metrics=best_metrics(objectives, result) if complete else {},
+        tags=_tags_of(result),
+        traceback=(failure.traceback or failure.reason) if failure else None,
+        ended_s=result.ended_s,
+    )
+
+
+_STATUS = {State.COMPLETE: Status.FINISHED, State.PRUNED: Status.KILLED, State.FAIL: Status.FAILED}
+
+
+def _tags_of(result: TrialResult) -> dict[str, str]:
+    tags = {Tag.STATE: str(result.state)}
+    if result.best_epoch is not None:
+        tags[Tag.BEST_EPOCH] = str(result.best_epoch)
+    if result.constraints:
+        tags[Tag.FEASIBLE] = str(result.feasible).lower()
+        tags[Tag.CONSTRAINTS] = json.dumps(result.constraints)
+    if result.reason is not None:
+        tags[Tag.REASON] = result.reason
+    return tags
 
 
 def disk_is_full(which: str, failure: Failure) -> StoreError:
