@@ -12,7 +12,7 @@ from besom.errors import TrialFailed, TrialPruned
 from besom.hydra_app.job import pack_job
 from besom.hydra_app.jobs import HydraJobs
 from besom.sweep.compose import Composer
-from besom.sweep.study.study import Asked
+from besom.sweep.study.book import Asked
 from besom.workers.messages import Failure, TrialResult
 from tests.fakes import cpu_slots
 from tests.hydra_app.conftest import App

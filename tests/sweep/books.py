@@ -16,8 +16,9 @@ from sqlalchemy import event
 from besom.reports.read.trials import constraints_of
 from besom.sweep.space.search_space import Params, SearchSpace
 from besom.sweep.spec import SweepSpec
+from besom.sweep.study.book import Asked
 from besom.sweep.study.storage import TrialStorage, open_storage
-from besom.sweep.study.study import Asked, StudyBook
+from besom.sweep.study.study import StudyBook
 from besom.workers.messages import Failure, State, TrialResult
 
 PARAMS = {"rate": "tag(log, interval(1e-3, 1))", "size": "range(1, 20)", "db": "choice(small, large)"}

@@ -14,7 +14,8 @@ from besom.hydra_app.job import unpack_job
 from besom.secrets.masks import hidden_override
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import Params
-from besom.sweep.study.study import Asked
+from besom.sweep.study.book import Asked
+from besom.sweep.trials.jobs import Jobs
 from besom.tracking.recorder.recorder import RunCard
 from besom.tracking.tags import Tag
 from besom.workers.devices import Slot
@@ -41,7 +42,7 @@ class Batch(Sequence[JobReturn]):
         return self._returned(self._trials[index])
 
 
-class HydraJobs:
+class HydraJobs(Jobs):
     """Prepares jobs, whose configs the workers compose, and stores their returns.
 
     `extra` are further overrides of every job.
@@ -64,10 +65,6 @@ class HydraJobs:
     def overrides(self, params: Params) -> list[str]:
         """Return the overrides of a job, in the order of the config and the command line."""
         return [*self._composer.overrides(params), *self._extra]
-
-    def prefetch(self, asked: Asked) -> str | None:
-        """Return None: the worker composes, and jobs are never bundled."""
-        return None
 
     def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
         """Return the assignment with the job's overrides, and a card, to which the worker's config is added later."""

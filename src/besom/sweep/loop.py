@@ -18,7 +18,7 @@ from besom.errors import BesomError, ConfigError, Interrupted
 from besom.sweep.progress.events import Dispatched, Observer, Polled, StopRequested, Warned
 from besom.sweep.space.constraints import Constraint
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study.study import StudyBook
+from besom.sweep.study.book import Book
 from besom.sweep.trials.attempt import Attempt, Verdict
 from besom.sweep.trials.jobs import Jobs
 from besom.sweep.trials.results import TrialResults
@@ -42,13 +42,16 @@ from besom.workers.pool import Died, Event, Pool
 
 
 class SweepLoop:
-    """Runs the trials of one study until there are enough, the time is up, or the user stops it."""
+    """Runs the trials of one study until there are enough, the time is up, or the user stops it.
+
+    With `finish_epochs`, a stopped trial may finish its epoch, unless the user asks a second time.
+    """
 
     def __init__(
         self,
         *,
         spec: SweepSpec,
-        book: StudyBook,
+        book: Book,
         jobs: Jobs,
         pool: Pool,
         recorder: Recorder,
@@ -58,6 +61,7 @@ class SweepLoop:
         members: int = 1,
         unwritten: int = UNWRITTEN,
         warnings: Callable[[], Sequence[str]] = list,
+        finish_epochs: bool = True,
     ) -> None:
         self._spec = spec
         self._jobs = jobs
@@ -72,6 +76,7 @@ class SweepLoop:
             observer=observer, constraints=constraints,
         )  # fmt: skip
         self._warnings = warnings
+        self._finish_epochs = finish_epochs
         self._asked_to_stop = False
 
     @property
@@ -109,7 +114,7 @@ class SweepLoop:
 
     def _run_trials(self, stop: Stop) -> None:
         while self._running or (not stop.asked and self._scheduler.has_more):
-            if stop.at_once:
+            if stop.at_once or (stop.asked and not self._finish_epochs):
                 return
             if stop.asked:
                 self._let_epochs_finish(stop)
@@ -152,9 +157,9 @@ class SweepLoop:
             case Sized(trial=trial, members=members, of=of):
                 self._scheduler.sized(self._running[trial], members, of)
                 self._observer(event)
-            case Started(trial=trial, about=about, began_s=began_s, sources=sources):
-                self._running[trial].began_s = began_s
-                self._results.start(self._running[trial], about, sources)
+            case Started() as started:
+                self._running[started.trial].began_s = started.began_s
+                self._results.start(self._running[started.trial], started)
             case Reported() as reported:
                 self._results.report(self._running[reported.trial], reported)
             case Finished(trial=trial, result=result):

@@ -7,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from besom.reports.read.report import Report
 from besom.reports.text.leaderboard import Summary, summarize
 from besom.secrets.masks import hidden_override
 from besom.sweep.dry_run.show import dry_run
+from besom.sweep.finalists.book import FinalistsBook
 from besom.sweep.finalists.choose import FinalistJobs, missing
-from besom.sweep.finalists.loop import FinalistsLoop
 from besom.sweep.finalists.observer import FinalistsObserver
 from besom.sweep.finalists.other_configs import OtherConfigs
 from besom.sweep.finish import keep_report, register_winner
@@ -194,12 +194,13 @@ def _retrain(sweep: _Sweep, summary: Summary) -> Exception | None:
         warn_left_out(sweep.console, row, why)
     if not runs.entries:
         return None
-    jobs = FinalistJobs(sweep.app.composer, spec, sweep.tags, runs.others)
+    jobs = FinalistJobs(sweep.app.composer, spec, sweep.tags, runs)
     try:
         with FinalistsObserver(sweep.console, LogFile(sweep.log), spec, runs.entries) as observer:
-            FinalistsLoop(
-                runs.entries, spec=spec, book=book, jobs=jobs, pool=sweep.pool, recorder=recorder,
-                observer=observer, scratch=sweep.scratch,
+            SweepLoop(
+                spec=replace(spec, timeout_s=None, max_failure_rate=1.0),
+                book=FinalistsBook(runs.entries, book, recorder, spec.objectives), jobs=jobs, pool=sweep.pool,
+                recorder=recorder, observer=observer, scratch=sweep.scratch, finish_epochs=False,
             ).run()  # fmt: skip
     except Interrupted as stopped:
         return stopped

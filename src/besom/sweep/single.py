@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
@@ -20,16 +21,16 @@ from besom.config.checks import check, folds_of, recordable, resolved
 from besom.config.objectives import read_objectives
 from besom.config.targets.trust import Trust
 from besom.errors import BesomError, Interrupted, TrainingCrashed
-from besom.sweep.trials.trial import disk_is_full, family, for_slot, record_end
+from besom.sweep.trials.follow import follow
+from besom.sweep.trials.trial import disk_is_full, family, for_slot
 from besom.system.interrupts import ending_in_order, interrupts
 from besom.tracking.provenance import command_tags
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.store import Location
-from besom.tracking.study_run import Status
-from besom.tracking.tags import INTERRUPTED, Tag
+from besom.tracking.tags import Tag
 from besom.workers.devices import find_slots
-from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, TrialResult
-from besom.workers.pool import Died, Launcher, WorkerPool, launch
+from besom.workers.messages import Assignment, Blame, Reported, Started, TrialResult
+from besom.workers.pool import Event, Launcher, WorkerPool, launch
 from besom.workers.tasks import Training
 
 EXPERIMENT = "train"
@@ -45,6 +46,16 @@ class SingleRun:
     about: Mapping[str, Any] = field(default_factory=dict)
     history: dict[int, Mapping[str, float]] = field(default_factory=dict)
     result: TrialResult | None = None
+
+    def note(self, console: Console, steps: _Steps, event: Event) -> None:
+        """Note and print an event of the worker."""
+        match event:
+            case Started(about=about):
+                self.about = about
+                _print_start(console, about)
+            case Reported(epoch=epoch, metrics=metrics):
+                self.history[epoch] = metrics
+                steps.print(console, epoch, metrics)
 
 
 @ending_in_order()
@@ -87,8 +98,12 @@ def run_single(
             if recorded := len(recorder.record_kept()):
                 console.print(f"recorded {recorded} run(s) of before, which the tracking server had missed")
             assignment = Assignment(trial=_TRIAL, config=plain, directory=scratch)
-            pool.submit(slot, Bundle(assignments=(assignment,)))
-            _follow(run, pool, recorder, card, console, _Steps.of(config))
+            run.result = follow(
+                pool, recorder, assignment, card,
+                objectives=read_objectives(card.config), on_event=partial(run.note, console, _Steps.of(config)),
+            )  # fmt: skip
+            if run.result is None:
+                _raise_interrupted(run, recorder, console)
             if run.about:
                 run.run_id = _wait_until_recorded(recorder, console, stopped=False)
     finally:
@@ -120,40 +135,13 @@ def _created(directory: Path) -> Path:
     return directory
 
 
-def _follow(
-    run: SingleRun, pool: WorkerPool, recorder: Recorder, card: RunCard, console: Console, steps: _Steps
-) -> None:
-    with interrupts() as stop:
-        while run.result is None and not stop.asked:
-            for event in pool.events(timeout_s=0.1):
-                match event:
-                    case Started(about=about, began_s=began_s, sources=sources):
-                        run.about = about
-                        recorder.start(_TRIAL, replace(card, began_s=began_s), about, sources)
-                        _print_start(console, about)
-                    case Reported(epoch=epoch, metrics=metrics, time_s=time_s):
-                        run.history[epoch] = metrics
-                        recorder.report(_TRIAL, epoch, metrics, time_s)
-                        steps.print(console, epoch, metrics)
-                    case Finished(result=result):
-                        run.result = result
-                    case Died(reason=reason):
-                        run.result = TrialResult().failed(Failure(reason=reason, blame=Blame.USER))
-    if run.result is None:
-        pool.close()  # a worker that still trains would write files while they are recorded
-        recorder.hurry()
+def _raise_interrupted(run: SingleRun, recorder: Recorder, console: Console) -> NoReturn:
+    outcome = "nothing is recorded"
     if run.about:
-        if run.result is None:
-            recorder.finish(_TRIAL, Status.KILLED, tags={Tag.STATE: INTERRUPTED})
-        else:
-            record_end(recorder, _TRIAL, run.result, read_objectives(card.config))
-    if run.result is None:
-        outcome = "nothing is recorded"
-        if run.about:
-            run_id = _wait_until_recorded(recorder, console, stopped=True)
-            outcome = f"run {run_id} is recorded as KILLED" if run_id else outcome
-        console.print(f"stopped: {outcome}", highlight=False, soft_wrap=True)
-        raise Interrupted
+        run_id = _wait_until_recorded(recorder, console, stopped=True)
+        outcome = f"run {run_id} is recorded as KILLED" if run_id else outcome
+    console.print(f"stopped: {outcome}", highlight=False, soft_wrap=True)
+    raise Interrupted
 
 
 def _raise_failure(run: SingleRun) -> None:

@@ -364,6 +364,24 @@ def test_a_run_that_fails_is_recorded_with_its_reason_and_tried_again_by_the_sam
     assert {run.reason for run in finalists_of(command)} == {None}
 
 
+def test_a_run_that_fails_is_retried_as_a_trial_is(command: Command):
+    def play(assignment: Assignment) -> Iterator[Message]:
+        if assignment.config["test"] and not failures:
+            failures.append(assignment.trial)
+            yield started(assignment.trial)
+            yield failed(assignment.trial, "ValueError: no luck")
+        else:
+            yield from scored(assignment)
+
+    failures: list[int] = []
+    command(play, TOP_2, "hydra.sweeper.retries=1")
+    assert {run.reason for run in finalists_of(command)} == {None}
+    (retried,) = (run for run in recorded(command) if run.info.status == "FAILED")
+    assert retried.data.tags["besom.state"] == "RETRIED"
+    assert len(recorded(command)) == len(finalists_of(command)) + 1
+    assert retried.info.run_id not in {run.run_id for run in finalists_of(command)}
+
+
 def test_finalists_that_all_fail_end_the_sweep_with_the_reason(command: Command):
     def play(assignment: Assignment) -> Iterator[Message]:
         yield failed(assignment.trial, "ValueError: no luck")

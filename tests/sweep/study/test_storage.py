@@ -17,7 +17,8 @@ from optuna.trial import TrialState
 
 from besom.reports.read.trials import constraints_of
 from besom.sweep.space.search_space import Params
-from besom.sweep.study.study import Asked, StudyBook
+from besom.sweep.study.book import Asked
+from besom.sweep.study.study import StudyBook
 from besom.workers.messages import State, TrialResult
 from tests.sweep.books import Folder, Killed, ask, history, run_one_slot, spec_of, tell, train, value
 

@@ -16,7 +16,8 @@ from besom.config.objectives import Objective
 from besom.errors import ConfigError, StoreError
 from besom.sweep.space.search_space import Params, SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study.study import Asked, StudyBook, open_study
+from besom.sweep.study.book import Asked
+from besom.sweep.study.study import StudyBook, open_study
 from besom.workers.messages import State, TrialResult
 from tests.conftest import App
 from tests.sweep.books import ask, tell

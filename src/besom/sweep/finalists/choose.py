@@ -10,10 +10,7 @@ import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
-
-from omegaconf import DictConfig
 
 from besom.config.checks import check, has_test_part, recordable, resolved
 from besom.errors import BesomError, ConfigError, RunNotFound
@@ -23,9 +20,11 @@ from besom.secrets.masks import hidden_override
 from besom.sweep.compose import Composer
 from besom.sweep.finalists.other_configs import OtherConfig, OtherConfigs, with_values
 from besom.sweep.space.overrides import to_overrides
-from besom.sweep.space.search_space import Params, SearchSpace
+from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.spec import FinalistsSpec, SweepSpec
+from besom.sweep.study.book import Asked
 from besom.sweep.study.study import StudyBook
+from besom.sweep.trials.jobs import Jobs
 from besom.sweep.trials.trial import family, for_slot
 from besom.tracking.recorder.recorder import RunCard
 from besom.tracking.tags import FINALIST, StudyAttribute, Tag
@@ -38,13 +37,21 @@ _NOT_THEIRS = ("seed", "test", "objective", "direction", "tracking", "trainer.ac
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A finalist's run: a trial and a seed; its worker and the recorder identify it by `number`."""
+class Entry(Asked):
+    """A run of a finalist: a trial of the sweep with a seed; `number` is greater than those of the sweep's trials."""
 
-    number: int
     trial: int
-    params: Params
     seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of the run in messages."""
+        return f"trial {self.trial} with seed {self.seed}"
+
+    @property
+    def has_everybodys_data(self) -> bool:
+        """False: finalists of several configs may have other data files."""
+        return False
 
 
 def choose(summary: Summary, top: int, *, left_out: Collection[int] = ()) -> tuple[Row, ...]:
@@ -149,42 +156,32 @@ def _alike(row: Row, error: BesomError, summary: Summary) -> set[int]:
     return {other.trial for other in same if not (isinstance(error, RunNotFound) and other.run_id)}
 
 
-class FinalistJobs:
+class FinalistJobs(Jobs):
     """Prepares finalists for workers: the trial's config with another seed, the overrides, and the test enabled."""
 
-    def __init__(
-        self,
-        composer: Composer,
-        spec: SweepSpec,
-        tags: Mapping[str, str],
-        others: Mapping[int, OtherConfig] = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, composer: Composer, spec: SweepSpec, tags: Mapping[str, str], runs: Missing) -> None:
         assert spec.finalists is not None
         self._composer = composer
-        self._others = others
+        self._entries = {entry.number: entry for entry in runs.entries}
+        self._others = runs.others
         self._overrides = spec.finalists.overrides
         self._study_name = spec.study_name
         self._tags = tags
 
-    def config(self, params: Params, seed: int) -> DictConfig:
-        """Compose a finalist's config. Raises ConfigError naming a key that does not exist."""
-        return with_values(self._composer.compose(params), {**self._overrides, "seed": seed})
-
-    def prepare(self, entry: Entry, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
+    def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
         """Return the assignment for the worker of a slot, and the card of the run. Raises ConfigError."""
+        entry = self._entries[asked.number]
         other = self._others.get(entry.trial)
-        if other is None:
-            config = self.config(entry.params, entry.seed)
-        else:
-            config = with_values(other.config, {**self._overrides, "seed": entry.seed})
-        config = for_slot(config, slot, test=True)
+        config = self._composer.compose(entry.params) if other is None else other.config
+        config = for_slot(with_values(config, {**self._overrides, "seed": entry.seed}), slot, test=True)
         check(config)
         trust = other.trust if other else None
         assignment = Assignment(trial=entry.number, config=resolved(config), directory=directory, trust=trust)
         return assignment, self.card(entry, directory, recordable(config))
 
-    def card(self, entry: Entry, directory: Path, config: Mapping[str, Any]) -> RunCard:
+    def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
         """Return the card of a finalist's run, whose tags link it to its trial and distinguish it from trials."""
+        entry = self._entries[asked.number]
         other = self._others.get(entry.trial)
         overrides = self._composer.overrides(entry.params) if other is None else other.overrides
         added = to_overrides({**self._overrides, "seed": entry.seed, "test": True})
@@ -228,9 +225,8 @@ def check_finalists(spec: SweepSpec, space: SearchSpace, composer: Composer) -> 
             raise ConfigError(f"{where}: {key} is what the sweep decides, for all of them; leave it out")
         if key[:1] in ("", "+", "~") or "@" in key or composer.chooses(key):
             raise ConfigError(f"{where}: '{key}' is no plain key; write such as trainer.max_epochs: 60")
-    jobs = FinalistJobs(composer, spec, {})
     for params in space.examples(at_least_one=True):
         try:
-            check(jobs.config(params, spec.seed))
+            check(with_values(composer.compose(params), {**spec.finalists.overrides, "seed": spec.seed}))
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error

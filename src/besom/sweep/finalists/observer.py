@@ -13,13 +13,14 @@ from rich.text import Text
 from besom.config.objectives import BEST
 from besom.reports.format import number
 from besom.reports.read.failures import one_line
-from besom.reports.read.finalists import FinalistRun
 from besom.secrets.masks import mask
 from besom.sweep.finalists.choose import Entry
-from besom.sweep.progress.events import Dispatched, Warned
+from besom.sweep.progress.events import Dispatched, Ended, Retried, SweepEvent, Warned
 from besom.sweep.progress.log import LogFile
 from besom.sweep.spec import SweepSpec
+from besom.sweep.trials.trial import best_metrics
 from besom.system.console import warn
+from besom.workers.messages import State, TrialResult
 
 
 class FinalistsObserver:
@@ -28,6 +29,7 @@ class FinalistsObserver:
     def __init__(self, console: Console, log: LogFile, spec: SweepSpec, entries: Sequence[Entry]) -> None:
         self._console = console
         self._log = log
+        self._objectives = spec.objectives
         self._shown = (spec.objective.best_metric, spec.objective.test_metric)
         self._entries = {entry.number: entry for entry in entries}
         self._done = 0
@@ -50,28 +52,32 @@ class FinalistsObserver:
         self._log.write(f"finalists end: {self._done} of {len(self._entries)} runs{how}")
         self._log.__exit__(kind, error, trace)
 
-    def __call__(self, event: Dispatched | FinalistRun | Warned) -> None:
+    def __call__(self, event: SweepEvent) -> None:
         """Show and log an event."""
         match event:
-            case Dispatched(trial=number, slot=slot):
-                entry = self._entries[number]
-                self._log.write(f"trial {entry.trial} with seed {entry.seed} started in slot {slot.index} on {slot}")
-            case FinalistRun():
-                self._ended(event)
+            case Dispatched(trial=number, slot=slot, attempt=attempt):
+                again = f", attempt {attempt + 1}" if attempt else ""
+                self._log.write(f"{self._entries[number].name} started in slot {slot.index} on {slot}{again}")
+            case Ended(trial=number, result=result):
+                self._ended(self._entries[number], result)
+            case Retried(trial=number, reason=reason):
+                self._log.write(f"{self._entries[number].name} failed and is run again: {reason}")
             case Warned(text=text):
                 self._log.write(f"warning: {text}")
                 warn(self._bar.console, text)
 
-    def _ended(self, run: FinalistRun) -> None:
+    def _ended(self, entry: Entry, result: TrialResult) -> None:
         self._done += 1
-        named = {name.removeprefix(BEST): run.metrics[name] for name in self._shown if name in run.metrics}
-        result = "  ".join(f"{name} {number(value)}" for name, value in named.items())
-        result = result if run.reason is None else f"FAILED: {mask(one_line(run.reason))}"
-        self._log.write(f"trial {run.trial} with seed {run.seed} {result}")
-        line = f"trial {run.trial:>4}  seed {run.seed:>6}  {result}"
+        complete = result.state is State.COMPLETE
+        metrics = best_metrics(self._objectives, result) if complete else {}
+        named = {name.removeprefix(BEST): metrics[name] for name in self._shown if name in metrics}
+        text = "  ".join(f"{name} {number(value)}" for name, value in named.items())
+        text = text if complete else f"FAILED: {mask(one_line(result.reason or 'it stopped early'))}"
+        self._log.write(f"{entry.name} {text}")
+        line = f"trial {entry.trial:>4}  seed {entry.seed:>6}  {text}"
         if self._bar.disable and not self._quiet:
             self._console.file.write(f"{line}   [finalists {self._done}/{len(self._entries)}]\n")
             self._console.file.flush()
-        elif run.reason is not None:
+        elif not complete:
             self._bar.console.print(Text(line, style="red"), soft_wrap=True)
         self._bar.advance(self._task)

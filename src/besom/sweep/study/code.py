@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from besom.errors import first_few
-from besom.sweep.study.study import StudyBook
+from besom.sweep.study.book import Book
 from besom.system.source_file import SourceFile
 from besom.tracking.tags import StudyAttribute, Tag
 
@@ -15,23 +15,23 @@ _DIGITS, _NAMED = 12, 3
 class StudyCode:
     """The digests of a study's source files, by file name in the order of their first use; stored with the study."""
 
-    def __init__(self, book: StudyBook, warn: Callable[[str], None]) -> None:
+    def __init__(self, book: Book, warn: Callable[[str], None]) -> None:
         self._book = book
         self._warn = warn
         stored = book.study.user_attrs.get(StudyAttribute.SOURCES, {})
         self._digests: dict[str, list[str]] = {name: list(digests) for name, digests in stored.items()}
         self._warned: set[str] = set()
 
-    def tags(self, trial: int, sources: Sequence[SourceFile]) -> dict[str, str]:
+    def tags(self, trial: str, sources: Sequence[SourceFile]) -> dict[str, str]:
         """Return the tag of a trial whose code differs from that of the study's first trials, else no tag.
 
-        Each difference is warned of once.
+        `trial` is its name in a warning; each difference is warned of once.
         """
         differs = self._differs(sources)
         if differs and differs not in self._warned:
             self._warned.add(differs)
             self._warn(
-                f"trial {trial} is trained by other code than the study's first trials: {differs} (2 is the second "
+                f"{trial} is trained by other code than the study's first trials: {differs} (2 is the second "
                 f"state that was met); such trials have the tag {Tag.CODE_DIFFERS} (a study of its own: "
                 "hydra.sweeper.study_name=NAME)"
             )

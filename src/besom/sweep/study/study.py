@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from besom.reports.read.trials import is_feasible
 from besom.secrets.masks import hidden_override
 from besom.sweep.space.search_space import Params, SearchSpace
 from besom.sweep.spec import SweepSpec, storage_url
+from besom.sweep.study.book import Asked, Book
 from besom.sweep.study.grid import Grid
 from besom.sweep.study.lock import lock_study
 from besom.sweep.study.samplers import build_pruner, build_sampler
@@ -32,15 +32,7 @@ from besom.tracking.tags import StudyAttribute, TrialAttribute
 from besom.workers.messages import State, TrialResult
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A trial that the study was asked for: its number in the study, and its parameters."""
-
-    number: int
-    params: Params
-
-
-class StudyBook:
+class StudyBook(Book):
     """Asks and tells one study, and counts its trials."""
 
     def __init__(self, trial_storage: TrialStorage, spec: SweepSpec, space: SearchSpace) -> None:
@@ -128,8 +120,8 @@ class StudyBook:
         self._trial_storage.set_times(number, result.began_s, result.ended_s)
         self._patience.add(self._trial_storage.trial(number))
 
-    def settle(self, number: int) -> None:
-        """Write a finished trial to the storage."""
+    def settle(self, number: int, *, kept: bool = False) -> None:
+        """Write a finished trial to the storage; one whose run is `kept` is over as well."""
         self._trial_storage.write_finished(number)
         self._unfinished.discard(number)
 

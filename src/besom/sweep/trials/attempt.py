@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from besom.config.checks import folds_of
+from besom.sweep.study.book import Asked
 from besom.sweep.study.config import origin
-from besom.sweep.study.study import Asked
 from besom.sweep.trials.trial import family
 from besom.tracking.recorder.recorder import RunCard
 from besom.workers.devices import Slot
@@ -69,12 +68,6 @@ class Attempt:
             return folds
         trainer = self.card.config.get("trainer") if self.card else None
         return trainer.get("max_epochs") if isinstance(trainer, Mapping) else None
-
-    @property
-    def has_everybodys_data(self) -> bool:
-        """True if every trial uses the same data, so that an error in them would fail all trials."""
-        groups = {re.split(r"[.@]", key.lstrip("+"))[0] for key in self.asked.params}
-        return not groups & {"data", "experiment"}
 
     def is_overdue(self, limit_s: float, *, ready: bool) -> bool:
         """Return whether it has run for longer than `limit_s`, counted from the moment when its worker is `ready`."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from besom.bundle.compatibility import bundle_key
 from besom.config.checks import check
@@ -13,7 +14,7 @@ from besom.secrets.masks import hidden_override
 from besom.sweep.cached_configs import CachedConfig, CachedConfigs
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import Params
-from besom.sweep.study.study import Asked
+from besom.sweep.study.book import Asked
 from besom.sweep.trials.trial import family
 from besom.tracking.recorder.recorder import RunCard
 from besom.tracking.tags import Tag
@@ -21,38 +22,40 @@ from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, TrialResult
 
 
-class Jobs(Protocol):
-    """The interface that prepares trials for workers: Besom's own configs, or the jobs of another Hydra app."""
+class Jobs(ABC):
+    """Prepares trials for workers: Besom's own configs, or the jobs of another Hydra app."""
 
-    first_step: int
-    """The first step that a pruner sees: values reported before it do not depend on the parameters."""
+    first_step = 1
+    """The first step that a pruner sees: epoch 0 is before the first step of training."""
 
     def overrides(self, params: Params) -> list[str]:
-        """Return the Hydra overrides of a trial's config."""
+        """Return the Hydra overrides of a trial's config, for the study; none unless they are needed there."""
+        return []
 
     def prefetch(self, asked: Asked) -> str | None:
         """Prepare as much as possible while every slot is busy, so that `prepare` returns sooner.
 
         Return the bundle key, which trials of one bundle have in common; None for a trial that is not bundled.
         """
+        return None
 
+    @abstractmethod
     def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
         """Return the assignment for the worker of a slot, and the card of the run.
 
         Raises ConfigError when the parameters do not result in a valid config.
         """
 
+    @abstractmethod
     def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
         """Return the card of a trial's run."""
 
-    def ended(self, trial: int, result: TrialResult) -> None:
-        """Handle the end of a trial; the result of a job may be kept for Hydra."""
+    def ended(self, trial: int, result: TrialResult) -> None:  # noqa: B027  # a default
+        """Handle the end of a trial, for jobs that keep results."""
 
 
-class TrainingJobs:
+class TrainingJobs(Jobs):
     """Prepares trials of Besom's own configs, which are composed in the parent process."""
-
-    first_step = 1  # epoch 0 is before the first step of training
 
     def __init__(
         self,
@@ -110,6 +113,3 @@ class TrainingJobs:
                 Tag.OVERRIDES: " ".join(map(hidden_override, self.overrides(asked.params))),
             },
         )
-
-    def ended(self, trial: int, result: TrialResult) -> None:
-        """Do nothing: MLflow and the study have the results."""

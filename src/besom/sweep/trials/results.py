@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from besom.errors import ConfigError, DataError
 from besom.sweep.progress.events import Ended, Observer, Requeued, Retried, Warned
 from besom.sweep.progress.text import kept_runs_warning
 from besom.sweep.space.constraints import Constraint
 from besom.sweep.spec import SweepSpec
+from besom.sweep.study.book import Book
 from besom.sweep.study.code import StudyCode
-from besom.sweep.study.study import StudyBook
 from besom.sweep.trials.attempt import Attempt, Verdict
 from besom.sweep.trials.jobs import Jobs
 from besom.sweep.trials.scheduler import Scheduler
-from besom.sweep.trials.trial import disk_is_full, not_finite, record_end
+from besom.sweep.trials.trial import disk_is_full, not_finite, record_end, record_start
 from besom.system.interrupts import Stop
-from besom.system.source_file import SourceFile
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.study_run import Status
 from besom.tracking.tags import INTERRUPTED, RETRIED, Tag
-from besom.workers.messages import Blame, Failure, Reported, State, TrialResult
+from besom.workers.messages import Blame, Failure, Reported, Started, State, TrialResult
 from besom.workers.pool import Pool
 
 
@@ -38,7 +36,7 @@ class TrialResults:
         self,
         *,
         spec: SweepSpec,
-        book: StudyBook,
+        book: Book,
         jobs: Jobs,
         scheduler: Scheduler,
         pool: Pool,
@@ -59,22 +57,18 @@ class TrialResults:
 
     # While an attempt runs.
 
-    def start(self, attempt: Attempt, about: Mapping[str, Any], sources: Sequence[SourceFile] | None = None) -> None:
-        """Create the run of an attempt; `about` describes its model and data, `sources` are its imported files."""
+    def start(self, attempt: Attempt, started: Started) -> None:
+        """Create the run of an attempt."""
         assert attempt.card is not None
         attempt.recorded = True
-        code = self._code.tags(attempt.trial, sources or ())
-        attempt.card = replace(attempt.card, tags={**attempt.card.tags, **code})
-        about = dict(about)
-        if attempt.began_s is not None:
-            attempt.card = replace(attempt.card, began_s=attempt.began_s)
-        if "config" in about:  # the worker composes the job of another app
-            attempt.card = replace(attempt.card, config=about.pop("config"))
-        self._recorder.start(attempt.trial, attempt.card, about, sources)
+        code = self._code.tags(attempt.asked.name, started.sources or ())
+        card = replace(attempt.card, tags={**attempt.card.tags, **code})
+        attempt.card = record_start(self._recorder, attempt.trial, card, started)
 
     def _start_unless_recorded(self, attempt: Attempt) -> None:
         if not attempt.recorded:
-            self.start(attempt, {})
+            assert attempt.card is not None
+            self.start(attempt, Started(trial=attempt.trial, about={}, began_s=attempt.card.began_s))
 
     def report(self, attempt: Attempt, reported: Reported) -> None:
         """Record the metrics of an epoch; stop the attempt if the pruner decides to."""
@@ -130,10 +124,10 @@ class TrialResults:
         Raises DataError when no other trial could use the data either, StoreError when the disk is full.
         """
         failure = failure.without_secrets()  # the worker masks the secrets that it knows; the parent knows more
-        if failure.blame is Blame.DATA and attempt.has_everybodys_data:
+        if failure.blame is Blame.DATA and attempt.asked.has_everybodys_data:
             raise DataError(f"study {self._spec.study_name}: {failure.reason}")
         if failure.blame is Blame.DISK:
-            raise disk_is_full(f"study {self._spec.study_name}: trial {attempt.trial}", failure)
+            raise disk_is_full(f"study {self._spec.study_name}: {attempt.asked.name}", failure)
         again = self._scheduler.another(attempt, failure)
         if again is None:
             self._end(attempt, result.failed(failure))
@@ -177,28 +171,25 @@ class TrialResults:
     def settle(self) -> None:
         """Write to the study's storage which trials the recorder has written: a trial is over in both or in neither."""
         for trial in self._recorder.ended():
-            self._settle_trial(trial)
+            self._book.settle(trial)
+            self._scheduler.written(trial)
         for notice in self._recorder.notices():
             self._warn(notice)
 
     def settle_all(self, stop: Stop) -> None:
-        """Wait for the recorder and settle every trial; runs kept for an unreachable tracking server count as written.
+        """Wait for the recorder and settle every trial, also those whose runs are kept for an unreachable server.
 
         Raises the recorder's error, unless the user asked to stop.
         """
         kept = self._recorder.wait(stop, self._warn)
         self.settle()
         for trial in kept.trials:
-            self._settle_trial(trial)
+            self._book.settle(trial, kept=True)
         if kept.trials:
             self.any_interrupted = True
             self._warn(kept_runs_warning(len(kept.trials)))
         if kept.error is not None and not stop.asked:
             raise kept.error
-
-    def _settle_trial(self, trial: int) -> None:
-        self._book.settle(trial)
-        self._scheduler.written(trial)
 
     def _warn(self, text: str) -> None:
         self._observer(Warned(text=text))

@@ -9,7 +9,8 @@ from itertools import islice
 from besom.errors import BesomError
 from besom.reports.read.summary import failures_of
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study.study import StudyBook, finished_trials
+from besom.sweep.study.book import Book
+from besom.sweep.study.study import finished_trials
 from besom.sweep.trials.attempt import Attempt
 from besom.sweep.trials.jobs import Jobs
 from besom.workers.devices import Slot
@@ -34,7 +35,7 @@ class Scheduler:
     """
 
     def __init__(
-        self, *, spec: SweepSpec, book: StudyBook, jobs: Jobs, members: int = 1, unwritten: int = UNWRITTEN
+        self, *, spec: SweepSpec, book: Book, jobs: Jobs, members: int = 1, unwritten: int = UNWRITTEN
     ) -> None:
         self.running: dict[int, Attempt] = {}
         self._spec = spec

@@ -1,21 +1,22 @@
-"""Helpers for a trial of a study and for a single run alike: the slot in its config, its family, the end of its run."""
+"""Helpers for a trial of a study and for a single run alike: its config in a slot, and its recorded run."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from besom.config.objectives import Objective
 from besom.errors import StoreError
-from besom.tracking.recorder.recorder import Recorder
+from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.study_run import Status
 from besom.tracking.tags import Tag
 from besom.workers.devices import Slot
-from besom.workers.messages import Failure, State, TrialResult
+from besom.workers.messages import Failure, Started, State, TrialResult
 
 WRITTEN_BY_SLOT = ("threads", "test", "trainer.accelerator", "trainer.devices", "trainer.strategy")
 """The keys that `for_slot` sets."""
@@ -53,6 +54,15 @@ def not_finite(objectives: Sequence[Objective], result: TrialResult) -> str | No
     """Return the first objective whose value is not finite, with that value; None when all are finite."""
     values = zip(objectives, result.values, strict=True)
     return next((f"{objective.name} is {value}" for objective, value in values if not math.isfinite(value)), None)
+
+
+def record_start(recorder: Recorder, trial: int, card: RunCard, started: Started) -> RunCard:
+    """Create the run of a trial that has started; return its card, with the start and the config of a worker."""
+    about = dict(started.about)
+    config = about.pop("config", card.config)  # the worker composes the job of another app
+    card = replace(card, began_s=started.began_s, config=config)
+    recorder.start(trial, card, about, started.sources)
+    return card
 
 
 def record_end(recorder: Recorder, trial: int, result: TrialResult, objectives: Sequence[Objective] = ()) -> None:
