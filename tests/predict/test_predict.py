@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
+from packaging.version import Version
 from PIL import Image
 
 import besom
@@ -511,6 +512,9 @@ def test_mlflow_loads_it_where_it_may_unpickle_nothing(
 ):
     import mlflow.pyfunc
 
+    if Version(mlflow.__version__) < Version("3.11"):
+        pytest.skip("this MLflow unpickles models whatever it is told")
+
     class Pickled(mlflow.pyfunc.PythonModel):
         def predict(self, context: object, model_input: pd.DataFrame) -> pd.DataFrame:
             return model_input
@@ -725,11 +729,15 @@ def served(registered: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     try:
         url = f"http://127.0.0.1:{port}"
         while not answers(f"{url}/ping"):
-            assert server.poll() is None, log.read_text(encoding="utf-8")
+            said = log.read_text(encoding="utf-8")
+            if "'FastAPI' object has no attribute 'route'" in said:
+                pytest.skip("this MLflow's own server does not start with this FastAPI")
+            assert server.poll() is None, said
             time.sleep(0.2)
         yield url
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 

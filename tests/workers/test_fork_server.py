@@ -48,7 +48,8 @@ class Looking(MLPClassifier):
             "version": VERSION,
             "environment": dict(os.environ),
             "folder": os.getcwd(),
-            "path": sys.path,
+            # Without the empty folder that torch adds before 2.8.
+            "path": [folder for folder in sys.path if not folder.rpartition("/")[2].startswith("tmp")],
             **{one.name: str(signal.getsignal(one)).split(" at ")[0] for one in signal.Signals},
             "blocked": [one.name for one in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
             "limits": [resource.getrlimit(getattr(resource, one)) for one in dir(resource) if one.startswith("RLIMIT")],

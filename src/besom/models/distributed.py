@@ -9,13 +9,15 @@ import os
 import socket
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+
+_TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 
 
 def rank_count() -> int:
@@ -37,7 +39,9 @@ def join_process_group(kind: str) -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
         listener.listen()
-        store = dist.TCPStore(address, port, count, is_master=True, master_listen_fd=listener.detach())  # type: ignore[attr-defined]
+        # Before torch 2.7, only the older of its two backends takes a socket that listens already.
+        older: dict[str, Any] = {"use_libuv": False} if _TORCH < (2, 7) else {}
+        store = dist.TCPStore(address, port, count, is_master=True, master_listen_fd=listener.detach(), **older)  # type: ignore[attr-defined]
     else:
         store = dist.TCPStore(address, port, count, is_master=False)  # type: ignore[attr-defined]
     device = torch.device("cuda", rank) if kind != "cpu" else None

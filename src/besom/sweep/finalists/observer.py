@@ -47,7 +47,8 @@ class FinalistsObserver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if not self._bar.disable:  # before rich 14, one that was never started prints an empty line
+            self._bar.stop()
         how = f"; {kind.__name__}" if kind else ""
         self._log.write(f"finalists end: {self._done} of {len(self._entries)} runs{how}")
         self._log.__exit__(kind, error, trace)
