@@ -120,6 +120,12 @@ class _Repository(ConfigRepository):
         super().initialize_sources(config_search_path)
         self.sources = [self._taken.frozen(source) for source in self.sources]
 
+    def __deepcopy__(self, _: Any) -> _Repository:
+        """Return a repository with the same sources: Hydra copies it for each config, and all schemas with it."""
+        same = object.__new__(_Repository)
+        vars(same).update(vars(self))
+        return same
+
 
 class _Frozen(ConfigSource):
     """A source that reads a folder from its copy, under the folder's own name."""
