@@ -81,11 +81,18 @@ def packages() -> str:
     """
     listed: dict[str, str] = {}
     for package in metadata.distributions():
-        name, version = package.metadata["Name"], package.metadata["Version"]
+        text = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
+        name, version = _field(text, "Name"), _field(text, "Version")
         if name:  # the first on the path is the one that is imported
             listed.setdefault(re.sub(r"[-_.]+", "-", name).lower(), _requirement(package, name, version))
     lines = [f"# Python {platform.python_version()}", *sorted(listed.values(), key=str.lower)]
     return mask("\n".join(lines) + "\n")
+
+
+def _field(text: str, name: str) -> str:
+    """Return a field of a package's metadata; `package.metadata` would parse the whole text, at ten times the cost."""
+    found = re.search(rf"^{name}:[ \t]*(.*?)[ \t]*$", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _requirement(package: metadata.Distribution, name: str, version: str) -> str:
