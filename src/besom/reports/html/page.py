@@ -13,6 +13,7 @@ import os
 import shlex
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from besom.config.paths import file_name
 from besom.reports.format import number, short
@@ -23,19 +24,16 @@ from besom.reports.text.headline import answer, facts
 from besom.reports.times import offset
 from besom.tracking.ui.views import run_link
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 _WEB = Path(__file__).with_name("web")
 
 
 def page(report: Report) -> str:
     """Return the page's HTML."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    script = _read("report.js")
-    template = Environment(loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined).get_template(
-        "report.html"
-    )
-    record = report.record
-    return template.render(
+    script, record = _read("report.js"), report.record
+    return _template().render(
         report=report,
         sections=sections(report),
         answer=answer(report),
@@ -65,6 +63,15 @@ def write(text: str, path: Path) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined).get_template(
+        "report.html"
+    )
 
 
 @cache
