@@ -38,9 +38,11 @@ IMPORTED = {
     # What a parent imports in its life, but nothing of torch: that is for its workers.
     "parents": (
         "alembic.command",
+        "besom.cli.hydra_main",
         "besom.cli.run_commands",
         "besom.cli.study_report",
         "besom.hydra_app.single_job",
+        "besom.hydra_app.task",
         "besom.reports.text.terminal",
         "besom.reproduce.rerun_exact",
         "besom.sweep.dry_run",
@@ -51,9 +53,11 @@ IMPORTED = {
         "hydra._internal.core_plugins.basic_sweeper",
         "hydra.main",
         "hydra_plugins.besom_sweeper.besom_sweeper",
+        "jinja2",
         "mlflow.store.tracking.sqlalchemy_store",
         "optuna.importance",
         "optuna.samplers",
+        "sqlalchemy.dialects.sqlite",
         "uvicorn.protocols.http.auto",
     ),
     "fork_servers": ("besom.bundle.train", "besom.training.folds", "besom.workers.fork_server_process"),

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 def test_configs_are_composed_from_the_files_as_they_were_and_an_edit_is_told_once(
     folder: Path, tmp_path: Path, load_app: Callable[..., App]
 ):
-    loader, config = load_app(folder, "config")
+    loader, config = load_app(folder, "config", remembering=False)
     with snapshot(loader, tmp_path / "scratch", read_by="nobody reads it") as taken:
         (folder / "experiment/two.yaml").write_text("b: changed\n")
         (folder / "experiment/one.yaml").unlink()
@@ -45,7 +45,7 @@ def test_configs_are_composed_from_the_files_as_they_were_and_an_edit_is_told_on
 def test_what_a_process_that_was_killed_left_is_removed_and_what_another_one_uses_is_not(
     folder: Path, tmp_path: Path, load_app: Callable[..., App]
 ):
-    loader, _ = load_app(folder, "config")
+    loader, _ = load_app(folder, "config", remembering=False)
     scratch = tmp_path / "scratch"
     (scratch / "configs-killed/0").mkdir(parents=True)
     (scratch / "configs-killed.lock").touch()
@@ -58,7 +58,7 @@ def test_what_a_process_that_was_killed_left_is_removed_and_what_another_one_use
 
 
 def test_what_is_recorded_among_the_configs_is_not_copied(folder: Path, load_app: Callable[..., App]):
-    loader, config = load_app(folder, "config")
+    loader, config = load_app(folder, "config", remembering=False)
     with snapshot(loader, folder / "elsewhere/scratch") as taken:
         (folder / "elsewhere/one.yaml").write_text("b: 1\n")
         assert Composer(loader, config, []).compose({"experiment": "two"}).experiment.b == "old"

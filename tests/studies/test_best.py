@@ -33,10 +33,11 @@ SWEEPS = sorted(path.stem for path in sweeps_dir().glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _no_studies: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     (tmp_path / "mlruns").mkdir()
+    shutil.copy(_no_studies, "mlruns")
 
 
 def record(*trials: list[str], name: str = "own", source: str = "digits.yaml", **attrs: Any) -> optuna.Study:

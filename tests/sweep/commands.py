@@ -47,8 +47,7 @@ class Command:
         self._load_app = load_app
 
     def __call__(self, play: Play = finishing, *overrides: str) -> None:
-        tracking = f"tracking.directory={self.location.directory}"
-        loader, config = self._load_app(self._folder, "own", tracking, *overrides)
+        loader, config = self._load_app(self._folder, "own", *overrides)
         self.launcher = FakeLauncher(play)
         context = HydraContext(config_loader=loader, callbacks=Callbacks())
         run_sweep(swept_app(config, config.hydra.overrides.task, context, train_task, launcher=self.launcher))

@@ -10,7 +10,6 @@ import pytest
 from besom.config.objectives import Objective
 from besom.sweep.space.search_space import SpaceParser
 from besom.sweep.spec import SweepSpec
-from besom.sweep.study.storage import open_storage
 from besom.tracking.store import Location
 from tests.conftest import App
 from tests.sweep.books import PARAMS, WHEN, Folder
@@ -66,16 +65,6 @@ def make_spec() -> Callable[..., SweepSpec]:
     return make
 
 
-@pytest.fixture(scope="session")
-def _no_studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # Creating the tables takes longer than a study: each test copies this file.
-    path = tmp_path_factory.mktemp("empty") / "optuna.db"
-    storage = open_storage(f"sqlite:///{path}")
-    storage.remove_session()
-    storage.engine.dispose()  # type: ignore[attr-defined]
-    return path
-
-
 @pytest.fixture
 def folder(
     tmp_path: Path, make_spec: Callable[..., SweepSpec], small_app: App, _no_studies: Path
@@ -94,13 +83,32 @@ def folder(
 
 
 @pytest.fixture
-def sweep(digits_app: App, make_spec: Callable[..., SweepSpec], location: Location) -> Sweep:
+def sweep(digits_app: App, make_spec: Callable[..., SweepSpec], location: Location, _no_studies: Path) -> Sweep:
     """A study of digits over learning rates, with fake workers."""
+    shutil.copy(_no_studies, location.directory)
     return Sweep(digits_app, make_spec, location, {"optimizer.lr": "interval(0.001, 0.1)"})
 
 
+@pytest.fixture(scope="session")
+def untracked_sweep(
+    digits_app: App, make_spec: Callable[..., SweepSpec], tmp_path_factory: pytest.TempPathFactory, _no_studies: Path
+) -> Callable[[], Sweep]:
+    """Return a function that makes such a study in a new folder, without MLflow."""
+
+    def make() -> Sweep:
+        location = Location.of({"uri": None, "directory": tmp_path_factory.mktemp("untracked")})
+        shutil.copy(_no_studies, location.directory)
+        return Sweep(digits_app, make_spec, location, {"optimizer.lr": "interval(0.001, 0.1)"}, tracked=False)
+
+    return make
+
+
 @pytest.fixture
-def command(tmp_path: Path, location: Location, load_app: Callable[..., App]) -> Command:
-    """`besom sweep own.yaml` of four trials, with fake workers."""
+def command(
+    tmp_path: Path, location: Location, load_app: Callable[..., App], _no_studies: Path, monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """`besom sweep own.yaml` of four trials in the test's folder, with fake workers."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(_no_studies, location.directory)
     (tmp_path / "own.yaml").write_text(SWEEP)
     return Command(tmp_path, location, load_app)

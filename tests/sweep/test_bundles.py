@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from besom.sweep.progress.log import SweepLog
 from besom.sweep.spec import SweepSpec
-from besom.tracking.store import Location
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import Assignment, Blame, Message, Sized
 from tests.fakes import ListeningObserver, Play, completed, cpu_slots, crashing, failed, finishing, reported, started
@@ -109,10 +108,9 @@ def test_a_lane_that_is_pruned_leaves_the_others(sweep: Sweep):
     total=st.integers(1, 12), members=st.integers(1, 5), slots=st.integers(1, 3), crashes=st.sets(st.integers(0, 11))
 )
 def test_whatever_shares_a_bundle_every_trial_is_there_once(
-    digits_app: Any, make_spec: Any, tmp_path_factory: Any, total: int, members: int, slots: int, crashes: set[int]
+    untracked_sweep: Callable[[], Sweep], total: int, members: int, slots: int, crashes: set[int]
 ):
-    location = Location.of({"uri": None, "directory": tmp_path_factory.mktemp("bundles")})
-    sweep = Sweep(digits_app, make_spec, location, {"optimizer.lr": "interval(0.001, 0.1)"}, tracked=False)
+    sweep = untracked_sweep()
     sweep.run(by_trial(dict.fromkeys(crashes, crashing)), slots=slots, n_trials=total, bundle=members)
     assert sweep.states() == ["FAIL" if trial in crashes else "COMPLETE" for trial in range(total)]
 
@@ -209,10 +207,9 @@ def test_the_log_says_how_many_train_at_once(sweep: Sweep, tmp_path: Path):
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(total=st.integers(1, 60), slots=st.integers(1, 3), found=st.lists(st.integers(1, 64), min_size=60, max_size=60))
 def test_whatever_workers_find_no_bundle_is_larger_than_the_share_and_every_trial_is_there_once(
-    digits_app: Any, make_spec: Any, tmp_path_factory: Any, total: int, slots: int, found: list[int]
+    untracked_sweep: Callable[[], Sweep], make_spec: Any, total: int, slots: int, found: list[int]
 ):
-    location = Location.of({"uri": None, "directory": tmp_path_factory.mktemp("bundles")})
-    sweep = Sweep(digits_app, make_spec, location, {"optimizer.lr": "interval(0.001, 0.1)"}, tracked=False)
+    sweep = untracked_sweep()
     plays = {trial: sizing(sweep, most) for trial, most in enumerate(found)}
     sweep.run(by_trial(plays), slots=slots, n_trials=total, bundle="auto", sampler=RANDOM)
     assert sweep.states() == ["COMPLETE"] * total

@@ -179,6 +179,7 @@ def test_without_tracking_the_study_is_all_that_is_kept(command: Command, capsys
     ],
 )
 def test_a_mistake_in_the_sweep_is_told_before_anything_is_recorded(command: Command, override: str, told: str):
+    (command.location.directory / "optuna.db").unlink()
     with pytest.raises(ConfigError, match=told):
         command(finishing, override)
     assert command.runs() == ([], [])
@@ -317,6 +318,7 @@ def test_a_second_parent_is_refused_and_leaves_what_the_first_one_trains(
 
 def test_the_study_can_lie_in_a_database_of_its_own(command: Command, tmp_path: Path):
     storage = f"sqlite:///{tmp_path}/elsewhere.db"
+    (command.location.directory / "optuna.db").unlink()
     command(finishing, f"hydra.sweeper.storage='{storage}'", "hydra.sweeper.study_name=mine")
     assert len(optuna.load_study(study_name="mine", storage=storage).trials) == 4
     assert not (command.location.directory / "optuna.db").exists()
