@@ -121,6 +121,19 @@ def test_no_folder_holds_more_than_a_dozen_modules() -> None:
     assert full == {}
 
 
+def test_functions_have_at_most_fifty_lines_and_classes_two_hundred_and_twenty() -> None:
+    limits = {ast.FunctionDef: 50, ast.AsyncFunctionDef: 50, ast.ClassDef: 220}
+    long = {}
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, tuple(limits))
+                and (lines := (node.end_lineno or 0) - node.lineno + 1) > limits[type(node)]
+            ):
+                long[f"{module}.{node.name}"] = lines
+    assert long == {}
+
+
 def test_tracking_stands_beside_on_the_ground_alone() -> None:
     beneath = {room(target) for module, target in edges() if room(module) == "tracking"}
     assert beneath <= GROUND

@@ -18,18 +18,16 @@ from typing import TypeAlias, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from pytorch_lightning.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from besom.data.dataset import DataSpec
-from besom.data.loader import Batches
 from besom.errors import ConfigError
 from besom.models.distributed import agreed, rows_of_all_ranks, sum_over_ranks
 from besom.models.evaluating import Chunk, Pair, batches, concatenate, evaluating
-from besom.models.network import SeededDropout, dropout_seed
+from besom.models.over_ranks import backward_over_ranks, join_ranks
 from besom.models.scoring import LOSSES, finite, probabilities, scores
 
 MakeOptimizer: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -115,16 +113,8 @@ class SupervisedModule(pl.LightningModule):
         scheduler = self._make_scheduler(optimizer)
         if not self.automatic_optimization:
             return {"optimizer": optimizer, "lr_scheduler": scheduler}
-        # A value of the validation part must not count twice.
-        validated = isinstance(scheduler, ReduceLROnPlateau) and self.monitor.startswith("val/")
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": scheduler,
-                "monitor": self.monitor,
-                "frequency": (self.trainer.check_val_every_n_epoch or 1) if validated else 1,
-            },
-        }
+        every = self.trainer.check_val_every_n_epoch or 1 if self.monitor.startswith("val/") else 1
+        return {"optimizer": optimizer, "lr_scheduler": _for_lightnings_loop(scheduler, self.monitor, every=every)}
 
     def setup(self, stage: str) -> None:
         """Clear what an interrupted run left; refuse a trainer that this loop does not support."""
@@ -132,7 +122,7 @@ class SupervisedModule(pl.LightningModule):
         if stage == "fit" and self.trainer.precision == "16-mixed" and not self.automatic_optimization:
             raise ConfigError("trainer.precision: 16-mixed would train without gradient scaling; use bf16-mixed")
         if stage == "fit" and self.trainer.world_size > 1:
-            self._join_ranks()
+            join_ranks(self)
 
     def training_step(self, batch: Chunk, batch_idx: int) -> Tensor | None:
         """Train on each batch of a chunk, or on the one batch that it is; in Lightning's loop, return its loss."""
@@ -143,7 +133,7 @@ class SupervisedModule(pl.LightningModule):
         optimizer, parameters = self._optimizer(), list(self.parameters())
         pairs: list[Pair] = []
         losses: list[Tensor] = []
-        backward = self._backward if self.trainer.world_size == 1 else self._backward_over_ranks(batch)
+        backward = self._backward if self.trainer.world_size == 1 else backward_over_ranks(self, batch)
         for x, y in islice(batches(batch), self._steps_left()):
             optimizer.zero_grad()
             outputs = self(x)
@@ -191,29 +181,6 @@ class SupervisedModule(pl.LightningModule):
 
     def _backward(self, loss: Tensor, rows: int) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
-
-    def _backward_over_ranks(self, chunk: Chunk) -> Callable[[Tensor, int], None]:
-        """Return the backward function for this rank's piece of each batch, to the gradient of the whole batch's loss.
-
-        The ranks' gradients are averaged, so each is weighted by its share of the rows.
-        """
-        ranks = self.trainer.world_size
-        sizes = chunk.sizes() if isinstance(chunk, Batches) else None
-
-        def backward(loss: Tensor, rows: int) -> None:
-            share = ranks * rows / next(sizes) if sizes else 1.0
-            self.manual_backward(loss * share)
-
-        return backward
-
-    def _join_ranks(self) -> None:
-        """Refuse strategies other than ddp, and give each rank its own dropout seed."""
-        if not isinstance(self.trainer.strategy, DDPStrategy):
-            name = type(self.trainer.strategy).__name__
-            raise ConfigError(f"trainer.strategy: {type(self).__name__} trains on several devices by ddp, not {name}")
-        for layer in self.modules():
-            if isinstance(layer, SeededDropout) and self.global_rank:
-                layer.seed = dropout_seed(layer.seed, self.global_rank)
 
     def validation_step(self, batch: Chunk, batch_idx: int) -> None:
         """Keep the outputs for a chunk or a batch of the validation part."""
@@ -285,3 +252,14 @@ class SupervisedModule(pl.LightningModule):
             metrics = agreed({name: float(value) for name, value in metrics.items()})  # all ranks must decide alike
         # Each value is already the mean; with n, Lightning would multiply and divide by it, and round.
         self.log_dict({f"{part}/{name}": value for name, value in metrics.items()}, batch_size=1)
+
+
+def _for_lightnings_loop(
+    scheduler: LRScheduler | ReduceLROnPlateau, monitor: str, *, every: int
+) -> LRSchedulerConfigType:
+    """Return a scheduler as Lightning's loop steps it: by epoch; ReduceLROnPlateau each `every` epochs.
+
+    These are the epochs that measure `monitor`: no value of it must count twice.
+    """
+    frequency = every if isinstance(scheduler, ReduceLROnPlateau) else 1
+    return {"scheduler": scheduler, "monitor": monitor, "frequency": frequency}

@@ -95,8 +95,7 @@ def run_single(
         logs = location.directory / "logs" / "train"
         with WorkerPool([slot], Training(trust), logs=logs, launcher=launcher) as pool, recorder:
             recorder.keep_code()
-            if recorded := len(recorder.record_kept()):
-                console.print(f"recorded {recorded} run(s) of before, which the tracking server had missed")
+            _record_kept(recorder, console)
             assignment = Assignment(trial=_TRIAL, config=plain, directory=scratch)
             run.result = follow(
                 pool, recorder, assignment, card,
@@ -110,6 +109,11 @@ def run_single(
         shutil.rmtree(scratch, ignore_errors=True)
     _raise_failure(run)
     return run
+
+
+def _record_kept(recorder: Recorder, console: Console) -> None:
+    if recorded := len(recorder.record_kept()):
+        console.print(f"recorded {recorded} run(s) of before, which the tracking server had missed")
 
 
 def _wait_until_recorded(recorder: Recorder, console: Console, *, stopped: bool) -> str:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from besom.config.paths import file_name
@@ -61,8 +60,7 @@ class Recorder:
         self._location = location = location or Location(uri="", directory=Path())
         self._views = views
         self._notices: queue.SimpleQueue[str] = queue.SimpleQueue()
-        thread = StoreThread if self.persists else NullStoreThread
-        self._thread = thread(location, self._notices.put, wait_s)
+        self._thread = (StoreThread if self.persists else NullStoreThread)(location, self._notices.put, wait_s)
         self._session = StoreSession(
             location, experiment, patience=self._thread.patience, notice=self._notices.put, flush_every_s=flush_every_s
         )
@@ -75,9 +73,7 @@ class Recorder:
         self._thread.submit(self._open)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._thread.patience.end()
         self._thread.close()
@@ -184,10 +180,8 @@ class Recorder:
 
     def config(self, run_id: str) -> Mapping[str, Any]:
         """Return the config that a run was recorded with. Raises RunNotFound when it has none."""
-        unknown: Mapping[str, Any] | RunNotFound = RunNotFound(
-            f"run '{run_id}' cannot be read: nothing is recorded any more"
-        )
-        config = self._thread.ask(lambda: self._session.config(run_id), unknown)
+        lost: Mapping[str, Any] | RunNotFound = RunNotFound(f"run '{run_id}': nothing is recorded any more")
+        config = self._thread.ask(lambda: self._session.config(run_id), lost)
         if isinstance(config, RunNotFound):
             raise config
         return config
