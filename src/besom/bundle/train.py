@@ -144,7 +144,8 @@ def _train_stack(
         enable_model_summary=False, num_sanity_val_steps=-1,
     )  # fmt: skip
     for member in members:
-        member.channel.started({**describe(data, member.module, trainer), "bundle": len(members)})
+        about = describe(data, member.module, trainer)
+        member.channel.started({**about, "loop": "besom", "bundle": len(members)})
     try:
         trainer.fit(module, datamodule=data)
     except _NoMembersLeft:
