@@ -20,6 +20,7 @@ from besom.config.schema import register_schemas
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import SpaceParser
 from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import BudgetSpec, SearchSpec
 from besom.sweep.study.study import StudyBook, open_study
 from besom.sweep.trials.jobs import TrainingJobs
 
@@ -35,7 +36,7 @@ class Digits:
 
 @contextmanager
 def sweep_of_digits(folder: Path, n_trials: int, **keys: Any) -> Iterator[Digits]:
-    """Open the study of digits in a folder; `keys` go into its spec."""
+    """Open the study of digits in a folder; `keys` go into the spec of its search."""
     register_schemas()
     with search_path([conf_dir()]), initialize_config_dir(config_dir=str(sweeps_dir()), **VERSION_BASE):
         loader = GlobalHydra.instance().config_loader()
@@ -43,8 +44,9 @@ def sweep_of_digits(folder: Path, n_trials: int, **keys: Any) -> Iterator[Digits
     sweeper: Any = OmegaConf.to_container(config.hydra.sweeper)
     space, line = SpaceParser(loader, source="digits.yaml").space(sweeper["params"], sweeper["when"])
     spec = SweepSpec(
-        study_name="bench", objectives=(Objective(name="val/acc", direction="maximize"),), source="digits.yaml",
-        n_trials=n_trials, **keys,
-    )  # fmt: skip
+        study_name="bench",
+        search=SearchSpec(objectives=(Objective(name="val/acc", direction="maximize"),), source="digits.yaml", **keys),
+        budget=BudgetSpec(n_trials=n_trials),
+    )
     with open_study(spec, space, folder) as book:
         yield Digits(spec, book, TrainingJobs(Composer(loader, config, line), study_name="bench", tags={}))

@@ -141,8 +141,8 @@ def read_sweep(load_app: Callable[..., App], folder: Path) -> Callable[[], None]
     def read() -> None:
         loader, config = load_app(folder / "sweeps", "bad", "hydra/sweeper=besom")
         app = swept_app(config, [], HydraContext(config_loader=loader, callbacks=Callbacks()), train_task)
-        build_sampler(app.request.spec, 0, app.request.space)
-        build_pruner(app.request.spec)
+        build_sampler(app.request.spec.search, 0, app.request.space)
+        build_pruner(app.request.spec.search)
         app.check()
 
     return read

@@ -67,10 +67,10 @@ class Folder:
         assert isinstance(storage, RDBStorage)
         if writes is not None:
             storage = dying_after(storage, writes)
-        directions = [StudyDirection[one.direction.upper()] for one in self.spec.objectives]
+        directions = [StudyDirection[one.direction.upper()] for one in self.spec.search.objectives]
         try:
             trial_storage = TrialStorage(storage, self.url, "digits", directions)
-            yield StudyBook(trial_storage, self.spec, self.space)
+            yield StudyBook(trial_storage, self.spec.search, self.spec.budget, self.space)
         finally:
             storage.remove_session()
             storage.engine.dispose()
@@ -104,9 +104,9 @@ def run_one_slot(folder: Folder, book: StudyBook, *, late: bool = False) -> None
     """
     unsettled: list[int] = []
     ahead: Asked | None = None
-    while book.done < folder.spec.n_trials:
+    while book.done < folder.spec.budget.n_trials:
         current = ahead or ask(book)
-        ahead = ask(book) if book.done + 1 < folder.spec.n_trials else None
+        ahead = ask(book) if book.done + 1 < folder.spec.budget.n_trials else None
         while unsettled:
             book.settle(unsettled.pop())
         tell(book, current, train(folder, book, current))
@@ -120,7 +120,7 @@ def run_one_slot(folder: Folder, book: StudyBook, *, late: bool = False) -> None
 def train(folder: Folder, book: StudyBook, asked: Asked) -> TrialResult:
     """Return the result of a trial after its epochs; every third one fails, and the pruner may stop it early."""
     for epoch in range(1, EPOCHS + 1):
-        if folder.spec.pruner and book.report(asked.number, epoch, value(asked.params, epoch)):
+        if folder.spec.search.pruner and book.report(asked.number, epoch, value(asked.params, epoch)):
             return TrialResult(state=State.PRUNED)
     if asked.number % 3 == 2:
         return TrialResult(state=State.FAIL, failure=Failure(reason="no luck"))

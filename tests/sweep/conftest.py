@@ -14,6 +14,7 @@ from besom.tracking.store import Location
 from tests.conftest import App
 from tests.sweep.books import PARAMS, WHEN, Folder
 from tests.sweep.commands import SWEEP, Command
+from tests.sweep.specs import sweep_spec
 from tests.sweep.sweeps import Sweep
 
 CONFIG = """\
@@ -57,10 +58,10 @@ def make_spec() -> Callable[..., SweepSpec]:
             "study_name": "digits",
             "objectives": (Objective(name="val/acc", direction="maximize"),),
             "n_trials": 4,
-            "devices": "cpu",
+            "wanted": "cpu",
             "source": "digits.yaml",
         }
-        return SweepSpec(**{**usual, **changes})
+        return sweep_spec(**{**usual, **changes})
 
     return make
 

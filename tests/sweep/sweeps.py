@@ -39,6 +39,7 @@ from tests.fakes import (
     reported,
     started,
 )
+from tests.sweep.specs import members_of
 
 PATIENCE_S = 20  # for other threads; a test waits that long only if it fails
 
@@ -65,28 +66,27 @@ class Sweep:
         space, fixed = SpaceParser(self.app[0], source="digits.yaml").space(self.params, {})
         composer = Composer(*self.app, fixed=fixed)
         directory = self.location.directory
+        bundles = wanted.devices.bundle != "off"
         recorder = self.recorder or Recorder(self.location if self.tracked else None, "digits")
         pool = WorkerPool(
             self.slots or cpu_slots(slots), Training(), logs=directory / "logs", launcher=self.launcher,
-            max_trials=wanted.max_trials_per_worker,
+            max_trials=wanted.devices.max_trials_per_worker,
         )  # fmt: skip
         with pool, recorder, open_study(wanted, space, directory) as book:
             if self.tracked:
                 recorder.open_study("digits", token="digits", tags={"besom.kind": "study"}, note="")
-            book.enqueue(wanted.enqueue)
-            adopt_recorded(recorder, book, wanted)
+            book.enqueue(wanted.search.enqueue)
+            adopt_recorded(recorder, book, wanted.search)
             self.loop = SweepLoop(
                 spec=wanted,
                 book=book,
-                jobs=TrainingJobs(
-                    composer, study_name="digits", tags={"besom.study": "digits"}, bundles=wanted.bundle != "off"
-                ),
+                jobs=TrainingJobs(composer, study_name="digits", tags={"besom.study": "digits"}, bundles=bundles),
                 pool=pool,
                 recorder=recorder,
                 observer=self.observer,
                 scratch=directory / "scratch",
-                constraints=parse_constraints(wanted.constraints, "digits.yaml"),
-                members=wanted.members(pool.slots),
+                constraints=parse_constraints(wanted.search.constraints, "digits.yaml"),
+                members=members_of(wanted, pool.slots),
                 unwritten=unwritten,
             )
             self.loop.run()

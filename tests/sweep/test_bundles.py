@@ -15,6 +15,7 @@ from besom.sweep.spec import SweepSpec
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import Assignment, Blame, Message, Sized
 from tests.fakes import ListeningObserver, Play, completed, cpu_slots, crashing, failed, finishing, reported, started
+from tests.sweep.specs import members_of
 from tests.sweep.sweeps import MEDIAN, Sweep, by_trial
 
 RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
@@ -133,20 +134,20 @@ def test_whatever_shares_a_bundle_every_trial_is_there_once(
         ({"bundle": "auto", "n_trials": 60}, 2, 5),
         ({"bundle": "auto", "n_trials": None}, 2, 8),
         ({"bundle": "auto", "n_trials": 1000, "trial_timeout_s": 60.0}, 2, 1),
-        ({"bundle": 5, "devices_per_trial": 2}, 1, 1),
+        ({"bundle": 5, "per_trial": 2}, 1, 1),
         ({"bundle": "auto", "n_trials": 1000, "max_trials_per_worker": 3}, 2, 3),
     ],
 )
 def test_a_bundle_is_as_large_as_asked_or_leaves_the_sampler_something_to_learn_from(
     make_spec: Callable[..., SweepSpec], keys: dict[str, Any], slots: int, members: int
 ):
-    assert make_spec(**keys).members(cpu_slots(slots)) == members
+    assert members_of(make_spec(**keys), cpu_slots(slots)) == members
 
 
 def test_a_gpu_bears_more_than_a_processor(make_spec: Callable[..., SweepSpec]):
     gpus = [Slot(index=index, devices=(Device(kind="gpu", name="a GPU", index=str(index)),)) for index in range(2)]
-    assert make_spec(bundle="auto", n_trials=1000).members(gpus) == 64
-    assert make_spec(bundle="auto", n_trials=60).members(gpus) == 5
+    assert members_of(make_spec(bundle="auto", n_trials=1000), gpus) == 64
+    assert members_of(make_spec(bundle="auto", n_trials=60), gpus) == 5
 
 
 # The size that a worker measures.
@@ -198,7 +199,7 @@ def test_a_bundle_that_was_asked_for_shrinks_only_where_memory_is_short(sweep: S
 
 
 def test_the_log_says_how_many_train_at_once(sweep: Sweep, tmp_path: Path):
-    with SweepLog(tmp_path / "sweep.log", study="digits", objectives=sweep.make_spec().objectives) as log:
+    with SweepLog(tmp_path / "sweep.log", study="digits", objectives=sweep.make_spec().search.objectives) as log:
         observer = ListeningObserver(on_event=log)
         sweep.run(by_trial({0: sizing(sweep, 2)}), slots=1, n_trials=4, bundle=4, observer=observer)
     assert "bundle of 4 with trial 0: 2 train at once" in (tmp_path / "sweep.log").read_text()
@@ -213,4 +214,5 @@ def test_whatever_workers_find_no_bundle_is_larger_than_the_share_and_every_tria
     plays = {trial: sizing(sweep, most) for trial, most in enumerate(found)}
     sweep.run(by_trial(plays), slots=slots, n_trials=total, bundle="auto", sampler=RANDOM)
     assert sweep.states() == ["COMPLETE"] * total
-    assert max(sizes(sweep)) <= make_spec(bundle="auto", n_trials=total, sampler=RANDOM).members(cpu_slots(slots))
+    spec = make_spec(bundle="auto", n_trials=total, sampler=RANDOM)
+    assert max(sizes(sweep)) <= members_of(spec, cpu_slots(slots))

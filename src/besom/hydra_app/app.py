@@ -105,7 +105,7 @@ class ForeignApp:
             self._tracking = _read_tracking(config.hydra.sweeper.tracking, spec.source)
         self.chooses = bool(space.parameters) or space.custom is not None
         # A single job may return anything: there is no objective.
-        self.metrics = tuple(objective.name for objective in spec.objectives) if self.chooses else ()
+        self.metrics = tuple(objective.name for objective in spec.search.objectives) if self.chooses else ()
 
     @property
     def location(self) -> Location:
@@ -124,11 +124,12 @@ class ForeignApp:
 
     def pool(self, logs: Path) -> Pool:
         """Return the pool of workers, or of another Hydra launcher if the config chooses one."""
+        devices = self._spec.devices
         if uses_launcher(self._config):
             return LauncherPool.of(
-                self._launched, self._config, self._task_function, n_jobs=self._spec.n_jobs, metrics=self.metrics
+                self._launched, self._config, self._task_function, n_jobs=devices.n_jobs, metrics=self.metrics
             )
-        return worker_pool(self._spec, self.task, logs, self._launcher)
+        return worker_pool(devices, self._spec.budget.n_trials, self.task, logs, self._launcher)
 
     def inspect(self) -> list[str]:
         """Return nothing: the targets in another app's config are not known."""

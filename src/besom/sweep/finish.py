@@ -6,13 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from besom.config.objectives import Objective
 from besom.errors import StoreError
 from besom.reports.html.page import page, page_path, write
 from besom.reports.read.finalists import Finalists
 from besom.reports.read.report import Report, read_report
 from besom.reports.read.summary import Summary
 from besom.reports.text.mlflow_note import note
-from besom.sweep.spec import SweepSpec
 from besom.sweep.study.study import StudyBook
 from besom.system.console import warn
 from besom.tracking.recorder.recorder import Recorder
@@ -22,7 +22,12 @@ from besom.tracking.study_reader import study_reader
 
 
 def keep_report(
-    console: Console, recorder: Recorder, book: StudyBook, summary: Summary, spec: SweepSpec, location: Location
+    console: Console,
+    recorder: Recorder,
+    book: StudyBook,
+    summary: Summary,
+    objectives: tuple[Objective, ...],
+    location: Location,
 ) -> tuple[Report, Path] | None:
     """Write the report, log it with the parent run, and return it with its path; None with `tracking=none`.
 
@@ -30,12 +35,12 @@ def keep_report(
     """
     if not recorder.persists:
         return None
-    path = page_path(spec.study_name, location.directory)
+    path = page_path(book.study.study_name, location.directory)
     over_all = book.total is None or summary.over >= book.total or book.ran_out_of_patience
     try:
         reader = None if recorder.is_away else study_reader(location)
         report = read_report(
-            book.study, book.study.get_trials(deepcopy=False), spec.objectives, base=location.ui, reader=reader,
+            book.study, book.study.get_trials(deepcopy=False), objectives, base=location.ui, reader=reader,
             total=book.total, stage="complete" if over_all else "interrupted", summary=summary,
             others=None if reader is None or reader.cheap else 0,  # other runs on a server would delay the end
         )  # fmt: skip
@@ -48,13 +53,12 @@ def keep_report(
     return report, path
 
 
-def register_winner(recorder: Recorder, finalists: Finalists | None, spec: SweepSpec, location: Location) -> str:
+def register_winner(recorder: Recorder, finalists: Finalists | None, name: str | None, location: Location) -> str:
     """Register the model of the winner's best run in MLflow's registry, as its champion; return its name there.
 
-    Return an empty string without `finalists.register` or without a winner. A registered run keeps its version, and
-    the alias is not moved: the user may have assigned it to another version since. Raises BesomError.
+    Return an empty string without a `name` or without a winner. A registered run keeps its version, and the alias is
+    not moved: the user may have assigned it to another version since. Raises BesomError.
     """
-    name = spec.finalists.register if spec.finalists else None
     best = finalists.winner.best if finalists and finalists.winner else None
     if name is None or best is None or not best.run_id:
         return ""

@@ -63,17 +63,21 @@ class SweepLoop:
         warnings: Callable[[], Sequence[str]] = list,
         finish_epochs: bool = True,
     ) -> None:
-        self._spec = spec
+        self._trial_timeout_s = spec.budget.trial_timeout_s
+        self._auto = spec.devices.bundle == "auto"
         self._jobs = jobs
         self._pool = pool
         self._recorder = recorder
         self._observer = observer
         self._scratch = scratch
-        self._scheduler = Scheduler(spec=spec, book=book, jobs=jobs, members=members, unwritten=unwritten)
+        self._scheduler = Scheduler(
+            study_name=spec.study_name, budget=spec.budget, book=book, jobs=jobs, members=members, auto=self._auto,
+            unwritten=unwritten,
+        )  # fmt: skip
         self._running = self._scheduler.running
         self._results = TrialResults(
-            spec=spec, book=book, jobs=jobs, scheduler=self._scheduler, pool=pool, recorder=recorder,
-            observer=observer, constraints=constraints,
+            study_name=spec.study_name, search=spec.search, book=book, jobs=jobs, scheduler=self._scheduler, pool=pool,
+            recorder=recorder, observer=observer, constraints=constraints,
         )  # fmt: skip
         self._warnings = warnings
         self._finish_epochs = finish_epochs
@@ -133,7 +137,7 @@ class SweepLoop:
             assignments = [self._start(attempt, slot) for attempt in self._scheduler.take(slot)]
             if bundle := tuple(assignment for assignment in assignments if assignment is not None):
                 sharing = sum(slot.shares(other) for other in self._pool.slots)
-                self._pool.submit(slot, Bundle(assignments=bundle, auto=self._spec.bundle == "auto", slots=sharing))
+                self._pool.submit(slot, Bundle(assignments=bundle, auto=self._auto, slots=sharing))
         self._scheduler.ask_ahead()
 
     def _start(self, attempt: Attempt, slot: Slot) -> Assignment | None:
@@ -173,7 +177,7 @@ class SweepLoop:
                     self._results.finish(self._running[trial], failed)
 
     def _replace_overdue(self) -> None:
-        limit_s = self._spec.trial_timeout_s
+        limit_s = self._trial_timeout_s
         if limit_s is None:
             return
         for attempt in list(self._running.values()):

@@ -35,17 +35,17 @@ class SweepRequest:
         parser = SpaceParser(context.config_loader, source=spec.source, arguments=arguments)
         keys = OmegaConf.to_container(config.hydra.sweeper)
         assert isinstance(keys, dict)
-        space, line = parser.space(keys["params"], keys["when"], custom=spec.custom_search_space, config=config)
-        _refuse_secrets(spec, space)
+        space, line = parser.space(keys["params"], keys["when"], custom=spec.search.custom_search_space, config=config)
+        _refuse_secrets(spec.source, space)
         return cls(spec=spec, space=space, line=line)
 
 
-def _refuse_secrets(spec: SweepSpec, space: SearchSpace) -> None:
+def _refuse_secrets(source: str, space: SearchSpace) -> None:
     """Refuse to sample secrets: a study stores the values of its parameters as they are. Raises ConfigError."""
     for params in space.examples():
         for key, value in params.items():
             if is_secret(key.rpartition(".")[2], value):
                 raise ConfigError(
-                    f"{spec.source}: hydra.sweeper.params: {key}: a study would record these secrets; sample a config "
+                    f"{source}: hydra.sweeper.params: {key}: a study would record these secrets; sample a config "
                     "group's choices, and have the secret there as ${oc.env:NAME}"
                 )

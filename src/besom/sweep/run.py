@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from besom.config.objectives import Objective
 from besom.config.snapshot import Snapshot
 from besom.errors import BesomError, ConfigError, Interrupted
 from besom.reports.read.finalists import Finalists, read_finalists
@@ -33,6 +34,7 @@ from besom.sweep.progress.log import LogFile
 from besom.sweep.space.constraints import parse_constraints
 from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import FinalistsSpec
 from besom.sweep.study.config import following_the_seed
 from besom.sweep.study.enqueue import known_good
 from besom.sweep.study.recovery import adopt_finalists, adopt_recorded
@@ -63,8 +65,8 @@ def run_sweep(app: App) -> Sequence[Sequence[Any]]:
     if spec.dry_run:
         _run_dry(console, app)
         return []
-    build_sampler(spec, 0, app.request.space)  # before anything is created: they may be invalid
-    build_pruner(spec)
+    build_sampler(spec.search, 0, app.request.space)  # before anything is created: they may be invalid
+    build_pruner(spec.search)
     app.location.prepare()
     scratch = app.location.directory / "scratch" / spec.folder
     logs = app.location.directory / "logs" / spec.folder
@@ -138,16 +140,17 @@ def _run(sweep: _Sweep) -> _End:
     spec, book, recorder, location = sweep.spec, sweep.book, sweep.recorder, sweep.app.location
     with _closed_on_error(recorder):
         failure = _search(sweep)
-        summary = summarize(book.study, finished_trials(book.study), spec.objectives, recorder.run_ids())
+        summary = summarize(book.study, finished_trials(book.study), spec.search.objectives, recorder.run_ids())
         if spec.finalists is not None and failure is None:
-            failure = _retrain(sweep, summary)
+            failure = _retrain(sweep, spec.finalists, summary)
     finalists = read_finalists(book.study, summary) if spec.finalists is not None and failure is None else None
     _publish_view(recorder, spec, sweep.space, important=list(summary.importances))
-    _close_parent(recorder, summary, finalists, spec, failure)
-    kept = keep_report(sweep.console, recorder, book, summary, spec, location)
+    _close_parent(recorder, summary, finalists, spec.search.objective, failure)
+    kept = keep_report(sweep.console, recorder, book, summary, spec.search.objectives, location)
     registered = ""
     try:
-        registered = register_winner(recorder, finalists, spec, location)
+        name = spec.finalists.register if spec.finalists else None
+        registered = register_winner(recorder, finalists, name, location)
     except BesomError as error:
         failure = BesomError(f"{spec.source}: hydra.sweeper.finalists.register: {error}")
     for notice in recorder.notices():
@@ -167,12 +170,13 @@ def _search(sweep: _Sweep) -> Exception | None:
             if recorded := recorder.record_kept():
                 notice = f"recorded {len(recorded)} of its runs, which the tracking server had missed"
                 observer(Warned(text=notice))
-            adopt_recorded(recorder, book, spec)
+            adopt_recorded(recorder, book, spec.search)
             recorder.keep_code()
             loop = SweepLoop(
                 spec=spec, book=book, jobs=sweep.app.jobs(sweep.tags), pool=sweep.pool, recorder=recorder,
-                observer=observer, scratch=sweep.scratch, members=spec.members(slots), warnings=sweep.configs.warnings,
-                constraints=parse_constraints(spec.constraints, spec.source),
+                observer=observer, scratch=sweep.scratch, warnings=sweep.configs.warnings,
+                members=spec.devices.members(slots, spec.budget, learns=spec.search.learns),
+                constraints=parse_constraints(spec.search.constraints, spec.source),
             )  # fmt: skip
             loop.run()
     except Interrupted as stopped:
@@ -182,24 +186,28 @@ def _search(sweep: _Sweep) -> Exception | None:
     return loop.gave_up
 
 
-def _retrain(sweep: _Sweep, summary: Summary) -> Exception | None:
+def _retrain(sweep: _Sweep, finalists: FinalistsSpec, summary: Summary) -> Exception | None:
     """Run the missing runs of the finalists; return Interrupted if the user stopped it."""
     spec, book, recorder = sweep.spec, sweep.book, sweep.recorder
-    adopt_finalists(recorder, book, spec)
+    adopt_finalists(recorder, book, spec.search.objectives)
     configs = OtherConfigs(
-        recorder, book, spec, sweep.space, sweep.app.composer, number=sweep.config, shared=sweep.shared
-    )
-    runs = missing(spec, sweep.space, book, summary, configs)
+        recorder, book, sweep.space, sweep.app.composer, overrides=finalists.overrides, number=sweep.config,
+        shared=sweep.shared,
+    )  # fmt: skip
+    runs = missing(finalists, sweep.space, book, summary, configs, seed=spec.search.seed)
     for row, why in runs.left_out:
         warn_left_out(sweep.console, row, why)
     if not runs.entries:
         return None
-    jobs = FinalistJobs(sweep.app.composer, spec, sweep.tags, runs)
+    jobs = FinalistJobs(
+        sweep.app.composer, runs, study_name=spec.study_name, overrides=finalists.overrides, tags=sweep.tags
+    )
+    log, objectives = LogFile(sweep.log), spec.search.objectives
     try:
-        with FinalistsObserver(sweep.console, LogFile(sweep.log), spec, runs.entries) as observer:
+        with FinalistsObserver(sweep.console, log, objectives, runs.entries, quiet=spec.quiet) as observer:
             SweepLoop(
-                spec=replace(spec, timeout_s=None, max_failure_rate=1.0),
-                book=FinalistsBook(runs.entries, book, recorder, spec.objectives), jobs=jobs, pool=sweep.pool,
+                spec=replace(spec, budget=replace(spec.budget, timeout_s=None, max_failure_rate=1.0)),
+                book=FinalistsBook(runs.entries, book, recorder, objectives), jobs=jobs, pool=sweep.pool,
                 recorder=recorder, observer=observer, scratch=sweep.scratch, finish_epochs=False,
             ).run()  # fmt: skip
     except Interrupted as stopped:
@@ -219,7 +227,7 @@ def _closed_on_error(recorder: Recorder) -> Iterator[None]:
 def _describe(book: StudyBook, app: App) -> None:
     """Store the study attributes that `besom studies`, `besom best` and the finalists need."""
     spec, space = app.request.spec, app.request.space
-    objectives = [[objective.name, objective.direction] for objective in spec.objectives]
+    objectives = [[objective.name, objective.direction] for objective in spec.search.objectives]
     described = {
         "objectives": objectives,
         "fixed": [hidden_override(override) for override in app.request.line.fixed],
@@ -241,7 +249,7 @@ def _open_parent(recorder: Recorder, book: StudyBook, spec: SweepSpec, space: Se
     if token is None:
         token = uuid.uuid4().hex
         book.set_user_attr(StudyAttribute.TOKEN, token)
-    goal, leader = ", ".join(map(str, spec.objectives)), spec.objective
+    goal, leader = ", ".join(map(str, spec.search.objectives)), spec.search.objective
     tags = {
         Tag.KIND: STUDY,
         Tag.STUDY: spec.study_name,
@@ -268,8 +276,8 @@ def _publish_view(recorder: Recorder, spec: SweepSpec, space: SearchSpace, *, im
     views = saved_views(
         spec.study_name,
         parent_run_id=recorder.parent_run_id(),
-        objective=spec.objective.name,
-        direction=spec.objective.direction,
+        objective=spec.search.objective.name,
+        direction=spec.search.objective.direction,
         examples=list(space.examples()),
         important=important,
     )
@@ -277,10 +285,10 @@ def _publish_view(recorder: Recorder, spec: SweepSpec, space: SearchSpace, *, im
 
 
 def _close_parent(
-    recorder: Recorder, summary: Summary, finalists: Finalists | None, spec: SweepSpec, failure: Exception | None
+    recorder: Recorder, summary: Summary, finalists: Finalists | None, objective: Objective, failure: Exception | None
 ) -> None:
     best = summary.best
-    metrics = {spec.objective.best_metric: best.value} if best else {}
+    metrics = {objective.best_metric: best.value} if best else {}
     tags = {Tag.BEST_RUN: best.run_id, Tag.BEST_PARAMS: json.dumps(best.params)} if best else {}
     if finalists is not None:
         metrics, tags = {**metrics, **_tested(finalists)}, {**tags, **_winner(finalists)}

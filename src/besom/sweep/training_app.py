@@ -17,7 +17,7 @@ from besom.sweep.compose import Composer
 from besom.sweep.dry_run.inspection import inspect_modules, names_others
 from besom.sweep.finalists.choose import check_finalists
 from besom.sweep.request import SweepRequest
-from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import DevicesSpec
 from besom.sweep.study.config import shared_by
 from besom.sweep.trials.jobs import Jobs, TrainingJobs
 from besom.system.console import plain_console
@@ -124,7 +124,7 @@ class TrainingApp:
 
     def pool(self, logs: Path) -> WorkerPool:
         """Return the pool of training workers."""
-        return worker_pool(self._spec, Training(), logs, self._launcher)
+        return worker_pool(self._spec.devices, self._spec.budget.n_trials, Training(), logs, self._launcher)
 
     def recorder(self) -> Recorder:
         """Return the recorder, which records nothing for `tracking=none`."""
@@ -141,8 +141,8 @@ class TrainingApp:
             self.composer,
             study_name=self._spec.study_name,
             tags=tags,
-            bundles=self._spec.bundle != "off",
-            own_models=isinstance(self._spec.bundle, int),
+            bundles=self._spec.devices.bundle != "off",
+            own_models=isinstance(self._spec.devices.bundle, int),
         )
 
     def check_config(self, config: DictConfig) -> None:
@@ -175,7 +175,7 @@ class TrainingApp:
 
     def _any_slot(self) -> Slot:
         try:
-            return find_slots(self._spec.devices, limit=1)[0]
+            return find_slots(self._spec.devices.wanted, limit=1)[0]
         except DeviceError:  # a dry run may happen on a machine without the devices
             return find_slots("cpu", limit=1)[0]
 
@@ -192,14 +192,14 @@ class TrainingApp:
         return []
 
 
-def worker_pool(spec: SweepSpec, task: Task, logs: Path, launcher: Launcher) -> WorkerPool:
+def worker_pool(devices: DevicesSpec, n_trials: int | None, task: Task, logs: Path, launcher: Launcher) -> WorkerPool:
     """Return a pool with workers on every device that the sweep may use, no more than can be busy at once."""
     console = plain_console()
     slots = find_slots(
-        spec.devices,
-        per_device=spec.trials_per_device,
-        per_trial=spec.devices_per_trial,
-        limit=min((limit for limit in (spec.n_jobs, spec.n_trials) if limit), default=None),
+        devices.wanted,
+        per_device=devices.per_device,
+        per_trial=devices.per_trial,
+        limit=min((limit for limit in (devices.n_jobs, n_trials) if limit), default=None),
         notice=lambda line: console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True),
     )
-    return WorkerPool(slots, task, logs=logs, launcher=launcher, max_trials=spec.max_trials_per_worker)
+    return WorkerPool(slots, task, logs=logs, launcher=launcher, max_trials=devices.max_trials_per_worker)

@@ -22,7 +22,7 @@ from besom.reports.read.finalists import BASELINES, FinalistRun, finalist_runs
 from besom.reports.read.pareto import Front
 from besom.reports.read.summary import Row, Summary
 from besom.sweep.finalists.choose import choose, fresh_seeds
-from besom.sweep.spec import FinalistsSpec
+from besom.sweep.spec_parts import FinalistsSpec
 from besom.tracking.tags import StudyAttribute
 from besom.workers.messages import Assignment, Finished, Message, TrialResult
 from tests.fakes import failed, reported, started

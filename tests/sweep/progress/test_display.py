@@ -31,6 +31,7 @@ from besom.sweep.spec import SweepSpec
 from besom.workers.devices import Device, Slot
 from besom.workers.messages import Failure, State, TrialResult
 from tests.fakes import reported
+from tests.sweep.specs import sweep_spec
 
 ACCURACY = Objective(name="val/acc", direction="maximize")
 SIZE = Objective(name="cost/params", direction="minimize")
@@ -40,14 +41,14 @@ PARAMS = {"model": "mlp_classifier", "optimizer.lr": 0.012345, "model.hidden_siz
 
 def spec(*objectives: Objective, **changes: Any) -> SweepSpec:
     usual: dict[str, Any] = {"study_name": "own", "source": "own.yaml", "n_trials": 10}
-    return SweepSpec(objectives=objectives or (ACCURACY,), **{**usual, **changes})
+    return sweep_spec(objectives=objectives or (ACCURACY,), **{**usual, **changes})
 
 
 def watch(
     screen: Console, spec: SweepSpec, *, log: Path, study: optuna.Study | None = None
 ) -> AbstractContextManager[Observer]:
-    study = study or optuna.create_study(directions=[objective.direction for objective in spec.objectives])
-    return sweep_observer(screen, spec, SLOTS, study, total=spec.n_trials, log=log)
+    study = study or optuna.create_study(directions=[objective.direction for objective in spec.search.objectives])
+    return sweep_observer(screen, spec, SLOTS, study, total=spec.budget.n_trials, log=log)
 
 
 def console(*, width: int = 80, terminal: bool = False) -> Console:

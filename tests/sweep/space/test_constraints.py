@@ -112,7 +112,7 @@ def test_the_sampler_keeps_away_from_what_breaks_a_constraint(make_spec: Callabl
     spec, study = make_spec(constraints=("size <= 0.4",)), optuna.create_study(direction="maximize")
     asked = []
     for number in range(40):
-        study.sampler = build_sampler(spec, number)
+        study.sampler = build_sampler(spec.search, number)
         trial = study.ask()
         asked.append(trial.suggest_float("size", 0, 1))
         set_constraints(trial, {"size <= 0.4": asked[-1] - 0.4})

@@ -31,7 +31,7 @@ def read(small_app: App) -> Callable[..., SearchSpace]:
 
 
 def grid_of(spec: SweepSpec, space: SearchSpace) -> Grid:
-    grid = Grid.of(spec, space)
+    grid = Grid.of(spec.search, space)
     assert grid is not None
     return grid
 
@@ -45,7 +45,7 @@ def visit(study: optuna.Study, spec: SweepSpec, space: SearchSpace, grid: Grid, 
     """Ask and tell as a sweep does."""
     seen = []
     for _ in range(count):
-        study.sampler = build_sampler(spec, len(study.trials), space)
+        study.sampler = build_sampler(spec.search, len(study.trials), space)
         study.enqueue_trial(grid.next(study))
         trial = study.ask()
         seen.append(space.sample(trial))
@@ -93,7 +93,7 @@ def test_points_that_were_enqueued_are_not_visited_again(read: Callable[..., Sea
     points = list(space.points())
     study.enqueue_trial(space.to_stored(points[7]))
     study.enqueue_trial(space.to_stored({"model": "linear"}))  # the sampler draws the rest
-    study.sampler = build_sampler(spec, 0)
+    study.sampler = build_sampler(spec.search, 0)
     assert space.sample(study.ask()) == points[7]
     drawn = space.sample(study.ask())
     rest = visit(study, spec, space, grid, 7)
@@ -155,8 +155,8 @@ def test_brute_force_visits_every_point_once(read: Callable[..., SearchSpace], m
 
 
 def test_any_other_sampler_makes_no_grid(read: Callable[..., SearchSpace], make_spec: Make):
-    assert Grid.of(make_spec(), read()) is None
-    assert Grid.of(make_spec(sampler={"_target_": "optuna.samplers.QMCSampler"}), read()) is None
+    assert Grid.of(make_spec().search, read()) is None
+    assert Grid.of(make_spec(sampler={"_target_": "optuna.samplers.QMCSampler"}).search, read()) is None
 
 
 @pytest.mark.parametrize("sampler", [GRID, BRUTE_FORCE])
@@ -165,7 +165,7 @@ def test_a_space_without_a_number_of_points_has_no_grid(
 ):
     space = read({"name": "a, b", "rate": "interval(0, 1)"}, {})
     with pytest.raises(ConfigError, match=r"^digits\.yaml: rate: an interval has no .* range\(START, STOP, STEP\)"):
-        Grid.of(make_spec(sampler=sampler), space)
+        Grid.of(make_spec(sampler=sampler).search, space)
 
 
 @pytest.mark.parametrize(
@@ -180,4 +180,4 @@ def test_values_that_cannot_be_visited_are_refused(
     read: Callable[..., SearchSpace], make_spec: Make, only: dict[str, Any], told: str
 ):
     with pytest.raises(ConfigError, match=told):
-        Grid.of(make_spec(sampler={**GRID, "search_space": only}), read())
+        Grid.of(make_spec(sampler={**GRID, "search_space": only}).search, read())

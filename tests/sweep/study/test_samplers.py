@@ -81,7 +81,7 @@ def value(params: Mapping[str, Any]) -> float:
 def ask_until(study: optuna.Study, spec: SweepSpec, space: SearchSpace, count: int) -> None:
     """Ask and tell until there are `count` trials, each with a new sampler."""
     while (number := len(study.trials)) < count:
-        study.sampler = build_sampler(spec, number, space)
+        study.sampler = build_sampler(spec.search, number, space)
         trial = study.ask()
         params = space.sample(trial)
         study.tell(trial, [value(params)] * len(study.directions))
@@ -206,7 +206,7 @@ def test_a_sampler_that_cannot_be_built_is_refused_in_one_line(
     space: SearchSpace, make_spec: Callable[..., SweepSpec], sampler: dict[str, Any], told: str
 ):
     with pytest.raises(ConfigError, match=told) as refused:
-        build_sampler(make_spec(sampler=sampler), 0, space)
+        build_sampler(make_spec(sampler=sampler).search, 0, space)
     assert str(refused.value).startswith("digits.yaml: hydra.sweeper.sampler")
     assert "\n" not in str(refused.value)
 
@@ -217,14 +217,14 @@ def test_a_missing_package_is_named_with_how_to_get_it(
     if importlib.util.find_spec("cmaes"):
         monkeypatch.setitem(sys.modules, "cmaes", None)
     with pytest.raises(ConfigError, match="CmaEsSampler needs a package more: pip install cmaes"):
-        build_sampler(make_spec(sampler=SAMPLERS["cmaes"]), 0)
+        build_sampler(make_spec(sampler=SAMPLERS["cmaes"]).search, 0)
 
 
 # Pruners.
 
 
 def test_without_a_pruner_nothing_is_pruned(make_spec: Callable[..., SweepSpec]):
-    assert isinstance(build_pruner(make_spec()), optuna.pruners.NopPruner)
+    assert isinstance(build_pruner(make_spec().search), optuna.pruners.NopPruner)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_pruner_that_cannot_be_built_is_refused_in_one_line(
     make_spec: Callable[..., SweepSpec], pruner: dict[str, Any], told: str
 ):
     with pytest.raises(ConfigError, match=told) as refused:
-        build_pruner(make_spec(pruner=pruner))
+        build_pruner(make_spec(pruner=pruner).search)
     assert str(refused.value).startswith("digits.yaml: hydra.sweeper.pruner")
     assert "\n" not in str(refused.value)
 
@@ -305,19 +305,19 @@ def test_a_sampler_by_name_asks_as_it_is(
 )
 def test_a_pruner_by_name_is_built_as_it_is(compose_app: Compose, name: str, kind: str):
     config = compose_app("x: 1", "hydra/sweeper=besom", f"hydra/sweeper/pruner={name}")
-    assert type(build_pruner(SweepSpec.read(config))).__name__ == kind
+    assert type(build_pruner(SweepSpec.read(config).search)).__name__ == kind
 
 
 def test_a_threshold_needs_a_bound(compose_app: Compose):
     chosen = ("hydra/sweeper=besom", "hydra/sweeper/pruner=threshold")
     config = compose_app("x: 1", *chosen, "hydra.sweeper.pruner.upper=2")
-    assert isinstance(build_pruner(SweepSpec.read(config)), optuna.pruners.ThresholdPruner)
+    assert isinstance(build_pruner(SweepSpec.read(config).search), optuna.pruners.ThresholdPruner)
 
 
 @pytest.mark.parametrize("name", ["hyperband", "successive_halving"])
 def test_a_preset_lets_the_best_third_go_on_from_the_first_epoch(compose_app: Compose, name: str):
     config = compose_app("x: 1", "hydra/sweeper=besom", f"hydra/sweeper/pruner={name}")
-    pruner = build_pruner(SweepSpec.read(config))
+    pruner = build_pruner(SweepSpec.read(config).search)
     study = optuna.create_study(study_name="digits", pruner=pruner, direction="maximize")
     steps = []
     for number in range(40):
@@ -349,4 +349,4 @@ def test_a_sampler_by_hand_has_no_keys_of_another_one(compose_app: Compose):
         "hydra: {sweeper: {sampler: {_target_: optuna.samplers.RandomSampler}}}\n"
     )
     assert config.hydra.sweeper.sampler == {"_target_": "optuna.samplers.RandomSampler"}
-    assert isinstance(build_sampler(SweepSpec.read(config), 0), optuna.samplers.RandomSampler)
+    assert isinstance(build_sampler(SweepSpec.read(config).search, 0), optuna.samplers.RandomSampler)

@@ -49,7 +49,7 @@ def test_what_is_written_is_what_optuna_reads(folder: Callable[..., Folder], nam
         assert trial.datetime_start is not None
         assert trial.datetime_complete is not None
         assert trial.datetime_start <= trial.datetime_complete
-        assert bool(trial.intermediate_values) == bool(swept.spec.pruner)
+        assert bool(trial.intermediate_values) == bool(swept.spec.search.pruner)
         assert trial.user_attrs["besom"]["epochs"] >= 1
         if trial.state is TrialState.COMPLETE:
             assert constraints_of(trial) == [trial.params["size"] - 15.0]
@@ -145,9 +145,9 @@ def test_a_sweep_of_one_slot_comes_to_the_same_wherever_it_is_stopped_in_order(
     for trials in stops:
         with swept.book() as book:
             ahead: Asked | None = None
-            for _ in range(min(trials, swept.spec.n_trials - book.done)):
+            for _ in range(min(trials, swept.spec.budget.n_trials - book.done)):
                 current = ahead or ask(book)
-                ahead = ask(book) if book.done + 1 < swept.spec.n_trials else None
+                ahead = ask(book) if book.done + 1 < swept.spec.budget.n_trials else None
                 tell(book, current, train(swept, book, current))
                 book.settle(current.number)
             book.release()
@@ -210,7 +210,7 @@ def perform(
             if action == "release":
                 book.release()
             return "crash"
-        if action == "ask" and book.done + len(running) < folder.spec.n_trials and len(running) < 3:
+        if action == "ask" and book.done + len(running) < folder.spec.budget.n_trials and len(running) < 3:
             asked = ask(book)
             assert asked.params == first.setdefault(asked.number, asked.params)
             running.append(asked)

@@ -43,9 +43,9 @@ def run(book: StudyBook, spec: SweepSpec) -> list[Params]:
     """Run one slot, which asks for the next trial while one trains."""
     asked: list[Params] = []
     ahead: Asked | None = None
-    while book.done < spec.n_trials:
+    while book.done < spec.budget.n_trials:
         current = ahead or ask(book)
-        ahead = ask(book) if book.done + 1 < spec.n_trials else None
+        ahead = ask(book) if book.done + 1 < spec.budget.n_trials else None
         asked.append(current.params)
         end(book, current)
     return asked
@@ -292,12 +292,14 @@ import sys
 from pathlib import Path
 from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import BudgetSpec, SearchSpec
 from besom.sweep.study.study import open_study
 from besom.config.objectives import Objective
 from besom.workers.messages import TrialResult
 
 goal = Objective(name="val/acc", direction="maximize")
-spec = SweepSpec(study_name=sys.argv[1], objectives=(goal,), n_trials=1, source="x.yaml")
+search = SearchSpec(objectives=(goal,), source="x.yaml")
+spec = SweepSpec(study_name=sys.argv[1], search=search, budget=BudgetSpec(n_trials=1))
 print("ready", flush=True)
 sys.stdin.readline()
 with open_study(spec, SearchSpace(parameters=()), Path(sys.argv[2])) as book:

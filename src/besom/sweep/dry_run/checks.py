@@ -24,6 +24,7 @@ from besom.sweep.space.overrides import to_text
 from besom.sweep.space.parameter import same_value
 from besom.sweep.space.search_space import Parameter, Params, SearchSpace
 from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import FinalistsSpec, SearchSpec
 from besom.sweep.study.grid import Grid
 from besom.sweep.study.samplers import build_pruner, build_sampler, with_target
 
@@ -46,16 +47,20 @@ def lint(spec: SweepSpec, space: SearchSpace, composer: Composer, check: Check) 
         *(Lint(text=text, is_error=True) for _, text in composed if text is not None),
         *(Lint(text=text, is_error=True) for text in refused_tables(configs)),
         *_unusable(spec, space, composer),
-        *_enqueued(spec, space),
+        *_enqueued(spec.search, space),
         *_ranges(space),
         *_unread(space, composer),
         *_budget(spec, space),
-        *_finalists(spec),
-        *_sampler(spec, space),
+        *_finalists(spec.finalists),
+        *_sampler(spec.search, space),
         *_learning(spec, space, configs[0] if configs else None),
     ]
     if configs:
-        lints += [*_metrics(spec, configs), *_pruner(spec, space, configs[0]), *_overruled(space, configs)]
+        lints += [
+            *_metrics(spec.search, configs),
+            *_pruner(spec.search.pruner, space, configs[0]),
+            *_overruled(space, configs),
+        ]
     return sorted(dict.fromkeys(lints), key=lambda found: not found.is_error)
 
 
@@ -73,11 +78,12 @@ def _compose(space: SearchSpace, composer: Composer, check: Check) -> Iterator[t
 
 def _unusable(spec: SweepSpec, space: SearchSpace, composer: Composer) -> Iterator[Lint]:
     """Yield the errors that end a sweep as soon as it starts."""
+    search = spec.search
     parts: Sequence[Callable[[], object]] = (
-        lambda: build_sampler(spec, 0, space),
-        lambda: Grid.of(spec, space),
-        lambda: build_pruner(spec),
-        lambda: parse_constraints(spec.constraints, spec.source),
+        lambda: build_sampler(search, 0, space),
+        lambda: Grid.of(search, space),
+        lambda: build_pruner(search),
+        lambda: parse_constraints(search.constraints, search.source),
         lambda: space.sample(optuna.create_study().ask()),  # runs the function of custom_search_space
         lambda: check_finalists(spec, space, composer),
     )
@@ -88,14 +94,14 @@ def _unusable(spec: SweepSpec, space: SearchSpace, composer: Composer) -> Iterat
             yield Lint(text=str(error).removeprefix(f"{spec.source}: "), is_error=True)
 
 
-def _enqueued(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
-    for index, params in enumerate(spec.enqueue):
+def _enqueued(search: SearchSpec, space: SearchSpace) -> Iterator[Lint]:
+    for index, params in enumerate(search.enqueue):
         where = f"hydra.sweeper.enqueue[{index}]"
         try:
             space.to_stored(params)
         except ConfigError as error:
             yield Lint(text=f"{where}: {error}", is_error=True)
-        if params in spec.enqueue[:index]:
+        if params in search.enqueue[:index]:
             yield Lint(text=f"{where}: is there twice; it will be tried once")
 
 
@@ -168,10 +174,10 @@ def _overruled(space: SearchSpace, configs: Sequence[DictConfig]) -> Iterator[Li
             yield Lint(text=f"{key}: model.hidden_sizes is set and wins over it; set model.hidden_sizes to null")
 
 
-def _metrics(spec: SweepSpec, configs: Sequence[DictConfig]) -> Iterator[Lint]:
+def _metrics(search: SearchSpec, configs: Sequence[DictConfig]) -> Iterator[Lint]:
     """Yield warnings of metrics that no model logs, as far as that is known."""
     try:
-        constraints = parse_constraints(spec.constraints, spec.source)
+        constraints = parse_constraints(search.constraints, search.source)
     except ConfigError:
         return
     for config in configs:
@@ -183,7 +189,7 @@ def _metrics(spec: SweepSpec, configs: Sequence[DictConfig]) -> Iterator[Lint]:
             for name in constraint.metrics:
                 if name not in known and not name.startswith("test/"):
                     yield Lint(text=f"constraint '{constraint.key}': {target.rpartition('.')[2]} logs no {name}")
-        unknown = [objective.name for objective in spec.objectives if not objective.is_cost]
+        unknown = [objective.name for objective in search.objectives if not objective.is_cost]
         if not known and unknown:
             yield Lint(
                 text=f"objective: whether {target} logs {' and '.join(unknown)} shows only when it trains; "
@@ -202,22 +208,22 @@ def _logged(target: str) -> list[str]:
 
 
 def _budget(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
-    size = space.size()
-    is_grid = _class(spec.sampler) in ("GridSampler", "BruteForceSampler")
-    if size is not None and spec.n_trials is not None and spec.n_trials > size:
+    budget, size = spec.budget, space.size()
+    is_grid = _class(spec.search.sampler) in ("GridSampler", "BruteForceSampler")
+    if size is not None and budget.n_trials is not None and budget.n_trials > size:
         what = (
             f"there will be {size} trials" if is_grid else "some are tried more than once; sampler=grid tries each once"
         )
-        yield Lint(text=f"hydra.sweeper.n_trials: {spec.n_trials} is above the {size} points of the space: {what}")
-    if spec.n_trials is None and not is_grid and spec.timeout_s is None and spec.patience is None:
+        yield Lint(text=f"hydra.sweeper.n_trials: {budget.n_trials} is above the {size} points of the space: {what}")
+    if budget.n_trials is None and not is_grid and budget.timeout_s is None and budget.patience is None:
         ends = "it ends with ctrl-C" + (", and never comes to its finalists" if spec.finalists else "")
         yield Lint(text=f"hydra.sweeper.n_trials: is null, and there is neither timeout nor patience: {ends}")
-    if spec.patience is not None and spec.n_trials is not None and spec.patience >= spec.n_trials:
-        yield Lint(text=f"hydra.sweeper.patience: {spec.patience} is not below n_trials: it will never matter")
+    if budget.patience is not None and budget.n_trials is not None and budget.patience >= budget.n_trials:
+        yield Lint(text=f"hydra.sweeper.patience: {budget.patience} is not below n_trials: it will never matter")
 
 
-def _finalists(spec: SweepSpec) -> Iterator[Lint]:
-    if spec.finalists is not None and spec.finalists.seeds == 1:
+def _finalists(finalists: FinalistsSpec | None) -> Iterator[Lint]:
+    if finalists is not None and finalists.seeds == 1:
         text = "of a single seed there is no interval, and no test; take 5, say"
         yield Lint(text=f"hydra.sweeper.finalists.seeds: {text}")
 
@@ -230,9 +236,9 @@ _NUMBERS_ONLY = ("CmaEsSampler",)
 _ONE_SPACE = ("CmaEsSampler", "GPSampler", "QMCSampler")
 
 
-def _sampler(spec: SweepSpec, space: SearchSpace) -> Iterator[Lint]:
+def _sampler(search: SearchSpec, space: SearchSpace) -> Iterator[Lint]:
     """Yield a warning of parameters that the sampler can only draw at random."""
-    name = _class(spec.sampler)
+    name = _class(search.sampler)
     independent: list[Parameter] = []
     if name in _NUMBERS_ONLY:
         independent += [
@@ -261,12 +267,12 @@ def _steps(space: SearchSpace, config: DictConfig) -> int | None:
     return steps if isinstance(steps, int) else None
 
 
-def _pruner(spec: SweepSpec, space: SearchSpace, config: DictConfig) -> Iterator[Lint]:
+def _pruner(pruner: Mapping[str, Any], space: SearchSpace, config: DictConfig) -> Iterator[Lint]:
     """Yield warnings of settings that keep the pruner from pruning."""
-    if not spec.pruner or not _is_ours(config):
+    if not pruner or not _is_ours(config):
         return
-    name, where = str(spec.pruner.get("_target_")).rpartition(".")[2], "hydra.sweeper.pruner"
-    first = max([value for key in _FIRST if isinstance(value := spec.pruner.get(key), int)], default=1)
+    name, where = str(pruner.get("_target_")).rpartition(".")[2], "hydra.sweeper.pruner"
+    first = max([value for key in _FIRST if isinstance(value := pruner.get(key), int)], default=1)
     by_folds = folds_of(config) is not None
     key = "evaluation.folds" if by_folds else "trainer.max_epochs"
     epochs = None if key in space.keys else select(config, key)
@@ -282,7 +288,7 @@ def _pruner(spec: SweepSpec, space: SearchSpace, config: DictConfig) -> Iterator
             text=f"{where}: early_stopping.patience {patience} may end a trial before {name} looks at it, from epoch "
             f"{first} on"
         )
-    if patience is not None and spec.pruner.get("max_resource") == "auto":
+    if patience is not None and pruner.get("max_resource") == "auto":
         yield Lint(
             text=f"{where}: max_resource auto takes the epochs of the first trial, which early stopping may cut short; "
             f"set max_resource to {epochs if isinstance(epochs, int) else 'trainer.max_epochs'}"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import optuna
 from optuna.pruners import HyperbandPruner
@@ -43,26 +44,27 @@ class Learning:
 
         Return None for a sampler without a model, or from another package, and for a sweep without `n_trials`.
         """
-        sampler = with_target(spec.sampler)
+        trials = spec.budget.n_trials
+        sampler = with_target(spec.search.sampler)
         if str(sampler["_target_"]).endswith(".PartialFixedSampler") and isinstance(
             sampler.get("base_sampler"), Mapping
         ):
             sampler = with_target(sampler["base_sampler"])
         package, _, name = str(sampler["_target_"]).rpartition(".")
-        if package != "optuna.samplers" or name not in _STARTUP or spec.n_trials is None:
+        if package != "optuna.samplers" or name not in _STARTUP or trials is None:
             return None
         key = _STARTUP[name]
         usual = inspect.signature(getattr(optuna.samplers, name)).parameters[key].default
         startup = value if isinstance(value := sampler.get(key), int) else int(usual)
-        bracket = _brackets(spec, epochs)
+        bracket = _brackets(spec.study_name, spec.search.pruner, epochs)
         seen = Counter[int]()
         chosen = 0
-        for number in range(spec.n_trials):
+        for number in range(trials):
             # The model does not choose enqueued trials, but learns from them.
-            chosen += number >= len(spec.enqueue) and seen[bracket(number)] >= startup
+            chosen += number >= len(spec.search.enqueue) and seen[bracket(number)] >= startup
             seen[bracket(number)] += 1
         return cls(
-            sampler=name, key=key, trials=spec.n_trials, chosen=chosen, startup=startup, brackets=max(1, len(seen))
+            sampler=name, key=key, trials=trials, chosen=chosen, startup=startup, brackets=max(1, len(seen))
         )  # fmt: skip
 
     @property
@@ -79,9 +81,8 @@ class Learning:
         )
 
 
-def _brackets(spec: SweepSpec, epochs: int | None) -> Callable[[int], int]:
+def _brackets(study_name: str, pruner: Mapping[str, Any], epochs: int | None) -> Callable[[int], int]:
     """Return a function from a trial's number to its bracket; always 0 without Hyperband, or if unknown."""
-    pruner = dict(spec.pruner)
     most = pruner.get("max_resource", "auto")
     if most == "auto" and epochs is not None:
         most = epochs + 1  # as Optuna computes it from the last epoch of the first complete trial
@@ -90,7 +91,7 @@ def _brackets(spec: SweepSpec, epochs: int | None) -> Callable[[int], int]:
     keys = {key: value for key, value in pruner.items() if not key.startswith("_")}
     try:
         hyperband = HyperbandPruner(**{**keys, "max_resource": most})
-        study = optuna.create_study(study_name=spec.study_name, pruner=hyperband)
+        study = optuna.create_study(study_name=study_name, pruner=hyperband)
         # Optuna derives the bracket from a hash of the study's name and the trial's number.
         hyperband._try_initialization(study)
         return lambda number: hyperband._get_bracket_id(study, SimpleNamespace(number=number))  # type: ignore[arg-type]

@@ -24,7 +24,8 @@ from besom.sweep.dry_run.tables import told_of_tables
 from besom.sweep.finalists.choose import describe
 from besom.sweep.space.overrides import to_text
 from besom.sweep.space.search_space import Parameter, Params, SearchSpace
-from besom.sweep.spec import FinalistsSpec, SweepSpec
+from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import FinalistsSpec, SearchSpec
 from besom.sweep.study.grid import Grid
 from besom.sweep.study.samplers import build_sampler, with_target
 
@@ -45,14 +46,14 @@ def dry_run(
     `check` raises ConfigError for a composed config that cannot be trained; `inspect_code` returns the errors in the
     code that the configs name.
     """
-    objectives = ", ".join(map(str, spec.objectives))
+    objectives = ", ".join(map(str, spec.search.objectives))
     _print(console, f"study {spec.study_name}: {objectives}   (a dry run: nothing is trained)")
     console.print()
     console.print(_table(space))
     console.print()
     for name, text in (*_facts(spec, space), *_data(space, composer)):
         console.print(Text.assemble((f"{name:<12}", "bold"), text), soft_wrap=True)
-    for number, params in enumerate(_first_trials(spec, space)):
+    for number, params in enumerate(_first_trials(spec.search, space)):
         console.print()
         chosen = "  ".join(composer.overrides(params))
         console.print(Text.assemble((f"trial {number}", "bold"), f"  {chosen}"), soft_wrap=True)
@@ -98,18 +99,18 @@ def _values(parameter: Parameter) -> str:
 
 
 def _facts(spec: SweepSpec, space: SearchSpace) -> Iterator[tuple[str, str]]:
-    size = space.size()
+    search, size = spec.search, space.size()
     yield "points", "infinitely many" if size is None else f"{size:,}"
-    yield "sampler", _named(with_target(spec.sampler), default_seed=spec.seed)
-    yield "pruner", _named(dict(spec.pruner)) if spec.pruner else "none"
+    yield "sampler", _named(with_target(search.sampler), default_seed=search.seed)
+    yield "pruner", _named(dict(search.pruner)) if search.pruner else "none"
     yield "budget", _budget(spec, size)
     if spec.finalists is not None:
         yield "finalists", f"{describe(spec.finalists)}: {_runs(spec.finalists)}"
-    if spec.constraints:
-        yield "constraints", "; ".join(spec.constraints)
-    if spec.enqueue or spec.enqueue_from:
-        other = [f"the best of {spec.enqueue_from}"] if spec.enqueue_from else []
-        own = [f"{len(spec.enqueue)} of your own"] if spec.enqueue else []
+    if search.constraints:
+        yield "constraints", "; ".join(search.constraints)
+    if search.enqueue or search.enqueue_from:
+        other = [f"the best of {search.enqueue_from}"] if search.enqueue_from else []
+        own = [f"{len(search.enqueue)} of your own"] if search.enqueue else []
         yield "first", " and ".join([*own, *other])
 
 
@@ -150,30 +151,31 @@ def _short(value: object) -> str:
 
 
 def _budget(spec: SweepSpec, size: int | None) -> str:
-    is_grid = str(with_target(spec.sampler)["_target_"]).endswith(("GridSampler", "BruteForceSampler"))
-    limits = [limit for limit in (spec.n_trials, size if is_grid else None) if limit is not None]
+    budget = spec.budget
+    is_grid = str(with_target(spec.search.sampler)["_target_"]).endswith(("GridSampler", "BruteForceSampler"))
+    limits = [limit for limit in (budget.n_trials, size if is_grid else None) if limit is not None]
     ends = [f"{min(limits)} trials"] if limits else []
-    if spec.timeout_s is not None:
-        ends.append(f"{spec.timeout_s:g} s")
-    if spec.patience is not None:
-        ends.append(f"{spec.patience} trials without a better one")
+    if budget.timeout_s is not None:
+        ends.append(f"{budget.timeout_s:g} s")
+    if budget.patience is not None:
+        ends.append(f"{budget.patience} trials without a better one")
     limit = "until " + ", or ".join(ends) if ends else "without end"
-    each = [f"{spec.trial_timeout_s:g} s for each"] if spec.trial_timeout_s is not None else []
-    retries = [f"{spec.retries} more attempts for one that fails"] if spec.retries else []
+    each = [f"{budget.trial_timeout_s:g} s for each"] if budget.trial_timeout_s is not None else []
+    retries = [f"{budget.retries} more attempts for one that fails"] if budget.retries else []
     return "; ".join([limit, *each, *retries])
 
 
-def _first_trials(spec: SweepSpec, space: SearchSpace) -> Iterator[Params]:
+def _first_trials(search: SearchSpec, space: SearchSpace) -> Iterator[Params]:
     """Yield the first trials of the sampler, in a temporary study without any results."""
-    directions = [StudyDirection[objective.direction.upper()] for objective in spec.objectives]
+    directions = [StudyDirection[objective.direction.upper()] for objective in search.objectives]
     study = optuna.create_study(directions=directions)
-    for params in spec.enqueue:
+    for params in search.enqueue:
         with suppress(ConfigError):  # `lint` reports it
             study.enqueue_trial(space.to_stored(params), skip_if_exists=True)
     try:
-        grid = Grid.of(spec, space)
+        grid = Grid.of(search, space)
         for number in range(_SHOWN if grid is None else min(_SHOWN, grid.total)):
-            study.sampler = build_sampler(spec, number, space)
+            study.sampler = build_sampler(search, number, space)
             if grid is not None and number >= len(study.trials):
                 study.enqueue_trial(grid.next(study))
             yield space.sample(study.ask())

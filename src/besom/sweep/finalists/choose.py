@@ -21,7 +21,8 @@ from besom.sweep.compose import Composer
 from besom.sweep.finalists.other_configs import OtherConfig, OtherConfigs, with_values
 from besom.sweep.space.overrides import to_overrides
 from besom.sweep.space.search_space import SearchSpace
-from besom.sweep.spec import FinalistsSpec, SweepSpec
+from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import FinalistsSpec
 from besom.sweep.study.book import Asked
 from besom.sweep.study.study import StudyBook
 from besom.sweep.trials.jobs import Jobs
@@ -111,24 +112,31 @@ class Missing:
     left_out: tuple[tuple[Row, str], ...]
 
 
-def missing(spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summary, configs: OtherConfigs) -> Missing:
+def missing(
+    finalists: FinalistsSpec,
+    space: SearchSpace,
+    book: StudyBook,
+    summary: Summary,
+    configs: OtherConfigs,
+    *,
+    seed: int,
+) -> Missing:
     """Choose the finalists, store them in the study, and return their missing runs.
 
     A trial whose config is not available is replaced by the next best one, unless all its runs are complete.
 
     The runs are ordered by seed, so that the finalists of an interrupted sweep can be compared.
     """
-    assert spec.finalists is not None
     trials = book.study.get_trials(deepcopy=False)
     complete = {(run.trial, run.seed) for run in finalist_runs(book.study.user_attrs) if run.reason is None}
     others: dict[int, OtherConfig] = {}
     left_out: list[tuple[Row, str]] = []
     passed: set[int] = set()
     while True:
-        rows = choose(summary, spec.finalists.top, left_out=passed)
+        rows = choose(summary, finalists.top, left_out=passed)
         params = {row.trial: space.params_of(trials[row.trial]) for row in rows}
-        taken = [spec.seed, *(seed for point in params.values() if isinstance(seed := point.get("seed"), int))]
-        seeds = fresh_seeds(spec.seed, spec.finalists, taken=taken)
+        taken = [seed, *(value for point in params.values() if isinstance(value := point.get("seed"), int))]
+        seeds = fresh_seeds(seed, finalists, taken=taken)
         wanted = [(row.trial, seed) for seed in seeds for row in rows if (row.trial, seed) not in complete]
         to_train = {trial for trial, _ in wanted} - others.keys()
         asked = [row for row in rows if row.trial in to_train and configs.concern(row)]
@@ -140,7 +148,7 @@ def missing(spec: SweepSpec, space: SearchSpace, book: StudyBook, summary: Summa
                 passed |= {row.trial, *_alike(row, error, summary) - {trial for trial, _ in complete}}
         if not asked:
             break
-    chosen = {"trials": [row.trial for row in rows], "seeds": list(seeds), "overrides": dict(spec.finalists.overrides)}
+    chosen = {"trials": [row.trial for row in rows], "seeds": list(seeds), "overrides": dict(finalists.overrides)}
     if book.study.user_attrs.get(StudyAttribute.FINALISTS) != chosen:
         book.set_user_attr(StudyAttribute.FINALISTS, chosen)
     entries = [
@@ -159,13 +167,20 @@ def _alike(row: Row, error: BesomError, summary: Summary) -> set[int]:
 class FinalistJobs(Jobs):
     """Prepares finalists for workers: the trial's config with another seed, the overrides, and the test enabled."""
 
-    def __init__(self, composer: Composer, spec: SweepSpec, tags: Mapping[str, str], runs: Missing) -> None:
-        assert spec.finalists is not None
+    def __init__(
+        self,
+        composer: Composer,
+        runs: Missing,
+        *,
+        study_name: str,
+        overrides: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> None:
         self._composer = composer
         self._entries = {entry.number: entry for entry in runs.entries}
         self._others = runs.others
-        self._overrides = spec.finalists.overrides
-        self._study_name = spec.study_name
+        self._overrides = overrides
+        self._study_name = study_name
         self._tags = tags
 
     def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
@@ -227,6 +242,6 @@ def check_finalists(spec: SweepSpec, space: SearchSpace, composer: Composer) -> 
             raise ConfigError(f"{where}: '{key}' is no plain key; write such as trainer.max_epochs: 60")
     for params in space.examples(at_least_one=True):
         try:
-            check(with_values(composer.compose(params), {**spec.finalists.overrides, "seed": spec.seed}))
+            check(with_values(composer.compose(params), {**spec.finalists.overrides, "seed": spec.search.seed}))
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error

@@ -10,14 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from besom.config.objectives import BEST
+from besom.config.objectives import BEST, Objective
 from besom.reports.format import number
 from besom.reports.read.failures import one_line
 from besom.secrets.masks import mask
 from besom.sweep.finalists.choose import Entry
 from besom.sweep.progress.events import Dispatched, Ended, Retried, SweepEvent, Warned
 from besom.sweep.progress.log import LogFile
-from besom.sweep.spec import SweepSpec
 from besom.sweep.trials.trial import best_metrics
 from besom.system.console import warn
 from besom.workers.messages import State, TrialResult
@@ -26,16 +25,24 @@ from besom.workers.messages import State, TrialResult
 class FinalistsObserver:
     """Shows and logs each finalist's run, as a context manager; a `quiet` sweep is only logged."""
 
-    def __init__(self, console: Console, log: LogFile, spec: SweepSpec, entries: Sequence[Entry]) -> None:
+    def __init__(
+        self,
+        console: Console,
+        log: LogFile,
+        objectives: tuple[Objective, ...],
+        entries: Sequence[Entry],
+        *,
+        quiet: bool,
+    ) -> None:
         self._console = console
         self._log = log
-        self._objectives = spec.objectives
-        self._shown = (spec.objective.best_metric, spec.objective.test_metric)
+        self._objectives = objectives
+        self._shown = (objectives[0].best_metric, objectives[0].test_metric)
         self._entries = {entry.number: entry for entry in entries}
         self._done = 0
-        self._quiet = spec.quiet
+        self._quiet = quiet
         columns = (TextColumn("finalists"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=spec.quiet or not console.is_terminal)
+        self._bar = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
         self._task = self._bar.add_task("", total=len(entries))
 
     def __enter__(self) -> Self:

@@ -23,7 +23,6 @@ from besom.reports.read.summary import Row
 from besom.secrets.masks import missing_variables
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import SearchSpace
-from besom.sweep.spec import SweepSpec
 from besom.sweep.study.config import refers_to_keys_alone
 from besom.sweep.study.study import StudyBook
 from besom.sweep.trials.trial import WRITTEN_BY_SLOT
@@ -55,18 +54,17 @@ class OtherConfigs:
         self,
         recorder: Recorder,
         book: StudyBook,
-        spec: SweepSpec,
         space: SearchSpace,
         composer: Composer,
         *,
+        overrides: Mapping[str, Any],
         number: int,
         shared: Mapping[str, Any],
     ) -> None:
-        assert spec.finalists is not None
         self._recorder = recorder
         self._book = book
         self._sampled = frozenset(key.lstrip("+") for key in space.keys)
-        self._overrides = spec.finalists.overrides
+        self._overrides = overrides
         self._number = number
         self._shared = {key: str(value) for key, value in shared.items()}
         self._space = space

@@ -37,9 +37,9 @@ def announce(console: Console, spec: SweepSpec, space: SearchSpace, slots: Seque
         left, f"{left} of {total} trials to go"
     )
     devices = f"{len(slots)} x {slots[0]}, {slots[0].threads} thread(s) each"
-    if (members := spec.members(slots)) > 1:
-        devices += f", up to {members} trials at once in each" + " if that is faster" * (spec.bundle == "auto")
-    goal = ", ".join(map(str, spec.objectives))
+    if (members := spec.devices.members(slots, spec.budget, learns=spec.search.learns)) > 1:
+        devices += f", up to {members} trials at once in each" + " if that is faster" * (spec.devices.bundle == "auto")
+    goal = ", ".join(map(str, spec.search.objectives))
     console.print(Text.assemble("study ", (spec.study_name, "bold"), f": {goal}; {todo}"))
     console.print(f"devices: {devices}", highlight=False, markup=False)
     console.print(f"search space: {', '.join(space.keys) or 'a function'}", highlight=False, markup=False)
@@ -98,10 +98,10 @@ def print_results(
     if finalists is not None:
         table = Text(verdict(finalists)) if spec.quiet else render_finalists(finalists, console)
         console.print(table, soft_wrap=spec.quiet)
-    _print_remaining(console, summary, spec, book, failure)
+    _print_remaining(console, summary, book, failure, patience=spec.budget.patience)
     if failure is not None:
         raise failure
-    best = _best_row(summary, finalists, spec)
+    best = _best_row(summary, finalists, spec.study_name)
     if not spec.quiet:
         storage = mask(str(spec.storage or storage_url(location.directory)))
         runs = {"runs": mask(location.uri)} if best.run_id else {}
@@ -114,7 +114,7 @@ def print_results(
 
 
 def _print_remaining(
-    console: Console, summary: Summary, spec: SweepSpec, book: StudyBook, failure: Exception | None
+    console: Console, summary: Summary, book: StudyBook, failure: Exception | None, *, patience: int | None
 ) -> None:
     """Print why the sweep stopped, and how many trials and finalists' runs remain."""
     total = book.total
@@ -126,10 +126,10 @@ def _print_remaining(
         rest = f"{left} of the finalists' {wanted} runs are not recorded yet; the same command goes on from there"
         console.print(f"stopped: {rest}", highlight=False, soft_wrap=True)
     if book.ran_out_of_patience:
-        console.print(f"stopped: no better trial among the last {spec.patience}", highlight=False)
+        console.print(f"stopped: no better trial among the last {patience}", highlight=False)
 
 
-def _best_row(summary: Summary, finalists: Finalists | None, spec: SweepSpec) -> Row:
+def _best_row(summary: Summary, finalists: Finalists | None, study_name: str) -> Row:
     """Return the champion among the finalists, or else the best trial.
 
     Raises BesomError when no trial, or none of the finalists, is complete.
@@ -139,13 +139,13 @@ def _best_row(summary: Summary, finalists: Finalists | None, spec: SweepSpec) ->
         pruned = str(summary.pruned) if summary.pruned.count else "none was run"
         reason = next((group.reason for group in summary.failures), pruned)
         raise BesomError(
-            f"study {spec.study_name}: no trial is {lacking} ({reason}); mend it, "
+            f"study {study_name}: no trial is {lacking} ({reason}); mend it, "
             "and start anew with hydra.sweeper.study_name=NAME"
         )
     if finalists is not None and finalists.winner is None:
         runs = (run for finalist in finalists.finalists for run in finalist.runs)
         reason = next(run.reason for run in runs if run.reason is not None)
-        raise BesomError(f"study {spec.study_name}: no finalist is complete ({reason}); the same command tries again")
+        raise BesomError(f"study {study_name}: no finalist is complete ({reason}); the same command tries again")
     return (finalists.champion if finalists else None) or summary.best
 
 

@@ -51,7 +51,7 @@ def sweep_observer(
     Finished trials of the study are counted first. `total` is the number of trials of the study, `max_epochs` that of
     the epochs of a trial, None if unknown.
     """
-    counts = TrialCounts(spec.objectives, total=total, timeout_s=spec.timeout_s)
+    counts = TrialCounts(spec.search.objectives, total=total, timeout_s=spec.budget.timeout_s)
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished():
             state, values = State(trial.state.name), tuple(trial.values or ())
@@ -66,7 +66,7 @@ def sweep_observer(
         )  # fmt: skip
     else:
         screen = PlainObserver(console, counts)
-    with SweepLog(log, study=spec.study_name, objectives=spec.objectives) as logged, screen as shown:
+    with SweepLog(log, study=spec.study_name, objectives=spec.search.objectives) as logged, screen as shown:
         observers: list[Observer] = [logged, shown]
 
         def notify(event: SweepEvent) -> None:

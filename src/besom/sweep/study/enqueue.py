@@ -19,7 +19,7 @@ def known_good(spec: SweepSpec, space: SearchSpace, directory: Path) -> list[Par
     Of the other study, only parameters of this search space are used, and only trials that have any. Raises ConfigError
     when parameters of the file cannot be chosen, or when the storage has no such study or no such complete trial.
     """
-    known = [dict(params) for params in spec.enqueue]
+    known = [dict(params) for params in spec.search.enqueue]
     for index, params in enumerate(known):
         try:
             space.to_stored(params)
@@ -29,24 +29,25 @@ def known_good(spec: SweepSpec, space: SearchSpace, directory: Path) -> list[Par
 
 
 def _best_of_another(spec: SweepSpec, space: SearchSpace, directory: Path) -> list[Params]:
-    if spec.enqueue_from is None:
+    name = spec.search.enqueue_from
+    if name is None:
         return []
     where = f"{spec.source}: hydra.sweeper.enqueue_from"
-    if spec.enqueue_from == spec.study_name:
-        raise ConfigError(f"{where}: '{spec.enqueue_from}' is this study itself; name another one")
+    if name == spec.study_name:
+        raise ConfigError(f"{where}: '{name}' is this study itself; name another one")
     if spec.storage is None and not (directory / "optuna.db").exists():
-        raise ConfigError(f"{where}: there is no study '{spec.enqueue_from}'; none was swept yet")
+        raise ConfigError(f"{where}: there is no study '{name}'; none was swept yet")
     storage = open_storage(spec.storage or storage_url(directory))
     try:
         names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
-        if spec.enqueue_from not in names:
-            raise ConfigError(f"{where}: there is no study '{spec.enqueue_from}'; {one_of(spec.enqueue_from, names)}")
-        other = optuna.load_study(study_name=spec.enqueue_from, storage=storage)
+        if name not in names:
+            raise ConfigError(f"{where}: there is no study '{name}'; {one_of(name, names)}")
+        other = optuna.load_study(study_name=name, storage=storage)
         best = _best_that_fit(other, space)
     finally:
         storage.remove_session()
     if not best:
-        raise ConfigError(f"{where}: study '{spec.enqueue_from}' has no complete trial with parameters of this space")
+        raise ConfigError(f"{where}: study '{name}' has no complete trial with parameters of this space")
     return best
 
 

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from besom.errors import ConfigError, one_of
 from besom.sweep.space.search_space import Parameter, Params, SearchSpace
-from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import SearchSpec
 from besom.sweep.study.samplers import target, with_target
 
 _Point = frozenset[tuple[str, Any]]
@@ -40,21 +40,21 @@ class Grid:
         self._open: set[int] = set()
 
     @classmethod
-    def of(cls, spec: SweepSpec, space: SearchSpace) -> Grid | None:
+    def of(cls, search: SearchSpec, space: SearchSpace) -> Grid | None:
         """Return the grid of a sweep, None unless its sampler is a grid or brute force sampler.
 
         Raises ConfigError for an infinite space, naming the parameter and the remedy.
         """
-        where = f"{spec.source}: hydra.sweeper.sampler"
-        config = with_target(spec.sampler)
+        where = f"{search.source}: hydra.sweeper.sampler"
+        config = with_target(search.sampler)
         sampler = target(config, "sampler", where)
         if issubclass(sampler, BruteForceSampler):
             # The points of a custom_search_space cannot be counted; the sampler finds them one by one.
-            return None if space.custom is not None else cls(space, spec.source, proposed=False)
+            return None if space.custom is not None else cls(space, search.source, proposed=False)
         if not issubclass(sampler, GridSampler):
             return None
         only = config.get("search_space") or {}
-        return cls(_restricted(space, only, f"{where}.search_space"), spec.source)
+        return cls(_restricted(space, only, f"{where}.search_space"), search.source)
 
     def next(self, study: optuna.Study) -> dict[str, Any]:
         """Return the first point without a trial in the study, as Optuna's names and values.

@@ -16,8 +16,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
+from besom.config.paths import file_name
 from besom.errors import StoreError
-from besom.sweep.spec import SweepSpec
 from besom.sweep.study.storage import translated
 from besom.system.locks import Held, locked
 
@@ -42,28 +42,29 @@ class StudyLock:
 
 
 @contextmanager
-def lock_study(spec: SweepSpec, directory: Path) -> Iterator[StudyLock]:
+def lock_study(study_name: str, storage: str | Mapping[str, Any] | None, directory: Path) -> Iterator[StudyLock]:
     """Lock a study so that only one process sweeps it at a time; its files are in `directory`.
 
     Raises StoreError, which names the process, when another one has locked it: by a file in `directory`, by a file
     beside its storage, which processes with different directories may share, or on its PostgreSQL server.
     """
-    locks = {(directory / "locks" / f"{spec.folder}.lock").resolve(): None}
-    shared = _file(spec.storage)
+    folder = file_name(study_name)
+    locks = {(directory / "locks" / f"{folder}.lock").resolve(): None}
+    shared = _file(storage)
     if shared is not None:
-        name = spec.folder if shared.name == "optuna.db" else f"{shared.name}-{spec.folder}"
+        name = folder if shared.name == "optuna.db" else f"{shared.name}-{folder}"
         locks[shared.parent / "locks" / f"{name}.lock"] = None
     with ExitStack() as stack:
         try:
             for path in locks:
                 stack.enter_context(locked(path, wait=False))
-            url = _url(spec.storage)
+            url = _url(storage)
             server = None
             if url is not None and url.get_backend_name() == "postgresql":
-                server = stack.enter_context(_held_on_server(url, spec.study_name))
+                server = stack.enter_context(_held_on_server(url, study_name))
         except Held as error:
             raise StoreError(
-                f"study '{spec.study_name}' is being swept by process {error.pid}; wait for it, or stop it first"
+                f"study '{study_name}' is being swept by process {error.pid}; wait for it, or stop it first"
             ) from error
         yield StudyLock(path.parent, server)
 

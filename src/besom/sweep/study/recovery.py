@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from besom.config.objectives import BEST, Objective
 from besom.reports.read.finalists import FinalistRun, finalist_runs
-from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import SearchSpec
 from besom.sweep.study.config import origin
 from besom.sweep.study.study import StudyBook
 from besom.tracking.recorder.recorder import Recorder
@@ -17,7 +18,7 @@ from besom.tracking.writers.entries import to_key
 from besom.workers.messages import State, TrialResult
 
 
-def adopt_recorded(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> list[int]:
+def adopt_recorded(recorder: Recorder, book: StudyBook, search: SearchSpec) -> list[int]:
     """Finish waiting trials of the study whose runs are complete in MLflow; return their numbers.
 
     A trial is written to MLflow first, and to the study's storage a moment later. A process that dies in between leaves
@@ -26,17 +27,16 @@ def adopt_recorded(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> list
     ends = recorder.ends(book.waiting())
     for number, end in sorted(ends.items()):
         steps = {}
-        if spec.pruner:
-            history = recorder.history(end.run_id, spec.objective.name)
+        if search.pruner:
+            history = recorder.history(end.run_id, search.objective.name)
             steps = {step: value for step, value in sorted(history.items()) if step > 0}
-        book.adopt(number, _result(end, spec.objectives), about_recorded(end), steps)
+        book.adopt(number, _result(end, search.objectives), about_recorded(end), steps)
     return sorted(ends)
 
 
-def adopt_finalists(recorder: Recorder, book: StudyBook, spec: SweepSpec) -> None:
+def adopt_finalists(recorder: Recorder, book: StudyBook, objectives: Sequence[Objective]) -> None:
     """Add finalists' runs to the study that are complete in MLflow and that it missed for the same reason."""
     known = {run.key for run in finalist_runs(book.study.user_attrs) if run.reason is None}
-    objectives = spec.objectives
     names = (name for objective in objectives for name in (objective.best_metric, objective.test_metric))
     by_key = {to_key(name): name for name in names}
     for end in recorder.finalists():

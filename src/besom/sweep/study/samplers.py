@@ -26,7 +26,7 @@ from besom.config.hydra_versions import build
 from besom.errors import ConfigError, first_line, one_of
 from besom.reports.read.trials import constraints_of
 from besom.sweep.space.search_space import SearchSpace
-from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import SearchSpec
 
 _DEFAULT_SAMPLER: Mapping[str, Any] = {
     "_target_": "optuna.samplers.TPESampler",
@@ -44,19 +44,19 @@ _NEEDS: Mapping[str, str] = {
 }
 
 
-def build_sampler(spec: SweepSpec, number: int, space: SearchSpace | None = None) -> BaseSampler:
+def build_sampler(search: SearchSpec, number: int, space: SearchSpace | None = None) -> BaseSampler:
     """Build the sampler for the trial with this number.
 
     For a grid it is a random one, which draws the parameters that an enqueued trial leaves open: the points come from a
     `Grid`. The space is needed for `fixed_params` only. Raises ConfigError for a sampler that does not exist, lacks a
     package, or does not accept its arguments.
     """
-    where = f"{spec.source}: hydra.sweeper.sampler"
-    config = with_target(spec.sampler)
+    where = f"{search.source}: hydra.sweeper.sampler"
+    config = with_target(search.sampler)
     cls = target(config, "sampler", where)
     seed = config.get("seed")
     seeds = _Seeds(
-        spec.seed if seed is None else int(seed), number, len(spec.objectives), constrained=bool(spec.constraints)
+        search.seed if seed is None else int(seed), number, len(search.objectives), constrained=bool(search.constraints)
     )
     if issubclass(cls, GridSampler):
         return optuna.samplers.RandomSampler(seed=seeds.derived)
@@ -67,17 +67,17 @@ def build_sampler(spec: SweepSpec, number: int, space: SearchSpace | None = None
     return built
 
 
-def build_pruner(spec: SweepSpec) -> BasePruner:
+def build_pruner(search: SearchSpec) -> BasePruner:
     """Build the pruner; without one in the config, a pruner that never prunes.
 
     Raises ConfigError for a pruner that does not exist or does not accept its arguments.
     """
-    if not spec.pruner:
+    if not search.pruner:
         return NopPruner()
-    where = f"{spec.source}: hydra.sweeper.pruner"
-    cls = target(spec.pruner, "pruner", where)
-    _check_keys(spec.pruner, cls, where)
-    built = _built(_without_idle_nulls(spec.pruner, cls), where)
+    where = f"{search.source}: hydra.sweeper.pruner"
+    cls = target(search.pruner, "pruner", where)
+    _check_keys(search.pruner, cls, where)
+    built = _built(_without_idle_nulls(search.pruner, cls), where)
     assert isinstance(built, BasePruner)
     return built
 

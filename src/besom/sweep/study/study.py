@@ -17,12 +17,14 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from besom.config.objectives import Objective
 from besom.errors import ConfigError
 from besom.reports.read.pareto import Front
 from besom.reports.read.trials import is_feasible
 from besom.secrets.masks import hidden_override
 from besom.sweep.space.search_space import Params, SearchSpace
 from besom.sweep.spec import SweepSpec, storage_url
+from besom.sweep.spec_parts import BudgetSpec, SearchSpec
 from besom.sweep.study.book import Asked, Book
 from besom.sweep.study.grid import Grid
 from besom.sweep.study.lock import lock_study
@@ -35,25 +37,26 @@ from besom.workers.messages import State, TrialResult
 class StudyBook(Book):
     """Asks and tells one study, and counts its trials."""
 
-    def __init__(self, trial_storage: TrialStorage, spec: SweepSpec, space: SearchSpace) -> None:
+    def __init__(self, trial_storage: TrialStorage, search: SearchSpec, budget: BudgetSpec, space: SearchSpace) -> None:
         self._trial_storage = trial_storage
-        self._spec = spec
+        self._search = search
+        self._budget = budget
         self._space = space
-        self._grid = Grid.of(spec, space)
+        self._grid = Grid.of(search, space)
         self._trials: dict[int, Trial] = {}  # asked for, and not told yet
         self._unfinished: set[int] = set()  # in the storage
         self.study = trial_storage.study
-        self.study.pruner = build_pruner(spec)
+        self.study.pruner = build_pruner(search)
         finished = sorted(finished_trials(self.study), key=_ended_s)
         self._done = len(finished)
-        self._patience = _Patience(spec)
+        self._patience = _Patience(search.objectives)
         for trial in finished:
             self._patience.add(trial)
 
     @property
     def total(self) -> int | None:
         """The number of trials of the study when it is complete; None for no end."""
-        limits = [self._spec.n_trials, self._grid.total if self._grid else None]
+        limits = [self._budget.n_trials, self._grid.total if self._grid else None]
         return min((limit for limit in limits if limit is not None), default=None)
 
     @property
@@ -64,7 +67,7 @@ class StudyBook(Book):
     @property
     def ran_out_of_patience(self) -> bool:
         """True if the last `patience` trials were no better than the ones before."""
-        return self._spec.patience is not None and self._patience.since_best >= self._spec.patience
+        return self._budget.patience is not None and self._patience.since_best >= self._budget.patience
 
     def waiting(self) -> list[int]:
         """Return the numbers of the enqueued and interrupted trials, which run before any new one."""
@@ -74,7 +77,7 @@ class StudyBook(Book):
         """Ask for the next trial; enqueued and interrupted ones come first, with their own numbers."""
         waiting = self.waiting()
         number = waiting[0] if waiting else len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = build_sampler(self._spec, number, self._space)
+        self.study.sampler = build_sampler(self._search, number, self._space)
         if self._grid is not None and not waiting and (point := self._grid.next(self.study)):
             self.study.enqueue_trial(point)
         trial = self.study.ask()
@@ -169,9 +172,9 @@ def set_constraints(trial: Trial, constraints: Mapping[str, float]) -> None:
 class _Patience:
     """Counts the trials since the best one, in the order of their ends."""
 
-    def __init__(self, spec: SweepSpec) -> None:
+    def __init__(self, objectives: Sequence[Objective]) -> None:
         self.since_best = 0
-        self._front = Front(spec.objectives)
+        self._front = Front(objectives)
         self._seen: set[tuple[float, ...]] = set()  # an equally good trial is no improvement
 
     def add(self, trial: FrozenTrial) -> None:
@@ -192,13 +195,13 @@ def open_study(spec: SweepSpec, space: SearchSpace, directory: Path) -> Iterator
     """
     storage = spec.storage or storage_url(directory)
     url = storage if isinstance(storage, str) else str(storage.get("_target_"))
-    directions = [StudyDirection[objective.direction.upper()] for objective in spec.objectives]
-    with lock_study(spec, directory) as lock:
+    directions = [StudyDirection[objective.direction.upper()] for objective in spec.search.objectives]
+    with lock_study(spec.study_name, spec.storage, directory) as lock:
         with lock.creating():
             trial_storage = TrialStorage(open_storage(storage), url, spec.study_name, directions)
         try:
-            _check_same(trial_storage, spec, space)
-            book = StudyBook(trial_storage, spec, space)
+            _check_same(trial_storage, spec.search, space)
+            book = StudyBook(trial_storage, spec.search, spec.budget, space)
             try:
                 yield book
             finally:
@@ -217,25 +220,26 @@ def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
-def _check_same(trial_storage: TrialStorage, spec: SweepSpec, space: SearchSpace) -> None:
-    now = {StudyAttribute.SPACE: space.signature(), StudyAttribute.OBJECTIVE: ", ".join(map(str, spec.objectives))}
-    directions = [direction.name.lower() for direction in trial_storage.study.directions]
-    wanted = [objective.direction for objective in spec.objectives]
-    attributes = trial_storage.study.user_attrs
+def _check_same(trial_storage: TrialStorage, search: SearchSpec, space: SearchSpace) -> None:
+    now = {StudyAttribute.SPACE: space.signature(), StudyAttribute.OBJECTIVE: ", ".join(map(str, search.objectives))}
+    study = trial_storage.study
+    directions = [direction.name.lower() for direction in study.directions]
+    wanted = [objective.direction for objective in search.objectives]
+    attributes = study.user_attrs
     if StudyAttribute.OBJECTIVE not in attributes and directions != wanted:  # created by another program
-        raise _refused(spec, "objective", _difference(", ".join(directions), ", ".join(wanted)))
+        raise _refused(study, search.source, "objective", _difference(", ".join(directions), ", ".join(wanted)))
     for key, value in now.items():
         before, is_space = attributes.get(key), key == StudyAttribute.SPACE
-        if before is None or (is_space and before != value and not trial_storage.study.get_trials(deepcopy=False)):
+        if before is None or (is_space and before != value and not study.get_trials(deepcopy=False)):
             trial_storage.set_user_attr(key, value)  # a study without trials may change
         elif before != json.loads(json.dumps(value)):
             what = "search space" if is_space else "objective"
-            raise _refused(spec, what, _difference(before, value))
+            raise _refused(study, search.source, what, _difference(before, value))
 
 
-def _refused(spec: SweepSpec, what: str, difference: str) -> ConfigError:
+def _refused(study: optuna.Study, source: str, what: str, difference: str) -> ConfigError:
     return ConfigError(
-        f"{spec.source}: study '{spec.study_name}' was started with another {what} ({difference}); "
+        f"{source}: study '{study.study_name}' was started with another {what} ({difference}); "
         "choose another hydra.sweeper.study_name, or undo the change"
     )
 

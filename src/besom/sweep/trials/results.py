@@ -11,7 +11,7 @@ from besom.errors import ConfigError, DataError
 from besom.sweep.progress.events import Ended, Observer, Requeued, Retried, Warned
 from besom.sweep.progress.text import kept_runs_warning
 from besom.sweep.space.constraints import Constraint
-from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import SearchSpec
 from besom.sweep.study.book import Book
 from besom.sweep.study.code import StudyCode
 from besom.sweep.trials.attempt import Attempt, Verdict
@@ -35,7 +35,8 @@ class TrialResults:
     def __init__(
         self,
         *,
-        spec: SweepSpec,
+        study_name: str,
+        search: SearchSpec,
         book: Book,
         jobs: Jobs,
         scheduler: Scheduler,
@@ -44,7 +45,8 @@ class TrialResults:
         observer: Observer,
         constraints: Sequence[Constraint],
     ) -> None:
-        self._spec = spec
+        self._study_name = study_name
+        self._search = search
         self._book = book
         self._jobs = jobs
         self._scheduler = scheduler
@@ -79,8 +81,8 @@ class TrialResults:
         attempt.history[epoch] = metrics if self._constraints else {}
         self._recorder.report(trial, epoch, metrics, reported.time_s)
         self._observer(reported)
-        value = metrics.get(self._spec.objective.name)
-        if not self._spec.pruner or value is None or not math.isfinite(value) or epoch < self._jobs.first_step:
+        value = metrics.get(self._search.objective.name)
+        if not self._search.pruner or value is None or not math.isfinite(value) or epoch < self._jobs.first_step:
             return
         prune = self._book.report(trial, epoch, value)
         if prune and attempt.verdict is None and epoch != attempt.last_epoch:
@@ -102,8 +104,8 @@ class TrialResults:
             self.fail(attempt, result.failure or Failure(reason="unknown"), result)
 
     def _complete(self, attempt: Attempt, result: TrialResult) -> None:
-        values = dict(zip((objective.name for objective in self._spec.objectives), result.values, strict=True))
-        wrong = not_finite(self._spec.objectives, result)
+        values = dict(zip((objective.name for objective in self._search.objectives), result.values, strict=True))
+        wrong = not_finite(self._search.objectives, result)
         metrics = {**attempt.history.get(result.best_epoch or attempt.epoch, {}), **result.summary, **values}
         try:
             constraints = {constraint.key: constraint.value(metrics) for constraint in self._constraints}
@@ -125,9 +127,9 @@ class TrialResults:
         """
         failure = failure.without_secrets()  # the worker masks the secrets that it knows; the parent knows more
         if failure.blame is Blame.DATA and attempt.asked.has_everybodys_data:
-            raise DataError(f"study {self._spec.study_name}: {failure.reason}")
+            raise DataError(f"study {self._study_name}: {failure.reason}")
         if failure.blame is Blame.DISK:
-            raise disk_is_full(f"study {self._spec.study_name}: {attempt.asked.name}", failure)
+            raise disk_is_full(f"study {self._study_name}: {attempt.asked.name}", failure)
         again = self._scheduler.another(attempt, failure)
         if again is None:
             self._end(attempt, result.failed(failure))
@@ -163,7 +165,7 @@ class TrialResults:
         result = replace(result, began_s=attempt.began_s)
         self._book.tell(attempt.trial, result, attempt.about(result))
         self._jobs.ended(attempt.trial, result)
-        record_end(self._recorder, attempt.trial, result, self._spec.objectives)
+        record_end(self._recorder, attempt.trial, result, self._search.objectives)
         self._observer(Ended(trial=attempt.trial, result=result, epoch=attempt.epoch))
 
     # Trials that the recorder has written.

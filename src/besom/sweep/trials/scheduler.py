@@ -8,7 +8,7 @@ from itertools import islice
 
 from besom.errors import BesomError
 from besom.reports.read.summary import failures_of
-from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import BudgetSpec
 from besom.sweep.study.book import Book
 from besom.sweep.study.study import finished_trials
 from besom.sweep.trials.attempt import Attempt
@@ -30,25 +30,35 @@ _INITIAL_MEMBERS = 8
 class Scheduler:
     """The running and the waiting attempts, and the budgets of a sweep: trials, time, patience and failures.
 
-    `running` holds the attempts that have a slot, by trial. A bundle has at most `members` trials; under `bundle=auto`
-    the size that a worker found to be fastest, doubled as long as the whole bundle trains at once.
+    `running` holds the attempts that have a slot, by trial. A bundle has at most `members` trials; with `auto`, the
+    size that a worker found to be fastest, doubled as long as the whole bundle trains at once.
     """
 
     def __init__(
-        self, *, spec: SweepSpec, book: Book, jobs: Jobs, members: int = 1, unwritten: int = UNWRITTEN
+        self,
+        *,
+        study_name: str,
+        budget: BudgetSpec,
+        book: Book,
+        jobs: Jobs,
+        members: int = 1,
+        auto: bool = False,
+        unwritten: int = UNWRITTEN,
     ) -> None:
         self.running: dict[int, Attempt] = {}
-        self._spec = spec
+        self._study_name = study_name
+        self._budget = budget
         self._book = book
         self._jobs = jobs
         self._members = members
+        self._initial_members = min(_INITIAL_MEMBERS, members) if auto else members
         self._best_sizes: dict[str, int] = {}  # by bundle key, as measured by the workers
         self._again: deque[Attempt] = deque()  # to be retried
         self._ahead: deque[Attempt] = deque()  # asked for and not started
         self._failed: set[int] = set()
         self._unwritten: set[int] = set()
         self._most_unwritten = unwritten
-        self._deadline = time.monotonic() + spec.timeout_s if spec.timeout_s is not None else None
+        self._deadline = time.monotonic() + budget.timeout_s if budget.timeout_s is not None else None
 
     @property
     def has_more(self) -> bool:
@@ -69,7 +79,7 @@ class Scheduler:
         group = failures_of(list(counted))[0]
         shared = f", {group.shared}" if group.shared else ""
         return BesomError(
-            f"study {self._spec.study_name}: {len(self._failed)} of {total or self._book.done} trials failed, "
+            f"study {self._study_name}: {len(self._failed)} of {total or self._book.done} trials failed, "
             f"{len(group.trials)} of them by '{group.reason}'{shared}; mend it, or raise hydra.sweeper.max_failure_rate"
         )
 
@@ -111,7 +121,7 @@ class Scheduler:
         if failure.blame is Blame.MEMORY and not attempt.exclusive and attempt.slot is not None:
             return attempt.again(exclusive=True)
         # An error in a config or in the data would only repeat itself.
-        return attempt.again() if failure.blame is Blame.CODE and attempt.retries < self._spec.retries else None
+        return attempt.again() if failure.blame is Blame.CODE and attempt.retries < self._budget.retries else None
 
     def retry(self, attempt: Attempt, again: Attempt) -> None:
         """Replace a failed attempt by the next one, which waits for a slot."""
@@ -136,7 +146,7 @@ class Scheduler:
 
     @property
     def _too_many_failed(self) -> bool:
-        return len(self._failed) > self._spec.max_failure_rate * (self._book.total or max(self._book.done, 10))
+        return len(self._failed) > self._budget.max_failure_rate * (self._book.total or max(self._book.done, 10))
 
     @property
     def _wants_more(self) -> bool:
@@ -173,8 +183,7 @@ class Scheduler:
         """Return how many trials the bundle of an attempt should hold."""
         if attempt.bundle_key is None or attempt.unbundled:
             return 1
-        initial = _INITIAL_MEMBERS if self._spec.bundle == "auto" else self._members
-        return min(self._members, self._best_sizes.get(attempt.bundle_key, initial))
+        return min(self._members, self._best_sizes.get(attempt.bundle_key, self._initial_members))
 
     def _ask(self) -> None:
         asked = self._book.ask()
