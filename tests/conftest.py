@@ -102,6 +102,10 @@ def pytest_collection() -> Generator[None, object, object]:
     return collected
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # or a library reports at exit what it takes for leaks
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call() -> None:
     hide_the_test()

@@ -43,9 +43,8 @@ class RememberingLoader(ConfigLoaderImpl):
         return config
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """Return a trial's config; its `hydra.sweeper`, which no trial reads, is not that of the sweep."""
-        of_the_sweep = ("hydra.sweeper", "hydra/sweeper")
-        given = [text for text in master_config.hydra.overrides.hydra if not text.startswith(of_the_sweep)]
+        """Return a trial's config; its values of `hydra.sweeper`, which no trial reads, are not those of the sweep."""
+        given = [text for text in master_config.hydra.overrides.hydra if not text.startswith("hydra.sweeper")]
         name = master_config.hydra.job.config_name
         config = self.load_configuration(name, [*given, *sweep_overrides], RunMode.RUN)
         OmegaConf.copy_cache(from_config=master_config, to_config=config)

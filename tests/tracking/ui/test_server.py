@@ -241,8 +241,13 @@ def test_a_run_that_is_stopped_while_its_server_is_away_is_kept_and_recorded_by_
 
 
 def test_finalists_that_a_server_missed_are_recorded_by_the_next_start_and_not_trained_again(
-    served: Ui, tmp_path: Path, load_app: Callable[..., App], capsys: pytest.CaptureFixture[str]
+    served: Ui,
+    tmp_path: Path,
+    load_app: Callable[..., App],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "own.yaml").write_text(SWEEP, encoding="utf-8")
     command = Command(tmp_path, Location.of({"uri": None, "directory": tmp_path / "mlruns"}), load_app)
     gate, tested = Gate(served.port), list[int]()
