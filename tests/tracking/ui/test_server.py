@@ -306,7 +306,11 @@ def test_of_a_tracking_server_the_links_are_printed(served: Ui, tmp_path: Path):
         timeout=120,
         check=True,
     )
-    assert done.stdout == f"study digits: {served.link}\nits runs in a table: {served.table}\n"
+    # Of whichever study of this file's tests is the latest by now.
+    found = re.fullmatch(r"study (\w+): (\S+)\nits runs in a table: (\S+)\n", done.stdout)
+    assert found is not None
+    assert re.fullmatch(rf"{served.base}/#/experiments/\d+/runs\?.*viewStateShareKey={view_key(found[1])}", found[3])
+    assert found[2] == f"{found[3]}&compareRunsMode=CHART"
     assert list(tmp_path.iterdir()) == []
 
 
