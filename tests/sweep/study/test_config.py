@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from besom.errors import first_few
-from besom.reports.read.configs import configs_of
+from besom.reports.read.configs import configs_of, differences
 from besom.sweep.compose import Composer
 from besom.sweep.space.search_space import SpaceParser
 from besom.sweep.study.config import changes_since_it_began, number_of, shared_by
@@ -35,7 +35,7 @@ def test_a_config_has_what_each_choice_gives_and_nothing_that_is_sampled(small_a
 def test_each_config_of_a_study_has_a_number_that_stays(folder: MakeFolder):
     with folder().book() as book:
         first = {"a": 1, "b": 2, "db=large: size": 2}
-        second, third = {**first, "a": 5}, {"a": 1, "c": None, "db=large: size": 9}
+        second, third = {**first, "a": 5}, {"a": 1, "c": 4, "db=large: size": 9}
         assert [number_of(book, one, keep=True) for one in (first, second, third)] == [1, 2, 3]
         assert [number_of(book, one, keep=True) for one in (third, first, second)] == [3, 1, 2]
         assert number_of(book, {"a": 7}, keep=False) == 4
@@ -45,7 +45,7 @@ def test_each_config_of_a_study_has_a_number_that_stays(folder: MakeFolder):
         }
         assert changes_since_it_began(book, second, 2) == ["a was 1, is 5"]
         assert changes_since_it_began(book, third, 3) == [
-            "b was 2, is not there", "c was not there, is None", "db=large: size was 2, is 9",
+            "b was 2, is not there", "c was not there, is 4", "db=large: size was 2, is 9",
         ]  # fmt: skip
 
 
@@ -73,3 +73,10 @@ def test_a_trial_that_is_taken_over_from_its_run_has_the_config_and_code_of_its_
 def test_of_many_changes_the_first_are_named():
     assert first_few(["a", "b"]) == "a, b"
     assert first_few([str(number) for number in range(10)]) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+
+
+def test_a_key_that_a_newer_version_adds_is_no_change_while_it_is_empty():
+    before, now = {"seed": "0"}, {"seed": "0", "callbacks": "{}", "artifacts": "[]", "logger": "None"}
+    assert differences(before, now) == differences(now, before) == []
+    assert differences(before, {"seed": "0", "artifacts": "['*.csv']"}) == ["artifacts was not there, is ['*.csv']"]
+    assert differences({"limit": "5"}, {"limit": "None"}) == ["limit was 5, is None"]

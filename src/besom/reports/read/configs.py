@@ -21,12 +21,22 @@ def configs_of(attrs: Mapping[str, Any]) -> dict[int, dict[str, str]]:
     return dict(enumerate(configs, start=1))
 
 
+_ABSENT, _EMPTY = "not there", ("None", "[]", "{}")
+
+
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the differences between two flattened configs, such as `trainer.max_epochs was 10, is 5`."""
+    """Return the differences between two flattened configs, such as `trainer.max_epochs was 10, is 5`.
+
+    A key that one of them lacks and the other leaves empty is none: a newer version may know more keys.
+    """
     pairs = ((key, _value(before, key), _value(now, key)) for key in sorted({*before, *now}))
-    return [f"{key} was {was}, is {value}" for key, was, value in pairs if was != value]
+    return [f"{key} was {was}, is {value}" for key, was, value in pairs if was != value and not _is_new(was, value)]
+
+
+def _is_new(*values: str) -> bool:
+    return _ABSENT in values and any(value in _EMPTY for value in values)
 
 
 def _value(config: Mapping[str, str], key: str) -> str:
     """Return a choice's own value, or the common value of all choices."""
-    return config.get(key, config.get(key.rpartition(OF_A_CHOICE)[2], "not there"))
+    return config.get(key, config.get(key.rpartition(OF_A_CHOICE)[2], _ABSENT))
