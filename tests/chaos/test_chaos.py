@@ -100,7 +100,9 @@ def check_study(folder: Path, location: Location) -> None:
     jobs = (folder / "jobs.log").read_text().splitlines()
     for trial in trials:
         check_trial(trial, by_trial[trial.number])
-        assert f"{trial.params['x']!r} {trial.params['depth']}" in jobs
+        # A worker may be killed before its job writes down what it was given, and so may the one of the retry.
+        was_killed = trial.state is TrialState.FAIL and "SIGKILL" in trial.user_attrs["besom"]["reason"]
+        assert was_killed or f"{trial.params['x']!r} {trial.params['depth']}" in jobs
     assert list((location.directory / "scratch").iterdir()) == []
 
 
