@@ -85,9 +85,9 @@ def test_example_is_swept_pruned_and_recorded_and_goes_on(tmp_path: Path, store:
     found = trials(tmp_path / "sgd" / "mlruns" / "optuna.db", "sgd")
     assert [trial.number for trial in found] == list(range(14))
     pruned = [trial for trial in found if trial.state is TrialState.PRUNED]
-    assert pruned
     assert all(trial.state in (TrialState.PRUNED, TrialState.COMPLETE) for trial in found)
-    assert max(len(trial.intermediate_values) for trial in pruned) < 10
+    # Not all of them: one that is pruned at its last step has reported each.
+    assert any(len(trial.intermediate_values) < 10 for trial in pruned)
 
     client = connect(Location.of({"uri": None, "directory": tmp_path / "sgd" / "mlruns"}), create=False)
     experiment = client.get_experiment_by_name("sgd")
