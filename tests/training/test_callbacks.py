@@ -74,6 +74,10 @@ def test_epochwise_callbacks_leave_besoms_loop_to_its_models_and_stepwise_ones_d
             r"^callbacks\.checkpoint\.often: .* takes no 'often'",
         ),
         (["callbacks=checkpoint", "callbacks.checkpoint.save_top_k=-7"], r"^callbacks\.checkpoint: [^\n]+save_top_k"),
+        (
+            ["callbacks=checkpoint", "+trainer.enable_checkpointing=false"],
+            r"^trainer\.enable_checkpointing: it is false, and callbacks have a ModelCheckpoint",
+        ),
         (["callbacks=lr_monitor"], r"^trainer: [^\n]+LearningRateMonitor[^\n]+logger"),
     ],
 )

@@ -12,8 +12,6 @@ from typing import Any
 
 from besom.errors import ConfigError
 
-TRAINERS = ("pytorch_lightning.Trainer", "lightning.pytorch.Trainer")
-
 WORK = ".work"
 """The subfolder of a trial's folder for the files of its callbacks and loggers."""
 

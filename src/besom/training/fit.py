@@ -46,7 +46,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "optuna",
 
 # Besom reports, records and stops training itself; Lightning's suggestions about that do not apply.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-warnings.filterwarnings("ignore", module="pytorch_lightning")
+warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning\.pytorch")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 

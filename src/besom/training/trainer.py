@@ -26,6 +26,9 @@ from besom.training.lightning import Package, for_package
 _PRINT = ("enable_model_summary", "profiler")
 """The arguments with which Lightning prints at the level INFO, at which it also talks about itself."""
 
+_EXTRAS = ("callbacks", "logger")
+"""The arguments that `Extras` has built."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Extras:
@@ -94,7 +97,7 @@ def build_trainer(
     `trainer.num_sanity_val_steps`. Lightning's files go below `folder` by default. Raises ConfigError for arguments
     that Lightning refuses.
     """
-    given = for_package(config["trainer"], package)
+    given = {key: value for key, value in for_package(config["trainer"], package).items() if key not in _EXTRAS}
     _check_devices(given.get("devices", 1))
     loud = any(given.get(key) for key in _PRINT)
     logging.getLogger(package.__name__).setLevel(logging.INFO if loud else logging.WARNING)
@@ -108,8 +111,7 @@ def build_trainer(
         given["profiler"] = _profiler(given["profiler"], package, folder)
     own = [best_epoch(tracker, package), *early_stopping(config["early_stopping"], tracker.objective, package)]
     more: dict[str, Any] = {"callbacks": [*own, *extras.callbacks], "logger": list(extras.loggers) or False}
-    if given.pop("enable_checkpointing", False) and not _has(extras.callbacks, package.callbacks.ModelCheckpoint):
-        more["callbacks"].append(package.callbacks.ModelCheckpoint())
+    more["callbacks"] += _checkpoint(given.pop("enable_checkpointing", None), extras, package)
     if rank_count() > 1:  # also within a Slurm job, whose own ranks these are not
         environment = build({"_target_": f"{package.__name__}.plugins.environments.LightningEnvironment"})
         more["plugins"] = [*_items(given.pop("plugins", None)), environment]
@@ -192,8 +194,12 @@ def _built(key: str, given: Mapping[str, Any], kind: type, package: Package, fol
     return result
 
 
-def _has(callbacks: Sequence[pl.Callback], kind: type) -> bool:
-    return any(isinstance(callback, kind) for callback in callbacks)
+def _checkpoint(enabled: bool | None, extras: Extras, package: Package) -> list[pl.Callback]:
+    """Return what `trainer.enable_checkpointing` adds. Besom's own callback makes Lightning add nothing by itself."""
+    has_one = any(isinstance(callback, package.callbacks.ModelCheckpoint) for callback in extras.callbacks)
+    if enabled is False and has_one:
+        raise ConfigError("trainer.enable_checkpointing: it is false, and callbacks have a ModelCheckpoint; drop one")
+    return [package.callbacks.ModelCheckpoint()] if enabled and not has_one else []
 
 
 def _items(value: Any) -> list[Any]:
