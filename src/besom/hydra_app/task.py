@@ -6,11 +6,10 @@ callable object.
 
 from __future__ import annotations
 
-import os
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,19 +107,18 @@ class _Job:
         with open_dict(config):
             config.hydra.job.id = str(number)
             config.hydra.job.num = number
-        with _in_the_same_folder():
-            try:
-                return run_job(
-                    hydra_context=context,
-                    config=config,
-                    task_function=self,
-                    job_dir_key="hydra.sweep.dir",
-                    job_subdir_key="hydra.sweep.subdir",
-                )
-            except SystemExit as error:
-                raise TrialFailed(f"the job called sys.exit({error.code!r}); return a value instead") from error
-            finally:
-                keep_hydra_files(config, self._assignment.directory)
+        try:
+            return run_job(
+                hydra_context=context,
+                config=config,
+                task_function=self,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+        except SystemExit as error:
+            raise TrialFailed(f"the job called sys.exit({error.code!r}); return a value instead") from error
+        finally:
+            keep_hydra_files(config, self._assignment.directory)
 
     def __call__(self, config: DictConfig) -> Any:
         self._channel.started(about_job(config))
@@ -130,16 +128,6 @@ class _Job:
     def __getattr__(self, name: str) -> Any:
         # For callbacks that use attributes of the task function, such as its name.
         return getattr(self.__dict__["_task_function"], name)
-
-
-@contextmanager
-def _in_the_same_folder() -> Iterator[None]:
-    """Restore the working directory, which a job may change."""
-    folder = Path.cwd()
-    try:
-        yield
-    finally:
-        os.chdir(folder)
 
 
 @dataclass(frozen=True, kw_only=True)

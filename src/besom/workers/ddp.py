@@ -65,6 +65,7 @@ class Rank:
     process: GroupLeader
     connection: Connection
     result: TrialResult | None = None
+    left: str | None = None
     death: str | None = None
     ready: bool = False
 
@@ -93,7 +94,7 @@ class Rank:
             self.death = f"rank {self.number} (pid {self.process.pid}) {how_it_ended(code)}"
             return None
         if isinstance(message, Finished):
-            self.result = message.result
+            self.result, self.left = message.result, message.left
         self.ready = True
         return message
 
@@ -193,7 +194,7 @@ class Coordinator:
             until = _earlier(until, patience_s(ended))
         self._trial = None
         result = combined_result(self._group.ranks, ended, duration_s=time.perf_counter() - began)
-        if not ended_alike(self._group.ranks):
+        if not ended_alike(self._group.ranks) or any(rank.left for rank in self._group.ranks):
             self._group.restart()
         return Finished(trial=assignment.trial, result=result)
 

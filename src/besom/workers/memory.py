@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _SHARE = 0.1
-"""The share by which a worker's memory may grow, relative to that after its first trial, before it is collected."""
+"""The share by which a worker's memory may grow, relative to that after its last collection, before the next one."""
 
 
 def used() -> int:
@@ -28,18 +28,23 @@ def used() -> int:
 
 
 class Memory:
-    """Runs the garbage collector once the memory of finished trials has grown to a share of the worker's."""
+    """Runs the garbage collector once the memory of finished trials has grown to a share of the worker's.
 
-    def __init__(self, *, used: Callable[[], int] = used, collect: Callable[[], object] = gc.collect) -> None:
+    It runs after the first trial too, and with `always` after each.
+    """
+
+    def __init__(
+        self, *, always: bool = False, used: Callable[[], int] = used, collect: Callable[[], object] = gc.collect
+    ) -> None:
+        self._always = always
         self._used = used
         self._collect = collect
         self._usual: int | None = None
 
     def trial_over(self) -> None:
         """Measure the memory, and collect garbage if it has grown too much."""
-        now = self._used()
-        if self._usual is None:
-            self._usual = now  # includes what the first trial left: most workers need no collection at all
-        elif now > (1 + _SHARE) * self._usual:
+        if self._always:
+            self._collect()
+        elif self._usual is None or self._used() > (1 + _SHARE) * self._usual:
             self._collect()
             self._usual = self._used()  # the rest is in use: no need to scan it again and again

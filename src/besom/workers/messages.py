@@ -103,10 +103,14 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A trial has ended in its worker, with this result."""
+    """A trial has ended in its worker, with this result.
+
+    `left` is what it left in the worker's process that cannot be put back: a new process takes its place.
+    """
 
     trial: int
     result: TrialResult
+    left: str | None = None
 
 
 Message = Ready | Sized | Started | Reported | Finished

@@ -87,6 +87,7 @@ class _Worker:
     pending: set[int] = field(default_factory=set)
     stops: list[Stop] = field(default_factory=list)  # of the bundle's trials
     served: int = 0
+    spent: bool = False  # its last trial left something that only a new process is without
 
     def send(self, message: Task | Bundle | Stop) -> None:
         with contextlib.suppress(OSError):  # it has just died: `events` will notice and name the trials
@@ -139,7 +140,8 @@ class WorkerPool:
     """A pool of local workers for the given slots, started on entry and ended on exit.
 
     The first workers import torch while the caller continues: `submit` does not wait for them. A worker that has run
-    `max_trials` is replaced by a fresh one, as a protection against code that leaks memory.
+    `max_trials` is replaced by a fresh one, as a protection against code that leaks memory, and so is one in which a
+    trial left what cannot be put back.
     """
 
     def __init__(
@@ -195,7 +197,7 @@ class WorkerPool:
     def submit(self, slot: Slot, bundle: Bundle) -> None:
         """Send a bundle to the worker of an idle slot; start a new worker there if the last one died."""
         worker = self._workers.get(slot) or self._start(slot)
-        if self._max_trials is not None and worker.served >= self._max_trials:
+        if worker.spent or (self._max_trials is not None and worker.served >= self._max_trials):
             worker.end()
             worker = self._start(slot)
         worker.bundle, worker.pending, worker.stops = bundle, set(bundle.trials), []
@@ -232,6 +234,7 @@ class WorkerPool:
                     del self._startup_deaths[worker.slot]
                 elif isinstance(message, Finished):
                     worker.pending.discard(message.trial)
+                    worker.spent = worker.spent or message.left is not None
                 yield message
         except (EOFError, OSError):
             yield from self._reap(worker)

@@ -44,6 +44,7 @@ from besom.workers.messages import (
     TrialResult,
 )
 from besom.workers.sources import SOURCES
+from besom.workers.surroundings import Surroundings
 from besom.workers.tasks import Bundling, Run, Task
 
 
@@ -63,16 +64,27 @@ def main(descriptor: int) -> None:
     gc.freeze()
     gc.enable()
     parent.send(Ready())
-    memory = Memory()
+    # A job of another app may leave anything in reference cycles; Besom's own trials leave little.
+    memory, surroundings = Memory(always=not isinstance(task, Bundling)), Surroundings()
     while True:
         bundle = parent.bundles.get()
         if len(bundle.trials) > 1 and isinstance(task, Bundling):
             trials = [Trial(number, parent, waits=True) for number in bundle.trials]
-            _finish_together(task, bundle, trials, parent.send)
+            for finished in _finish_together(task, bundle, trials, parent.send):
+                parent.send(_put_back(surroundings, finished))
         else:
             for assignment in bundle.assignments:
-                parent.send(finish(run, assignment, Trial(assignment.trial, parent)))
+                finished = finish(run, assignment, Trial(assignment.trial, parent))
+                parent.send(_put_back(surroundings, finished))
         memory.trial_over()
+
+
+def _put_back(surroundings: Surroundings, finished: Finished) -> Finished:
+    """Put back what a trial changed in this process; note what cannot be, and log it."""
+    left = surroundings.put_back(failed=finished.result.state is State.FAIL)
+    if left is not None:
+        print(f"besom: trial {finished.trial} left {left}: a new process takes this one's place", file=sys.stderr)
+    return replace(finished, left=left)
 
 
 class Parent:
@@ -158,26 +170,31 @@ def finish(run: Run, assignment: Assignment, channel: Channel) -> Finished:
 
 def _finish_together(
     task: Bundling, bundle: Bundle, trials: Sequence[Trial], send: Callable[[Finished | Sized], None]
-) -> None:
-    """Run the trials of a bundle, and send the result of each as soon as it has ended."""
+) -> list[Finished]:
+    """Run the trials of a bundle, and send the result of each as soon as it has ended; return those that are left."""
     left = dict(zip(bundle.trials, trials, strict=True))
     for assignment in bundle.assignments:
         remember_secrets_of(assignment.config)
 
+    last: list[Finished] = []
+
     def on_finished(trial: int, end: TrialResult | Exception) -> None:
-        send(_finished(trial, end, left.pop(trial).began_s))
+        finished = _finished(trial, end, left.pop(trial).began_s)
+        if left:
+            send(finished)
+        else:
+            last.append(finished)
 
     def on_sized(trial: int, members: int, of: int) -> None:
         send(Sized(trial=trial, members=members, of=of))
 
     try:
         task.run_together(bundle, trials, on_finished, on_sized)
-        return
     except Exception as error:
-        finished = [_finished(number, error, trial.began_s) for number, trial in left.items()]
-    for message in finished:
+        last += [_finished(number, error, trial.began_s) for number, trial in left.items()]
+    for message in last:
         _clean_after(message)
-        send(message)
+    return last
 
 
 def _finished(trial: int, end: TrialResult | Exception, began: float) -> Finished:

@@ -56,7 +56,7 @@ class BesomSweeperConf:
     max_failure_rate: float = 1.0  # share of n_trials that may fail before the sweep gives up
     retries: int = 0  # further attempts at the parameters of a trial that failed
     trial_timeout: float | None = None  # seconds for one trial
-    max_trials_per_worker: int | None = None  # then a new process replaces it, against memory leaks
+    max_trials_per_worker: int | None = None  # then a new process replaces it; 1: a process a trial
 
     # Resources.
     devices: Any = "auto"  # auto, cpu, gpu, a number of GPUs, or a list of them
