@@ -12,15 +12,18 @@ from functools import cache
 from typing import Any, Self
 
 from besom.errors import ConfigError, TrialPruned
-from besom.hydra_app.report import follow, is_heard, stop_if_urgent
+from besom.hydra_app.report import count_anew, follow, is_heard, stop_if_urgent
 
 _PACKAGES = ("pytorch_lightning", "lightning.pytorch")
 
 
 class PruningCallback:
-    """Reports a logged metric after every training epoch, and stops the training when the sweep prunes the trial.
+    """Reports the metrics of every validation, and stops the training when the sweep prunes the trial.
 
-    `monitor` is the name under which the LightningModule logs it, such as `val/acc`. Outside a sweep it does nothing.
+    `monitor` is the name under which the LightningModule logs the metric that the pruner follows, such as `val/acc`;
+    the other logged metrics are recorded beside it. A step is an epoch, or a training step where validations come at
+    other times than the end of an epoch. Each further `fit` of a job counts on. Outside a sweep it does nothing.
+
     Raises TrialPruned through `trainer.fit`: do not catch it. Raises ConfigError when the metric is never logged.
     """
 
@@ -36,6 +39,7 @@ class PruningCallback:
         self.mode = "min"
         self.stopped_epoch = 0
         self._reported = False
+        self._known: dict[str, Any] = {}  # the metrics that were reported
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PruningCallback, (self.monitor,)
@@ -55,37 +59,49 @@ class PruningCallback:
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Do nothing, unlike EarlyStopping."""
 
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin to count again: a job may fit several models, such as those of folds."""
+        self._reported, self._known = False, {}
+        if trainer.is_global_zero:
+            count_anew()
+
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Do nothing, unlike EarlyStopping: all metrics are logged only at the end of the epoch."""
+        """Report the metrics of a validation that is not at the end of an epoch."""
+        if _validates_by_step(trainer) and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            _stop_everywhere(trainer, lambda: self._report(trainer, trainer.global_step), always=True)
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         """Stop before the next step if the sweep requests it at once."""
         _stop_everywhere(trainer, stop_if_urgent, always=False)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Report the metric of the finished epoch."""
-        _stop_everywhere(trainer, lambda: self._report(trainer), always=True)
+        """Report the metrics of the finished epoch, if the monitored one is new: validations may skip epochs."""
+        step = trainer.global_step if _validates_by_step(trainer) else trainer.current_epoch + 1
+        _stop_everywhere(trainer, lambda: self._report(trainer, step), always=True)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Raise ConfigError if the metric was never logged."""
-        if is_heard() and not self._reported and trainer.is_global_zero and trainer.current_epoch:
+        if is_heard() and not self._reported and trainer.is_global_zero and trainer.global_step:
             raise self._unknown(trainer)
 
-    def _report(self, trainer: Any) -> None:
+    def _report(self, trainer: Any, step: int) -> None:
         if not is_heard():
             return
-        value = trainer.callback_metrics.get(self.monitor)
-        epoch, every = trainer.current_epoch + 1, trainer.check_val_every_n_epoch
-        if value is None:
-            if every and epoch % every == 0:  # after a validation, every metric should be logged
-                raise self._unknown(trainer)
+        # Lightning keeps a metric that is not logged again: it is the same tensor then.
+        new = {name: value for name, value in trainer.callback_metrics.items() if value is not self._known.get(name)}
+        if self.monitor not in new:
             return
         self._reported = True
-        follow(self.monitor, value, step=epoch)
+        self._known |= new
+        follow(self.monitor, new, step=step)
 
     def _unknown(self, trainer: Any) -> ConfigError:
         known = ", ".join(sorted(trainer.callback_metrics)) or "self.log(...) in the LightningModule: it logs nothing"
         return ConfigError(f"besom.PruningCallback: '{self.monitor}' is not logged; use {known}")
+
+
+def _validates_by_step(trainer: Any) -> bool:
+    return bool(trainer.check_val_every_n_epoch is None or trainer.val_check_interval != 1.0)
 
 
 def _stop_everywhere(trainer: Any, step: Any, *, always: bool) -> None:

@@ -25,13 +25,21 @@ class _Job:
         self._channel = channel
         self._metric = metric
         self._step: int | None = None
+        self._begins: int | None = None  # the last step when a further count began
+        self._offset = 0
 
     def report(self, value: SupportsFloat | Mapping[str, SupportsFloat], step: SupportsIndex) -> None:
         self._send(value if isinstance(value, Mapping) else {self._metric: value}, step)
 
-    def follow(self, name: str, value: SupportsFloat, step: SupportsIndex) -> None:
-        unnamed = {UNNAMED: value} if self._metric == UNNAMED else {}
-        self._send({name: value, **unnamed}, step)
+    def count_anew(self) -> None:
+        self._begins, self._offset = self._step, 0
+
+    def follow(self, name: str, metrics: Mapping[str, SupportsFloat], step: int) -> None:
+        if self._begins is not None:
+            self._offset = self._begins if step <= self._begins else 0  # else a fit is continued
+            self._begins = None
+        unnamed = {UNNAMED: metrics[name]} if self._metric == UNNAMED else {}
+        self._send({**metrics, **unnamed}, step + self._offset)
 
     def _send(self, metrics: Mapping[str, SupportsFloat], step: SupportsIndex) -> None:
         number = _integer(step)
@@ -60,10 +68,16 @@ def report(value: SupportsFloat | Mapping[str, SupportsFloat], *, step: Supports
         _job.report(value, step)
 
 
-def follow(name: str, value: SupportsFloat, *, step: SupportsIndex) -> None:
-    """Report a metric as `report` does, also as the objective if that has no name."""
+def follow(name: str, metrics: Mapping[str, SupportsFloat], *, step: int) -> None:
+    """Report metrics as `report` does, one of them, by its name, also as the objective if that has no name."""
     if _job is not None:
-        _job.follow(name, value, step)
+        _job.follow(name, metrics, step)
+
+
+def count_anew() -> None:
+    """Let the steps that `follow` reports from now on count from the last one on, where they begin again."""
+    if _job is not None:
+        _job.count_anew()
 
 
 def stop_if_urgent() -> None:
