@@ -57,6 +57,7 @@ IMPORTED = {
         "mlflow.store.tracking.sqlalchemy_store",
         "optuna.importance",
         "optuna.samplers",
+        "sklearn.ensemble",
         "sqlalchemy.dialects.sqlite",
         "uvicorn.protocols.http.auto",
     ),

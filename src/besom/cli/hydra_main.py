@@ -79,6 +79,7 @@ def _file_that_refers(error: HydraException, searched: SearchPath) -> str | None
 def train_task(config: DictConfig) -> float | tuple[float, ...]:
     """Train one run as the Hydra task function. Returns the objective's best value, or those of several objectives."""
     # These import Optuna and SQLAlchemy, which would cost --help, --cfg and completion half a second.
+    from besom.reports.format import named, number
     from besom.sweep.single import run_single
     from besom.system.console import plain_console
     from besom.tracking.store import Location
@@ -98,9 +99,8 @@ def train_task(config: DictConfig) -> float | tuple[float, ...]:
         raise _TaskFailed(error) from error
     result = trained.result
     assert result is not None
-    values = zip(read_objectives(config), result.values, strict=True)
-    shown = ", ".join(f"{objective.name} {value:.4f}" for objective, value in values)
-    summary = "".join(f"   {name} {value:.4f}" for name, value in result.summary.items() if name not in COSTS)
+    shown = ", ".join(named(read_objectives(config), result.values))
+    summary = "".join(f"   {name} {number(value, name)}" for name, value in result.summary.items() if name not in COSTS)
     folds = folds_of(config)
     best = f"best {shown} at epoch {result.best_epoch}" if folds is None else f"mean {shown} over {folds} folds"
     sys.stdout.write(f"{best}{summary}   ({result.duration_s or 0:.1f} s)\n")

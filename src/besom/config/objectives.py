@@ -28,6 +28,9 @@ COSTS: Mapping[str, str] = {
 }
 """The costs of a trial: measured once, and objectives like any metric."""
 
+COUNTS = ("cost/params",)
+"""The metrics that are whole numbers."""
+
 
 def metric_names(task: str) -> tuple[str, ...]:
     """Return the metrics that a model of this task logs for each part, without `train/`, `val/` or `test/`.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from besom.config.objectives import COUNTS, Objective
 from besom.secrets.masks import mask
 
 
@@ -13,11 +14,19 @@ def short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else mask(str(value))
 
 
-def number(value: float) -> str:
-    """Return a metric's value: four decimals where they are meaningful, else four digits; a count as an integer."""
-    if 10 <= abs(value) < 1e15 and value == int(value):
+def number(value: float, metric: str = "") -> str:
+    """Return a metric's value: four decimals where they are meaningful, else four digits; a count as an integer.
+
+    Only the metric's name decides what is a count: a whole value among others has the decimals of the others.
+    """
+    if metric in COUNTS:
         return f"{value:.0f}"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
+
+
+def named(objectives: Iterable[Objective], values: Iterable[float]) -> list[str]:
+    """Return the values of objectives with their names, such as `val/acc 0.9805`, as far as there are values."""
+    return [f"{one.name} {number(value, one.name)}" for one, value in zip(objectives, values, strict=False)]
 
 
 def signed(difference: float, of: float) -> str:

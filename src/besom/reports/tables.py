@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from besom.config.objectives import Objective
 from besom.reports.format import apart, headings, number, short, signed
 from besom.reports.read.dimensions import differing
 from besom.reports.read.finalists import Finalist, Finalists
@@ -72,7 +73,7 @@ def trials_table(report: Report, rows: Sequence[Row]) -> Table:
         rows=tuple(
             TableRow(
                 trial=row.trial,
-                cells=_cells(row, keys, origins, has_models=has_models),
+                cells=_cells(row, report.objectives, keys, origins, has_models=has_models),
                 kind="infeasible"
                 if not row.feasible
                 else "best"
@@ -84,9 +85,12 @@ def trials_table(report: Report, rows: Sequence[Row]) -> Table:
     )
 
 
-def _cells(row: Row, keys: Sequence[str], origins: Sequence[str], *, has_models: bool) -> tuple[Cell, ...]:
+def _cells(
+    row: Row, objectives: Sequence[Objective], keys: Sequence[str], origins: Sequence[str], *, has_models: bool
+) -> tuple[Cell, ...]:
     cells = [Cell(words=str(row.trial), sort=row.trial, run_id=row.run_id)]
-    cells += [Cell(words=number(value), sort=value) for value in row.values]
+    named = zip(objectives, row.values, strict=True)
+    cells += [Cell(words=number(value, one.name), sort=value) for one, value in named]
     cells += [Cell(words=row.family)] if has_models else []
     cells += [Cell(words=origin(row, name), sort=row.config if name == "config" else None) for name in origins]
     for key in keys:

@@ -29,7 +29,7 @@ from besom.config.messages import composing, explain
 from besom.config.paths import conf_dir, find_sweep, search_path, sweep_search_path
 from besom.config.schema import register_schemas
 from besom.errors import ConfigError, RunNotFound
-from besom.reports.format import number
+from besom.reports.format import named
 from besom.reports.read.summary import about
 from besom.reports.read.trials import plain_params
 from besom.secrets.masks import hidden
@@ -133,10 +133,9 @@ def _summary(card: StudyCard, trial: FrozenTrial, on_top: Sequence[str]) -> str:
     subject = f"trial {trial.number} of study {card.name}"
     if trial.state is not TrialState.COMPLETE:
         return f"{subject}: {trial.state.name}"
-    named = zip(card.objectives, trial.values, strict=True)
     added = f", with {' '.join(on_top)}" if on_top else ""
     won = f"; it won among the finalists{added}" if trial.number == card.winner else ""
-    return f"{subject}: {', '.join(f'{objective.name} {number(value)}' for objective, value in named)}{won}"
+    return f"{subject}: {', '.join(named(card.objectives, trial.values))}{won}"
 
 
 def _sweep_file(card: StudyCard, folders: Sequence[Path], sweep: str | None) -> Path | None:

@@ -227,7 +227,7 @@ def _best(card: StudyCard) -> str:
         return "·"
     if len(card.objectives) > 1:
         return f"{len(card.front)} on the Pareto front of {', '.join(objective.name for objective in card.objectives)}"
-    return f"{card.objectives[0].name} {number(best.value or 0.0)} (trial {best.number})"
+    return f"{card.objectives[0].name} {number(best.value or 0.0, card.objectives[0].name)} (trial {best.number})"
 
 
 def age(passed: timedelta) -> str:

@@ -144,7 +144,7 @@ def _run(sweep: _Sweep) -> _End:
         if spec.finalists is not None and failure is None:
             failure = _retrain(sweep, spec.finalists, summary)
     finalists = read_finalists(book.study, summary) if spec.finalists is not None and failure is None else None
-    _publish_view(recorder, spec, sweep.space, important=list(summary.importances))
+    _publish_view(recorder, spec, sweep.space, important=list(summary.importances.shares))
     _close_parent(recorder, summary, finalists, spec.search.objective, failure)
     kept = keep_report(sweep.console, recorder, book, summary, spec.search.objectives, location)
     registered = ""

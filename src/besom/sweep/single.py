@@ -21,6 +21,7 @@ from besom.config.checks import check, folds_of, recordable, resolved
 from besom.config.objectives import read_objectives
 from besom.config.targets.trust import Trust
 from besom.errors import BesomError, Interrupted, TrainingCrashed
+from besom.reports.format import number
 from besom.sweep.trials.follow import follow
 from besom.sweep.trials.trial import disk_is_full, family, for_slot
 from besom.system.interrupts import ending_in_order, interrupts
@@ -183,6 +184,8 @@ class _Steps:
     def print(self, console: Console, step: int, metrics: Mapping[str, float]) -> None:
         if step % max(1, self.count // _LINES) and step != self.count:
             return
-        shown = "   ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()) if not name.endswith("/lr"))
+        shown = "   ".join(
+            f"{name} {number(value, name)}" for name, value in sorted(metrics.items()) if not name.endswith("/lr")
+        )
         where = f"{self.name} {step:>{len(str(self.count))}}/{self.count}"
         console.print(f"{where}   {shown}", highlight=False, markup=False, soft_wrap=True)

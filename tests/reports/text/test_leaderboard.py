@@ -10,8 +10,8 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from rich.console import Console
 
 from besom.config.objectives import Objective
@@ -166,12 +166,29 @@ def test_importances_name_what_mattered_and_are_left_out_where_nothing_can_be_to
 
     found = importances(of(60))
     if optuna.__version__ < "5":  # 4 evaluates what all trials have: here the model alone
-        assert found == {}
+        assert found.shares == {}
     else:
-        assert sum(found.values()) == pytest.approx(1)
-        assert next(iter(found)).startswith("optimizer.lr")
-    assert importances(of(5)) == {}
-    assert importances(of(60, constant=True)) == {}
+        assert found.method == "PED-ANOVA"
+        assert sum(found.shares.values()) == pytest.approx(1)
+        assert next(iter(found.shares)).startswith("optimizer.lr")
+    assert importances(of(5)).shares == {}
+    assert importances(of(60, constant=True)).shares == {}
+
+
+def test_importances_are_shares_of_the_variance_also_where_most_trials_agree_in_what_matters() -> None:
+    # Hydra's sphere: x**2 + y**2 over x in -5.5 to 5.5 and y of -5, 0 and 5, which accounts for most of the variance.
+    made = optuna.create_study()
+    space: dict[str, BaseDistribution] = {
+        "x": FloatDistribution(-5.5, 5.5, step=0.5),
+        "y": CategoricalDistribution([-5, 0, 5]),
+    }
+    for index in range(20):
+        x, y = -5.5 + index * 7 % 23 * 0.5, (0, 0, 0, 5, -5)[index % 5]
+        made.add_trial(create_trial(params={"x": x, "y": y}, distributions=space, value=x * x + y * y))
+    found = importances(made)
+    assert found.method == "fANOVA"
+    assert list(found.shares) == ["y", "x"]
+    assert found.shares["y"] > 0.6
 
 
 def test_next_steps_and_places_name_commands_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:

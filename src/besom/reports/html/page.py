@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from besom.config.paths import file_name
-from besom.reports.format import number, short
+from besom.reports.format import named, short
 from besom.reports.html.sections import sections
 from besom.reports.read.failures import numbered
 from besom.reports.read.report import Report, TrialPoint
@@ -89,8 +89,7 @@ def _tooltip(report: Report, point: TrialPoint) -> str:
     state = "" if point.complete else f", {_STATES.get(point.state.name, point.state.name.lower())}"
     after = f" after epoch {point.epochs}" if state and point.epochs else ""
     lines = [f"trial {point.number}{state}{after}"]
-    named = zip(report.objectives, point.values, strict=False)
-    lines += [f"{objective.name} {number(value)}" for objective, value in named]
+    lines += named(report.objectives, point.values)
     lines += [f"{key} {short(value)}" for key, value in point.params.items()]
     lines += [f"config {point.config or '?'}"] if report.summary.has_configs else []
     lines += [f"code {point.code}"] if point.code else []

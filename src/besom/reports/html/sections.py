@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from besom.config.paths import file_name
 from besom.config.targets.trust import trust_flags
-from besom.reports.format import number
+from besom.reports.format import named, number
 from besom.reports.html.plots.canvas import Picture
 from besom.reports.html.plots.contour import contour
 from besom.reports.html.plots.curves import curves
@@ -21,7 +21,7 @@ from besom.reports.html.plots.pareto import fronts
 from besom.reports.html.plots.slices import slices
 from besom.reports.read.failures import FailureGroup
 from besom.reports.read.finalists import FinalistRun
-from besom.reports.read.importance import ENOUGH
+from besom.reports.read.importance import ENOUGH, FANOVA
 from besom.reports.read.report import Report
 from besom.reports.read.summary import Row
 from besom.reports.tables import Table, finalists_table, trials_table
@@ -124,7 +124,10 @@ def _importances(report: Report) -> Section | None:
     found = importances(report)
     complete = len(report.summary.rows)
     lead = (
-        f"By PED-ANOVA: how much a parameter's values differ between the best trials and all {complete} complete ones."
+        f"By fANOVA: each parameter's share in the variance of {report.objectives[0].name} over the search space."
+        if report.summary.importances.method == FANOVA
+        else f"By PED-ANOVA: how much a parameter's values differ between the best tenth and all {complete} complete "
+        "trials."
     )
     if not found:
         few = complete < ENOUGH
@@ -143,9 +146,8 @@ def _again(report: Report) -> Section | None:
 
 
 def _title(report: Report, row: Row) -> str:
-    named = zip(report.objectives, row.values, strict=True)
     family = "" if row.family in UNKNOWN else f", {row.family}"
-    return f"trial {row.trial}{family}: {', '.join(f'{one.name} {number(value)}' for one, value in named)}"
+    return f"trial {row.trial}{family}: {', '.join(named(report.objectives, row.values))}"
 
 
 def commands(report: Report, row: Row) -> tuple[tuple[str, str], ...]:

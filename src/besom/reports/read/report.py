@@ -99,7 +99,7 @@ class Report:
     @property
     def important(self) -> tuple[Dimension, ...]:
         """The sampled parameters, the most important first."""
-        order = list(self.summary.importances)
+        order = list(self.summary.importances.shares)
         return tuple(
             sorted(
                 self.dimensions,

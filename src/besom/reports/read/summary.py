@@ -13,7 +13,7 @@ from besom.config.objectives import Objective
 from besom.errors import first_few
 from besom.reports.read.configs import configs_of, differences
 from besom.reports.read.failures import FailureGroup, group_failures
-from besom.reports.read.importance import importances
+from besom.reports.read.importance import NO_IMPORTANCES, Importances, importances
 from besom.reports.read.pareto import Front
 from besom.reports.read.trials import is_feasible, plain_params
 from besom.tracking.tags import TrialAttribute
@@ -74,7 +74,7 @@ class Summary:
     front: tuple[int, ...] = ()
     pruned: Pruned = Pruned()
     failures: tuple[FailureGroup, ...] = ()
-    importances: Mapping[str, float] = field(default_factory=dict)
+    importances: Importances = NO_IMPORTANCES
     configs: Mapping[int, Sequence[str]] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
 

@@ -41,16 +41,21 @@ def _winner(report: Report) -> Iterator[str]:
     objective = report.objectives[0]
     ties = [row.trial for row in report.summary.rows[1:] if row.feasible and row.value == best.value]
     equal = f"; trial{'s' * (len(ties) > 1)} {numbered(ties)} came to the same" if ties else ""
-    yield f"Best {objective.name} is {number(best.value)}: {_named(best)}, of {complete} complete{equal}."
+    value = number(best.value, objective.name)
+    yield f"Best {objective.name} is {value}: {_named(best)}, of {complete} complete{equal}."
     rival = report.rival
     if rival is not None:
         ahead = _ahead(best.value, rival.value, objective)
-        yield f"The best {rival.family}, trial {rival.trial}, came to {number(rival.value)}: {ahead}."
+        yield f"The best {rival.family}, trial {rival.trial}, came to {number(rival.value, objective.name)}: {ahead}."
 
 
 def _ahead(best: float, other: float, objective: Objective) -> str:
     gap = abs(best - other)
-    return "as much" if gap == 0 else f"{number(gap)} {'less' if objective.direction == 'maximize' else 'more'}"
+    return (
+        "as much"
+        if gap == 0
+        else f"{number(gap, objective.name)} {'less' if objective.direction == 'maximize' else 'more'}"
+    )
 
 
 def _named(row: Row) -> str:

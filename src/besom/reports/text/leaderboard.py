@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from besom.config.targets.trust import trust_flags
-from besom.reports.format import headings, in_short, number, short
+from besom.reports.format import headings, in_short, named, number, short
+from besom.reports.read.importance import FANOVA
 from besom.reports.read.summary import Row, Summary, summarize
 from besom.system.urls import quoted
 
@@ -35,9 +36,8 @@ def render(summary: Summary, console: Console) -> RenderableType:
     families = summary.best_by_family()
     if len(families) > 1 and len(summary.objectives) == 1:
         parts += [_heading("best of each model"), _families(summary.objectives[0].name, families), Text()]
-    if summary.importances:
-        named = " and ".join(objective.name for objective in summary.objectives)
-        parts += [_heading(f"what {named} depended on"), _importances(summary), Text()]
+    if summary.importances.shares:
+        parts += [_heading(_mattered(summary)), _importances(summary), Text()]
     if summary.pruned.count:
         parts += [Text(str(summary.pruned), style="yellow"), Text()]
     for group in summary.failures:
@@ -56,8 +56,8 @@ def render_short(summary: Summary) -> RenderableType:
     counts += [f"{summary.failed} failed"] if summary.failed else []
     best = ""
     if summary.best is not None:
-        named = zip(summary.objectives, summary.best.values, strict=True)
-        best = f"; best {', '.join(f'{one.name} {number(value)}' for one, value in named)} (trial {summary.best.trial})"
+        values = ", ".join(named(summary.objectives, summary.best.values))
+        best = f"; best {values} (trial {summary.best.trial})"
     return Text(f"{', '.join(counts)}{best}")
 
 
@@ -102,11 +102,12 @@ def _leaders(summary: Summary, *, spread: bool) -> Table:
     if not all(row.feasible for row in shown):
         table.add_column("", no_wrap=True)
     for row in shown:
+        values = [number(value, one.name) for one, value in zip(summary.objectives, row.values, strict=True)]
         cells = [short(row.params.get(key, "·")) for key in keys]
         if not spread:
             cells = [in_short({key: row.params[key] for key in keys if key in row.params})]
         table.add_row(
-            str(row.trial), *map(number, row.values), *[row.family] * has_models,
+            str(row.trial), *values, *[row.family] * has_models,
             *(origin(row, name) for name in origins), *cells,
             f"{row.duration_s:.1f} s", *[row.run_id[:8]] * has_runs, *([] if row.feasible else ["infeasible"]),
             style="bold" if row is summary.best else "" if row.feasible else "dim",
@@ -124,7 +125,7 @@ def _families(objective: str, families: Sequence[Row]) -> Table:
     table.add_column("")
     for row in families:
         table.add_column(row.family)
-    table.add_row(objective, *[number(row.value) for row in families], style="bold")
+    table.add_row(objective, *[number(row.value, objective) for row in families], style="bold")
     for key in dict.fromkeys(key for row in families for key in row.params if key != "model"):
         table.add_row(key, *[short(row.params.get(key, "·")) for row in families])
     table.add_row("time", *[f"{row.duration_s:.1f} s" for row in families])
@@ -132,8 +133,15 @@ def _families(objective: str, families: Sequence[Row]) -> Table:
     return table
 
 
+def _mattered(summary: Summary) -> str:
+    """Return what the importances are shares of, with the method that tells them."""
+    if summary.importances.method == FANOVA:
+        return f"what {summary.objectives[0].name} depended on, by {FANOVA}"
+    return f"what set the best trials apart, by {summary.importances.method}"
+
+
 def _importances(summary: Summary) -> Table:
-    shown = [(key, share) for key, share in summary.importances.items() if share >= 0.005][:_IMPORTANT]
+    shown = [(key, share) for key, share in summary.importances.shares.items() if share >= 0.005][:_IMPORTANT]
     table = Table(box=None, show_header=False)
     table.add_column("", no_wrap=True)
     table.add_column("", no_wrap=True)

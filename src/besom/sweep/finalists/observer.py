@@ -79,7 +79,7 @@ class FinalistsObserver:
         complete = result.state is State.COMPLETE
         metrics = best_metrics(self._objectives, result) if complete else {}
         named = {name.removeprefix(BEST): metrics[name] for name in self._shown if name in metrics}
-        text = "  ".join(f"{name} {number(value)}" for name, value in named.items())
+        text = "  ".join(f"{name} {number(value, name)}" for name, value in named.items())
         text = text if complete else f"FAILED: {mask(one_line(result.reason or 'it stopped early'))}"
         self._log.write(f"{entry.name} {text}")
         line = f"trial {entry.trial:>4}  seed {entry.seed:>6}  {text}"

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from besom.reports.format import number
 from besom.reports.read.failures import cause, one_line
 from besom.reports.read.trials import is_feasible, plain_params
 from besom.secrets.masks import mask
@@ -126,7 +127,10 @@ class PlainObserver:
     def _best(self) -> str:
         if len(self._counts.objectives) > 1:
             return f", {len(self._counts.front)} on the Pareto front" if len(self._counts.front) else ""
-        return "" if self._counts.best is None else f", best {self._counts.best[1]:.4f} (trial {self._counts.best[0]})"
+        if self._counts.best is None:
+            return ""
+        trial, value = self._counts.best
+        return f", best {number(value, self._counts.objectives[0].name)} (trial {trial})"
 
     def _write(self, line: str) -> None:
         self._console.file.write(f"{line}\n")

@@ -115,8 +115,9 @@ def _best(counts: TrialCounts, params: Mapping[str, Any]) -> list[RenderableType
     if counts.best is None:
         return [_line(Text("best  none yet", style="dim"), Text())]
     trial, value = counts.best
+    shown = number(value, counts.objectives[0].name)
     best = Text.assemble(
-        ("best ", "dim"), (number(value), "bold green"), (f"  trial {trial}  ", "dim"), in_short(params),
+        ("best ", "dim"), (shown, "bold green"), (f"  trial {trial}  ", "dim"), in_short(params),
     )  # fmt: skip
     return [_line(best, Text(spark(counts.best_values, 24), style="green"))]
 

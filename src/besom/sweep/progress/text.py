@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from besom.config.objectives import Objective
-from besom.reports.format import number
+from besom.reports.format import named
 from besom.reports.read.failures import numbered
 from besom.sweep.progress.events import Ended
 from besom.workers.messages import State
@@ -18,9 +18,8 @@ def result_text(objectives: Sequence[Objective], ended: Ended, reason: str | Non
     result = ended.result
     match result.state:
         case State.COMPLETE:
-            values = zip(objectives, result.values, strict=True)
-            named = "  ".join(f"{objective.name} {number(value)}" for objective, value in values)
-            return named if result.feasible else f"{named}, infeasible"
+            values = "  ".join(named(objectives, result.values))
+            return values if result.feasible else f"{values}, infeasible"
         case State.PRUNED:
             return f"pruned after epoch {ended.epoch}" if ended.epoch else "pruned"
         case State.FAIL:

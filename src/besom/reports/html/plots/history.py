@@ -76,7 +76,7 @@ def _draw(data: _History) -> Picture:
     name, across, up = data.objective.name, data.across, data.up
     told = f"{len(data.values)} trials' {name}"
     if data.steps:
-        told += f"; the best, {number(data.steps[-1][1])}, is trial {data.steps[-1][0]}"
+        told += f"; the best, {number(data.steps[-1][1], name)}, is trial {data.steps[-1][0]}"
     return Picture(
         title=f"{name} by trial",
         height=290,

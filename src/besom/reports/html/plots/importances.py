@@ -28,7 +28,8 @@ def importances(report: Report) -> list[Picture]:
 
 
 def _read(report: Report) -> Iterator[_Importances]:
-    shares = [(clipped(key, _LETTERS), share) for key, share in report.summary.importances.items() if share >= _LEAST]
+    found = report.summary.importances.shares
+    shares = [(clipped(key, _LETTERS), share) for key, share in found.items() if share >= _LEAST]
     if shares:
         named = " and ".join(objective.name for objective in report.objectives)
         yield _Importances(objectives=named, shares=shares[:_SHOWN])

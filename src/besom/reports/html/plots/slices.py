@@ -44,7 +44,7 @@ def _read(report: Report) -> Iterator[_Slice]:
             objective=objective,
             dimension=dimension,
             points=[point for point in points if dimension.key in point.params],
-            importance=report.summary.importances.get(dimension.key),
+            importance=report.summary.importances.shares.get(dimension.key),
             best=best.trial if best else None,
             up=objective_axis([point.values[0] for point in points], maximize=objective.direction == "maximize"),
         )
