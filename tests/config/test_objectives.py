@@ -40,3 +40,10 @@ def test_epochs_are_compared_by_the_first_objective_that_each_of_them_has():
     assert leading(objectives).name == "val/acc"
     with pytest.raises(ConfigError, match="cost/params is a cost"):
         leading(objectives[:1])
+
+
+@pytest.mark.parametrize(
+    ("name", "test"), [("val/acc", "test/acc"), ("val_acc", "test_acc"), ("val_top/5", "test_top/5"), ("f1", "test/f1")]
+)
+def test_the_metric_on_the_test_part_is_named_as_the_objective_is(name: str, test: str):
+    assert read_objectives({"objective": name, "direction": "maximize"})[0].test_metric == test

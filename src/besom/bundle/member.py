@@ -20,8 +20,8 @@ from besom.errors import ConfigError
 from besom.models import SupervisedModule
 from besom.models.network import MLP
 from besom.models.saved import save
+from besom.models.weights import state_of
 from besom.training.best_epoch import BestEpochTracker
-from besom.training.callbacks import copied
 from besom.training.figure_data import Predictions, write_figure_data
 from besom.training.fit import build_model, costs_of, objective_values
 from besom.training.progress import Channel
@@ -74,7 +74,7 @@ class Member:
             self._scheduler.step(metrics[monitor])
         elif self._scheduler is not None:
             self._scheduler.step()
-        self.tracker.report_epoch(epoch, metrics, lambda: copied(self.module))
+        self.tracker.report_epoch(epoch, metrics, lambda: state_of(self.module))
         return self._patience.is_over(metrics)
 
     def complete(self, data: InMemoryDataModule) -> TrialResult:

@@ -62,7 +62,9 @@ class Objective:
 
     @property
     def test_metric(self) -> str:
-        """The metric on the test data: test/acc for val/acc."""
+        """The metric on the test data: test/acc for val/acc, test_acc for val_acc."""
+        if self.name.startswith("val_"):
+            return f"test_{self.name.removeprefix('val_')}"
         return f"test/{self.name.rpartition('/')[2]}"
 
     def better(self, value: float, other: float) -> bool:

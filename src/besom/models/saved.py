@@ -18,6 +18,7 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from besom.config.hydra_versions import build
 from besom.config.model_inputs import CONFIG, DESCRIPTION, WEIGHTS, Inputs, damaged, read_description
@@ -27,6 +28,7 @@ from besom.data import DataSpec, InMemoryDataModule, Task
 from besom.data.scaling import Scaler
 from besom.errors import ConfigError, in_one_line
 from besom.models import SupervisedModule
+from besom.models.weights import plain_name, uncompiled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +60,13 @@ class SavedModel:
 def save(module: pl.LightningModule, data: pl.LightningDataModule, directory: Path) -> None:
     """Write the model into `directory`.
 
-    For a module or data module that is not Besom's, only the weights are recorded: it cannot be rebuilt from here.
+    For a module or data module that is not Besom's, only the weights are recorded: it cannot be rebuilt from here. They
+    have the names of a module that is not compiled. What `get_extra_state` adds is not recorded, unless it is a tensor.
     """
     tensors = {
-        f"module.{name}": tensor.cpu().clone(memory_format=torch.contiguous_format)
+        f"module.{plain_name(name)}": tensor.cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in module.state_dict().items()
+        if isinstance(tensor, Tensor) and not is_lazy(tensor)
     }
     if isinstance(module, SupervisedModule) and isinstance(data, InMemoryDataModule):
         scaler = data.scaler
@@ -86,14 +90,19 @@ def load(directory: Path, config: Mapping[str, Any]) -> SavedModel:
     spec = DataSpec(**{**raw, "task": Task(raw["task"]), "classes": tuple(raw["classes"])})
     tensors = _tensors(directory, spec)
     make = build({**config, "_partial_": True})
-    module = make(spec=spec, optimizer=torch.optim.SGD)
+    module = uncompiled(make(spec=spec, optimizer=torch.optim.SGD))
     if not isinstance(module, SupervisedModule):
         raise ConfigError(
             f"model._target_: {config.get('_target_')} is no SupervisedModule, which this run's model was"
         )
     try:
+        names = {f"module.{plain_name(name)}": name for name in module.state_dict()}
         module.load_state_dict(
-            {name.removeprefix("module."): t for name, t in tensors.items() if name.startswith("module.")}
+            {
+                names.get(name, name.removeprefix("module.")): t
+                for name, t in tensors.items()
+                if name.startswith("module.")
+            }
         )
     except RuntimeError as error:
         raise damaged(WEIGHTS, f"its tensors are not those of this model: {in_one_line(error)}") from error

@@ -164,7 +164,8 @@ def _raise_failure(run: SingleRun) -> None:
 def _print_start(console: Console, about: Mapping[str, Any]) -> None:
     sizes = ", ".join(f"{count:,} {part}" for part, count in about.get("sizes", {}).items())
     data = f"{about.get('data', 'your data')} ({sizes}), " if sizes else ""
-    text = f"{data}{about['parameters']:,} parameters, on {about['device']} with {about['threads']} thread(s)"
+    size = f"{about['parameters']:,} parameters, " if "parameters" in about else ""
+    text = f"{data}{size}on {about['device']} with {about['threads']} thread(s)"
     for line in (*about.get("columns", ()), text):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

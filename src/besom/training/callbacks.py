@@ -11,6 +11,7 @@ from torch import Tensor
 
 from besom.config.objectives import Objective
 from besom.models.distributed import mean_over_ranks
+from besom.models.weights import state_of
 from besom.training.best_epoch import BestEpochTracker
 from besom.training.lightning import Package
 
@@ -83,7 +84,7 @@ class _BestEpoch:
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the epoch that has just ended; keep its weights if it is the best so far."""
-        self._tracker.report_epoch(trainer.current_epoch + 1, self._fresh(trainer), lambda: copied(pl_module))
+        self._tracker.report_epoch(trainer.current_epoch + 1, self._fresh(trainer), lambda: state_of(pl_module))
 
     def _fresh(self, trainer: pl.Trainer) -> dict[str, float]:
         """Return the metrics that were logged since the last report: Lightning keeps those of an earlier validation."""
@@ -91,11 +92,6 @@ class _BestEpoch:
         fresh = {name: value for name, value in logged.items() if value is not self._reported.get(name)}
         self._reported = logged
         return mean_metrics(trainer, fresh)
-
-
-def copied(module: pl.LightningModule) -> dict[str, Tensor]:
-    """Return a copy of a module's current weights."""
-    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 def mean_metrics(trainer: pl.Trainer, metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -31,13 +31,14 @@ from besom.data import InMemoryDataModule
 from besom.errors import ConfigError
 from besom.models.distributed import join_process_group, rank_count
 from besom.models.saved import save
+from besom.models.weights import load_state, parameter_count, uncompiled
 from besom.system.hardware import nvidia_driver, processor_name
 from besom.training.best_epoch import BestEpochTracker
 from besom.training.callbacks import mean_metrics
 from besom.training.ddp_channel import DDPChannel
 from besom.training.figure_data import Predictions, write_figure_data
 from besom.training.hooks import check_hooks
-from besom.training.lightning import adapted, base_of, package_of, refusals_of
+from besom.training.lightning import adapted, base_of, builds_later, package_of, refusals_of
 from besom.training.progress import Channel
 from besom.training.result import TrialResult
 from besom.training.trainer import Extras, build_trainer, choose_loop, finish_loggers
@@ -103,6 +104,7 @@ class Fitted:
 def set_up(config: Mapping[str, Any]) -> None:
     """Configure the process, seed it, and refuse keys and classes that cannot work."""
     configure_torch(config)
+    torch.compiler.reset()  # it compiles a class a few times only: those of earlier trials must not count
     seed(config)
     check_targets(config)
     check_hooks(config)
@@ -143,7 +145,7 @@ def fit(
     finally:
         finish_loggers(trainer)
     seconds = time.perf_counter() - began
-    model.load_state_dict(tracker.best_weights())
+    load_state(model, tracker.best_weights())
     return Fitted(model=model, data=data, trainer=trainer, seconds=seconds)
 
 
@@ -164,7 +166,10 @@ def build_data(config: Mapping[str, Any]) -> pl.LightningDataModule:
 
 
 def build_model(config: Mapping[str, Any], data: pl.LightningDataModule) -> pl.LightningModule:
-    """Build the model with those of the data's spec, the optimizer and the scheduler that its constructor accepts."""
+    """Build the model with those of the data's spec, the optimizer and the scheduler that its constructor accepts.
+
+    A key of the model's own config has precedence over them. The target may return a module that torch.compile wraps.
+    """
     target = config["model"]["_target_"]
     offered = {
         "spec": getattr(data, "spec", None),
@@ -175,9 +180,12 @@ def build_model(config: Mapping[str, Any], data: pl.LightningDataModule) -> pl.L
     accepted = set(signature.parameters) if signature else set()
     # A partial, called here: Hydra would take keyword arguments for config and convert them.
     make = build({**config["model"], "_partial_": True})
-    model: pl.LightningModule = make(**{name: value for name, value in offered.items() if name in accepted})
+    built = make(**{name: value for name, value in offered.items() if name in accepted - config["model"].keys()})
+    model: pl.LightningModule = uncompiled(built)
     if base_of(type(model), "LightningModule") is None:
         raise ConfigError(f"model._target_: {target} is not a LightningModule; name one that is")
+    if built is not model:
+        package_of(model).utilities.compile.from_compiled(built)
     return model
 
 
@@ -195,9 +203,8 @@ def costs_of(
     model: pl.LightningModule, objectives: Sequence[Objective] = (), *, seconds: float = 0.0
 ) -> dict[str, float]:
     """Return a trial's costs; `seconds` only if they are an objective, since they differ each time."""
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     timed = any(objective.name == "cost/seconds" for objective in objectives)
-    return {"cost/params": float(trainable)} | ({"cost/seconds": seconds} if timed else {})
+    return {"cost/params": float(parameter_count(model, trainable=True))} | ({"cost/seconds": seconds} if timed else {})
 
 
 def check_test_part(data: pl.LightningDataModule) -> None:
@@ -213,14 +220,15 @@ def evaluate(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningD
 
 
 def describe(data: pl.LightningDataModule, model: pl.LightningModule, trainer: pl.Trainer) -> dict[str, Any]:
-    """Return what is known of a trial once it is built: the data, the device, the model's size."""
+    """Return what is known of a trial once it is built: the data, the device, the model's size if it has all layers."""
     about: dict[str, Any] = {
         "device": _devices(trainer),
         "threads": torch.get_num_threads(),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": versions(),
         "determinism": determinism(),
     }
+    if not builds_later(model):
+        about["parameters"] = parameter_count(model)
     if trainer.strategy.root_device.type == "cuda":
         about["cuda"] = _cuda_versions()
     if isinstance(data, InMemoryDataModule):

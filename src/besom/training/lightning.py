@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 import pytorch_lightning as pl
+from torch.nn.parameter import is_lazy
 
 from besom.errors import ConfigError, in_one_line
 
@@ -42,6 +43,12 @@ def package_of(module: pl.LightningModule) -> Package:
     """Return the package that a module is written with."""
     other = base_of(type(module), "LightningModule") is not pl.LightningModule
     return importlib.import_module(_PACKAGES[other])
+
+
+def builds_later(module: pl.LightningModule) -> bool:
+    """Return whether a module has parameters still to come: by `configure_model`, or of lazy layers."""
+    base: Any = base_of(type(module), "LightningModule")
+    return type(module).configure_model is not base.configure_model or any(map(is_lazy, module.parameters()))
 
 
 def adapted(data: pl.LightningDataModule, package: Package) -> pl.LightningDataModule:
