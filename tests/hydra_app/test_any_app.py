@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import signal
 import subprocess
@@ -19,12 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.config.hydra_versions import VERSION_BASE
-from besom.errors import ConfigError
-from besom.hydra_app.app import swept_app
 from besom.tracking.sources import SourceEntry
 from besom.tracking.store import Location, connect
 from tests import forking
-from tests.hydra_app.conftest import App
 from tests.running import environment
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sgd"
@@ -134,6 +130,7 @@ def test_config_of_hydra_optuna_sweeper_works_but_for_its_name(tmp_path: Path) -
 
     hydra:
       sweeper:
+        _target_: hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper
         sampler:
           seed: 123
         direction: minimize
@@ -195,6 +192,78 @@ def test_script_may_instantiate_what_it_defines_itself_and_return_a_value_for_ea
     assert [trial.values for trial in found] == [
         [trial.params["model.width"], -trial.params["model.width"]] for trial in found
     ]
+
+
+def test_globals_that_cannot_be_pickled_are_there_in_each_job(tmp_path: Path) -> None:
+    code = """\
+    import contextvars, functools, logging, sqlite3, threading
+    from concurrent.futures import ThreadPoolExecutor
+    from hydra.utils import instantiate
+
+    lock, one = threading.Lock(), contextvars.ContextVar("one", default=1)
+    executor, connection = ThreadPoolExecutor(1), sqlite3.connect(":memory:")
+
+    @functools.lru_cache
+    def twice(x):
+        return 2 * x
+
+    class Model:
+        def __init__(self, width):
+            self.width = width
+
+        @functools.cached_property
+        def size(self):
+            with lock:
+                return twice(self.width)
+
+    def main(config):
+        connection.execute("select 1")
+        return executor.submit(lambda: instantiate(config.model).size + one.get()).result()
+    """
+    script = app(tmp_path, code, "model: {_target_: __main__.Model, width: 1}\n")
+    script.write_text(script.read_text().replace("\nif __name__ == '__main__':\n    main()", "\nmain()"))  # no guard
+    done = run(script, *ONE_WORKER, "model.width=1,2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
+    assert sorted(trial.value or 0 for trial in found) == [3.0, 5.0]
+
+
+def test_method_wrapped_by_a_library_runs_under_python_m_in_a_study_named_after_its_package(tmp_path: Path) -> None:
+    (tmp_path / "their_app").mkdir()
+    code = """\
+    import hydra
+    from their_library.wrapper import Wrapped
+    from .parts import SCALE, lock
+
+    class App:
+        def run(self, config):
+            with lock:
+                return SCALE * config.x
+
+    app = App()
+    if __name__ == "__main__":
+        hydra.main(version_base="1.3", config_path=None)(Wrapped(app.run))()
+    """
+    (tmp_path / "their_app" / "__main__.py").write_text(textwrap.dedent(code))
+    (tmp_path / "their_app" / "parts.py").write_text("import threading\nSCALE, lock = 10, threading.Lock()\n")
+    wrapper = """\
+    class Wrapped:
+        def __init__(self, function):
+            self.function = function
+
+        def __call__(self, config):
+            return self.function(config)
+    """
+    (tmp_path / "their_library").mkdir()
+    (tmp_path / "their_library" / "__init__.py").write_text("")
+    (tmp_path / "their_library" / "wrapper.py").write_text(textwrap.dedent(wrapper))
+    done = forking.run(
+        [sys.executable, "-m", "their_app", "--multirun", *ONE_WORKER, "+x=1,2"],
+        cwd=tmp_path, env=environment(), capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = trials(tmp_path / "mlruns" / "optuna.db", "their_app")
+    assert sorted(trial.value or 0 for trial in found) == [10.0, 20.0]
 
 
 def test_app_may_prune_itself_with_optunas_exception(tmp_path: Path) -> None:
@@ -306,24 +375,6 @@ def test_override_that_fits_no_key_is_told_before_anything_runs(tmp_path: Path) 
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "there is no key z" in line
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ("search_space={x: {type: float, low: 0, high: 1}}", "search_space: is no more; write its parameters as lines"),
-        ("finalists.top=3", "finalists: only besom sweep with its own workers has finalists; set it to null"),
-        ("tracking=http://localhost", "tracking: 'http://localhost' is none of true, null and"),
-        ("tracking={url: here}", "tracking: there is no key url; did you mean uri?"),
-        ("tracking={views: all}", "tracking: views: 'all' is unknown; use one of auto, off"),
-    ],
-)
-def test_key_of_the_sweeper_that_is_wrong_for_an_app_is_refused(
-    hydra_app: Callable[..., App], given: str, said: str
-) -> None:
-    theirs = hydra_app("x: 1\ny: 1\n", "hydra/sweeper=besom", f"hydra.sweeper.{given}")
-    with pytest.raises(ConfigError, match=re.escape(f"config.yaml: hydra.sweeper.{said}")):
-        swept_app(theirs.config, ["x=0,1"], theirs.context, lambda config: 0.0)
 
 
 def test_runs_go_where_tracking_says(tmp_path: Path, store: Callable[[Path], None]) -> None:

@@ -216,12 +216,24 @@ def test_override_that_does_not_fit_fails_in_one_line(hydra_app: MakeApp) -> Non
     assert job.result.failure.reason.startswith("model.dept=3: there is no key model.dept; did you mean model.depth?")
 
 
-def test_app_that_cannot_be_sent_is_refused(hydra_app: MakeApp) -> None:
+def test_app_that_cannot_be_sent_is_refused_and_the_variable_is_named(hydra_app: MakeApp) -> None:
     import threading
 
     lock = threading.Lock()
-    with pytest.raises(ConfigError, match=r"theirs: the task function cannot be sent to a worker \(cannot pickle"):
-        hydra_app().task(lambda config: lock)
+
+    def inner() -> object:
+        return lock
+
+    said = "theirs: the task function cannot be sent to another process: lock, a _thread.lock, cannot be pickled; "
+    with pytest.raises(ConfigError, match=said):
+        hydra_app().task(lambda config: inner())
+
+
+def test_module_that_is_an_object_of_its_own_is_sent_by_its_name(hydra_app: MakeApp) -> None:
+    import torch.backends.cudnn as cudnn
+
+    (job,) = hydra_app().run(lambda config: float(cudnn.is_available() + config.lr), ["lr=2"])
+    assert job.result.values[0] >= 2.0
 
 
 def test_report_sends_values_and_stops_when_told(hydra_app: MakeApp) -> None:

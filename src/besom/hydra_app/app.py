@@ -22,6 +22,7 @@ from besom.config.snapshot import LAUNCHED_JOBS, THIS_SWEEP, Snapshot, snapshot
 from besom.errors import BesomError, ConfigError, Interrupted, one_of
 from besom.hydra_app.jobs import HydraJobs
 from besom.hydra_app.launcher_pool import LauncherPool, uses_launcher
+from besom.hydra_app.main_script import app_name
 from besom.hydra_app.single_job import run_single_job
 from besom.hydra_app.task import HydraTask
 from besom.secrets.masks import hidden_in
@@ -51,7 +52,8 @@ def swept_app(
     Raises ConfigError for a sweep that cannot run as written.
     """
     is_besom = trains_besom_config(task)
-    request = SweepRequest.read(config, arguments, context, foreign=not is_besom)
+    name = None if is_besom else app_name(config.hydra.job.name, task)
+    request = SweepRequest.read(config, arguments, context, app_name=name)
     if is_besom and not uses_launcher(config):
         return TrainingApp(config, context, request, launcher)
     return ForeignApp(config, context, task, request, launcher)

@@ -12,15 +12,15 @@ import json
 import os
 import traceback
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
-from besom.hydra_app.task import script_of
+from besom.hydra_app.pickled import Pickled
 from besom.system.source_file import SourceFile
 from besom.workers.sources import SOURCES
 
@@ -35,7 +35,6 @@ class LaunchedTask:
 
     def __init__(self, task_function: TaskFunction, *, elsewhere: bool = False) -> None:
         self._task_function = task_function
-        self._script = script_of(task_function)
         self._elsewhere = elsewhere
 
     def __call__(self, config: DictConfig) -> Any:
@@ -55,17 +54,23 @@ class LaunchedTask:
         return getattr(self.__dict__["_task_function"], name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (cloudpickle.dumps(self._task_function), self._script, os.getpid())
+        return _unpickle, (Pickled.of(self._task_function),)
 
 
-def _unpickle(task_function: bytes, script: tuple[str, bytes] | None, parent: int) -> LaunchedTask:
+def _unpickle(pickled: Pickled) -> LaunchedTask:
     """Return the task function; importing its modules is recorded, unless this is the process that pickled it."""
-    if os.getpid() != parent and not SOURCES.is_watching:
+    elsewhere = os.getpid() != pickled.process
+    if elsewhere and not SOURCES.is_watching:
         SOURCES.watch()
         SOURCES.note_imported()  # what the launcher unpickled before, such as the config's classes
-        if script is not None:
-            SOURCES.note(*script)
-    return LaunchedTask(cloudpickle.loads(task_function), elsewhere=os.getpid() != parent)
+    (task_function,) = _after_running(pickled) if pickled.runs else pickled.load()
+    return LaunchedTask(task_function, elsewhere=elsewhere)
+
+
+@cache
+def _after_running(pickled: Pickled) -> tuple[Any, ...]:
+    """Load the task function of a script, which is run once in a process."""
+    return pickled.load()
 
 
 def _write(folder: Path) -> None:

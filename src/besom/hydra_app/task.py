@@ -1,33 +1,28 @@
 """The task of a worker for any Hydra app: it runs the app's jobs one after the other.
 
-The app is sent once, pickled by value: its task function may be defined in the main script or in a function, or be a
-callable object.
+The app is sent once, pickled: its task function may be defined in the main script or in a function, or be a callable
+object.
 """
 
 from __future__ import annotations
 
-import sys
-import types
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from besom.config.messages import explain
-from besom.errors import ConfigError, TrialFailed, first_line
+from besom.errors import ConfigError, TrialFailed
 from besom.hydra_app.job import about_job, keep_hydra_files, pack_job, read_values
+from besom.hydra_app.pickled import NotPicklable, Pickled
 from besom.hydra_app.report import UNNAMED, reporting
 from besom.training.progress import Channel
 from besom.training.result import TrialResult
 from besom.workers.messages import Assignment
-from besom.workers.sources import SOURCES
 from besom.workers.tasks import Run
 
 
@@ -39,8 +34,7 @@ class HydraTask:
     Without metrics, a job may return anything.
     """
 
-    app: bytes
-    path: tuple[str, ...]
+    app: Pickled
     metrics: tuple[str, ...]
 
     @classmethod
@@ -54,28 +48,18 @@ class HydraTask:
         from hydra.core.singleton import Singleton
 
         try:
-            app = cloudpickle.dumps(
-                (context, config, task_function, Singleton.get_state(), _MainScript.of(task_function))
-            )
-        except Exception as error:
-            raise ConfigError(
-                f"{config.hydra.job.name}: the task function cannot be sent to a worker ({first_line(error)}); "
-                "make what it uses inside of it, or import it from a module"
-            ) from error
-        # It has the folder of the main script, which is not on a worker's path.
-        path = tuple(str(Path(entry or ".").absolute()) for entry in sys.path)
-        return cls(app=app, path=path, metrics=tuple(metrics))
+            app = Pickled.of(task_function, context, config, Singleton.get_state())
+        except NotPicklable as error:
+            raise ConfigError(f"{config.hydra.job.name}: {error}") from error
+        return cls(app=app, metrics=tuple(metrics))
 
     def load(self) -> Run:
         """Unpickle the app in a worker: import its modules and register its resolvers."""
         from hydra.core.singleton import Singleton
 
-        sys.path[:] = [*self.path, *(entry for entry in sys.path if entry not in self.path)]
-        context, config, task_function, state, script = cloudpickle.loads(self.app)
+        task_function, context, config, state = self.app.load()
         Singleton.set_state(state)
         setup_globals()
-        if script is not None:
-            script.install()
 
         def run(assignment: Assignment, channel: Channel) -> TrialResult:
             job = _Job(assignment, channel, task_function, metric=next(iter(self.metrics), UNNAMED))
@@ -128,63 +112,3 @@ class _Job:
     def __getattr__(self, name: str) -> Any:
         # For callbacks that use attributes of the task function, such as its name.
         return getattr(self.__dict__["_task_function"], name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _MainScript:
-    """The definitions of an app's main script, so that `_target_: __main__.Model` works in the worker too."""
-
-    file: str | None
-    source: bytes | None
-    names: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, task_function: TaskFunction) -> _MainScript | None:
-        """Return the main script, None if the task function is defined elsewhere."""
-        if not _is_of_main_script(task_function):
-            return None
-        main = sys.modules["__main__"]
-        defined = {
-            name: value
-            for name, value in vars(main).items()
-            if isinstance(value, type | types.FunctionType) and value.__module__ == "__main__" and _is_picklable(value)
-        }
-        _, source = script_of(task_function) or (None, None)
-        return cls(file=getattr(main, "__file__", None), source=source, names=defined)
-
-    def install(self) -> None:
-        """Replace `__main__` by the definitions of the script. Processes that the app spawns import its file."""
-        main = types.ModuleType("__main__")
-        vars(main).update(self.names)
-        if self.file is not None:
-            main.__file__ = str(Path(self.file).absolute())
-            if self.source is not None:
-                SOURCES.note(main.__file__, self.source)
-        sys.modules["__main__"] = main
-
-
-def script_of(task_function: TaskFunction) -> tuple[str, bytes] | None:
-    """Return the path and the content of the main script, as it runs here; None if the task is defined elsewhere.
-
-    Processes that start later get its definitions, whatever happens to the file.
-    """
-    file = getattr(sys.modules["__main__"], "__file__", None)
-    if file is None or not _is_of_main_script(task_function):
-        return None
-    with suppress(OSError):
-        return str(Path(file).absolute()), Path(file).read_bytes()
-    return None
-
-
-def _is_of_main_script(task_function: TaskFunction) -> bool:
-    while hasattr(task_function, "__wrapped__"):
-        task_function = task_function.__wrapped__
-    return getattr(task_function, "__module__", None) == "__main__"
-
-
-def _is_picklable(value: type | Callable[..., Any]) -> bool:
-    try:
-        cloudpickle.dumps(value)
-    except Exception:  # any error, from any global; the task function may not need it
-        return False
-    return True

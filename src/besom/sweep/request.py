@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +13,7 @@ from besom.secrets.forms import is_secret
 from besom.sweep.space.overrides import Line
 from besom.sweep.space.search_space import SearchSpace, SpaceParser
 from besom.sweep.spec import SweepSpec
+from besom.sweep.spec_parts import AUTO, USUAL_TRIALS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +26,35 @@ class SweepRequest:
 
     @classmethod
     def read(
-        cls, config: DictConfig, arguments: Sequence[str], context: HydraContext, *, foreign: bool
+        cls, config: DictConfig, arguments: Sequence[str], context: HydraContext, *, app_name: str | None = None
     ) -> SweepRequest:
-        """Read the sweeper's keys and the command line's overrides; `foreign` is true for an app other than Besom.
+        """Read the sweeper's keys and the command line's overrides; `app_name` is the name of an app other than Besom.
 
         Raises ConfigError for a wrong key, and for a secret among the sampled values.
         """
-        spec = SweepSpec.read(config, foreign=foreign)
+        spec = SweepSpec.read(config, app_name=app_name)
         parser = SpaceParser(context.config_loader, source=spec.source, arguments=arguments)
         keys = OmegaConf.to_container(config.hydra.sweeper)
         assert isinstance(keys, dict)
         space, line = parser.space(keys["params"], keys["when"], custom=spec.search.custom_search_space, config=config)
         _refuse_secrets(spec.source, space)
+        if keys["n_trials"] == AUTO:
+            spec = _each_point_once(spec, space)
         return cls(spec=spec, space=space, line=line)
+
+
+def _each_point_once(spec: SweepSpec, space: SearchSpace) -> SweepSpec:
+    """Return the spec with a grid where nothing names a sampler, and choices or few points are all there is.
+
+    Hydra's own sweeper makes that of `x=1,2,3`. A grid that the config names has all its points as well.
+    """
+    size = space.size()
+    is_grid = str(spec.search.sampler.get("_target_")).endswith(".GridSampler")
+    few = size is not None and (space.has_choices_alone or size <= USUAL_TRIALS)
+    if space.is_empty or not (is_grid or (few and not spec.search.sampler)):
+        return spec
+    sampler = spec.search.sampler or {"_target_": "optuna.samplers.GridSampler"}
+    return replace(spec, search=replace(spec.search, sampler=sampler), budget=replace(spec.budget, n_trials=size))
 
 
 def _refuse_secrets(source: str, space: SearchSpace) -> None:

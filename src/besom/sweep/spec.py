@@ -32,13 +32,13 @@ class SweepSpec:
     dry_run: bool = False
 
     @classmethod
-    def read(cls, config: DictConfig, *, foreign: bool = False) -> SweepSpec:
+    def read(cls, config: DictConfig, *, app_name: str | None = None) -> SweepSpec:
         """Read the spec from a sweep's whole config, its `hydra` node included.
 
-        With `foreign`, the config is that of another app, whose study is named after its job. Raises ConfigError
+        With `app_name`, the config is that of another app, whose study has that name by default. Raises ConfigError
         naming the key.
         """
-        job = config.hydra.job
+        job, foreign = config.hydra.job, app_name is not None
         source = f"{(job.config_name or job.name).removesuffix('.yaml')}.yaml"
         try:
             keys = resolved(config.hydra.sweeper)
@@ -49,7 +49,7 @@ class SweepSpec:
                 f"{source}: hydra.sweeper.search_space: is no more; write its parameters as lines of "
                 "hydra.sweeper.params, such as lr: tag(log, interval(1e-4, 1e-1))"
             )
-        study_name = keys["study_name"] or (job.name if foreign else source.removesuffix(".yaml"))
+        study_name = keys["study_name"] or app_name or source.removesuffix(".yaml")
         if len(study_name) > _LONGEST_NAME:
             raise ConfigError(
                 f"{source}: hydra.sweeper.study_name: it has {len(study_name)} characters; "

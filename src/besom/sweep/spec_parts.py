@@ -22,6 +22,11 @@ _SHARE_AT_ONCE = 0.25
 _LEARN_NOTHING = ("RandomSampler", "GridSampler", "BruteForceSampler", "QMCSampler")
 
 
+AUTO = "auto"
+USUAL_TRIALS = 20
+"""The number of trials under `n_trials: auto`, unless each point of the space is tried once."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchSpec:
     """What a study optimizes, and how it chooses the parameters of its trials.
@@ -78,7 +83,7 @@ class SearchSpec:
 class BudgetSpec:
     """When a sweep ends, and how long and how often a trial may be attempted."""
 
-    n_trials: int | None = 20
+    n_trials: int | None = USUAL_TRIALS
     timeout_s: float | None = None
     patience: int | None = None
     max_failure_rate: float = 1.0
@@ -88,6 +93,8 @@ class BudgetSpec:
     @classmethod
     def read(cls, keys: Mapping[str, Any], source: str) -> BudgetSpec:
         """Read the budget from the resolved keys of `hydra.sweeper`. Raises ConfigError naming the key."""
+        if keys["n_trials"] == AUTO:
+            keys = {**keys, "n_trials": USUAL_TRIALS}
         lowest = {"n_trials": 1, "timeout": 0, "patience": 1, "max_failure_rate": 0, "retries": 0, "trial_timeout": 0}
         _check_lowest(keys, lowest, f"{source}: hydra.sweeper")
         return cls(
@@ -193,9 +200,11 @@ def _check_lowest(keys: Mapping[str, Any], lowest: Mapping[str, int], where: str
     """Raise ConfigError for the first key whose value is below its lowest, or is not a number."""
     for key, low in lowest.items():
         value = keys.get(key)
-        if value is not None and not value >= low:
-            fault = f"is below {low}; raise it" if value < low else f"is no number; take {low} or more"
-            raise ConfigError(f"{where}.{key}: {value} {fault}")
+        if value is None or (isinstance(value, int | float) and value >= low):
+            continue
+        below = isinstance(value, int | float) and value < low
+        fault = f"is below {low}; raise it" if below else f"is no number; take {low} or more"
+        raise ConfigError(f"{where}.{key}: {value} {fault}")
 
 
 def _objectives(config: DictConfig, direction: Any, source: str, *, foreign: bool) -> tuple[Objective, ...]:

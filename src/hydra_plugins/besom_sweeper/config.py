@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from besom.config.hydra_versions import store
 from hydra_plugins.besom_sweeper import pruners, samplers  # noqa: F401  (registers hydra/sweeper/sampler and pruner)
+from hydra_plugins.besom_sweeper._target import BESOM, SweeperTarget
 
 
 @dataclass
@@ -26,7 +29,7 @@ class BesomSweeperConf:
     # The keys of a sampler or pruner come with its name (override hydra/sweeper/sampler: tpe), or with _target_.
     defaults: list[Any] = field(default_factory=lambda: ["_self_", {"sampler": None}, {"pruner": None}])
 
-    _target_: str = "hydra_plugins.besom_sweeper.besom_sweeper.BesomSweeper"
+    _target_: str = BESOM
     _recursive_: bool = False  # Besom builds a sampler for each trial, not Hydra
 
     # The search.
@@ -45,7 +48,9 @@ class BesomSweeperConf:
     pruner: Any = None  # an Optuna pruner by _target_; null: none
 
     # The budget: whichever ends first.
-    n_trials: int | None = 20  # of the study in total: a resumed sweep runs only the missing ones; null: no end
+    # Of the study in total: a resumed sweep runs only the missing ones; null: no end; auto: 20, or each point once of a
+    # grid, of choices alone, and of at most 20 points.
+    n_trials: Any = "auto"
     timeout: float | None = None  # seconds, after which no trial starts
     patience: int | None = None  # trials without an improvement
 
@@ -72,4 +77,6 @@ class BesomSweeperConf:
     dry_run: bool = False  # only show the trials, errors and warnings
 
 
-store("hydra/sweeper", "besom", BesomSweeperConf)
+_SCHEMA = OmegaConf.structured(BesomSweeperConf)
+_SCHEMA["_target_"] = SweeperTarget(BESOM)
+store("hydra/sweeper", "besom", _SCHEMA)

@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, Trial
 
 from besom.config.messages import explain
@@ -44,6 +45,13 @@ class SearchSpace:
     def is_empty(self) -> bool:
         """True if nothing is sampled."""
         return not self.parameters and self.custom is None
+
+    @property
+    def has_choices_alone(self) -> bool:
+        """True if every parameter is a choice, not a number from a range or an interval."""
+        return self.custom is None and all(
+            isinstance(parameter.distribution, CategoricalDistribution) for parameter in self.parameters
+        )
 
     def sample(self, trial: Trial) -> Params:
         """Let a trial suggest a value for every active parameter, and return the parameters.
