@@ -18,7 +18,7 @@ from besom.config.objectives import Objective
 from besom.config.paths import conf_dir, search_path, sweeps_dir
 from besom.config.schema import register_schemas
 from besom.sweep.compose import Composer
-from besom.sweep.space.search_space import SpaceParser
+from besom.sweep.space.parser import SpaceParser
 from besom.sweep.spec import SweepSpec
 from besom.sweep.spec_parts import BudgetSpec, SearchSpec
 from besom.sweep.study.study import StudyBook, open_study

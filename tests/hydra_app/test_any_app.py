@@ -154,14 +154,21 @@ def test_config_of_hydra_optuna_sweeper_works_but_for_its_name(tmp_path: Path) -
         assert trial.value == (trial.params["x"] - 2) ** 2 + trial.params["y"]
         assert trial.params["y"] in (0, 1)
         assert trial.params["x"] < 5
+    best = min(found, key=lambda trial: trial.value or 0)
+    (results,) = (tmp_path / "multirun").rglob("optimization_results.yaml")
+    assert OmegaConf.load(results) == {"name": "optuna", "best_params": best.params, "best_value": best.value}
 
 
 def test_comma_list_without_a_sampler_is_a_choice_that_tpe_makes_in_a_study_named_after_the_job(tmp_path: Path) -> None:
-    script = app(tmp_path, QUADRATIC, "x: 1\ny: 1\n")
-    done = run(script, *ONE_WORKER, "x=0,1", "hydra.sweeper.n_trials=4")
+    code = """\
+    def main(config):
+        return float("inf" if config.x else 0)
+    """
+    done = run(app(tmp_path, code, "x: 1\n"), *ONE_WORKER, "x=0,1", "hydra.sweeper.n_trials=12")
     assert done.returncode == 0, done.stderr
     found = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
-    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 4  # more than the number of points
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 12  # more than the number of points
+    assert {trial.params["x"]: trial.value for trial in found} == {0: 0.0, 1: float("inf")}
     assert not (tmp_path / "mlruns" / "mlflow.db").exists()
 
 
@@ -192,6 +199,9 @@ def test_script_may_instantiate_what_it_defines_itself_and_return_a_value_for_ea
     assert [trial.values for trial in found] == [
         [trial.params["model.width"], -trial.params["model.width"]] for trial in found
     ]
+    (results,) = (tmp_path / "multirun").rglob("optimization_results.yaml")
+    best = min(found, key=lambda trial: trial.values)
+    assert OmegaConf.load(results) == {"name": "optuna", "solutions": [{"params": best.params, "values": best.values}]}
 
 
 def test_globals_that_cannot_be_pickled_are_there_in_each_job(tmp_path: Path) -> None:
@@ -264,6 +274,58 @@ def test_method_wrapped_by_a_library_runs_under_python_m_in_a_study_named_after_
     assert done.returncode == 0, done.stdout + done.stderr
     found = trials(tmp_path / "mlruns" / "optuna.db", "their_app")
     assert sorted(trial.value or 0 for trial in found) == [10.0, 20.0]
+
+
+def test_folders_environment_and_callbacks_of_the_apps_config_are_those_of_its_jobs(tmp_path: Path) -> None:
+    callback = """\
+    from pathlib import Path
+    from hydra.experimental.callback import Callback
+
+    class Note(Callback):
+        def __init__(self, file):
+            self.file = file
+
+        def note(self, text):
+            with open(self.file, "a") as file:
+                file.write(text + "\\n")
+
+        def on_multirun_start(self, config, **kwargs):
+            self.note("sweep")
+
+        def on_job_start(self, config, *, task_function, **kwargs):
+            self.note(f"start {config.x} {task_function.__name__}")
+
+        def on_job_end(self, config, job_return, **kwargs):
+            self.note(f"end {config.x} {job_return.return_value:g}")
+
+        def on_multirun_end(self, config, **kwargs):
+            self.note("over")
+    """
+    code = """\
+    import os
+    from pathlib import Path
+    from hydra.core.hydra_config import HydraConfig
+
+    def main(config):
+        here = Path.cwd()
+        assert here == Path(HydraConfig.get().runtime.output_dir), here
+        assert here.name == HydraConfig.get().job.override_dirname == f"x={config.x}"
+        return float(os.environ["THEIR_NUMBER"])
+    """
+    config = """\
+    x: 1
+    hydra:
+      job: {chdir: true, env_set: {THEIR_NUMBER: "1${hydra:job.num}"}}
+      sweep: {dir: out, subdir: "${hydra.job.override_dirname}"}
+      callbacks: {note: {_target_: their_callbacks.Note, file: "${hydra.runtime.cwd}/notes.txt"}}
+    """
+    (tmp_path / "their_callbacks.py").write_text(textwrap.dedent(callback), encoding="utf-8")
+    done = run(app(tmp_path, code, config), *ONE_WORKER, "x=5,6")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [trial.value for trial in trials(tmp_path / "mlruns" / "optuna.db", "theirs")] == [10.0, 11.0]
+    notes = (tmp_path / "notes.txt").read_text(encoding="utf-8").splitlines()
+    assert notes == ["sweep", "start 5 main", "end 5 10", "start 6 main", "end 6 11", "over"]
+    assert (tmp_path / "out" / "optimization_results.yaml").exists()
 
 
 def test_app_may_prune_itself_with_optunas_exception(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import cloudpickle
 import pytest
 from omegaconf import DictConfig
 
-from besom.hydra_app.launched_task import LaunchedTask, take_sources
+from besom.hydra_app.sending.launched_task import LaunchedTask, take_sources
 from besom.system.source_file import SourceFile
 
 

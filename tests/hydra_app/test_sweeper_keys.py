@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.errors import ConfigCompositionException
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from besom.errors import ConfigError
 from besom.hydra_app.app import swept_app
 from besom.sweep.request import SweepRequest
 from tests.hydra_app.conftest import App
@@ -71,6 +75,104 @@ def test_number_of_trials_or_sampler_that_is_given_is_kept(hydra_app: MakeApp) -
     assert grid.budget.n_trials == 30
 
 
+@pytest.mark.parametrize("key", ["params", "search_space"])
+@pytest.mark.parametrize(
+    ("written", "distribution"),
+    [
+        ("{type: float, low: 0, high: 1}", FloatDistribution(0, 1)),
+        ("{type: float, low: 1e-5, high: 0.1, log: true}", FloatDistribution(1e-5, 0.1, log=True)),
+        ("{type: float, low: -5.5, high: 5.5, step: 0.5}", FloatDistribution(-5.5, 5.5, step=0.5)),
+        ("{type: float, low: 0, high: 1, step: 0.3}", FloatDistribution(0, 0.9, step=0.3)),
+        ("{type: int, low: 1, high: 4}", IntDistribution(1, 4)),
+        ("{type: int, low: 16, high: 64, step: 16}", IntDistribution(16, 64, step=16)),
+        ("{type: int, low: 1, high: 64, log: true}", IntDistribution(1, 64, log=True)),
+        ("{type: categorical, choices: [a, 2, null]}", CategoricalDistribution(["a", 2, None])),
+        ("{type: categorical, choices: [[512, 256], [64]]}", CategoricalDistribution(["[512, 256]", "[64]"])),
+    ],
+)
+def test_mapping_is_a_distribution(hydra_app: MakeApp, key: str, written: str, distribution: Any) -> None:
+    app = hydra_app(f"x: 1\nhydra: {{sweeper: {{{key}: {{x: {written}}}}}}}\n", "hydra/sweeper=besom")
+    (parameter,) = request(app).space.parameters
+    assert (parameter.key, parameter.distribution) == ("x", distribution)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("params: {x: {lr: 1}}", "x: a mapping is no value to choose; its type must be one of float, int, categorical"),
+        ("params: {x: {type: loguniform, low: 1, high: 2}}", "x: a mapping is no value to choose; its type must"),
+        ("params: {x: {type: float, low: 1}}", "x: high is None; give a number"),
+        ("params: {x: {type: int, low: 1, hihg: 2}}", "x: there is no hihg in int; did you mean high?"),
+        ("params: {x: {type: categorical}}", "x: there is nothing to choose from; add choices: [A, B]"),
+        ("search_space: [x]", "hydra.sweeper.search_space: '['x']' is no parameters; write KEY: VALUE lines"),
+        ("{params: {x: 1}, search_space: {x: 1}}", "hydra.sweeper.search_space: x: it is in hydra.sweeper.params as"),
+    ],
+)
+def test_parameters_that_are_none_are_refused(hydra_app: MakeApp, written: str, said: str) -> None:
+    keys = written if written.startswith("{") else f"{{{written}}}"
+    app = hydra_app(f"x: 1\nhydra: {{sweeper: {keys}}}\n", "hydra/sweeper=besom")
+    with pytest.raises(ConfigError, match=re.escape(f"config.yaml: {said}")):
+        request(app)
+
+
+EXPERIMENTS = {
+    "wide": "# @package _global_\nhydra: {sweeper: {params: {y: 'interval(0, 9)'}}}\n",
+    "local": "# @package _global_\ndefaults: [{override /hydra/launcher: joblib}]\nx: 3\n",
+    "plain": "# @package _global_\nx: 2\n",
+}
+
+
+def experiments(folder: Path) -> None:
+    (folder / "conf" / "experiment").mkdir(parents=True)
+    for name, text in EXPERIMENTS.items():
+        (folder / "conf" / "experiment" / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("given", [["experiment=wide"], []])
+def test_parameters_of_a_chosen_experiment_are_merged_into_those_of_the_sweep(
+    hydra_app: MakeApp, tmp_path: Path, given: list[str]
+) -> None:
+    experiments(tmp_path)
+    config = f"""\
+    defaults: [_self_, {{experiment: {"null" if given else "wide"}}}, {{override hydra/sweeper: besom}}]
+    x: 1
+    y: 1
+    hydra: {{sweeper: {{params: {{x: "choice(1, 2)", y: "interval(0, 1)"}}}}}}
+    """
+    parameters = request(hydra_app(config, *given), *given).space.parameters
+    assert {one.key: one.distribution for one in parameters} == {
+        "x": CategoricalDistribution([1, 2]),
+        "y": FloatDistribution(0, 9),
+    }
+
+
+def test_launcher_of_a_chosen_experiment_runs_the_jobs(hydra_app: MakeApp, tmp_path: Path) -> None:
+    experiments(tmp_path)
+    app = hydra_app("defaults: [_self_, {experiment: null}]\nx: 1\n", "hydra/sweeper=besom", "experiment=local")
+    sweep = swept_app(app.config, ["experiment=local", "x=1,2"], app.context, lambda config: 0.0)
+    assert "hydra/launcher=joblib" in str(sweep.pool(tmp_path).slots[0])
+
+
+@pytest.mark.parametrize(
+    ("experiment", "said"),
+    [
+        (
+            "wide",
+            "experiment=wide: it sets hydra.sweeper.params.y, which is too late in a trial; choose it",
+        ),
+        ("local", "experiment=local: it sets hydra.launcher._target_, which is too late in a trial"),
+    ],
+)
+def test_keys_of_the_sweep_in_an_experiment_that_is_sampled_are_refused(
+    hydra_app: MakeApp, tmp_path: Path, experiment: str, said: str
+) -> None:
+    experiments(tmp_path)
+    app = hydra_app("defaults: [_self_, {experiment: null}]\nx: 1\ny: 1\n", "hydra/sweeper=besom")
+    sweep = swept_app(app.config, [f"experiment=plain,{experiment}"], app.context, lambda config: 0.0)
+    with pytest.raises(ConfigError, match=re.escape(f"config.yaml: {said}")):
+        sweep.check()
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -83,5 +185,5 @@ def test_number_of_trials_or_sampler_that_is_given_is_kept(hydra_app: MakeApp) -
 )
 def test_key_that_is_wrong_for_an_app_is_refused(hydra_app: MakeApp, given: str, said: str) -> None:
     theirs = hydra_app(CONFIG, "hydra/sweeper=besom", f"hydra.sweeper.{given}")
-    with pytest.raises(Exception, match=re.escape(f"config.yaml: hydra.sweeper.{said}")):
+    with pytest.raises(ConfigError, match=re.escape(f"config.yaml: hydra.sweeper.{said}")):
         request(theirs, "x=0,1")

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 
 import besom
 from besom.errors import ConfigError
-from besom.hydra_app.job import unpack_job
+from besom.hydra_app.job import read_values, unpack_job
 from besom.workers.messages import Blame, State
 from tests.hydra_app.conftest import App, Job
 
@@ -187,6 +189,21 @@ def test_several_objectives_take_several_numbers(hydra_app: MakeApp) -> None:
     assert good.result.values == (1.0, 2.5)
     reason = "the task function returned 3.0 (float); return 2 numbers (value_0, value_1)"
     assert bad.result.failure.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("returned", "values"),
+    [
+        (np.array([0.5]), (0.5,)),
+        (np.array(0.5), (0.5,)),
+        (np.float32(0.5), (0.5,)),
+        (torch.tensor([0.5]), (0.5,)),
+        (np.array([0.5, 1]), (0.5, 1.0)),
+        ([np.array([0.5]), torch.tensor(1)], (0.5, 1.0)),
+    ],
+)
+def test_array_of_one_element_is_a_number(returned: Any, values: tuple[float, ...]) -> None:
+    assert read_values(returned, ["first", "second"][: len(values)]) == values
 
 
 def test_failure_of_a_job_comes_with_its_traceback(hydra_app: MakeApp) -> None:

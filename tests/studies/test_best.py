@@ -22,7 +22,7 @@ from besom.hydra_app.app import swept_app
 from besom.reports.read.finalists import FinalistRun
 from besom.sweep.compose import Composer
 from besom.sweep.run import run_sweep
-from besom.sweep.space.search_space import SpaceParser
+from besom.sweep.space.parser import SpaceParser
 from besom.tracking.tags import StudyAttribute
 from besom.workers.messages import Assignment, Message
 from tests.conftest import App

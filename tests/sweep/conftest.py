@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from besom.config.objectives import Objective
-from besom.sweep.space.search_space import SpaceParser
+from besom.sweep.space.parser import SpaceParser
 from besom.sweep.spec import SweepSpec
 from besom.tracking.store import Location
 from tests.conftest import App

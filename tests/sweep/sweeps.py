@@ -19,7 +19,7 @@ from besom.sweep.compose import Composer
 from besom.sweep.loop import UNWRITTEN, SweepLoop
 from besom.sweep.progress.events import StopRequested, SweepEvent
 from besom.sweep.space.constraints import parse_constraints
-from besom.sweep.space.search_space import SpaceParser
+from besom.sweep.space.parser import SpaceParser
 from besom.sweep.study.recovery import adopt_recorded
 from besom.sweep.study.study import finished_trials, open_study
 from besom.sweep.trials.jobs import TrainingJobs

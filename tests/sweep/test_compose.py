@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
-from besom.sweep.space.search_space import SpaceParser
+from besom.sweep.space.parser import SpaceParser
 from tests.conftest import App
 from tests.sweep.space.test_overrides import VALUES
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import optuna
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -22,9 +23,11 @@ from besom.config.snapshot import LAUNCHED_JOBS, THIS_SWEEP, Snapshot, snapshot
 from besom.errors import BesomError, ConfigError, Interrupted, one_of
 from besom.hydra_app.jobs import HydraJobs
 from besom.hydra_app.launcher_pool import LauncherPool, uses_launcher
-from besom.hydra_app.main_script import app_name
+from besom.hydra_app.multirun import save_results
+from besom.hydra_app.sending.main_script import app_name
 from besom.hydra_app.single_job import run_single_job
 from besom.hydra_app.task import HydraTask
+from besom.reports.read.summary import Summary
 from besom.secrets.masks import hidden_in
 from besom.sweep.compose import Composer
 from besom.sweep.request import SweepRequest
@@ -180,6 +183,10 @@ class ForeignApp:
         """Return the flattened config without the sampled keys, unresolved: only a job can resolve all of it."""
         return shared_by(self._space, self.composer, _as_written)
 
+    def save_results(self, study: optuna.Study, summary: Summary) -> None:
+        """Write the best parameters into the folder of the multirun."""
+        save_results(self._config, study, self._space, summary)
+
     def results(self) -> Sequence[Sequence[Any]]:
         """Return Hydra's JobReturns of the jobs of this run, in batches."""
         return self._jobs.returns() if self._jobs is not None else []
@@ -225,13 +232,6 @@ def _read_tracking(node: Any, source: str) -> Tracking:
     location = Location.of({"uri": uri, "directory": directory or "mlruns"})
     check_views(node.get("views"), f"{where}: views")
     return Tracking(location, enabled=True, experiment=node.get("experiment"), views=wanted(node.get("views")))
-
-
-def save_multirun(config: DictConfig) -> None:
-    """Write the sweep's config into hydra.sweep.dir, as Hydra's own sweeper does."""
-    folder = Path(str(config.hydra.sweep.dir))
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "multirun.yaml")
 
 
 class SweepFailed(CompactHydraException):

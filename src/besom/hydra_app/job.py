@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from besom.config.checks import recordable
 from besom.errors import ConfigError, TrialFailed
+from besom.hydra_app.report import as_number
 from besom.secrets.masks import hidden_in, hidden_override, masked_override, without_secrets
 
 _PACKAGES = {
@@ -97,15 +98,19 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def keep_hydra_files(config: DictConfig, directory: Path) -> None:
-    """Copy Hydra's files of a job, such as config.yaml, to a folder; `config` is the job's, or its `hydra` node."""
-    subdir, output = config.hydra.output_subdir, config.hydra.runtime.get("output_dir")
-    if subdir is None or output is None:
+def keep_hydra_files(config: DictConfig, hydra_config: DictConfig, directory: Path) -> None:
+    """Write the files of a job that Hydra writes into its output folder, such as config.yaml, to a folder.
+
+    They are not copied: jobs may share an output folder. `config` is the job's without `hydra_config`.
+    """
+    subdir = hydra_config.hydra.output_subdir
+    if subdir is None:
         return
-    for file in sorted((Path(output) / subdir).glob("*.yaml")):
-        target = directory / subdir / file.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(_hydra_file(file.read_text(encoding="utf-8")), encoding="utf-8")
+    files = {"config": config, "hydra": hydra_config, "overrides": hydra_config.hydra.overrides.task}
+    (directory / subdir).mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        text = _hydra_file(OmegaConf.to_yaml(content))
+        (directory / subdir / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 def _hydra_file(text: str) -> str:
@@ -149,7 +154,8 @@ def read_values(returned: Any, metrics: Sequence[str]) -> tuple[float, ...]:
     """
     if not metrics:
         return ()
-    values = list(returned) if isinstance(returned, list | tuple) else [returned]
+    several = isinstance(returned, list | tuple) or (len(metrics) > 1 and getattr(returned, "ndim", 0) == 1)
+    values = list(returned) if several else [returned]
     numbers = [_number(value) for value in values]
     if len(numbers) != len(metrics) or None in numbers:
         wanted = "a number" if len(metrics) == 1 else f"{len(metrics)} numbers ({', '.join(metrics)})"
@@ -158,11 +164,9 @@ def read_values(returned: Any, metrics: Sequence[str]) -> tuple[float, ...]:
 
 
 def _number(value: Any) -> float | None:
-    if value is None or isinstance(value, str | bytes):
-        return None
     try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):  # torch raises the last one, for a tensor of several elements
+        return as_number(value)
+    except (TypeError, ValueError, RuntimeError):
         return None
 
 

@@ -49,6 +49,7 @@ class HydraJobs(Jobs):
     """
 
     first_step = 0  # the app defines its steps
+    may_be_infinite = True  # as in hydra-optuna-sweeper: the value of parameters that cannot work
 
     def __init__(
         self, composer: Composer, *, study_name: str, tags: Mapping[str, str], extra: Sequence[str] = ()

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from besom.errors import kind_and_line
 from besom.hydra_app.job import keep_hydra_files, pack_job, plain_config, read_values
-from besom.hydra_app.launched_task import LaunchedTask, take_sources
+from besom.hydra_app.sending.launched_task import LaunchedTask, take_sources
 from besom.secrets.masks import masked_override
 from besom.training.progress import Channel
 from besom.workers.devices import Device, Slot
@@ -136,7 +136,7 @@ class LauncherPool:
 
     def _events_of(self, assignment: Assignment, job: JobReturn, duration_s: float) -> Iterator[Event]:
         if job.cfg is not None and job.hydra_cfg is not None:
-            keep_hydra_files(job.hydra_cfg, assignment.directory)
+            keep_hydra_files(job.cfg, job.hydra_cfg, assignment.directory)
             output = job.hydra_cfg.hydra.runtime.output_dir
             about = {"config": _config(job), "output": masked_override(output)}
             yield Started(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import SupportsFloat, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex
 
 from besom.errors import TrialPruned
 from besom.training.progress import Channel
@@ -116,8 +116,16 @@ def _integer(step: SupportsIndex) -> int:
 
 def _number(name: object, value: SupportsFloat) -> float:
     try:
-        if isinstance(value, str):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):  # torch raises the last one, for a tensor of several elements
+        return as_number(value)
+    except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"besom.report: {name} is {value!r}; give a number") from None
+
+
+def as_number(value: Any) -> float:
+    """Return a number, or the only element of an array or a tensor, as a float.
+
+    Raises TypeError, ValueError or RuntimeError for anything else.
+    """
+    if value is None or isinstance(value, str | bytes):
+        raise TypeError
+    return float(value.item() if getattr(value, "shape", ()) else value)  # NumPy's arrays have no float(…) any more

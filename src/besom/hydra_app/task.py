@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
@@ -18,8 +19,8 @@ from omegaconf import DictConfig, open_dict
 from besom.config.messages import explain
 from besom.errors import ConfigError, TrialFailed
 from besom.hydra_app.job import about_job, keep_hydra_files, pack_job, read_values
-from besom.hydra_app.pickled import NotPicklable, Pickled
 from besom.hydra_app.report import UNNAMED, reporting
+from besom.hydra_app.sending.pickled import NotPicklable, Pickled
 from besom.training.progress import Channel
 from besom.training.result import TrialResult
 from besom.workers.messages import Assignment
@@ -101,10 +102,10 @@ class _Job:
             )
         except SystemExit as error:
             raise TrialFailed(f"the job called sys.exit({error.code!r}); return a value instead") from error
-        finally:
-            keep_hydra_files(config, self._assignment.directory)
 
     def __call__(self, config: DictConfig) -> Any:
+        hydra_config: Any = HydraConfig.instance().cfg
+        keep_hydra_files(config, hydra_config, self._assignment.directory)
         self._channel.started(about_job(config))
         with reporting(self._channel, metric=self._metric):
             return self._task_function(config)

@@ -7,16 +7,23 @@ values are then set on a copy, which takes about a millisecond and results in th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from besom.config.checks import flatten
 from besom.config.messages import composing, explain
 from besom.errors import ConfigError
 from besom.sweep.space.overrides import Line
 from besom.sweep.space.search_space import Params
+
+_OF_THE_SWEEP = ("hydra.sweeper", "hydra.launcher")
+_EARLIER = (
+    "choose it for the whole sweep instead, on the command line or in the defaults, or write parameters in `when`"
+)
 
 
 class Composer:
@@ -72,9 +79,23 @@ class Composer:
                 config = self._loader.load_sweep_config(self._sweep_config, list(overrides))
         except (HydraException, ConfigError) as error:
             return explain(error)
+        if ignored := self._ignored(config):
+            return f"{' '.join(overrides)}: it sets {ignored}, which is too late in a trial; {_EARLIER}"
         with open_dict(config):
             del config["hydra"]
         return config
+
+    def _ignored(self, config: DictConfig) -> str:
+        """Return the first key of the sweeper or the launcher that differs in a trial's config, where it is not read.
+
+        An option that is sampled may bring such keys, for example an experiment.
+        """
+        for node in _OF_THE_SWEEP:
+            here, there = (_keys(OmegaConf.select(whole, node)) for whole in (config, self._sweep_config))
+            for key in {**here, **there}:
+                if here.get(key) != there.get(key):
+                    return f"{node}.{key}"
+        return ""
 
     def _needs_hydra(self, key: str) -> bool:
         if key not in self._needs:
@@ -93,6 +114,11 @@ class Composer:
         """Return whether another override sets a key inside or around this one, so that their order matters."""
         others = {_path(other) for other in self._line.order if other != key and not self.chooses(_path(other))}
         return any(f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.") for other in others)
+
+
+def _keys(node: Any) -> dict[str, Any]:
+    plain: Any = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_dict(node) else None
+    return dict(flatten(plain)) if isinstance(plain, dict) else {}
 
 
 def _path(key: str) -> str:

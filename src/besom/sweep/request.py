@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from besom.errors import ConfigError
 from besom.secrets.forms import is_secret
 from besom.sweep.space.overrides import Line
-from besom.sweep.space.search_space import SearchSpace, SpaceParser
+from besom.sweep.space.parser import SpaceParser
+from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.spec import SweepSpec
 from besom.sweep.spec_parts import AUTO, USUAL_TRIALS
 
@@ -36,11 +38,28 @@ class SweepRequest:
         parser = SpaceParser(context.config_loader, source=spec.source, arguments=arguments)
         keys = OmegaConf.to_container(config.hydra.sweeper)
         assert isinstance(keys, dict)
-        space, line = parser.space(keys["params"], keys["when"], custom=spec.search.custom_search_space, config=config)
+        space, line = parser.space(
+            _params(keys, spec.source), keys["when"], custom=spec.search.custom_search_space, config=config
+        )
         _refuse_secrets(spec.source, space)
         if keys["n_trials"] == AUTO:
             spec = _each_point_once(spec, space)
         return cls(spec=spec, space=space, line=line)
+
+
+def _params(keys: Mapping[Any, Any], source: str) -> dict[Any, Any]:
+    """Return the parameters of `params` and of `search_space`, as hydra-optuna-sweeper named them until 1.2.
+
+    Raises ConfigError for one that is in both.
+    """
+    older, params = keys["search_space"] or {}, keys["params"] or {}
+    where = f"{source}: hydra.sweeper.search_space"
+    if not isinstance(older, Mapping):
+        raise ConfigError(f"{where}: '{older}' is no parameters; write KEY: VALUE lines, as in hydra.sweeper.params")
+    for key in older:
+        if key in params:
+            raise ConfigError(f"{where}: {key}: it is in hydra.sweeper.params as well; take one out")
+    return {**older, **params}
 
 
 def _each_point_once(spec: SweepSpec, space: SearchSpace) -> SweepSpec:

@@ -79,6 +79,7 @@ def run_sweep(app: App) -> Sequence[Sequence[Any]]:
             return app.run_once(pool, scratch)
         sweep = _Sweep(app, console, configs, pool, scratch, logs, stack)
         end = _run(sweep)
+        app.save_results(sweep.book.study, end.summary)
         with suppress(OSError):
             scratch.rmdir()
     print_results(

@@ -44,11 +44,6 @@ class SweepSpec:
             keys = resolved(config.hydra.sweeper)
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from error
-        if keys["search_space"] is not None:
-            raise ConfigError(
-                f"{source}: hydra.sweeper.search_space: is no more; write its parameters as lines of "
-                "hydra.sweeper.params, such as lr: tag(log, interval(1e-4, 1e-1))"
-            )
         study_name = keys["study_name"] or app_name or source.removesuffix(".yaml")
         if len(study_name) > _LONGEST_NAME:
             raise ConfigError(

@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+import optuna
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from besom.config.checks import check, folds_of, recordable, require_groups, resolved
 from besom.config.snapshot import Snapshot, snapshot
 from besom.errors import ConfigError, DeviceError
+from besom.reports.read.summary import Summary
 from besom.sweep.compose import Composer
 from besom.sweep.dry_run.inspection import inspect_modules, names_others
 from besom.sweep.finalists.choose import check_finalists
@@ -77,6 +79,9 @@ class App(Protocol):
 
     def run_once(self, pool: Pool, scratch: Path) -> Sequence[Sequence[Any]]:
         """Run the only job of an app of which nothing is sampled, and return the result for Hydra."""
+
+    def save_results(self, study: optuna.Study, summary: Summary) -> None:
+        """Write the files that users of Hydra's sweepers expect."""
 
     def results(self) -> Sequence[Sequence[Any]]:
         """Return the results of the finished sweep for Hydra."""
@@ -186,6 +191,9 @@ class TrainingApp:
     def run_once(self, pool: Pool, scratch: Path) -> Sequence[Sequence[Any]]:
         """Raise NotImplementedError: a sweep of Besom's own configs always samples something."""
         raise NotImplementedError
+
+    def save_results(self, study: optuna.Study, summary: Summary) -> None:
+        """Do nothing: the results are recorded in MLflow and in the study."""
 
     def results(self) -> Sequence[Sequence[Any]]:
         """Return nothing: the results are recorded in MLflow and in the study."""

@@ -32,7 +32,8 @@ class BesomSweeper(Sweeper):
 
         For an app other than Besom, return Hydra's JobReturns in batches, and raise errors as Hydra does.
         """
-        from besom.hydra_app.app import save_multirun, swept_app, told_by_hydra, trains_besom_config
+        from besom.hydra_app.app import swept_app, told_by_hydra, trains_besom_config
+        from besom.hydra_app.multirun import make_folder
         from besom.sweep.run import run_sweep
 
         assert self._context is not None
@@ -41,7 +42,7 @@ class BesomSweeper(Sweeper):
         if trains_besom_config(self._task):
             return run_sweep(swept_app(self.config, arguments, self._context, self._task))
         with told_by_hydra():
-            save_multirun(self.config)
+            make_folder(self.config)
             return run_sweep(swept_app(self.config, arguments, self._context, self._task))
 
 

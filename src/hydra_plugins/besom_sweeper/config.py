@@ -37,7 +37,7 @@ class BesomSweeperConf:
     direction: Any = None  # minimize, maximize, or one for each objective; null: the config's own, or minimize
     params: dict[str, Any] | None = field(default_factory=dict)
     when: dict[str, Any] | None = field(default_factory=dict)  # conditional parameters
-    search_space: Any = None  # an error: hydra-optuna-sweeper accepted it until version 1.2
+    search_space: Any = None  # further params: the older name, which hydra-optuna-sweeper has had until version 1.2
     custom_search_space: str | None = None  # the dotted name of a function (config, trial), called after `params`
     constraints: list[str] = field(default_factory=list)  # such as cost/params <= 50000
     enqueue: list[Any] = field(default_factory=list)  # parameters to try first

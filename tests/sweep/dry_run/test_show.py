@@ -19,7 +19,7 @@ from besom.config.paths import sweeps_dir
 from besom.sweep.compose import Composer
 from besom.sweep.dry_run.checks import lint
 from besom.sweep.dry_run.show import dry_run
-from besom.sweep.space.search_space import SpaceParser
+from besom.sweep.space.parser import SpaceParser
 from besom.sweep.spec import SweepSpec
 from tests.conftest import App
 

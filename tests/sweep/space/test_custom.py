@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
-from besom.sweep.space.search_space import SearchSpace, SpaceParser
+from besom.sweep.space.parser import SpaceParser
+from besom.sweep.space.search_space import SearchSpace
 from tests.conftest import App
 
 MODULE = """\

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from besom.errors import ConfigError
 from besom.sweep.space.overrides import Line
-from besom.sweep.space.search_space import SearchSpace, SpaceParser
+from besom.sweep.space.parser import SpaceParser
+from besom.sweep.space.search_space import SearchSpace
 from tests.conftest import App
 
 MODEL = "choice(linear, mlp, cnn)"

@@ -11,7 +11,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from besom.errors import ConfigError
 from besom.sweep.space.overrides import Line
-from besom.sweep.space.search_space import Condition, Parameter, Params, SearchSpace, SpaceParser
+from besom.sweep.space.parser import SpaceParser
+from besom.sweep.space.search_space import Condition, Parameter, Params, SearchSpace
 from tests.conftest import App
 
 Read = Callable[..., tuple[SearchSpace, Line]]

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from besom.errors import first_few
 from besom.reports.read.configs import configs_of, differences
 from besom.sweep.compose import Composer
-from besom.sweep.space.search_space import SpaceParser
+from besom.sweep.space.parser import SpaceParser
 from besom.sweep.study.config import changes_since_it_began, number_of, shared_by
 from besom.sweep.study.recovery import about_recorded
 from besom.tracking.study_run import RecordedEnd

@@ -8,7 +8,8 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from besom.errors import ConfigError
-from besom.sweep.space.search_space import Params, SearchSpace, SpaceParser
+from besom.sweep.space.parser import SpaceParser
+from besom.sweep.space.search_space import Params, SearchSpace
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.grid import Grid
 from besom.sweep.study.samplers import build_sampler

@@ -20,7 +20,8 @@ from optuna.trial import TrialState
 
 from besom.config.hydra_versions import VERSION_BASE
 from besom.errors import ConfigError
-from besom.sweep.space.search_space import SearchSpace, SpaceParser
+from besom.sweep.space.parser import SpaceParser
+from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.samplers import build_pruner, build_sampler
 from besom.sweep.study.storage import TrialStorage

@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 
 from besom.config.objectives import Objective
 from besom.errors import ConfigError, StoreError
-from besom.sweep.space.search_space import Params, SearchSpace, SpaceParser
+from besom.sweep.space.parser import SpaceParser
+from besom.sweep.space.search_space import Params, SearchSpace
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.book import Asked
 from besom.sweep.study.study import StudyBook, open_study

@@ -20,6 +20,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from besom.errors import one_of
+from besom.sweep.space.overrides import to_text
+
 
 def distribution(override: Override) -> tuple[BaseDistribution, Mapping[Any, Any]]:
     """Return an override's distribution, and a map from stored labels to choices that Optuna cannot store.
@@ -113,6 +116,52 @@ class _Decimals(Sequence[float]):
         if isinstance(numbers, range):
             return [self[number] for number in numbers]
         return float(self._start + numbers * self._step)
+
+
+_KEYS = {
+    "float": ("low", "high", "log", "step"),
+    "int": ("low", "high", "log", "step"),
+    "categorical": ("choices",),
+}
+
+
+def from_mapping(node: Mapping[str, Any]) -> str:
+    """Return the text in Hydra's grammar for `{type: float, low: 0, high: 1}`, hydra-optuna-sweeper's older form.
+
+    Types are float, int and categorical; `high` is included. Raises ValueError with the reason and the remedy.
+    """
+    kind = node.get("type")
+    if not isinstance(kind, str) or kind not in _KEYS:
+        raise ValueError(
+            f"a mapping is no value to choose; its type must be one of {', '.join(_KEYS)}, as in "
+            "{type: float, low: 0.1, high: 1}; write a key inside of another one as outer.inner"
+        )
+    for key in node:
+        if key not in ("type", *_KEYS[kind]):
+            raise ValueError(f"there is no {key} in {kind}; {one_of(str(key), _KEYS[kind])}")
+    if kind == "categorical":
+        choices = node.get("choices")
+        if not isinstance(choices, list | tuple) or not choices:
+            raise ValueError("there is nothing to choose from; add choices: [A, B]")
+        listed = ",".join(map(to_text, choices))
+        return listed if len(choices) > 1 else f"choice({listed})"  # choice(…) takes no null
+    cast = float if kind == "float" else int
+    for key in ("low", "high", "step"):
+        value = node.get(key)
+        if not (isinstance(value, int | float) or (key == "step" and value is None)) or isinstance(value, bool):
+            raise ValueError(f"{key} is {value}; give a number")
+    low, high = cast(node["low"]), cast(node["high"])
+    text = _numbers(low, high, None if node.get("step") is None else cast(node["step"]), continuous=kind == "float")
+    return f"tag(log,{text})" if node.get("log") else text
+
+
+def _numbers(low: float, high: float, step: float | None, *, continuous: bool) -> str:
+    if continuous and step is None:
+        return f"interval({low!r},{high!r})"
+    width = Decimal(str(step or 1))
+    # The end of a range in the grammar is excluded.
+    past = Decimal(1) if not continuous else width / 4 if (Decimal(str(high)) - Decimal(str(low))) % width == 0 else 0
+    return f"range({low!r},{Decimal(str(high)) + past},{width})"
 
 
 def plain(choice: Any) -> Any:

@@ -28,6 +28,9 @@ class Jobs(ABC):
     first_step = 1
     """The first step that a pruner sees: epoch 0 is before the first step of training."""
 
+    may_be_infinite = False
+    """Whether a trial with an infinite value is complete: Besom's own models have diverged by then."""
+
     def overrides(self, params: Params) -> list[str]:
         """Return the Hydra overrides of a trial's config, for the study; none unless they are needed there."""
         return []

@@ -17,7 +17,7 @@ from besom.sweep.study.code import StudyCode
 from besom.sweep.trials.attempt import Attempt, Verdict
 from besom.sweep.trials.jobs import Jobs
 from besom.sweep.trials.scheduler import Scheduler
-from besom.sweep.trials.trial import disk_is_full, not_finite, record_end, record_start
+from besom.sweep.trials.trial import disk_is_full, not_a_value, record_end, record_start
 from besom.system.interrupts import Stop
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.study_run import Status
@@ -105,7 +105,7 @@ class TrialResults:
 
     def _complete(self, attempt: Attempt, result: TrialResult) -> None:
         values = dict(zip((objective.name for objective in self._search.objectives), result.values, strict=True))
-        wrong = not_finite(self._search.objectives, result)
+        wrong = not_a_value(self._search.objectives, result, infinite=self._jobs.may_be_infinite)
         metrics = {**attempt.history.get(result.best_epoch or attempt.epoch, {}), **result.summary, **values}
         try:
             constraints = {constraint.key: constraint.value(metrics) for constraint in self._constraints}

@@ -50,10 +50,11 @@ def best_metrics(objectives: Sequence[Objective], result: TrialResult) -> dict[s
     return {**{objective.best_metric: value for objective, value in values}, **result.summary}
 
 
-def not_finite(objectives: Sequence[Objective], result: TrialResult) -> str | None:
-    """Return the first objective whose value is not finite, with that value; None when all are finite."""
+def not_a_value(objectives: Sequence[Objective], result: TrialResult, *, infinite: bool) -> str | None:
+    """Return the first objective with a wrong value, and the value: NaN, and unless `infinite`, infinity; else None."""
+    is_value = (lambda value: not math.isnan(value)) if infinite else math.isfinite
     values = zip(objectives, result.values, strict=True)
-    return next((f"{objective.name} is {value}" for objective, value in values if not math.isfinite(value)), None)
+    return next((f"{objective.name} is {value}" for objective, value in values if not is_value(value)), None)
 
 
 def record_start(recorder: Recorder, trial: int, card: RunCard, started: Started) -> RunCard:

@@ -21,7 +21,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 
 from besom.errors import ConfigError, first_line
-from besom.hydra_app.main_script import MAIN, MainScript
+from besom.hydra_app.sending.main_script import MAIN, MainScript
 
 _MOST_WRAPPERS = 20
 

@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
-from besom.hydra_app.pickled import Pickled
+from besom.hydra_app.sending.pickled import Pickled
 from besom.system.source_file import SourceFile
 from besom.workers.sources import SOURCES
 
