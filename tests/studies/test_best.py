@@ -296,13 +296,18 @@ def test_a_sweep_file_that_has_changed_since_is_told(besom: Besom) -> None:
     assert besom("best second")[1] == f"{changed} the trial was trained: trainer.max_epochs was 5, is 30\n"
 
 
-def test_for_another_hydra_app_the_overrides_are_printed(besom: Besom) -> None:
+def test_for_another_hydra_app_the_arguments_of_one_job_are_printed(besom: Besom) -> None:
     Path("sweeps").mkdir()
     Path("sweeps/app.yaml").write_text("x: 1\nname: a\n", encoding="utf-8")
     record(["x=0.5", "name='a b'"], source="app.yaml")
     out, err = besom("best own")
     assert err == ""
-    assert shlex.split(out) == ["x=0.5", "name='a b'"]
+    assert out == "--config-dir=mlruns/best --config-name=besom_best_own_0 x=0.5 hydra.mode=RUN\n"
+    assert yaml.safe_load(Path("mlruns/best/besom_best_own_0.yaml").read_text()) == {
+        "defaults": ["app", "_self_"],
+        "name": "a b",
+    }
+    assert "of another Hydra app" in besom("best own --save theirs", code=2)[1]
 
 
 # The whole path: the study of a sweep, and the config that its worker received.

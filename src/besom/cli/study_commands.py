@@ -54,6 +54,7 @@ def report_study(arguments: list[str]) -> int:
     import webbrowser
 
     from besom.cli.study_report import read_study, write_page
+    from besom.reports.text.leaderboard import study_flags
     from besom.reports.text.terminal import plain, show
     from besom.system.console import plain_console
     from besom.tracking.store import Location
@@ -65,7 +66,7 @@ def report_study(arguments: list[str]) -> int:
     if options.json:
         sys.stdout.write(json.dumps({**plain(report), "report": str(path)}, indent=2) + "\n")
     else:
-        show(report, plain_console())
+        show(report, plain_console(), flags=study_flags(options.directory, options.storage))
         sys.stdout.write(f"{path}\n")
     if options.open:
         webbrowser.open(path.absolute().as_uri())
@@ -101,7 +102,7 @@ def best_trial(arguments: list[str]) -> int:
     with opened(options.storage, options.directory) as storage:
         card = find_study(storage, options.study, options.directory)
     folders = [options.config_dir] if options.config_dir else []
-    best = best_config(card, options.trial, folders=folders, sweep=options.sweep)
+    best = best_config(card, options.trial, folders=folders, directory=options.directory, sweep=options.sweep)
     for note in best.notes:
         sys.stderr.write(f"besom: warning: {note}\n")
     if options.save:
@@ -109,6 +110,9 @@ def best_trial(arguments: list[str]) -> int:
         path = save(best, options.save, conf)
         command = train_command(options.save, best.extra, conf)
         sys.stdout.write(f"{best.summary}\n{path} is written; train it: {command}\n")
+    elif best.arguments is not None:
+        best.arguments.write()
+        sys.stdout.write(f"{best.arguments}\n")
     else:
         sys.stdout.write(best.text or f"{command_line(best.overrides)}\n")
     return 0
@@ -119,11 +123,13 @@ def _best_parser() -> Parser:
         "best",
         "Print the config of a study's best trial as YAML for conf/experiment/, so that it is trained\n"
         "exactly by besom train experiment=NAME. Where there are finalists, it is their winner; of several\n"
-        "objectives, the best in the first one; --trial takes any other. For a study of another Hydra app, the\n"
-        "trial's overrides are printed.",
+        "objectives, the best in the first one; --trial takes any other. For a study of another Hydra app, it\n"
+        "prints the arguments that start one job with the trial's values; values that a shell would take apart are\n"
+        "in a file under DIR/best/ that they name.",
         "  besom best digits\n"
         "  besom best digits --save digits_best                  conf/experiment/digits_best.yaml\n"
-        "  besom best digits --trial 7\n",
+        "  besom best digits --trial 7\n"
+        "  python app.py $(besom best mine)                      one job of another Hydra app\n",
     )
     _add_study(parser)
     parser.add_argument("--trial", type=int, metavar="N", help="this trial, not the best one")

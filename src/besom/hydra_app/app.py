@@ -33,6 +33,7 @@ from besom.sweep.compose import Composer
 from besom.sweep.request import SweepRequest
 from besom.sweep.study.config import shared_by
 from besom.sweep.training_app import App, TrainingApp, worker_pool
+from besom.tracking.app_command import AppCommand
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location, local_uri
 from besom.tracking.ui.views import wanted
@@ -108,6 +109,7 @@ class ForeignApp:
             self._extra = ("test=false",)
         else:
             self._tracking = _read_tracking(config.hydra.sweeper.tracking, spec.source)
+        self.command = None if trains_besom_config(task_function) else AppCommand.of_this_process()
         self.chooses = bool(space.parameters) or space.custom is not None
         # A single job may return anything: there is no objective.
         self.metrics = tuple(objective.name for objective in spec.search.objectives) if self.chooses else ()
@@ -142,6 +144,13 @@ class ForeignApp:
 
     def check_config(self, config: DictConfig) -> None:
         """Do nothing: the valid configs of another app are not known."""
+
+    def described(self) -> Mapping[str, Any]:
+        """Return how to start a job: the command, the primary config, and the overrides that choose from groups."""
+        keys = dict.fromkeys(key.lstrip("+~") for key in (*self.request.line.order, *self._space.keys))
+        groups = [key for key in keys if any(map(self.composer.chooses, (key, key.partition("@")[0])))]
+        command = {"command": list(self.command.words)} if self.command else {}
+        return {**command, "groups": groups, "config_name": self._config.hydra.job.config_name}
 
     def recorder(self) -> Recorder:
         """Return the recorder, which records nothing if the app does not enable tracking."""

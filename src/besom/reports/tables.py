@@ -10,9 +10,9 @@ from besom.reports.format import apart, headings, number, short, signed
 from besom.reports.read.dimensions import differing
 from besom.reports.read.finalists import Finalist, Finalists
 from besom.reports.read.report import Report
-from besom.reports.read.summary import Row
+from besom.reports.read.summary import UNKNOWN, Row
 from besom.reports.text.headline import interval
-from besom.reports.text.leaderboard import UNKNOWN, origin
+from besom.reports.text.leaderboard import origin
 
 
 @dataclass(frozen=True, kw_only=True)

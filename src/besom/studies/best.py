@@ -26,15 +26,17 @@ from optuna.trial import FrozenTrial, TrialState
 from besom.config.checks import flatten
 from besom.config.hydra_versions import VERSION_BASE
 from besom.config.messages import composing, explain
-from besom.config.paths import conf_dir, find_sweep, search_path, sweep_search_path
+from besom.config.paths import conf_dir, file_name, find_sweep, search_path, sweep_search_path
 from besom.config.schema import register_schemas
 from besom.errors import ConfigError, RunNotFound
 from besom.reports.format import named
 from besom.reports.read.summary import about
 from besom.reports.read.trials import plain_params
 from besom.secrets.masks import hidden
+from besom.studies.arguments import Arguments, job_arguments
 from besom.studies.cards import StudyCard
 from besom.sweep.space.overrides import to_overrides
+from besom.tracking.app_command import AppCommand, is_other_app
 from besom.tracking.tags import TrialAttribute
 
 Plain = dict[str, Any]
@@ -47,8 +49,9 @@ _LEFT_OUT = ("experiment", "tracking")  # the file is the experiment; whoever tr
 class BestConfig:
     """The best trial's config: `text` for a file in conf/experiment/, or only its `overrides` if it has no such form.
 
-    `summary` is the trial and its values in words. `extra` are overrides that `besom train experiment=NAME` needs in
-    addition: keys added or deleted, which such a file cannot express. `notes` are warnings for the user, one line each.
+    `summary` is the trial and its values in words. `arguments` start one job of another Hydra app. `extra` are
+    overrides that `besom train experiment=NAME` needs in addition: keys added or deleted, which such a file cannot
+    express. `notes` are warnings for the user, one line each.
     """
 
     study: str
@@ -56,16 +59,20 @@ class BestConfig:
     summary: str
     overrides: tuple[str, ...]
     text: str | None = None
+    arguments: Arguments | None = None
     extra: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def best_config(card: StudyCard, trial: int | None, *, folders: Sequence[Path], sweep: str | None = None) -> BestConfig:
+def best_config(
+    card: StudyCard, trial: int | None, *, folders: Sequence[Path], directory: Path, sweep: str | None = None
+) -> BestConfig:
     """Return the config of a study's best trial, or of the trial with that number.
 
     For a study with finalists, it is the winner's, with the overrides of the finalists (`finalists.overrides`).
 
-    `folders` hold the user's own configs; `sweep` names the sweep file, if it is not the one recorded in the study.
+    `folders` hold the user's own configs, `directory` the studies' files; `sweep` names the sweep file, if it is not
+    the one recorded in the study.
     Raises RunNotFound when there is no such trial, ConfigError when its config can no longer be composed.
     """
     chosen = _choose(card, trial)
@@ -74,15 +81,27 @@ def best_config(card: StudyCard, trial: int | None, *, folders: Sequence[Path], 
     overrides = (*(chosen.user_attrs.get(TrialAttribute.OVERRIDES) or to_overrides(plain_params(chosen))), *on_top)
     file = _sweep_file(card, folders, sweep)
     best = BestConfig(study=card.name, trial=chosen.number, summary=summary, overrides=overrides)
+    if is_other_app(card.described) if file is None else not _is_besom_sweep(file, folders):
+        return replace(best, arguments=_arguments(card, chosen, overrides, directory))
     if file is None:
         source = card.described.get("source", "its sweep file")
         note = f"{source} was not found here, so these are the trial's overrides alone; name it with --sweep FILE"
         return replace(best, notes=(note,))
-    if not _is_besom_sweep(file, folders):
-        return best
     target, choices = _compose(sweep_search_path(file, folders), file.stem, overrides)
     text, extra = _experiment(summary, target, choices, folders, overrides)
     return replace(best, text=text, extra=extra, notes=tuple(_changes(card, chosen, target, overrides)))
+
+
+def _arguments(card: StudyCard, trial: FrozenTrial, overrides: Sequence[str], directory: Path) -> Arguments:
+    command = AppCommand.read(card.described.get("command"))
+    return job_arguments(
+        overrides,
+        flags=command.flags if command else (),
+        groups=card.described.get("groups", ()),
+        folder=directory / "best",
+        name=f"besom_best_{file_name(card.name)}_{trial.number}",  # which no config of the app has
+        config_name=card.described.get("config_name", str(card.described.get("source", "")).removesuffix(".yaml")),
+    )
 
 
 def command_line(overrides: Sequence[str]) -> str:
@@ -97,6 +116,11 @@ def save(best: BestConfig, name: str, conf: Path) -> Path:
     """
     if not re.fullmatch(r"[\w-]+", name):
         raise ConfigError(f"--save: '{name}' is no name of an experiment; use letters, digits, _ and -")
+    if best.arguments is not None:
+        raise ConfigError(
+            f"--save: study '{best.study}' is of another Hydra app, whose experiments Besom does not know; "
+            "leave it out: what is printed are the arguments of a job"
+        )
     if best.text is None:
         raise ConfigError(f"--save: study '{best.study}' has no config that could be written; {'; '.join(best.notes)}")
     path = conf / "experiment" / f"{name}.yaml"

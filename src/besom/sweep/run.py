@@ -234,6 +234,7 @@ def _describe(book: StudyBook, app: App) -> None:
         "fixed": [hidden_override(override) for override in app.request.line.fixed],
         "source": spec.source,
         "app": app.kind,
+        **app.described(),
     }
     attrs = {StudyAttribute.SPEC: described, StudyAttribute.N_TRIALS: book.total}
     if app.kind == "besom":

@@ -59,6 +59,9 @@ class App(Protocol):
     def pool(self, logs: Path) -> Pool:
         """Return the pool that runs the trials, a context manager; workers log to the folder `logs`."""
 
+    def described(self) -> Mapping[str, Any]:
+        """Return facts about the app that its study keeps, as JSON-serializable values."""
+
     def recorder(self) -> Recorder:
         """Return the recorder of the runs."""
 
@@ -130,6 +133,10 @@ class TrainingApp:
     def pool(self, logs: Path) -> WorkerPool:
         """Return the pool of training workers."""
         return worker_pool(self._spec.devices, self._spec.budget.n_trials, Training(), logs, self._launcher)
+
+    def described(self) -> Mapping[str, Any]:
+        """Return nothing: the sweep's file is all that `besom best` needs."""
+        return {}
 
     def recorder(self) -> Recorder:
         """Return the recorder, which records nothing for `tracking=none`."""

@@ -32,6 +32,7 @@ class Tag:
     DIRTY = "besom.git.dirty"
     DIFF = "besom.git.diff"
     SOURCES = "besom.sources"
+    APP = "besom.app"  # how another Hydra app is started, as JSON
     NOTE = "mlflow.note.content"
 
     # A trial of a study.

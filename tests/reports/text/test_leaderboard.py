@@ -18,7 +18,7 @@ from besom.config.objectives import Objective
 from besom.reports.read.importance import importances
 from besom.reports.read.pareto import Front
 from besom.reports.read.summary import Summary, summarize
-from besom.reports.text.leaderboard import next_steps, places, render, render_short
+from besom.reports.text.leaderboard import next_steps, places, render, render_short, study_flags
 
 ACCURACY = Objective(name="val/acc", direction="maximize")
 LOSS = Objective(name="val/loss", direction="minimize")
@@ -197,7 +197,7 @@ def test_next_steps_and_places_name_commands_that_exist(monkeypatch: pytest.Monk
     assert found.best is not None
     console = Console(file=io.StringIO(), width=80)
     places(console, {"study": "mlruns/optuna.db", "log": "mlruns/logs/own/sweep.log"})
-    next_steps(console, found.best, study="own")
+    next_steps(console, found.best, found)
     assert isinstance(console.file, io.StringIO)
     assert [line.split("   ")[0].strip() for line in console.file.getvalue().splitlines()] == [
         "study", "log", "", "besom ui", f"besom reproduce {RUN_IDS[0]}", "besom best own",
@@ -215,17 +215,27 @@ def test_the_next_steps_of_a_users_own_model_work_as_they_stand(
     best = replace(summary([trial(0.5)]).rows[0], family="Net")
     found = replace(summary([trial(0.5)]), rows=(best,), targets=("own_net.Net", "torch.optim.Adam"))
     console = Console(file=io.StringIO(), width=200)
-    next_steps(console, best, study="own", targets=found.targets_of(best))
+    next_steps(console, best, found)
     assert isinstance(console.file, io.StringIO)
     assert f"besom reproduce {RUN_IDS[0]}{flag}   " in console.file.getvalue()
 
 
-def test_the_best_run_of_another_app_is_not_to_be_reproduced() -> None:
-    best = replace(summary([trial(0.5)]).rows[0], family="unknown")
-    console = Console(file=io.StringIO(), width=80)
-    next_steps(console, best, study="own")
-    assert isinstance(console.file, io.StringIO)
-    assert "reproduce" not in console.file.getvalue()
+@pytest.mark.parametrize("family", ["unknown", "Net"])
+def test_the_best_run_of_another_app_is_reproduced_if_its_command_is_known(family: str) -> None:
+    def steps(described: dict[str, Any], *flags: str) -> list[str]:
+        found = replace(summary([trial(0.5)]), described={"app": "hydra", **described})
+        console = Console(file=io.StringIO(), width=200)
+        next_steps(console, replace(found.rows[0], family=family), found, flags=flags)
+        assert isinstance(console.file, io.StringIO)
+        return [line.split("   ")[0].strip() for line in console.file.getvalue().splitlines()]
+
+    assert steps({}) == ["besom ui", "besom best own"]
+    again = f"besom reproduce {RUN_IDS[0]} --trust theirs"
+    known = {"command": ["theirs.py", "--config-name=big"]}
+    assert steps(known) == ["besom ui", again, "python theirs.py --config-name=big $(besom best own)"]
+    elsewhere = "besom best own '--storage=postgresql://me:***@db/x?a&b'"
+    assert steps({}, *study_flags(Path("mlruns"), "postgresql://me:secret@db/x?a&b"))[-1] == elsewhere
+    assert steps({}, *study_flags(Path("kept/mlruns")))[-1] == "besom best own --directory=kept/mlruns"
 
 
 def test_a_heading_is_not_broken_at_the_width_of_its_table() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from besom.config.paths import file_name
-from besom.config.targets.trust import trust_flags
 from besom.reports.format import named, number
 from besom.reports.html.plots.canvas import Picture
 from besom.reports.html.plots.contour import contour
@@ -23,10 +22,10 @@ from besom.reports.read.failures import FailureGroup
 from besom.reports.read.finalists import FinalistRun
 from besom.reports.read.importance import ENOUGH, FANOVA
 from besom.reports.read.report import Report
-from besom.reports.read.summary import Row
+from besom.reports.read.summary import UNKNOWN, Row
 from besom.reports.tables import Table, finalists_table, trials_table
 from besom.reports.text.headline import chosen
-from besom.reports.text.leaderboard import UNKNOWN
+from besom.tracking.app_command import is_other_app
 from besom.tracking.ui.views import compare_link, has_view, runs_link, study_link
 
 _ROWS = 20
@@ -153,14 +152,19 @@ def _title(report: Report, row: Row) -> str:
 def commands(report: Report, row: Row) -> tuple[tuple[str, str], ...]:
     """Return the commands that restore a trial's config, run or model, each with its purpose."""
     study = shlex.quote(report.study)
-    if row.family in UNKNOWN:  # another app's trial has only overrides
-        return ((f"besom best {study} --trial {row.trial}", "its overrides"),)
     name = file_name(report.study)
-    trusting = "".join(f" {flag}" for flag in trust_flags(report.summary.targets_of(row)))
-    found = [(f"besom best {study} --trial {row.trial} --save {name}_{row.trial}", "its config, as an experiment")]
+    best, trust = f"besom best {study} --trial {row.trial}", report.summary.trust_for(row)
+    if is_other_app(report.summary.described) or row.family in UNKNOWN:
+        app = report.summary.app
+        found = [(f"{app} $({best})" if app else best, "one job with its values")]
+    else:
+        found = [(f"{best} --save {name}_{row.trial}", "its config, as an experiment")]
+        found += [(f'besom.load_model("{row.run_id}")', "its weights, in Python")] if row.run_id else []
+    if trust is None:
+        return tuple(found)
+    trusting = "".join(f" {flag}" for flag in trust)
     if row.run_id:
-        found.insert(0, (f"besom reproduce {row.run_id}{trusting}", "train it again and compare every metric"))
-        found.append((f'besom.load_model("{row.run_id}")', "its weights, in Python"))
+        found.insert(0, (f"besom reproduce {row.run_id}{trusting}", "run it again and compare every metric"))
     for run in _again_by_seed(report, row):
         found.append((f"besom reproduce {run.run_id}{trusting}", f"with seed {run.seed}, as a finalist"))
     return tuple(found)

@@ -10,14 +10,17 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.config.objectives import Objective
+from besom.config.targets.trust import trust_flags
 from besom.errors import first_few
 from besom.reports.read.configs import configs_of, differences
 from besom.reports.read.failures import FailureGroup, group_failures
 from besom.reports.read.importance import NO_IMPORTANCES, Importances, importances
 from besom.reports.read.pareto import Front
 from besom.reports.read.trials import is_feasible, plain_params
-from besom.tracking.tags import TrialAttribute
+from besom.tracking.app_command import AppCommand, is_other_app
+from besom.tracking.tags import StudyAttribute, TrialAttribute
 
+UNKNOWN = ("?", "unknown")  # the family of a model that is not Besom's
 _PLACES = ("slot", "worker", "host", "config", "code")
 """Properties besides parameters that failed trials can share: slot, process, host, the study's config, the code."""
 
@@ -65,7 +68,8 @@ class Pruned:
 class Summary:
     """The results of a study. `rows` are its complete trials: the best first, infeasible ones last.
 
-    `configs` are the changes of later configs, by number; `targets` the `_target_` values of all configs.
+    `configs` are the changes of later configs, by number; `targets` the `_target_` values of all configs; `described`
+    what the study says of its app.
     """
 
     study: str
@@ -77,6 +81,18 @@ class Summary:
     importances: Importances = NO_IMPORTANCES
     configs: Mapping[int, Sequence[str]] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
+    described: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def app(self) -> AppCommand | None:
+        """The command of another Hydra app, if the study is of one that can be started again."""
+        return AppCommand.read(self.described.get("command"))
+
+    def trust_for(self, row: Row) -> list[str] | None:
+        """Return the flags with which `besom reproduce` runs a trial again; None if it cannot."""
+        if self.app is not None:
+            return trust_flags([self.app.trusted_as])
+        return None if row.family in UNKNOWN or is_other_app(self.described) else trust_flags(self.targets_of(row))
 
     def targets_of(self, row: Row) -> list[str]:
         """Return the `_target_` values of the study's configs, without models of other families than this trial's."""
@@ -153,6 +169,7 @@ def summarize(
         importances=importances(study),
         configs=_changes(study),
         targets=_targets(study),
+        described=study.user_attrs.get(StudyAttribute.SPEC) or {},
     )
 
 

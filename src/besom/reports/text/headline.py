@@ -10,10 +10,9 @@ from besom.reports.read.failures import numbered
 from besom.reports.read.finalists import Finalists
 from besom.reports.read.report import Report
 from besom.reports.read.statistics import Estimate
-from besom.reports.read.summary import Row
+from besom.reports.read.summary import UNKNOWN, Row
 from besom.reports.read.timetable import Timetable
 from besom.reports.text.finalists_table import verdict
-from besom.reports.text.leaderboard import UNKNOWN
 from besom.reports.times import duration, offset, stamp
 from besom.tracking.tags import Tag
 

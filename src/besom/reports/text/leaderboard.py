@@ -12,16 +12,15 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from besom.config.targets.trust import trust_flags
 from besom.reports.format import headings, in_short, named, number, short
 from besom.reports.read.importance import FANOVA
-from besom.reports.read.summary import Row, Summary, summarize
+from besom.reports.read.summary import UNKNOWN, Row, Summary, summarize
+from besom.secrets.masks import mask
 from besom.system.urls import quoted
 
-__all__ = ["Row", "Summary", "next_steps", "places", "render", "render_short", "summarize"]
+__all__ = ["Row", "Summary", "next_steps", "places", "render", "render_short", "study_flags", "summarize"]
 
 _SHOWN = 8
-UNKNOWN = ("?", "unknown")  # the family of a model that is not Besom's
 _IMPORTANT, _BAR = 6, 24
 
 
@@ -166,19 +165,28 @@ def places(console: Console, found: Mapping[str, str]) -> None:
     console.print()
 
 
-def next_steps(console: Console, best: Row, *, study: str | None = None, targets: Sequence[str] = ()) -> None:
-    """Print the next commands, as make targets under make; `targets` are the best config's `_target_` values."""
+def study_flags(directory: Path, storage: str | None = None) -> list[str]:
+    """Return the flags with which a command finds a study of this folder, or of this storage's URL."""
+    place = Path(os.path.relpath(directory))
+    flags = [] if place == Path("mlruns") else [f"--directory={place}"]
+    return flags if storage is None else [*flags, f"--storage={mask(storage)}"]
+
+
+def next_steps(console: Console, best: Row, summary: Summary, *, flags: Sequence[str] = ()) -> None:
+    """Print the next commands, as make targets under make; with these `flags` a command finds the study."""
     by_make = "MAKELEVEL" in os.environ
     ui = "make ui" if by_make else "besom ui"
-    trusting = " ".join(trust_flags(targets))
-    if by_make:
-        again = f"make reproduce RUN={best.run_id}" + (f' ARGS="{trusting}"' if trusting else "")
-    else:
-        again = " ".join(["besom reproduce", best.run_id, *([trusting] if trusting else [])])
     steps = [(ui, "browse, compare the runs")] if best.run_id else []
-    steps += [(again, "train the best once more")] if best.run_id and best.family not in UNKNOWN else []
-    if study is not None and not by_make:
-        steps.append((f"besom best {shlex.quote(study)}", "its config, to keep"))
+    trust = summary.trust_for(best)
+    if best.run_id and trust is not None:
+        again = f"besom reproduce {' '.join([best.run_id, *trust])}"
+        if by_make:
+            again = f"make reproduce RUN={best.run_id}" + (f' ARGS="{" ".join(trust)}"' if trust else "")
+        steps.append((again, "train the best once more" if summary.app is None else "run the best once more, compare"))
+    if not by_make:
+        command = shlex.join(["besom", "best", summary.study, *flags])
+        words = f"{summary.app} $({command})" if summary.app else command
+        steps.append((words, "one job with its values" if summary.app else "its config, to keep"))
     width = max((len(command) for command, _ in steps), default=0)
     for command, purpose in steps:
         text = Text.assemble("  ", (command.ljust(width), "bold cyan"), f"   {purpose}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,15 +12,18 @@ from rich.text import Text
 from besom.reports.read.finalists import Finalists
 from besom.reports.read.report import Report
 from besom.reports.read.statistics import Estimate
-from besom.reports.read.summary import Row
+from besom.reports.read.summary import UNKNOWN, Row
 from besom.reports.text.finalists_table import render_finalists
 from besom.reports.text.headline import answer, facts
-from besom.reports.text.leaderboard import UNKNOWN, next_steps, places, render
+from besom.reports.text.leaderboard import next_steps, places, render
 from besom.tracking.ui.views import compare_link, run_link
 
 
-def show(report: Report, console: Console) -> None:
-    """Print the outcome, the facts, the leaderboard, importances, failures, and the next commands."""
+def show(report: Report, console: Console, *, flags: Sequence[str] = ()) -> None:
+    """Print the outcome, the facts, the leaderboard, importances, failures, and the next commands.
+
+    With these `flags` a command finds the study.
+    """
     console.print(Text(report.study, style="bold"), Text(report.stage, style="dim"))
     for sentence in answer(report):
         console.print(Text(sentence))
@@ -37,7 +41,7 @@ def show(report: Report, console: Console) -> None:
         places(console, {"compare": link})
     best = (report.finalists.champion if report.finalists else None) or report.summary.best
     if best is not None:
-        next_steps(console, best, study=report.study, targets=report.summary.targets_of(best))
+        next_steps(console, best, report.summary, flags=flags)
 
 
 def compared(report: Report) -> str:

@@ -13,7 +13,7 @@ from besom.errors import BesomError, Interrupted
 from besom.reports.read.finalists import Finalists, to_come
 from besom.reports.read.report import Report
 from besom.reports.text.finalists_table import render_finalists, verdict
-from besom.reports.text.leaderboard import Row, Summary, next_steps, places, render, render_short
+from besom.reports.text.leaderboard import Row, Summary, next_steps, places, render, render_short, study_flags
 from besom.reports.text.terminal import compared
 from besom.secrets.masks import mask
 from besom.sweep.dry_run.learning import Learning
@@ -107,7 +107,8 @@ def print_results(
         runs = {"runs": mask(location.uri)} if best.run_id else {}
         model = {"model": registered} if registered else {}
         places(console, {"study": storage, **runs, "log": str(logs / "sweep.log"), **_report_places(kept), **model})
-        next_steps(console, best, study=spec.study_name, targets=summary.targets_of(best))
+        url = spec.storage if isinstance(spec.storage, str) else None
+        next_steps(console, best, summary, flags=study_flags(location.directory, url))
         console.print(f"study {spec.study_name}", highlight=False)
     lacking = f"none (MLflow has no run of trial {best.trial} any more)" if recorded else "none (tracking=none)"
     console.print(f"best run {best.run_id or lacking}", highlight=False)
