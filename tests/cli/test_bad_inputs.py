@@ -312,6 +312,8 @@ def test_a_sweep_with_a_wrong_search_space_ends_before_anything_is_recorded(
             "early_stopping: {patient: 1}\n",
             "bad.yaml: there is no key early_stopping.patient; did you mean early_stopping.p",
         ),
+        ("tune: {method: lr_find}\n", "bad.yaml: tune: the sweep samples optimizer.lr, which tune=lr would replace; "),
+        ("tune: {method: scale_batch_size}\n", "bad.yaml: tune: a batch size is not tuned in a sweep, whose trials "),
         ("    n_trial: 3\n", "bad.yaml: there is no key hydra.sweeper.n_trial; did you mean hydra.sweeper.n_trials?"),
         (
             "    pruner: median\n",

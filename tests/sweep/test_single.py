@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import signal
@@ -21,8 +22,9 @@ from rich.console import Console
 from besom.errors import BesomError, ConfigError, Interrupted, TrainingCrashed
 from besom.sweep.single import SingleRun, run_single
 from besom.tracking.store import Location
-from besom.workers.messages import Assignment, Blame, Message
+from besom.workers.messages import Assignment, Blame, Message, Started
 from tests.fakes import (
+    ABOUT,
     FakeLauncher,
     Play,
     completed,
@@ -81,6 +83,21 @@ def test_a_run_is_told_epoch_by_epoch_and_recorded(train: Train):
     assert "digits (1,079 train, 359 val, 359 test), 650 parameters" in train.output.getvalue()
     assert "val/acc 0.2500" in train.output.getvalue()
     assert train.left() == []
+
+
+def test_a_value_that_the_worker_tuned_is_told_and_in_the_recorded_config(train: Train):
+    train.config.tune = {"method": "lr_find"}
+    tuned = {"key": "optimizer.lr", "value": 0.0625, "by": "lr_find"}
+
+    def tuning(assignment: Assignment) -> Iterator[Message]:
+        yield Started(trial=assignment.trial, about={**ABOUT, "tuned": tuned})
+        yield completed(assignment.trial, 0.5)
+
+    train(tuning)
+    (run,) = train.runs()
+    assert "optimizer.lr=0.0625, found by lr_find" in train.output.getvalue()
+    assert (run.data.params["optimizer.lr"], run.data.params["tune"]) == ("0.0625", "{}")
+    assert json.loads(run.data.tags["besom.tuned"]) == tuned
 
 
 def test_without_tracking_nothing_is_recorded(train: Train):

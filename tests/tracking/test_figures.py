@@ -16,7 +16,15 @@ from PIL import Image
 
 from besom.svg.axis import axis_of, log_axis_of
 from besom.svg.marks import image
-from besom.tracking.figures import confusion_matrix, draw, learning_curves, mistakes, predictions, weight_pictures
+from besom.tracking.figures import (
+    confusion_matrix,
+    draw,
+    learning_curves,
+    lr_curve,
+    mistakes,
+    predictions,
+    weight_pictures,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 CURVES = [
@@ -168,6 +176,15 @@ def test_folds_are_dots_and_their_means_so_far_lines():
     assert {"fold", "val, mean so far ──"} <= set(texts(picture))
     counts = sorted(path.count("M") for path in lines(picture, "#1f77b4"))
     assert counts == [1, 3]
+
+
+def test_a_search_for_a_learning_rate_is_a_curve_over_its_logarithm_with_a_line_at_what_was_found():
+    picture = lr_curve({"lr": [1e-4, 1e-3, 1e-2, 1e-1], "loss": [2.0, 1.5, 1.0], "found": 1e-3})  # stopped early
+    assert {"learning rate", "train/loss, smoothed", "found: 0.001"} <= set(texts(picture))
+    (curve,), (line,) = (lines(picture, color) for color in ("#1f77b4", "#7f7f7f"))
+    x = [float(point.split()[0]) for point in re.split("[ML]", curve)[1:]]
+    assert x[2] - x[1] == pytest.approx(x[1] - x[0])
+    assert float(line[1:].split()[0]) == x[1]
 
 
 def test_what_is_there_is_drawn_and_again_the_same(tmp_path: Path):

@@ -148,6 +148,19 @@ class Template(Classifier):
     on_train_epoch_end = OneCycle.on_train_epoch_end
 
 
+class WithRate(Classifier):
+    """A module with a learning rate of its own."""
+
+    def __init__(self, lr: float) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+    def configure_optimizers(self) -> Any:
+        return Adam(self.parameters(), lr=self.hparams["lr"])
+
+    on_train_epoch_end = OneCycle.on_train_epoch_end
+
+
 class MetricObjects(Classifier):
     """Metrics of torchmetrics, logged as objects, and one of a collection."""
 

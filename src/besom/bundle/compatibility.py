@@ -57,6 +57,7 @@ def _is_supported(config: Mapping[str, Any]) -> bool:
         and not config["test"]
         and not config.get("callbacks")  # older recorded configs lack these keys
         and not config.get("logger")
+        and not config.get("tune")
         and folds_of(config) is None
         and "cost/seconds" not in str(config["objective"])  # wall time cannot be attributed to one trial of a bundle
     )

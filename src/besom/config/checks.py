@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from besom.config.messages import explain
 from besom.config.objectives import COSTS, leading, metric_names, read_objectives
 from besom.config.trainer import check_trainer
+from besom.config.tuning import check_tuning
 from besom.errors import ConfigError, one_of
 from besom.secrets.masks import hidden_in, remember
 
@@ -77,6 +78,7 @@ def check(config: Config) -> None:
     objectives = read_objectives({key: select(config, key) for key in ("objective", "direction")})
     names = tuple(objective.name for objective in objectives)
     check_trainer(_node(config, "trainer"), names, _node(config, "model"))
+    check_tuning(tuning_of(config), folds=folds_of(config), trainer=_node(config, "trainer"))
     _check_table(config)
     if select(config, "test") is True and not has_test_part(config):
         raise ConfigError("test: the data has no test part; set data.test_fraction, or test=false")
@@ -102,6 +104,14 @@ def folds_of(config: Config) -> int | None:
     """Return the number of folds of a config, or None for one validation part."""
     folds = select(config, "evaluation.folds")  # older recorded configs lack this key
     return folds if isinstance(folds, int) else None
+
+
+def tuning_of(config: Config) -> Mapping[str, Any]:
+    """Return the config group `tune`; empty where nothing is tuned. Raises ConfigError for a value that is no group."""
+    tune = select(config, "tune")  # older recorded configs lack this key
+    if tune is not None and not isinstance(tune, Mapping | DictConfig):
+        raise ConfigError(f"tune: '{tune}' is no config of that group; use none, lr or batch_size")
+    return _node(config, "tune")
 
 
 def _check_refit(config: Config) -> None:

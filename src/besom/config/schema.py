@@ -49,6 +49,7 @@ class Train:
     optimizer: Any = MISSING
     scheduler: Any = None
     trainer: Any = MISSING
+    tune: Any = None
     callbacks: Any = None  # a mapping of names to callbacks
     logger: Any = None  # a mapping of names to loggers
     artifacts: list[str] = field(default_factory=list)
@@ -227,6 +228,31 @@ class Trainer:
 
 
 @dataclass
+class TuneLr:
+    """Lightning's Tuner.lr_find; other arguments of it can be added with `+tune.KEY=…`."""
+
+    method: str = "lr_find"
+    key: str | None = None
+    min_lr: float = 1e-8
+    max_lr: float = 1.0
+    num_training: int = 100
+    mode: str = "exponential"
+    early_stop_threshold: float | None = 4.0
+
+
+@dataclass
+class TuneBatchSize:
+    """Lightning's Tuner.scale_batch_size; other arguments of it can be added with `+tune.KEY=…`."""
+
+    method: str = "scale_batch_size"
+    key: str | None = None
+    mode: str = "power"
+    init_val: int = 2
+    steps_per_trial: int = 3
+    max_trials: int = 25
+
+
+@dataclass
 class Tracking:
     """The place where runs are recorded; `uri: null` is the SQLite store under `directory`.
 
@@ -262,6 +288,8 @@ def register_schemas() -> None:
         "step": Step,
         "plateau": Plateau,
         "trainer": Trainer,
+        "tune_lr": TuneLr,
+        "tune_batch_size": TuneBatchSize,
         "tracking": Tracking,
     }
     for name, node in nodes.items():

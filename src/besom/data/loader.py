@@ -110,6 +110,7 @@ class InMemoryLoader:
         self.steps_per_chunk = steps_per_chunk
         self.rank = rank
         self.ranks = ranks
+        self.dataset = range(len(y))  # Lightning's Tuner tries no batch beyond its length
         self.epoch = first_epoch
 
     def __len__(self) -> int:

@@ -166,7 +166,8 @@ def _print_start(console: Console, about: Mapping[str, Any]) -> None:
     data = f"{about.get('data', 'your data')} ({sizes}), " if sizes else ""
     size = f"{about['parameters']:,} parameters, " if "parameters" in about else ""
     text = f"{data}{size}on {about['device']} with {about['threads']} thread(s)"
-    for line in (*about.get("columns", ()), text):
+    tuned = [f"{tuned['key']}={tuned['value']:.6g}, found by {tuned['by']}"] if (tuned := about.get("tuned")) else []
+    for line in (*about.get("columns", ()), text, *tuned):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

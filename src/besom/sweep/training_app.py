@@ -11,8 +11,9 @@ import optuna
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from besom.config.checks import check, folds_of, recordable, require_groups, resolved
+from besom.config.checks import check, folds_of, recordable, require_groups, resolved, tuning_of
 from besom.config.snapshot import Snapshot, snapshot
+from besom.config.tuning import check_sampled
 from besom.errors import ConfigError, DeviceError
 from besom.reports.read.summary import Summary
 from besom.sweep.compose import Composer
@@ -160,6 +161,7 @@ class TrainingApp:
     def check_config(self, config: DictConfig) -> None:
         """Raise ConfigError for a composed config that cannot be trained."""
         check(config)
+        check_sampled(tuning_of(config), self._space.keys)
 
     def check(self) -> None:
         """Compose every parameter and every choice once, so that a wrong key fails before anything is recorded.
@@ -168,7 +170,7 @@ class TrainingApp:
         """
         for params in self._space.examples():
             try:
-                check(self.composer.compose(params))
+                self.check_config(self.composer.compose(params))
             except ConfigError as error:
                 raise ConfigError(f"{self._spec.source}: {error}") from error
         check_finalists(self._spec, self._space, self.composer)

@@ -18,6 +18,7 @@ class Tag:
     DEVICE = "besom.device"
     LOOP = "besom.loop"
     LOOP_BECAUSE = "besom.loop_because"
+    TUNED = "besom.tuned"  # as JSON: the key, its value, the Tuner's method
     THREADS = "besom.threads"
     PARAMETERS = "besom.parameters"
     OUTPUT = "besom.output"

@@ -51,12 +51,14 @@ warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning\.pytorch"
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 
-def train(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> TrialResult:
+def train(
+    config: Mapping[str, Any], *, channel: Channel, directory: Path, about: Mapping[str, Any] | None = None
+) -> TrialResult:
     """Train a resolved config and write the best weights into `directory`.
 
-    The channel receives one report of what was built, and the metrics of each epoch, from epoch 0, before the first
-    step. Raises ConfigError or DataError for a config that cannot be trained, TrialFailed for a trial without a usable
-    result, TrialPruned on a request to stop.
+    The channel receives one report of what was built, with `about`, and the metrics of each epoch, from epoch 0, before
+    the first step. Raises ConfigError or DataError for a config that cannot be trained, TrialFailed for a trial without
+    a usable result, TrialPruned on a request to stop.
     """
     set_up(config)
     if rank_count() > 1:
@@ -66,7 +68,7 @@ def train(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> Tr
         check_test_part(data)
     objectives = read_objectives(config)
     tracker: BestEpochTracker[dict[str, Tensor]] = BestEpochTracker(leading(objectives), channel)
-    fitted = fit(config, data, tracker, directory / WORK, channel=channel)
+    fitted = fit(config, data, tracker, directory / WORK, channel=channel, about=about)
     costs = costs_of(fitted.model, objectives, seconds=fitted.seconds)
     summary = fitted.write(config, directory, fitted.predictions(config))
     return TrialResult(
@@ -122,8 +124,9 @@ def fit(
     folder: Path,
     *,
     channel: Channel | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Fitted:
-    """Train a new model on data with a tracker; `channel` receives what was built, before the first step.
+    """Train a new model on data with a tracker; `channel` receives what was built, and `about`, before the first step.
 
     What callbacks and loggers write goes below `folder`.
     """
@@ -135,7 +138,7 @@ def fit(
         config, tracker, extras, package=package, measures_epoch_0=isinstance(data, InMemoryDataModule), folder=folder
     )
     if channel is not None:
-        channel.started({**describe(data, model, trainer), **loop})
+        channel.started({**describe(data, model, trainer), **loop, **(about or {})})
     if rank_count() > 1:
         join_process_group(config["trainer"]["accelerator"])
     began = time.perf_counter()

@@ -27,14 +27,16 @@ from besom.training.figure_data import Predictions
 from besom.training.fit import build_data, check_test_part, costs_of, fit, objective_values, seed, set_up, train
 from besom.training.progress import Channel
 from besom.training.result import TrialResult
+from besom.training.tuning import tune
 
 Weights = dict[str, Tensor]
 
 
 def train_trial(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> TrialResult:
-    """Train a resolved config, once or by its folds: see `train` and `cross_validate`."""
+    """Train a resolved config, once or by its folds: see `tune`, `train` and `cross_validate`."""
     if folds_of(config) is None:
-        return train(config, channel=channel, directory=directory)
+        config, about = tune(config, directory)
+        return train(config, channel=channel, directory=directory, about=about)
     return cross_validate(config, channel=channel, directory=directory)
 
 

@@ -52,7 +52,7 @@ def builds_later(module: pl.LightningModule) -> bool:
 
 
 def adapted(data: pl.LightningDataModule, package: Package) -> pl.LightningDataModule:
-    """Return a data module for a Trainer of a package: itself, or one that calls its hooks."""
+    """Return a data module for a Trainer of a package: itself, or one that calls its hooks and has its attributes."""
     own, wanted = base_of(type(data), "LightningDataModule"), package.LightningDataModule
     if own is wanted:
         return data
@@ -64,9 +64,20 @@ def adapted(data: pl.LightningDataModule, package: Package) -> pl.LightningDataM
 
         return call
 
+    lightnings = vars(wanted())
+
+    def set_attribute(self: Any, name: str, value: Any) -> None:
+        if name in vars(data) and name not in lightnings:
+            setattr(data, name, value)  # such as a batch size that is tuned
+        else:
+            object.__setattr__(self, name, value)
+
     # Only the hooks that it defines: Lightning prefers those of a data module to those of the module.
     defined = [hook for hook in _DATA_HOOKS if getattr(type(data), hook) is not getattr(own, hook)]
-    adapter: pl.LightningDataModule = type(type(data).__name__, (wanted,), {hook: calling(hook) for hook in defined})()
+    members: dict[str, Any] = {hook: calling(hook) for hook in defined}
+    members["__getattr__"] = lambda self, name: getattr(data, name)  # a module may ask self.trainer.datamodule
+    members["__setattr__"] = set_attribute
+    adapter: pl.LightningDataModule = type(type(data).__name__, (wanted,), members)()
     return adapter
 
 
@@ -84,12 +95,12 @@ def for_package(node: Any, package: Package) -> Any:
 
 
 @contextmanager
-def refusals_of(package: Package) -> Iterator[None]:
-    """Turn what Lightning itself refuses while it trains into a ConfigError of one line."""
+def refusals_of(package: Package, where: str = "trainer") -> Iterator[None]:
+    """Turn what Lightning itself refuses while it trains into a ConfigError of one line that begins with a key."""
     try:
         yield
     except (ImportError, TypeError, ValueError, package.utilities.exceptions.MisconfigurationException) as error:
         *_, last = traceback.walk_tb(error.__traceback__)
         if last[0].f_globals.get("__name__", "").startswith((f"{package.__name__}.", *_FABRICS)):
-            raise ConfigError(f"trainer: {in_one_line(error)}") from error
+            raise ConfigError(f"{where}: {in_one_line(error)}") from error
         raise  # an error in the user's own code

@@ -115,15 +115,33 @@ def build_trainer(
     if rank_count() > 1:  # also within a Slurm job, whose own ranks these are not
         environment = build({"_target_": f"{package.__name__}.plugins.environments.LightningEnvironment"})
         more["plugins"] = [*_items(given.pop("plugins", None)), environment]
-    try:
-        trainer: pl.Trainer = build({**defaults, **given}, **more)
-    except InstantiationException as error:
-        raise ConfigError(f"trainer: {in_one_line(error.__cause__ or error)}") from error
+    trainer = _built_trainer({**defaults, **given}, more)
     if rank_count() > 1 and not _supports_ranks(trainer, package):
         raise ConfigError(
             f"trainer.strategy: {given.get('strategy')} cannot train on the {rank_count()} devices of a slot; use ddp, "
             "or ddp_find_unused_parameters_true"
         )
+    return trainer
+
+
+def build_tuning_trainer(config: Mapping[str, Any], package: Package, folder: Path, *, steps: int) -> pl.Trainer:
+    """Build a Trainer for `steps` steps of Lightning's Tuner: by the same arguments, without callbacks and loggers.
+
+    Raises ConfigError for arguments that Lightning refuses.
+    """
+    left_out = (*_EXTRAS, *_PRINT, "max_steps", "max_time", "min_epochs", "min_steps")
+    given = {key: value for key, value in for_package(config["trainer"], package).items() if key not in left_out}
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {"max_epochs": steps, "num_sanity_val_steps": 0}  # an epoch may have a single step
+    return _built_trainer({**given, **whole, "default_root_dir": str(folder)}, quiet)
+
+
+def _built_trainer(node: Mapping[str, Any], arguments: Mapping[str, Any]) -> pl.Trainer:
+    try:
+        trainer: pl.Trainer = build(node, **arguments)
+    except InstantiationException as error:
+        raise ConfigError(f"trainer: {in_one_line(error.__cause__ or error)}") from error
     return trainer
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from besom.config.objectives import Objective
+from besom.config.tuning import with_tuned
 from besom.errors import StoreError
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.study_run import Status
@@ -58,9 +59,14 @@ def not_a_value(objectives: Sequence[Objective], result: TrialResult, *, infinit
 
 
 def record_start(recorder: Recorder, trial: int, card: RunCard, started: Started) -> RunCard:
-    """Create the run of a trial that has started; return its card, with the start and the config of a worker."""
+    """Create the run of a trial that has started; return its card, with the start and the config of a worker.
+
+    A value that the worker has tuned is in that config, so that the run is trained again with it.
+    """
     about = dict(started.about)
     config = about.pop("config", card.config)  # the worker composes the job of another app
+    if "tuned" in about:
+        config = with_tuned(config, about["tuned"]["key"], about["tuned"]["value"])
     card = replace(card, began_s=started.began_s, config=config)
     recorder.start(trial, card, about, started.sources)
     return card

@@ -13,17 +13,19 @@ from typing import Any
 
 from besom.tracking.figures.confusion import confusion_matrix
 from besom.tracking.figures.curves import History, learning_curves
+from besom.tracking.figures.lr_find import lr_curve
 from besom.tracking.figures.mistakes import mistakes
 from besom.tracking.figures.predictions import predictions
 from besom.tracking.figures.weights import weight_pictures
 
-__all__ = ["confusion_matrix", "draw", "learning_curves", "mistakes", "predictions", "weight_pictures"]
+__all__ = ["confusion_matrix", "draw", "learning_curves", "lr_curve", "mistakes", "predictions", "weight_pictures"]
 
 _FIGURES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "confusion.json": ("confusion_matrix.svg", lambda table: confusion_matrix(table["classes"], table["counts"])),
     "mistakes.json": ("mistakes.svg", mistakes),
     "weights.json": ("weights.svg", weight_pictures),
     "predictions.json": ("predictions.svg", predictions),
+    "lr_find.json": ("lr_find.svg", lr_curve),
 }
 
 

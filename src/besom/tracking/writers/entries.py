@@ -21,7 +21,7 @@ _MAX_KEY = 250
 _MAX_VALUE = 6000  # MLflow truncates a longer param; the artifact config.yaml has it whole
 _TAGS = (Tag.DEVICE, Tag.THREADS, Tag.PARAMETERS, Tag.BUNDLE, Tag.OUTPUT, Tag.LOOP)
 # One each: twenty tags that nobody filters by would hide the others.
-_JSON_TAGS = (Tag.CUDA, Tag.DETERMINISM, Tag.LOOP_BECAUSE)
+_JSON_TAGS = (Tag.CUDA, Tag.DETERMINISM, Tag.LOOP_BECAUSE, Tag.TUNED)
 
 
 @cache
