@@ -346,6 +346,28 @@ def test_app_may_prune_itself_with_optunas_exception(tmp_path: Path) -> None:
     assert [trial.state for trial in found] == [TrialState.COMPLETE, TrialState.PRUNED]
 
 
+def test_job_starts_the_app_again_with_its_own_overrides_as_lightnings_ddp_does(tmp_path: Path) -> None:
+    script = app(
+        tmp_path,
+        """\
+        import os
+        import subprocess
+        import sys
+
+        def main(config):
+            if "LOCAL_RANK" in os.environ:
+                sys.exit(config.x)
+            assert sys.modules["__main__"].__spec__ is None
+            command = [sys.executable, *sys.argv, "hydra.output_subdir=null"]
+            return subprocess.run(command, env={**os.environ, "LOCAL_RANK": "1"}).returncode
+        """,
+        "x: 0\n",
+    )
+    done = run(script, *ONE_WORKER, "x=range(3,5)", "hydra.sweeper.n_trials=2", "hydra/sweeper/sampler=grid")
+    assert done.returncode == 0, done.stderr
+    assert [trial.values for trial in trials(tmp_path / "mlruns" / "optuna.db", "theirs")] == [[3.0], [4.0]]
+
+
 def test_one_job_is_recorded_too(tmp_path: Path, store: Callable[[Path], None]) -> None:
     store(tmp_path / "mlruns")
     code = """\

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Self
 
 from besom.errors import ConfigError, TrialPruned
-from besom.hydra_app.report import count_anew, follow, is_heard, stop_if_urgent
+from besom.hydra_app.report import count_anew, follow, is_heard, is_here, stop_if_urgent
 
 _PACKAGES = ("pytorch_lightning", "lightning.pytorch")
 
@@ -118,7 +118,9 @@ def _stop_everywhere(trainer: Any, step: Any, *, always: bool) -> None:
         except TrialPruned:
             pruned = True
     if trainer.strategy.broadcast(pruned):
-        raise TrialPruned
+        if is_here() or trainer.is_global_zero:
+            raise TrialPruned
+        sys.exit(0)  # a rank that Lightning has started: nobody waits for what it raises
 
 
 def _imported() -> tuple[type, ...]:

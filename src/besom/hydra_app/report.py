@@ -1,18 +1,25 @@
 """`besom.report`: report a job's metrics to the sweep, and stop the job when the sweep requests it.
 
-The channel to the sweep is global in the process, since a worker runs one job at a time; without a channel, nothing is
-reported and nothing stops.
+The channel to the sweep is global in the process, since a worker runs one job at a time. A child process of a job
+reports through its worker; of several ranks, only the first one reports. Without a channel, nothing is reported and
+nothing stops.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, SupportsFloat, SupportsIndex
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
 from besom.errors import TrialPruned
 from besom.training.progress import Channel
+
+if TYPE_CHECKING:
+    from besom.hydra_app.relay import Relay
 
 UNNAMED = "value"
 """The name of the objective if the app's config has none."""
@@ -46,7 +53,7 @@ class _Job:
         if self._step is not None and number < self._step:
             raise ValueError(f"besom.report: step {number} comes after step {self._step}; count upwards in a job")
         self._step = number
-        self._channel.report(number, {str(name): _number(name, value) for name, value in metrics.items()})
+        self._channel.report(number, _numbers(metrics))
         self.stop_if_requested(in_epoch=False)
 
     def stop_if_requested(self, *, in_epoch: bool) -> None:
@@ -54,7 +61,45 @@ class _Job:
             raise TrialPruned
 
 
+class _JobElsewhere:
+    """The job whose worker has started this process; only rank 0 reports."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    def report(self, value: SupportsFloat | Mapping[str, SupportsFloat], step: SupportsIndex) -> None:
+        plain = _numbers(value) if isinstance(value, Mapping) else _number("the value", value)
+        self._call("report", plain, _integer(step))
+
+    def follow(self, name: str, metrics: Mapping[str, SupportsFloat], step: int) -> None:
+        self._call("follow", name, _numbers(metrics), step)
+
+    def count_anew(self) -> None:
+        self._call("count_anew")
+
+    def stop_if_requested(self, *, in_epoch: bool) -> None:
+        self._call("stop_if_urgent" if in_epoch else "stop")
+
+    def _call(self, name: str, *arguments: object) -> None:
+        if _rank() == 0:
+            self._relay.call(name, *arguments)
+
+
 _job: _Job | None = None
+_process = 0
+"""The process of the job: a forked one has it, but cannot use its channel."""
+
+
+def _current() -> _Job | _JobElsewhere | None:
+    return _job if is_here() else _elsewhere(os.getpid())
+
+
+@cache
+def _elsewhere(_: int) -> _JobElsewhere | None:
+    from besom.hydra_app.relay import Relay  # only a child process needs it
+
+    relay = Relay.to_worker()
+    return None if relay is None else _JobElsewhere(relay)
 
 
 def report(value: SupportsFloat | Mapping[str, SupportsFloat], *, step: SupportsIndex) -> None:
@@ -64,38 +109,58 @@ def report(value: SupportsFloat | Mapping[str, SupportsFloat], *, step: Supports
     Raises TrialPruned when the sweep stops the job: do not catch it. Raises ValueError for a step that is negative, not
     an integer, or before the last one, and for a value that is not a number.
     """
-    if _job is not None:
-        _job.report(value, step)
+    if (job := _current()) is not None:
+        job.report(value, step)
 
 
 def follow(name: str, metrics: Mapping[str, SupportsFloat], *, step: int) -> None:
     """Report metrics as `report` does, one of them, by its name, also as the objective if that has no name."""
-    if _job is not None:
-        _job.follow(name, metrics, step)
+    if (job := _current()) is not None:
+        job.follow(name, metrics, step)
 
 
 def count_anew() -> None:
     """Let the steps that `follow` reports from now on count from the last one on, where they begin again."""
-    if _job is not None:
-        _job.count_anew()
+    if (job := _current()) is not None:
+        job.count_anew()
 
 
 def stop_if_urgent() -> None:
     """Raise TrialPruned if the sweep requests a stop before the next step; do nothing outside a sweep."""
-    if _job is not None:
-        _job.stop_if_requested(in_epoch=True)
+    if (job := _current()) is not None:
+        job.stop_if_requested(in_epoch=True)
 
 
 def is_heard() -> bool:
-    """Return whether this process has a channel to a sweep."""
-    return _job is not None
+    """Return whether this process, or the one that started it, has a channel to a sweep."""
+    return _current() is not None
+
+
+def is_here() -> bool:
+    """Return whether this process itself runs a job."""
+    return _job is not None and _process == os.getpid()
+
+
+def answer(name: str, arguments: Sequence[Any]) -> None:
+    """Do for a child process of the job what it cannot do itself. Raises as `report` does."""
+    job = _job
+    if job is None:  # it is over
+        raise TrialPruned
+    calls: Mapping[str, Callable[..., None]] = {
+        "report": job.report,
+        "follow": job.follow,
+        "count_anew": job.count_anew,
+        "stop": partial(job.stop_if_requested, in_epoch=False),
+        "stop_if_urgent": partial(job.stop_if_requested, in_epoch=True),
+    }
+    calls[name](*arguments)
 
 
 @contextmanager
 def reporting(channel: Channel, *, metric: str) -> Iterator[None]:
     """Let `report` use this channel within a `with` block; `metric` is the name of a value without one."""
-    global _job
-    _job = _Job(channel, metric)
+    global _job, _process
+    _job, _process = _Job(channel, metric), os.getpid()
     try:
         yield
     finally:
@@ -114,6 +179,10 @@ def _integer(step: SupportsIndex) -> int:
     return number
 
 
+def _numbers(metrics: Mapping[str, SupportsFloat]) -> dict[str, float]:
+    return {str(name): _number(name, value) for name, value in metrics.items()}
+
+
 def _number(name: object, value: SupportsFloat) -> float:
     try:
         return as_number(value)
@@ -129,3 +198,11 @@ def as_number(value: Any) -> float:
     if value is None or isinstance(value, str | bytes):
         raise TypeError
     return float(value.item() if getattr(value, "shape", ()) else value)  # NumPy's arrays have no float(…) any more
+
+
+def _rank() -> int:
+    """Return the rank of this process among those that train together."""
+    distributed: Any = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return int(distributed.get_rank())
+    return int(os.environ.get("LOCAL_RANK", "0"))

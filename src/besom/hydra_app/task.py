@@ -19,7 +19,9 @@ from omegaconf import DictConfig, open_dict
 from besom.config.messages import explain
 from besom.errors import ConfigError, TrialFailed
 from besom.hydra_app.job import about_job, keep_hydra_files, pack_job, read_values
-from besom.hydra_app.report import UNNAMED, reporting
+from besom.hydra_app.relay import serve
+from besom.hydra_app.report import UNNAMED, answer, reporting
+from besom.hydra_app.sending.main_script import CommandLine
 from besom.hydra_app.sending.pickled import NotPicklable, Pickled
 from besom.training.progress import Channel
 from besom.training.result import TrialResult
@@ -36,6 +38,7 @@ class HydraTask:
     """
 
     app: Pickled
+    command: CommandLine
     metrics: tuple[str, ...]
 
     @classmethod
@@ -52,7 +55,7 @@ class HydraTask:
             app = Pickled.of(task_function, context, config, Singleton.get_state())
         except NotPicklable as error:
             raise ConfigError(f"{config.hydra.job.name}: {error}") from error
-        return cls(app=app, metrics=tuple(metrics))
+        return cls(app=app, command=CommandLine.of(config), metrics=tuple(metrics))
 
     def load(self) -> Run:
         """Unpickle the app in a worker: import its modules and register its resolvers."""
@@ -61,8 +64,10 @@ class HydraTask:
         task_function, context, config, state = self.app.load()
         Singleton.set_state(state)
         setup_globals()
+        serve(answer)
 
         def run(assignment: Assignment, channel: Channel) -> TrialResult:
+            self.command.install(assignment.overrides)
             job = _Job(assignment, channel, task_function, metric=next(iter(self.metrics), UNNAMED))
             returned = job.run(context, config)
             if returned.status is JobStatus.FAILED:

@@ -1,16 +1,18 @@
-"""An app's main script: its name, and its definitions in other processes."""
+"""An app's main script: its name, its command line, and its definitions in other processes."""
 
 from __future__ import annotations
 
 import functools
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig
 
 from besom.config.paths import installed_folders
 from besom.workers.sources import SOURCES
@@ -87,6 +89,36 @@ def _apps_not_starting(file: str) -> Iterator[None]:
         pass
     finally:
         sys.argv = before
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandLine:
+    """The command that started an app, with which a job starts further processes, such as the ranks of Lightning's ddp.
+
+    A program and its Hydra flags; the module that it runs under `python -m` is the spec of `__main__`.
+    """
+
+    program: str
+    flags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: DictConfig) -> CommandLine:
+        """Return the command of this process, with the flags of the config that Hydra has composed for it."""
+        program = Path(sys.argv[0])
+        flags = [] if config.hydra.job.config_name is None else ["--config-name", config.hydra.job.config_name]
+        for source in config.hydra.runtime.config_sources:
+            if source.provider == "main" and source.schema == "file":
+                flags += ["--config-path", source.path]
+            elif source.provider == "command-line":
+                flags += ["--config-dir", source.path]
+        return cls(program=str(program.absolute() if program.exists() else program), flags=tuple(flags))
+
+    def install(self, overrides: Sequence[str]) -> None:
+        """Let this process look as if the command had started it, for one job with these overrides."""
+        sys.argv[:] = [self.program, *self.flags, *overrides]
+        main = sys.modules[MAIN]
+        if main.__spec__ is not None and main.__spec__.name.startswith("besom."):  # the worker's own module
+            main.__spec__ = None
 
 
 def unwrapped(task_function: Any) -> Any:
