@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from besom.errors import DeviceError
-from besom.workers.devices import Device, find_cores, find_gpus, find_slots
+from besom.workers.devices import Device, find_cores, find_gpus, find_slots, threads_of_user
 
 GPUS = [Device(kind="gpu", index=str(index), name="A100") for index in range(3)]
 
@@ -52,6 +52,50 @@ def test_without_a_gpu_there_is_a_slot_on_each_core():
     slots = find_slots("auto", gpus=[], cores=3)
     assert [(slot.index, slot.device.kind, slot.threads) for slot in slots] == [(i, "cpu", 1) for i in range(3)]
     assert len(find_slots("cpu", gpus=GPUS, cores=3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "threads"),
+    [
+        ({"threads": 2}, [2, 2, 2, 2]),
+        ({"threads": 3, "limit": 1}, [3]),
+        ({"threads": 99}, [99]),
+        ({"share_cores": True}, [1] * 8),
+        ({"share_cores": True, "limit": 1}, [8]),
+        ({"share_cores": True, "limit": 3}, [2, 2, 2]),
+        ({"share_cores": True, "per_trial": 2, "limit": 1}, [4]),
+        ({"share_cores": True, "threads": 4, "limit": 3}, [4, 4]),
+        ({"devices": "gpu", "gpus": GPUS[:1], "share_cores": True}, [8]),
+        ({"devices": "gpu", "gpus": GPUS[:1], "threads": 6}, [6]),
+    ],
+)
+def test_threads_of_a_trial_are_those_asked_for_or_its_share_of_all_cores(options: dict[str, Any], threads: list[int]):
+    slots = find_slots(**{"devices": "cpu", "cores": 8, **options})
+    assert [slot.threads for slot in slots] == threads
+
+
+def test_what_the_user_set_for_openmp_and_cublas_is_kept(monkeypatch: pytest.MonkeyPatch):
+    (slot,) = find_slots("cpu", cores=1)
+    for name, value in {"OMP_WAIT_POLICY": "active", "CUBLAS_WORKSPACE_CONFIG": ":16:8"}.items():
+        monkeypatch.delenv(name, raising=False)
+        assert slot.environment[name] != value
+        monkeypatch.setenv(name, value)
+        assert slot.environment[name] == value
+
+
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [({}, None), ({"OMP_NUM_THREADS": "3"}, 3), ({"OMP_NUM_THREADS": "4,2", "MKL_NUM_THREADS": "8"}, 4),
+     ({"MKL_NUM_THREADS": "2"}, 2), ({"OMP_NUM_THREADS": "many"}, None)],
+)  # fmt: skip
+def test_threads_that_the_user_has_set_in_the_environment_are_known(
+    variables: dict[str, str], threads: int | None, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert threads_of_user() == threads
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from besom.config.messages import explain
 from besom.config.objectives import Objective, read_objectives
 from besom.errors import ConfigError
 from besom.tracking.registry import check_names
-from besom.workers.devices import Slot
+from besom.workers.devices import Slot, threads_of_user
 
 # Under `bundle=auto`. Few: on a CPU with a sampler that learns, where more trials at once make its choices worse and
 # save little time. Many: everywhere else. See docs/performance.md.
@@ -112,7 +112,8 @@ class DevicesSpec:
     """The devices of a sweep, its worker processes, and how many trials train at once.
 
     `wanted` is a kind of device, a number of GPUs, or a list of their indices. `per_device` trials share a device, or
-    one trial has `per_trial` devices.
+    one trial has `per_trial` devices. Each process of a trial has `threads_per_trial` CPU threads; if that is None, it
+    has few, or with `share_cores` as many as there are cores for it.
     """
 
     wanted: str | int | Sequence[int] = "auto"
@@ -120,16 +121,19 @@ class DevicesSpec:
     per_trial: int = 1
     n_jobs: int | None = None
     max_trials_per_worker: int | None = None
+    threads_per_trial: int | None = None
+    share_cores: bool = False
     bundle: str | int = "off"
 
     @classmethod
     def read(cls, config: DictConfig, keys: Mapping[str, Any], source: str, *, foreign: bool) -> DevicesSpec:
         """Read the devices from a sweep's whole config and the resolved keys of `hydra.sweeper`.
 
-        The trials of another app (`foreign`) are never bundled. Raises ConfigError naming the key.
+        The trials of another app (`foreign`) are never bundled, and have the threads that the user has set in the
+        environment, or share all cores. Raises ConfigError naming the key.
         """
         keys = {**keys, "devices_per_trial": max(keys["devices_per_trial"], _trainer_devices(config))}
-        counts = ("max_trials_per_worker", "trials_per_device", "devices_per_trial", "n_jobs")
+        counts = ("max_trials_per_worker", "threads_per_trial", "trials_per_device", "devices_per_trial", "n_jobs")
         _check_lowest(keys, dict.fromkeys(counts, 1), f"{source}: hydra.sweeper")
         return cls(
             wanted=_devices(config, keys["devices"], source),
@@ -137,6 +141,8 @@ class DevicesSpec:
             per_trial=keys["devices_per_trial"],
             n_jobs=keys["n_jobs"],
             max_trials_per_worker=keys["max_trials_per_worker"],
+            threads_per_trial=keys["threads_per_trial"] or (threads_of_user() if foreign else None),
+            share_cores=foreign,
             bundle="off" if foreign else _bundle(keys["bundle"], source),
         )
 

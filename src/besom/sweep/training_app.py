@@ -217,6 +217,8 @@ def worker_pool(devices: DevicesSpec, n_trials: int | None, task: Task, logs: Pa
         per_device=devices.per_device,
         per_trial=devices.per_trial,
         limit=min((limit for limit in (devices.n_jobs, n_trials) if limit), default=None),
+        threads=devices.threads_per_trial,
+        share_cores=devices.share_cores,
         notice=lambda line: console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True),
     )
     return WorkerPool(slots, task, logs=logs, launcher=launcher, max_trials=devices.max_trials_per_worker)

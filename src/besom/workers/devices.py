@@ -15,8 +15,9 @@ from besom.errors import DeviceError
 from besom.system.hardware import free_memory, processor_name
 
 THREADS = 1
-"""CPU threads of torch in a CPU slot, unless the config sets `threads`: small models gain nothing from more, become a
-hundred times slower where cores are shared, and with one thread a result does not depend on the number of cores."""
+"""CPU threads of Besom's own models in a CPU slot, unless the config sets them: small models gain nothing from more,
+become a hundred times slower where cores are shared, and with one thread a result does not depend on the number of
+cores."""
 
 _GPU_THREADS = 4
 """Largest number of CPU threads that feed a GPU, if there are enough cores; a result does not depend on them."""
@@ -62,9 +63,9 @@ class Slot:
             "OMP_NUM_THREADS": str(self.threads),
             "MKL_NUM_THREADS": str(self.threads),
             # Spinning threads starve each other as soon as cores are shared.
-            "OMP_WAIT_POLICY": "passive",
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
             # Deterministic cuBLAS: Lightning's `deterministic: true` needs it before CUDA starts.
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+            "CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
         }
 
     def shares(self, other: Slot) -> bool:
@@ -144,12 +145,20 @@ def find_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return bound
 
 
+def threads_of_user() -> int | None:
+    """Return the number of threads that the user has set in the environment; None if there is none."""
+    found = (os.environ.get(name, "").partition(",")[0] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+    return next((int(number) for number in found if number.isdecimal() and int(number) > 0), None)
+
+
 def find_slots(
     devices: str | int | Sequence[int | str] = "auto",
     *,
     per_device: int = 1,
     per_trial: int = 1,
     limit: int | None = None,
+    threads: int | None = None,
+    share_cores: bool = False,
     gpus: Sequence[Device] | None = None,
     cores: int | None = None,
     notice: Callable[[str], None] | None = None,
@@ -161,7 +170,9 @@ def find_slots(
     number of slots that can be busy. `gpus` and `cores` are detected unless given. `notice` receives a line about GPUs
     that stay idle because `per_trial` does not divide their number.
 
-    A CPU slot has one thread; GPU slots share the cores, with at most four threads for each of their processes.
+    `threads` is the number for each process of a trial; there are no more CPU slots than cores for them. Unless it is
+    given, a CPU slot has one thread, and GPU slots share the cores, with at most four threads for each of their
+    processes; with `share_cores`, slots of either kind share all cores.
     Raises DeviceError for a GPU that does not exist, and for more GPUs per trial than there are.
     """
     if per_trial < 1:
@@ -171,12 +182,16 @@ def find_slots(
     chosen = _choose(devices, gpus)
     if not chosen:
         leases = [(Device(kind="cpu", name=processor_name()),) * per_trial]
-        leases *= max(1, min(cores // per_trial * per_device, free_memory() // (_WORKER_BYTES * per_trial)))
-        return [Slot(index=index, devices=lease) for index, lease in enumerate(leases[:limit])]
-    groups = list(_groups(chosen, per_trial, notice))
-    leases = (groups * per_device)[:limit]
-    threads = min(_GPU_THREADS, max(1, cores // (len(leases) * per_trial)))
-    return [Slot(index=index, devices=lease, threads=threads) for index, lease in enumerate(leases)]
+        room = cores // (per_trial * (threads or 1)) * per_device
+        leases *= max(1, min(room, free_memory() // (_WORKER_BYTES * per_trial)))
+        most = THREADS
+    else:
+        leases = list(_groups(chosen, per_trial, notice)) * per_device
+        most = _GPU_THREADS
+    leases = leases[:limit]
+    share = max(1, cores // (len(leases) * per_trial))
+    each = threads or (share if share_cores else min(most, share))
+    return [Slot(index=index, devices=lease, threads=each) for index, lease in enumerate(leases)]
 
 
 def _groups(

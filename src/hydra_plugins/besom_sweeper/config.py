@@ -68,6 +68,7 @@ class BesomSweeperConf:
     trials_per_device: int = 1
     devices_per_trial: int = 1
     n_jobs: int | None = None  # concurrent trials; null: one per slot
+    threads_per_trial: int | None = None  # CPU threads; null: one for Besom's own models, all cores shared for an app
     bundle: Any = "auto"  # the number of small models that a slot trains at once, auto, or off
     storage: Any = None  # an Optuna storage URL, or a storage by _target_; null: SQLite under mlruns/
     tracking: Any = None  # of another app: true, or {uri: …, experiment: …, directory: …, …}, records in MLflow
