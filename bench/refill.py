@@ -51,6 +51,7 @@ from besom.data.loader import STEPS_PER_CHUNK, Batches
 from besom.errors import TrialPruned
 from besom.models.scoring import check_finite
 from besom.training.fit import build_data
+from besom.training.progress import Moment
 
 MEMBERS = 8
 SIZES = (1, 2, 3, 4, 6, 8, 12, 24)
@@ -90,7 +91,7 @@ class Script:
 
     def started(self, about: Mapping[str, Any]) -> None: ...
 
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
+    def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
         self.times.append(time.process_time())
         self.metrics.append(metrics)
 
@@ -202,7 +203,7 @@ class Refilled(StackedModule):
             epoch = self.current_epoch + 1 - self._began[member]
             metrics = {"train/loss": self._loss_sums[index] / targets.shape[1], **found[index], **self._val[index]}
             with self._ends_only(member):
-                if member.end_epoch(epoch, metrics) or epoch == self._epochs:
+                if member.end_epoch(Moment(epoch=epoch, step=0), metrics) or epoch == self._epochs:
                     self._complete(member)
         if self._finished or (self._waiting and len(self._members) < MEMBERS):
             self._refill()

@@ -28,6 +28,7 @@ from besom.config.hydra_versions import VERSION_BASE
 from besom.config.paths import conf_dir, search_path
 from besom.config.schema import register_schemas
 from besom.training.fit import build_data, build_model, train
+from besom.training.progress import Moment
 
 TRIALS = 32
 SIZES = (2, 4, 8, 16, 32)
@@ -40,7 +41,7 @@ class Silent:
 
     def started(self, about: Mapping[str, Any]) -> None: ...
 
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> None: ...
+    def report(self, moment: Moment, metrics: Mapping[str, float]) -> None: ...
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         return False

@@ -224,9 +224,9 @@ class Runs:
         match event:
             case Started(trial=number, about=about):
                 recorder.start(number, self._cards[number], about)
-            case Reported(trial=number, epoch=epoch, metrics=metrics, time_s=time_s):
-                self.trained[number].history[epoch] = metrics
-                recorder.report(number, epoch, metrics, time_s)
+            case Reported(trial=number, moment=moment, metrics=metrics, time_s=time_s):
+                self.trained[number].history[moment.epoch] = metrics
+                recorder.report(number, moment.epoch, metrics, time_s)
             case Finished(trial=number, result=TrialResult(state=State.COMPLETE) as result):
                 record_end(recorder, number, result, read_objectives(self._cards.pop(number).config))
                 one, (row, seed) = self.trained[number], self._wanted[number]

@@ -21,6 +21,7 @@ from besom.workers.messages import (
     Failure,
     Finished,
     Message,
+    Moment,
     Ready,
     Reported,
     Started,
@@ -54,11 +55,11 @@ def started(trial: int, sources: tuple[SourceFile, ...] | None = ()) -> Started:
 def reported(trial: int, epoch: int, **metrics: float) -> Reported:
     """`val_acc=0.5` is the metric val/acc."""
     named = {name.replace("_", "/"): value for name, value in metrics.items()}
-    return Reported(trial=trial, epoch=epoch, metrics=named, time_s=time.time())
+    return Reported(trial=trial, moment=Moment(epoch=epoch, step=epoch), metrics=named, time_s=time.time())
 
 
 def completed(trial: int, value: float) -> Finished:
-    return Finished(trial=trial, result=TrialResult(values=(value,), best_epoch=1, duration_s=0.5))
+    return Finished(trial=trial, result=TrialResult(values=(value,), best_epoch=1, best_step=1, duration_s=0.5))
 
 
 def pruned(trial: int) -> Finished:

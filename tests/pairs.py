@@ -50,7 +50,7 @@ class Runs:
 
     def epochs(self, trial: int) -> list[dict[str, float]]:
         told = [event for event in self.heard if isinstance(event, Reported) and event.trial == trial]
-        assert [event.epoch for event in told] == list(range(len(told))), (
+        assert [event.moment.epoch for event in told] == list(range(len(told))), (
             f"not in order, or not each once: {self.heard}"
         )
         return [dict(event.metrics) for event in told]

@@ -16,6 +16,7 @@ from besom.bundle.size import Sizing
 from besom.bundle.train import Entry, train_bundle
 from besom.bundle.user_models import Measure, measured
 from besom.training.fit import train
+from besom.training.progress import Moment
 from besom.training.result import TrialResult
 from tests.bundle.members import distance
 
@@ -50,6 +51,7 @@ class Talk:
     about: dict[str, Any] = field(default_factory=dict)
     epochs: list[dict[str, float]] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
     stop_after_epoch: int | None = None
     stop_at_chunk: int | None = None
     break_in_epoch: int | None = None
@@ -58,7 +60,9 @@ class Talk:
     def started(self, about: Mapping[str, Any]) -> None:
         self.about.update(about)
 
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
+    def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
+        epoch = moment.epoch
+        self.steps.append(moment.step)
         if epoch == self.break_in_epoch:
             raise BrokenPipeError("nobody listens")
         self.numbers.append(epoch)

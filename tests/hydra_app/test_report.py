@@ -13,6 +13,7 @@ import pytest
 
 import besom
 from besom.hydra_app.report import reporting
+from besom.training.progress import Moment
 
 
 @dataclass
@@ -25,8 +26,8 @@ class Listener:
     def started(self, about: Mapping[str, Any]) -> None:
         raise AssertionError("only the worker says so")
 
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        self.heard.append((epoch, metrics))
+    def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
+        self.heard.append((moment.step, metrics))
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         assert not in_epoch

@@ -267,7 +267,7 @@ def test_report_sends_values_and_stops_when_told(hydra_app: MakeApp) -> None:
         told = []
 
         def hear(reported: Any) -> None:
-            if reported.epoch == 3:
+            if reported.moment.step == 3:
                 told.append(reported)
                 pool.stop(pool.slots[0], 0, at_once=False)
 

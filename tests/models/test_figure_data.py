@@ -29,6 +29,7 @@ from besom.training.figure_data import (
 )
 from besom.training.fit import build_data
 from besom.training.folds import train_trial
+from besom.training.progress import Moment
 
 SMALL = ("threads=1", "trainer.max_epochs=2", "optimizer.lr=0.02")
 DIGITS = (*SMALL, "model=logistic_regression", "data.limit=400", "data.scaling=standard")
@@ -39,7 +40,7 @@ class Silence:
 
     def started(self, about: Mapping[str, Any]) -> None: ...
 
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> None: ...
+    def report(self, moment: Moment, metrics: Mapping[str, float]) -> None: ...
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         return False

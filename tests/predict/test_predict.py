@@ -40,6 +40,7 @@ from besom.tracking.registry import register, signature_of
 from besom.tracking.store import Location
 from besom.tracking.study_run import Status
 from besom.training.fit import train
+from besom.training.progress import Moment
 from tests.running import environment, free_port
 
 pytestmark = pytest.mark.slow
@@ -72,7 +73,7 @@ class FakeChannel:
     def started(self, about: Mapping[str, Any]) -> None:
         self.about.update(about)
 
-    def report(self, _epoch: int, metrics: Mapping[str, float]) -> None:
+    def report(self, _moment: Moment, metrics: Mapping[str, float]) -> None:
         self.epochs.append(metrics)
 
     def should_stop(self, *, in_epoch: bool) -> bool:

@@ -28,7 +28,7 @@ def test_one_changed_value_is_found_where_it_is_and_by_how_much(history: History
     again = {number: dict(metrics) for number, metrics in history.items()}
     again[epoch][name] = data.draw(VALUES.filter(lambda value: value != history[epoch][name]))
     (found,) = compare(history, again)
-    assert (found.metric, found.first_epoch, found.at_epoch) == (name, epoch, epoch)
+    assert (found.metric, found.first, found.at) == (name, epoch, epoch)
     assert found.largest == abs(history[epoch][name] - again[epoch][name])
 
 
@@ -43,7 +43,7 @@ def test_a_missing_epoch_is_an_endless_difference_of_all_its_metrics(history: Hi
     rest = {number: metrics for number, metrics in history.items() if number != epoch}
     found = compare(history, rest)
     assert [difference.metric for difference in found] == sorted(history[epoch])
-    assert all((d.first_epoch, d.largest) == (epoch, math.inf) for d in found)
+    assert all((d.first, d.largest) == (epoch, math.inf) for d in found)
 
 
 def test_a_difference_is_told_as_a_share_of_the_value_or_of_one():
@@ -55,7 +55,7 @@ def test_a_difference_is_told_as_a_share_of_the_value_or_of_one():
 
 def test_the_first_and_the_largest_difference_are_told_apart():
     (found,) = compare({0: {"a": 1.0}, 1: {"a": 1.0}, 2: {"a": 1.0}}, {0: {"a": 1.0}, 1: {"a": 1.5}, 2: {"a": 3.0}})
-    assert (found.first_epoch, found.largest, found.at_epoch) == (1, 2.0, 2)
+    assert (found.first, found.largest, found.at) == (1, 2.0, 2)
 
 
 @pytest.mark.parametrize(

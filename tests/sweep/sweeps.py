@@ -80,7 +80,10 @@ class Sweep:
             self.loop = SweepLoop(
                 spec=wanted,
                 book=book,
-                jobs=TrainingJobs(composer, study_name="digits", tags={"besom.study": "digits"}, bundles=bundles),
+                jobs=TrainingJobs(
+                    composer, study_name="digits", tags={"besom.study": "digits"}, fidelity=wanted.search.fidelity,
+                    bundles=bundles,
+                ),
                 pool=pool,
                 recorder=recorder,
                 observer=self.observer,
@@ -88,7 +91,7 @@ class Sweep:
                 constraints=parse_constraints(wanted.search.constraints, "digits.yaml"),
                 members=members_of(wanted, pool.slots),
                 unwritten=unwritten,
-            )
+            )  # fmt: skip
             self.loop.run()
         return self.observer
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 
 import pytest
 from mlflow import MlflowClient
 
-from besom.errors import Interrupted
+from besom.config.units import Unit
+from besom.errors import ConfigError, Interrupted
 from besom.sweep.progress.events import SweepEvent
-from besom.workers.messages import Assignment, Message, Reported, State
+from besom.workers.messages import Assignment, Message, Moment, Reported, State
 from tests.fakes import ListeningObserver, Play, completed, pruned, reported, started
 from tests.sweep.sweeps import MEDIAN, PATIENCE_S, Impatient, Sweep, by_trial
 
@@ -47,6 +49,52 @@ def test_a_pruned_trial_is_pruned_in_optuna_and_killed_in_mlflow_at_the_epoch_of
     history = MlflowClient(sweep.location.uri).get_metric_history(run.info.run_id, "val/acc")
     assert [(point.step, point.value) for point in history] == [(0, 0.0), (1, 0.05)]
     assert sweep.study.trials[1].user_attrs["besom"]["epochs"] == 1
+
+
+def by_halves(assignment: Assignment) -> Iterator[Message]:
+    """Play two epochs of 10 steps with two validations each, in which each trial is worse than the previous one."""
+    trial = assignment.trial
+    yield started(trial)
+    for epoch in (1, 2):
+        for step, metrics in ((4, {"val/acc": 0.1 * epoch}), (8, {"val/acc": 0.2 * epoch}), (10, {"train/acc": 0.5})):
+            moment = Moment(epoch=epoch, step=10 * (epoch - 1) + step, in_epoch=step < 10)
+            scaled = {name: value / (trial + 1) for name, value in metrics.items()}
+            yield Reported(trial=trial, moment=moment, metrics=scaled, time_s=0.0)
+    yield completed(trial, 0.4 / (trial + 1))
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "complete", "pruned"),
+    [
+        (Unit.EPOCH, {1: 0.2, 2: 0.4}, {1: 0.1}),
+        (Unit.STEP, {4: 0.1, 8: 0.2, 14: 0.2, 18: 0.4}, {4: 0.05}),
+        (Unit.VALIDATION, {1: 0.1, 2: 0.2, 3: 0.2, 4: 0.4}, {1: 0.05}),
+    ],
+)
+def test_a_pruner_counts_in_the_fidelity_also_where_the_study_missed_what_mlflow_has(
+    sweep: Sweep, fidelity: Unit, complete: dict[int, float], pruned: dict[int, float]
+):
+    sweep.params = {**sweep.params, "+trainer.val_check_interval": "choice(0.4)"}
+    keys = {"slots": 1, "pruner": MEDIAN, "fidelity": fidelity}
+    sweep.run(by_halves, n_trials=2, **keys)
+    assert [trial.intermediate_values for trial in sweep.study.trials] == [complete, pruned]
+    first = sweep.runs()[0]
+    assert first.data.tags["besom.axis"] == "step"
+    history = MlflowClient(sweep.location.uri).get_metric_history(first.info.run_id, "epoch")
+    assert [(point.step, point.value) for point in history] == [(4, 1), (8, 1), (10, 1), (14, 2), (18, 2), (20, 2)]
+    with sqlite3.connect(sweep.location.directory / "optuna.db") as database:
+        for table in ("trial_intermediate_values", "trial_values"):
+            database.execute(f"DELETE FROM {table}")
+        database.execute("UPDATE trials SET state = 'WAITING', datetime_complete = NULL")
+    sweep.run(by_halves, n_trials=2, **keys)
+    assert sweep.launcher.bundles == []  # nothing was trained again
+    assert [trial.intermediate_values for trial in sweep.study.trials] == [complete, pruned]
+
+
+def test_a_study_keeps_its_fidelity(sweep: Sweep):
+    sweep.run(worse_and_worse, n_trials=1, fidelity=Unit.STEP)
+    with pytest.raises(ConfigError, match=r"another fidelity \(it was steps, it is epochs\)"):
+        sweep.run(worse_and_worse, n_trials=2)
 
 
 @pytest.mark.parametrize(("group", "steps"), [("trainer", "max_epochs"), ("evaluation", "folds")])

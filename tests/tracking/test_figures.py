@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from besom.config.units import Unit
 from besom.svg.axis import axis_of, log_axis_of
 from besom.svg.marks import image
 from besom.tracking.figures import (
@@ -172,7 +173,7 @@ def test_folds_are_dots_and_their_means_so_far_lines():
         (fold, {"val/loss": 1.0, "train/loss": 0.5, "fold/val/loss": 0.9 + fold / 10, "fold/best_epoch": 3.0})
         for fold in range(1, 4)
     ]
-    picture = learning_curves(history)
+    picture = learning_curves(history, Unit.FOLD)
     assert {"fold", "val, mean so far ──"} <= set(texts(picture))
     counts = sorted(path.count("M") for path in lines(picture, "#1f77b4"))
     assert counts == [1, 3]

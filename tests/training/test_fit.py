@@ -17,6 +17,7 @@ from besom.models import SupervisedModule
 from besom.models.saved import load
 from besom.system.hardware import processor_name
 from besom.training.fit import PACKAGES, build_data, train
+from besom.training.progress import Moment
 from besom.training.result import TrialResult
 from tests.running import OWN_DATA
 
@@ -62,7 +63,8 @@ class Runner:
         assert not self.epochs
         self.about.update(about)
 
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
+    def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
+        epoch = moment.epoch
         self.first = epoch if self.first is None else self.first
         assert epoch == self.first + len(self.epochs), "epochs are reported in order"
         self.epochs.append(metrics)
@@ -121,7 +123,7 @@ def test_what_was_built_is_told_before_it_trains(config: Config, runner: Runner)
 
 def test_each_trial_has_the_precision_of_its_products_whatever_the_last_one_had(config: Config, runner: Runner):
     class Listener(Runner):
-        def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
             seen.append(torch.get_float32_matmul_precision())
 
     seen: list[str] = []

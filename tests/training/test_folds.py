@@ -16,6 +16,7 @@ from besom.errors import ConfigError, TrialFailed, TrialPruned
 from besom.models.saved import load
 from besom.training.fit import build_data, build_model
 from besom.training.folds import train_trial
+from besom.training.progress import Moment
 from besom.training.result import TrialResult
 from tests.running import OWN_DATA
 
@@ -67,8 +68,8 @@ class Runner:
         assert not self.about
         self.about.update(about)
 
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        self.folds[epoch] = metrics
+    def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
+        self.folds[moment.epoch] = metrics
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         self.steps += in_epoch

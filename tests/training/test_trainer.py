@@ -19,6 +19,7 @@ from besom.data import InMemoryDataModule
 from besom.errors import ConfigError
 from besom.training.best_epoch import BestEpochTracker
 from besom.training.fit import Fitted, build_data, fit, set_up
+from besom.training.progress import Moment
 from tests.running import OWN_DATA
 
 OWN = '''
@@ -48,15 +49,20 @@ class Line(pl.LightningModule):
 
 
 class Reports(dict[int, Mapping[str, float]]):
-    """The channel of a trial, with its metrics by epoch."""
+    """The channel of a trial, with its metrics by epoch, or by step; `moments` has each report's time."""
 
     about: Mapping[str, Any]
+
+    def __init__(self, *, by_step: bool = False) -> None:
+        self.by_step = by_step
+        self.moments: list[Moment] = []
 
     def started(self, about: Mapping[str, Any]) -> None:
         self.about = about
 
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        self[epoch] = metrics
+    def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
+        self.moments.append(moment)
+        self[moment.step if self.by_step else moment.epoch] = metrics
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         return False
@@ -69,6 +75,7 @@ class Trained:
     fitted: Fitted
     reports: Reports
     folder: Path
+    tracker: BestEpochTracker[Any]
 
     @property
     def trainer(self) -> pl.Trainer:
@@ -116,13 +123,13 @@ def either(request: pytest.FixtureRequest) -> Config:
 
 @pytest.fixture
 def train(tmp_path: Path) -> Train:
-    def run(config: DictConfig) -> Trained:
+    def run(config: DictConfig, *, by_step: bool = False) -> Trained:
         check(config)
         plain = resolved(config)
         set_up(plain)
-        reports, folder = Reports(), tmp_path / "trial" / WORK
+        reports, folder = Reports(by_step=by_step), tmp_path / "trial" / WORK
         tracker: BestEpochTracker[Any] = BestEpochTracker(leading(read_objectives(plain)), reports)
-        return Trained(fit(plain, build_data(plain), tracker, folder, channel=reports), reports, folder)
+        return Trained(fit(plain, build_data(plain), tracker, folder, channel=reports), reports, folder, tracker)
 
     return run
 
@@ -366,6 +373,49 @@ def test_an_epoch_without_a_validation_is_reported_without_its_metrics_and_is_ne
     trained = train(either("+trainer.check_val_every_n_epoch=2", "trainer.max_epochs=5"))
     assert validated(trained) == [2, 4]
     assert [epoch for epoch in trained.reports if epoch] == [1, 2, 3, 4, 5]
+
+
+def moments(trained: Trained) -> list[tuple[int, int, bool]]:
+    """Each report with its epoch, its step, and whether the epoch went on; without epoch 0."""
+    return [(at.epoch, at.step, at.in_epoch) for at in trained.reports.moments if at.epoch]
+
+
+def test_each_validation_is_a_report_and_one_at_the_end_of_an_epoch_comes_with_its_training_metrics(
+    either: Config, train: Train
+):
+    trained = train(either("+trainer.val_check_interval=0.5", "trainer.max_epochs=2"), by_step=True)
+    half, whole = batches(trained) // 2, batches(trained)
+    rest = [] if whole == 2 * half else [whole]  # the last batch of an odd number ends the epoch unvalidated
+    steps = [half, 2 * half, *rest]
+    assert [step for _, step, _ in moments(trained)] == [*steps, *(whole + step for step in steps)]
+    assert [epoch for epoch, _, _ in moments(trained)] == [1] * len(steps) + [2] * len(steps)
+    assert [goes_on for *_, goes_on in moments(trained)] == ([True] * (len(steps) - 1) + [False]) * 2
+    assert set(trained.reports[half]) == {name for name in trained.reports[half] if name.startswith("val/")}
+    assert "train/loss" in trained.reports[whole]
+    assert "val/loss" not in trained.reports[whole]
+
+
+def test_validations_by_steps_alone_go_on_over_the_ends_of_epochs(theirs: Config, train: Train):
+    by_steps = ("+trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=4")
+    trained = train(theirs(*by_steps, "trainer.max_epochs=-1", "+trainer.max_steps=13"), by_step=True)
+    assert [step for step, metrics in trained.reports.items() if "val/loss" in metrics] == [4, 8, 12]
+    assert moments(trained)[-1] == (3, 13, False)
+
+
+def test_the_best_weights_are_those_of_the_best_validation_also_within_an_epoch(theirs: Config, train: Train):
+    trained = train(theirs("+trainer.val_check_interval=2", "trainer.max_epochs=2"), by_step=True)
+    measured = {step: metrics["val/loss"] for step, metrics in trained.reports.items() if "val/loss" in metrics}
+    best = min(measured, key=lambda step: measured[step])
+    assert (trained.tracker.step, trained.tracker.metrics["val/loss"]) == (best, measured[best])
+    assert len(measured) == 4
+    again = train(theirs("trainer.max_epochs=-1", f"+trainer.max_steps={best}", "objective=train/loss"))
+    assert torch.equal(trained.fitted.model.unit.weight, again.fitted.model.unit.weight)
+
+
+def test_early_stopping_counts_validations(either: Config, train: Train):
+    stuck = ("optimizer=sgd", "optimizer.lr=0", "early_stopping.patience=2", "early_stopping.min_delta=9")
+    trained = train(either(*stuck, "+trainer.val_check_interval=2"), by_step=True)
+    assert moments(trained)[-1] == (2, 7, False) if batches(trained) == 5 else (1, 6, False)
 
 
 def test_epoch_0_of_a_users_own_data_is_measured_only_if_asked_for(theirs: Config, train: Train):

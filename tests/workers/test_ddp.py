@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,7 +97,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "own.py").write_text(OWN_DATA + OWN)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder))
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         with WorkerPool([ALONE, PAIR], Training(), logs=folder / "logs") as pool:
             yield pool
 
@@ -175,7 +176,7 @@ def test_a_users_own_model_gets_its_piece_of_each_of_our_batches(runs: Runs, con
 @pytest.mark.parametrize("at_once", [False, True])
 def test_all_ranks_stop_together_and_go_on_with_the_next_trial(runs: Runs, config: Config, at_once: bool):
     trial = runs.submit(PAIR, config(PAIR, "trainer.max_epochs=1000000", "data.batch_size=8"))
-    runs.listen(lambda event: isinstance(event, Reported) and event.epoch == 1)
+    runs.listen(lambda event: isinstance(event, Reported) and event.moment.epoch == 1)
     before = processes(runs.pool)
     runs.pool.stop(PAIR, trial, at_once=at_once)
     assert runs.finish(trial).state is State.PRUNED

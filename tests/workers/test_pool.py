@@ -225,7 +225,7 @@ def test_a_real_worker_trains_bundle_after_bundle_and_tells_how_each_trial_went(
         pool.submit(slot, Bundle(assignments=(good, wrong, torn, broken)))
         heard = listen(pool, until=finished(2))
         told = {event.trial: event.result for event in heard if isinstance(event, Finished)}
-        epochs = [event.epoch for event in heard if isinstance(event, Reported) and event.trial == 0]
+        epochs = [event.moment.epoch for event in heard if isinstance(event, Reported) and event.trial == 0]
         (begun,) = [event for event in heard if isinstance(event, Started) and event.trial == 0]
 
         quitter = assignment(3, "model._target_=own.Quitter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,14 @@ class Summing:
 
     def load(self):
         import torch.distributed as dist, torch
+        from besom.training.progress import Moment
 
         def run(assignment, channel):
             if not dist.is_initialized():
                 dist.init_process_group("gloo")
             total = torch.full((1,), float(assignment.overrides[0].split("=")[1]))
             dist.all_reduce(total)
-            channel.report(dist.get_rank(), {"total": float(total)})
+            channel.report(Moment(epoch=dist.get_rank(), step=0), {"total": float(total)})
             return TrialResult(values=(float(total), float(os.environ["LOCAL_RANK"])))
 
         return run
@@ -46,7 +48,7 @@ class Summing:
 
 def test_any_code_that_runs_under_torchrun_finds_the_other_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "foreign.py").write_text(FOREIGN)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.syspath_prepend(tmp_path)
     task = importlib.import_module("foreign").Summing()
     with WorkerPool([PAIR], task, logs=tmp_path / "logs") as pool:
@@ -56,12 +58,12 @@ def test_any_code_that_runs_under_torchrun_finds_the_other_ranks(tmp_path: Path,
             runs = Runs(pool, tmp_path)
             end = runs.finish(trial)
             assert end.values == (2 * (trial + 3), 0.0), "both ranks heard the choice; rank 0 answers"
-            assert [event.epoch for event in runs.heard if isinstance(event, Reported)] == [0]
+            assert [event.moment.epoch for event in runs.heard if isinstance(event, Reported)] == [0]
 
 
 def test_a_pool_whose_ranks_die_before_they_are_ready_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "torch.py").write_text("raise SystemExit('no torch today')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with (
         pytest.raises(BesomError, match=r"rank \d \(pid \d+\) exited with code 1 before it was ready"),
         WorkerPool([PAIR], Training(), logs=tmp_path / "logs") as pool,
@@ -79,7 +81,7 @@ def rank(
     result = TrialResult(state=state, duration_s=1.0, failure=failure) if state else None
     process: Any = None
     connection: Any = None
-    return Rank(number, process, connection, result, death or None)
+    return Rank(number, process, connection, result, death=death or None)
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ from besom.models import SupervisedModule
 from besom.models.network import MLP
 from besom.models.saved import save
 from besom.models.weights import state_of
-from besom.training.best_epoch import BestEpochTracker
+from besom.training.best_epoch import BestEpochTracker, Patience
 from besom.training.figure_data import Predictions, write_figure_data
 from besom.training.fit import build_model, costs_of, objective_values
-from besom.training.progress import Channel
+from besom.training.progress import Channel, Moment
 from besom.training.result import TrialResult
 
 
@@ -46,8 +46,10 @@ class Member:
         self.channel = channel
         self._folder = folder
         self._objectives = read_objectives(config)
-        self.tracker: BestEpochTracker[dict[str, Tensor]] = BestEpochTracker(leading(self._objectives), channel)
-        self._patience = _Patience(config["early_stopping"], self.tracker)
+        self.tracker: BestEpochTracker[dict[str, Tensor]] = BestEpochTracker(
+            leading(self._objectives), channel, self._objectives
+        )
+        self._patience = Patience(config["early_stopping"], self.tracker.objective)
         if isinstance(self.network, MLP) and self.network.batch_norm and _has_batch_of_one(data):
             raise ConfigError("model.batch_norm: a batch of one sample has no variance; change data.batch_size")
         configured: Any = self.module.configure_optimizers()
@@ -61,7 +63,7 @@ class Member:
         """The network that is trained."""
         return self.module.network
 
-    def end_epoch(self, epoch: int, metrics: dict[str, float]) -> bool:
+    def end_epoch(self, moment: Moment, metrics: dict[str, float]) -> bool:
         """Report an epoch and step the scheduler; return whether early stopping ends the trial.
 
         Raises what the tracker raises.
@@ -74,7 +76,7 @@ class Member:
             self._scheduler.step(metrics[monitor])
         elif self._scheduler is not None:
             self._scheduler.step()
-        self.tracker.report_epoch(epoch, metrics, lambda: state_of(self.module))
+        self.tracker.report(moment, metrics, lambda: state_of(self.module))
         return self._patience.is_over(metrics)
 
     def complete(self, data: InMemoryDataModule) -> TrialResult:
@@ -87,6 +89,7 @@ class Member:
         return TrialResult(
             values=objective_values(self._objectives, {**self.tracker.metrics, **costs}),
             best_epoch=self.tracker.epoch,
+            best_step=self.tracker.step,
             summary=costs,
         )
 
@@ -94,28 +97,6 @@ class Member:
 def device_of(config: Mapping[str, Any]) -> torch.device:
     """Return the device that a resolved config of one device trains on."""
     return torch.device("cuda" if config["trainer"]["accelerator"] == "gpu" else "cpu")
-
-
-class _Patience:
-    """Early stopping by the rule of Lightning's EarlyStopping, in single precision as there."""
-
-    def __init__(self, keys: Mapping[str, Any], tracker: BestEpochTracker[Any]) -> None:
-        self._objective = tracker.objective
-        self._limit: int | None = keys["patience"]
-        delta = float(keys["min_delta"])
-        self._delta = delta if self._objective.direction == "maximize" else -delta
-        self._best: float | None = None
-        self._waited = 0
-
-    def is_over(self, metrics: Mapping[str, float]) -> bool:
-        if self._limit is None:
-            return False
-        value = torch.tensor(metrics[self._objective.name], dtype=torch.float32)
-        if self._best is None or self._objective.better(float(value - self._delta), self._best):
-            self._best, self._waited = float(value), 0
-        else:
-            self._waited += 1
-        return self._waited >= self._limit
 
 
 def _has_batch_of_one(data: InMemoryDataModule) -> bool:

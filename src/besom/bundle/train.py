@@ -30,7 +30,7 @@ from besom.errors import TrialPruned
 from besom.models.scoring import check_finite
 from besom.training.fit import build_data, configure_torch, describe
 from besom.training.folds import train_trial
-from besom.training.progress import Channel, OnFinished
+from besom.training.progress import Channel, Moment, OnFinished
 from besom.training.result import TrialResult
 
 
@@ -172,6 +172,7 @@ class StackedModule(pl.LightningModule):
         self._task = data.spec.task
         self._loss = STACKED_LOSSES[self._task]
         self._finished: set[Member] = set()
+        self._taken = 0
         self._loss_sums: list[float] = []
         self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
         self._val: list[dict[str, float]] = []
@@ -212,6 +213,7 @@ class StackedModule(pl.LightningModule):
             for parameters, norm in self._clipped:
                 nn.utils.clip_grad_norm_(parameters, norm)
             self._step()
+            self._taken += 1
         self._stack.count_batches(len(batch))
         loss_sums = losses.tolist()  # waits for the device
         for index, member in self._active():
@@ -246,13 +248,14 @@ class StackedModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Report the epoch of each member, and continue without those that have ended."""
+        moment = Moment(epoch=self.current_epoch + 1, step=self._taken)
         kept, targets = self._pop_seen("train")
         found = stacked_scores(self._task, kept, targets, classes=self._stack.outputs)
         for index, member in self._active():
             scores = {f"train/{name}": value for name, value in found[index].items()}
             metrics = {"train/loss": self._loss_sums[index] / len(targets), **scores, **self._val[index]}
             with self._ends_only(member):
-                if member.end_epoch(self.current_epoch + 1, metrics):
+                if member.end_epoch(moment, metrics):
                     self._complete(member)
         if self._finished:
             self._members = [member for member in self._members if member not in self._finished]

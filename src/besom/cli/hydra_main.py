@@ -26,6 +26,7 @@ from besom.config.messages import explain, unforeseen
 from besom.config.objectives import COSTS, read_objectives
 from besom.config.paths import SearchPath, search_path
 from besom.config.schema import register_schemas
+from besom.config.units import Unit
 from besom.errors import BesomError, ConfigError
 from besom.tracking.tags import Tag
 
@@ -101,8 +102,11 @@ def train_task(config: DictConfig) -> float | tuple[float, ...]:
     assert result is not None
     shown = ", ".join(named(read_objectives(config), result.values))
     summary = "".join(f"   {name} {number(value, name)}" for name, value in result.summary.items() if name not in COSTS)
-    folds = folds_of(config)
-    best = f"best {shown} at epoch {result.best_epoch}" if folds is None else f"mean {shown} over {folds} folds"
+    best = {
+        Unit.EPOCH: f"best {shown} at epoch {result.best_epoch}",
+        Unit.STEP: f"best {shown} at step {result.best_step}, in epoch {result.best_epoch}",
+        Unit.FOLD: f"mean {shown} over {folds_of(config)} folds",
+    }[trained.axis]
     sys.stdout.write(f"{best}{summary}   ({result.duration_s or 0:.1f} s)\n")
     sys.stdout.write(f"run {trained.run_id or 'none (tracking=none)'}\n")
     return result.values if len(result.values) > 1 else result.values[0]

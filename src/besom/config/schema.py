@@ -18,7 +18,7 @@ from besom.config.hydra_versions import store
 
 @dataclass
 class EarlyStopping:
-    """Stop when the objective has not improved by `min_delta` for `patience` epochs; null: never."""
+    """Stop when the objective has not improved by `min_delta` for `patience` validations; null: never."""
 
     patience: int | None = None
     min_delta: float = 0.0

@@ -57,6 +57,12 @@ def by_step(trainer: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(key for key, asks_nothing in _BY_STEP.items() if key in trainer and not asks_nothing(trainer[key]))
 
 
+def validates_within_epochs(trainer: Mapping[str, Any]) -> bool:
+    """Return whether validations come at other times than at the ends of epochs."""
+    by_batches = "check_val_every_n_epoch" in trainer and trainer["check_val_every_n_epoch"] is None
+    return by_batches or not _is_whole(trainer.get("val_check_interval"))
+
+
 def has_an_end(trainer: Mapping[str, Any]) -> bool:
     """Return whether some argument limits the training."""
     epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps")

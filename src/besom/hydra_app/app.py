@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from besom.config.checks import check_views
 from besom.config.hydra_versions import is_hydras_main
 from besom.config.snapshot import LAUNCHED_JOBS, THIS_SWEEP, Snapshot, snapshot
+from besom.config.units import Unit
 from besom.errors import BesomError, ConfigError, Interrupted, one_of
 from besom.hydra_app.jobs import HydraJobs
 from besom.hydra_app.launcher_pool import LauncherPool, uses_launcher
@@ -75,7 +76,7 @@ class ForeignApp:
     """
 
     kind = "hydra"
-    max_epochs: int | None = None  # unknown: the app defines its steps
+    axis = fidelity = Unit.STEP  # the app's own
 
     def __init__(
         self,
@@ -90,6 +91,11 @@ class ForeignApp:
             raise ConfigError(
                 f"{spec.source}: hydra.sweeper.finalists: only besom sweep with its own workers has finalists; "
                 "set it to null"
+            )
+        if spec.search.fidelity is not Unit.EPOCH:  # Besom's own configs with another launcher
+            raise ConfigError(
+                f"{spec.source}: hydra.sweeper.fidelity: with hydra/launcher nothing is reported while a trial trains; "
+                "leave it out"
             )
         self.request = request
         self._config = config
@@ -123,6 +129,10 @@ class ForeignApp:
     def task(self) -> HydraTask:
         """The app, pickled for its workers."""
         return HydraTask.of(self._context, self._config, self._task_function, metrics=self.metrics)
+
+    def limit(self, unit: Unit) -> int | None:
+        """Return None: the app defines its steps."""
+        return None
 
     def snapshot(self, folder: Path) -> AbstractContextManager[Snapshot]:
         """Freeze the config files as they are now; jobs of another launcher, maybe elsewhere, read the files anew."""

@@ -9,10 +9,12 @@ from typing import Any, overload
 
 from hydra.core.utils import JobReturn, JobStatus
 
+from besom.config.units import Unit
 from besom.errors import TrialFailed, TrialPruned
 from besom.hydra_app.job import unpack_job
 from besom.secrets.masks import hidden_override
 from besom.sweep.compose import Composer
+from besom.sweep.fidelity import PrunerCount
 from besom.sweep.space.search_space import Params
 from besom.sweep.study.book import Asked
 from besom.sweep.trials.jobs import Jobs
@@ -48,7 +50,6 @@ class HydraJobs(Jobs):
     `extra` are further overrides of every job.
     """
 
-    first_step = 0  # the app defines its steps
     may_be_infinite = True  # as in hydra-optuna-sweeper: the value of parameters that cannot work
 
     def __init__(
@@ -67,6 +68,10 @@ class HydraJobs(Jobs):
         """Return the overrides of a job, in the order of the config and the command line."""
         return [*self._composer.overrides(params), *self._extra]
 
+    def pruner_count(self, fidelity: Unit) -> PrunerCount:
+        """Return what counts the steps of an app, which defines them, from 0."""
+        return PrunerCount(Unit.STEP, first=0)
+
     def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
         """Return the assignment with the job's overrides, and a card, to which the worker's config is added later."""
         overrides = self.overrides(asked.params)
@@ -84,6 +89,7 @@ class HydraJobs(Jobs):
             config=config,
             params=asked.params,
             directory=directory,
+            axis=Unit.STEP,  # the app's own
             tags={
                 **self._tags,
                 Tag.TRIAL: str(asked.number),

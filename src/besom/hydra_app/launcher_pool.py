@@ -159,7 +159,7 @@ class _NoChannel:
     def started(self, about: object) -> None:
         """Do nothing."""
 
-    def report(self, epoch: int, metrics: object) -> None:
+    def report(self, moment: object, metrics: object) -> None:
         """Do nothing."""
 
     def should_stop(self, *, in_epoch: bool) -> bool:

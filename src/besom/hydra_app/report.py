@@ -16,7 +16,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
 from besom.errors import TrialPruned
-from besom.training.progress import Channel
+from besom.training.progress import Channel, Moment
 
 if TYPE_CHECKING:
     from besom.hydra_app.relay import Relay
@@ -53,7 +53,7 @@ class _Job:
         if self._step is not None and number < self._step:
             raise ValueError(f"besom.report: step {number} comes after step {self._step}; count upwards in a job")
         self._step = number
-        self._channel.report(number, _numbers(metrics))
+        self._channel.report(Moment(epoch=0, step=number), _numbers(metrics))
         self.stop_if_requested(in_epoch=False)
 
     def stop_if_requested(self, *, in_epoch: bool) -> None:

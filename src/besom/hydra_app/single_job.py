@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hydra.core.utils import JobReturn
 
+from besom.config.units import Unit
 from besom.errors import BesomError, Interrupted, TrialFailed
 from besom.hydra_app.job import unpack_job
 from besom.secrets.masks import hidden_override
@@ -30,7 +31,7 @@ def run_single_job(
     try:
         assignment = Assignment(trial=0, overrides=overrides, directory=directory)
         tags = {Tag.OVERRIDES: " ".join(map(hidden_override, overrides)), Tag.DEVICE: str(pool.slots[0])}
-        card = RunCard(name=name, config={}, tags=tags, directory=directory)
+        card = RunCard(name=name, config={}, tags=tags, directory=directory, axis=Unit.STEP)
         result = follow(pool, recorder, assignment, card)
         if result is None:
             raise Interrupted

@@ -34,9 +34,10 @@ class Difference:
     """A metric of the rerun that differs from the recorded one."""
 
     metric: str
-    first_epoch: int
+    first: int
+    """Where it first differs, on the axis of the runs."""
     largest: float
-    at_epoch: int
+    at: int
     share: float
     """The largest difference as a share of the value, or of 1 where that is smaller."""
 
@@ -51,29 +52,27 @@ def judge(differences: Sequence[Difference], tolerance: float) -> Verdict:
 def compare(recorded: History, again: History) -> list[Difference]:
     """Return the metrics that differ; a value that only one run has is a difference of inf.
 
-    Metrics that are measured once, after the last epoch (`best/…`, `test/…`, `cost/…`), are left out.
+    Metrics that are measured once, after the training (`best/…`, `test/…`, `cost/…`), are left out.
     """
     found: list[Difference] = []
-    epochs = sorted({*recorded, *again})
+    numbers = sorted({*recorded, *again})
     names = sorted({name for history in (recorded, again) for values in history.values() for name in values})
     for name in names:
         if name.startswith(ONCE):
             continue
         gaps = {
-            epoch: gap
-            for epoch in epochs
-            if (gap := _gap(recorded.get(epoch, {}).get(name), again.get(epoch, {}).get(name)))
+            number: gap
+            for number in numbers
+            if (gap := _gap(recorded.get(number, {}).get(name), again.get(number, {}).get(name)))
         }
         if gaps:
-            worst = max(gaps, key=lambda epoch: gaps[epoch])
+            worst = max(gaps, key=lambda number: gaps[number])
             share = max(
-                gap / max(1.0, *(abs(_stored(side[epoch][name])) for side in (recorded, again)))
+                gap / max(1.0, *(abs(_stored(side[number][name])) for side in (recorded, again)))
                 if math.isfinite(gap) else math.inf
-                for epoch, gap in gaps.items()
+                for number, gap in gaps.items()
             )  # fmt: skip
-            found.append(
-                Difference(metric=name, first_epoch=min(gaps), largest=gaps[worst], at_epoch=worst, share=share)
-            )
+            found.append(Difference(metric=name, first=min(gaps), largest=gaps[worst], at=worst, share=share))
     return found
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from besom.config.targets.trust import SHIPPED, Trust
+from besom.config.units import Unit
 from besom.errors import BesomError, RunNotFound
 from besom.reproduce.changes import Change, Kind, changes, unrecorded
 from besom.reproduce.comparison import ONCE, TOLERANCE, Difference, History, Verdict, compare, judge
@@ -34,7 +35,7 @@ def reproduce(
     trust: Trust = SHIPPED,
     launcher: Launcher = launch,
 ) -> Verdict:
-    """Train a recorded run again from its config and compare every metric at every epoch that was recorded.
+    """Train a recorded run again from its config and compare every metric wherever it was recorded.
 
     Prints what changed meanwhile and the verdict, and records it on both runs. `tolerance` is a `Difference.share`.
     Raises RunNotFound when there is nothing to compare with, ConfigError for a config that `trust` does not allow.
@@ -58,12 +59,12 @@ def reproduce(
     runs.set_tags(run_id, {Tag.REPRODUCED: verdict, Tag.REPRODUCED_BY: again.run_id})
     match verdict:
         case Verdict.REPRODUCED:
-            _print(console, _reproduced(compared), style="bold green")
+            _print(console, _reproduced(compared, recorded.axis), style="bold green")
         case Verdict.CLOSE:
-            _print(console, _close(differences, tolerance), style="bold green")
+            _print(console, _close(differences, tolerance, recorded.axis), style="bold green")
         case Verdict.DIFFERS:
-            console.print(_table(differences))
-            _print(console, _differs(differences, tolerance), style="bold red")
+            console.print(_table(differences, recorded.axis))
+            _print(console, _differs(differences, tolerance, recorded.axis), style="bold red")
     if differences:
         _print(console, _why(recorded, found, unrecorded(recorded, code)))
     _print(console, f"run {again.run_id}")
@@ -91,41 +92,42 @@ def _train(recorded: RecordedRun, location: Location, console: Console, trust: T
         console=console,
         launcher=launcher,
         trust=trust,
+        axis=recorded.axis,
     ).run_id
 
 
 def _compared(recorded: RecordedRun, again: RecordedRun) -> History:
-    """Return the new run's metrics, up to the last epoch of a recorded run that was pruned or stopped."""
+    """Return the new run's metrics, up to the last report of a recorded run that was pruned or stopped."""
     if recorded.status == "FINISHED":
         return again.history
     last = max(recorded.history)
-    return {epoch: metrics for epoch, metrics in again.history.items() if epoch <= last}
+    return {number: metrics for number, metrics in again.history.items() if number <= last}
 
 
-def _reproduced(history: History) -> str:
+def _reproduced(history: History, axis: Unit) -> str:
     metrics = {name for values in history.values() for name in values if not name.startswith(ONCE)}
-    return f"REPRODUCED: {len(metrics)} metrics at {len(history)} epochs, bit-exact"
+    return f"REPRODUCED: {len(metrics)} metrics at {len(history)} {axis}s, bit-exact"
 
 
-def _close(differences: Sequence[Difference], tolerance: float) -> str:
-    return f"CLOSE: every value is within {_of(tolerance)}; {_worst(differences)}"
+def _close(differences: Sequence[Difference], tolerance: float, axis: Unit) -> str:
+    return f"CLOSE: every value is within {_of(tolerance)}; {_worst(differences, axis)}"
 
 
-def _differs(differences: Sequence[Difference], tolerance: float) -> str:
+def _differs(differences: Sequence[Difference], tolerance: float, axis: Unit) -> str:
     beyond = sum(difference.share > tolerance for difference in differences)
     limit = f", {beyond} by more than {_of(tolerance)}" if tolerance else ""
-    return f"DIFFERS: {len(differences)} metric(s) left the recorded values{limit}; {_worst(differences)}"
+    return f"DIFFERS: {len(differences)} metric(s) left the recorded values{limit}; {_worst(differences, axis)}"
 
 
 def _of(tolerance: float) -> str:
     return f"{tolerance:g} of the recorded one (of 1 where that is smaller)"
 
 
-def _worst(differences: Sequence[Difference]) -> str:
+def _worst(differences: Sequence[Difference], axis: Unit) -> str:
     worst = max(differences, key=lambda difference: (difference.share, difference.largest))
     if not math.isfinite(worst.largest):
-        return f"one side alone has a number for {worst.metric} at epoch {worst.at_epoch}"
-    return f"the largest difference is {worst.largest:.3g}, of {worst.metric} at epoch {worst.at_epoch}"
+        return f"one side alone has a number for {worst.metric} at {axis} {worst.at}"
+    return f"the largest difference is {worst.largest:.3g}, of {worst.metric} at {axis} {worst.at}"
 
 
 def _why(recorded: RecordedRun, found: Sequence[Change], lacking: Sequence[str]) -> str:
@@ -148,15 +150,15 @@ def _print(console: Console, text: str, *, style: str = "") -> None:
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-def _table(differences: Sequence[Difference]) -> Table:
+def _table(differences: Sequence[Difference], axis: Unit) -> Table:
     table = Table(box=None)
-    for name in ("metric", "first differs at epoch", "largest difference", "at epoch"):
+    for name in ("metric", f"first differs at {axis}", "largest difference", f"at {axis}"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     for difference in differences:
         table.add_row(
             difference.metric,
-            str(difference.first_epoch),
+            str(difference.first),
             f"{difference.largest:.3g}",
-            str(difference.at_epoch),
+            str(difference.at),
         )
     return table

@@ -121,7 +121,7 @@ class _Sweep:
         self.shared = app.shared()
         self.config = warn_of_changes(console, self.shared, self.book)
         if self.book.done < (self.book.total or 1):
-            warn_of_chance(console, self.spec, app.max_epochs)
+            warn_of_chance(console, self.spec, app.limit(app.fidelity))
         self.tags = {Tag.STUDY: self.spec.study_name, Tag.CONFIG: str(self.config), **command_tags()}
 
 
@@ -164,8 +164,9 @@ def _search(sweep: _Sweep) -> Exception | None:
     spec, book, recorder, slots = sweep.spec, sweep.book, sweep.recorder, sweep.pool.slots
     try:
         with sweep_observer(
-            sweep.console, spec, slots, book.study, total=book.total, log=sweep.log, max_epochs=sweep.app.max_epochs
-        ) as observer:
+            sweep.console, spec, slots, book.study, total=book.total, log=sweep.log, axis=sweep.app.axis,
+            limit=sweep.app.limit(sweep.app.axis),
+        ) as observer:  # fmt: skip
             if notice := _open_parent(recorder, book, spec, sweep.space):  # seconds, on the first use of a store
                 observer(Warned(text=notice))
             if recorded := recorder.record_kept():
@@ -201,8 +202,9 @@ def _retrain(sweep: _Sweep, finalists: FinalistsSpec, summary: Summary) -> Excep
     if not runs.entries:
         return None
     jobs = FinalistJobs(
-        sweep.app.composer, runs, study_name=spec.study_name, overrides=finalists.overrides, tags=sweep.tags
-    )
+        sweep.app.composer, runs, study_name=spec.study_name, overrides=finalists.overrides, tags=sweep.tags,
+        fidelity=spec.search.fidelity,
+    )  # fmt: skip
     log, objectives = LogFile(sweep.log), spec.search.objectives
     try:
         with FinalistsObserver(sweep.console, log, objectives, runs.entries, quiet=spec.quiet) as observer:

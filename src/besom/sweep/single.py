@@ -17,9 +17,10 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
-from besom.config.checks import check, folds_of, recordable, resolved
+from besom.config.checks import check, recordable, resolved
 from besom.config.objectives import read_objectives
 from besom.config.targets.trust import Trust
+from besom.config.units import Unit, axis_of, limit_of
 from besom.errors import BesomError, Interrupted, TrainingCrashed
 from besom.reports.format import number
 from besom.sweep.trials.follow import follow
@@ -36,27 +37,29 @@ from besom.workers.tasks import Training
 
 EXPERIMENT = "train"
 _TRIAL = 0
-_LINES = 20  # printed epochs at most
+_LINES = 20  # printed reports at most; of an unknown number, as many until it doubles
 
 
 @dataclass
 class SingleRun:
-    """A trained run: its id, the worker's description of the model and data, its metrics by epoch, and its end."""
+    """A trained run: its id, the worker's description of the model and data, its metrics by `axis`, and its end."""
 
     run_id: str = ""
+    axis: Unit = Unit.EPOCH
     about: Mapping[str, Any] = field(default_factory=dict)
     history: dict[int, Mapping[str, float]] = field(default_factory=dict)
     result: TrialResult | None = None
 
-    def note(self, console: Console, steps: _Steps, event: Event) -> None:
+    def note(self, console: Console, printer: _Printer, event: Event) -> None:
         """Note and print an event of the worker."""
         match event:
             case Started(about=about):
                 self.about = about
                 _print_start(console, about)
-            case Reported(epoch=epoch, metrics=metrics):
-                self.history[epoch] = metrics
-                steps.print(console, epoch, metrics)
+            case Reported(metrics=metrics):
+                at = event.at(self.axis)
+                self.history[at] = metrics
+                printer.print(console, at, metrics)
 
 
 @ending_in_order()
@@ -69,8 +72,11 @@ def run_single(
     console: Console,
     launcher: Launcher = launch,
     trust: Trust | None = None,
+    axis: Unit | None = None,
 ) -> SingleRun:
-    """Train a composed config in a fresh worker and record it; of a recorded config, only targets that `trust` allows.
+    """Train a composed config in a fresh worker and record it, by `axis`, which the config has by default.
+
+    Of a recorded config, only targets that `trust` allows are built.
 
     Raises BesomError for errors that the user can fix (nothing is recorded if training had not started), Interrupted
     on ctrl-C, TrainingCrashed for any other exception in training.
@@ -78,29 +84,24 @@ def run_single(
     check(config)
     location.prepare()
     (slot,) = find_slots(config.trainer.accelerator, per_trial=config.trainer.devices, limit=1)
-    config = for_slot(config, slot, test=config.test)
-    if config.get("figures", "auto") == "auto":
-        with open_dict(config):
-            config.figures = "all"  # of a single model, the user wants to see them all
+    config = _with_figures(for_slot(config, slot, test=config.test))
     plain = resolved(config)
-    run = SingleRun()
+    run = SingleRun(axis=axis or axis_of(plain))
+    printer = _Printer(run.axis, limit_of(plain, run.axis))
     scratch = Path(tempfile.mkdtemp(prefix="run-", dir=_created(location.directory / "scratch")))
     card = RunCard(
-        name=name,
-        config=recordable(config),
-        tags={Tag.FAMILY: family(config), **command_tags(), **tags},
-        directory=scratch,
-    )
+        name=name, config=recordable(config), tags={Tag.FAMILY: family(config), **command_tags(), **tags},
+        directory=scratch, axis=run.axis,
+    )  # fmt: skip
     recorder = Recorder(location if config.tracking.enabled else None, config.tracking.experiment or EXPERIMENT)
     try:
         logs = location.directory / "logs" / "train"
         with WorkerPool([slot], Training(trust), logs=logs, launcher=launcher) as pool, recorder:
             recorder.keep_code()
             _record_kept(recorder, console)
-            assignment = Assignment(trial=_TRIAL, config=plain, directory=scratch)
             run.result = follow(
-                pool, recorder, assignment, card,
-                objectives=read_objectives(card.config), on_event=partial(run.note, console, _Steps.of(config)),
+                pool, recorder, Assignment(trial=_TRIAL, config=plain, directory=scratch), card,
+                objectives=read_objectives(card.config), on_event=partial(run.note, console, printer),
             )  # fmt: skip
             if run.result is None:
                 _raise_interrupted(run, recorder, console)
@@ -110,6 +111,13 @@ def run_single(
         shutil.rmtree(scratch, ignore_errors=True)
     _raise_failure(run)
     return run
+
+
+def _with_figures(config: DictConfig) -> DictConfig:
+    if config.get("figures", "auto") == "auto":
+        with open_dict(config):
+            config.figures = "all"  # of a single model, the user wants to see them all
+    return config
 
 
 def _record_kept(recorder: Recorder, console: Console) -> None:
@@ -171,23 +179,30 @@ def _print_start(console: Console, about: Mapping[str, Any]) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-@dataclass(frozen=True)
-class _Steps:
-    """The steps after which a run reports metrics: epochs or folds."""
+@dataclass
+class _Printer:
+    """Prints the metrics of at most `_LINES` reports, by the axis of a run; its `limit` is None if unknown."""
 
-    name: str
-    count: int
+    axis: Unit
+    limit: int | None
+    reports: int = 0
+    every: int = 1
 
-    @classmethod
-    def of(cls, config: DictConfig) -> _Steps:
-        folds = folds_of(config)
-        return cls("epoch", config.trainer.max_epochs) if folds is None else cls("fold", folds)
-
-    def print(self, console: Console, step: int, metrics: Mapping[str, float]) -> None:
-        if step % max(1, self.count // _LINES) and step != self.count:
+    def print(self, console: Console, at: int, metrics: Mapping[str, float]) -> None:
+        """Print a report, unless it is left out."""
+        if self._is_left_out(at):
             return
         shown = "   ".join(
             f"{name} {number(value, name)}" for name, value in sorted(metrics.items()) if not name.endswith("/lr")
         )
-        where = f"{self.name} {step:>{len(str(self.count))}}/{self.count}"
+        of = f"/{self.limit}" if self.limit else ""
+        where = f"{self.axis} {at:>{len(str(self.limit or 0))}}{of}"
         console.print(f"{where}   {shown}", highlight=False, markup=False, soft_wrap=True)
+
+    def _is_left_out(self, at: int) -> bool:
+        if self.limit is not None and self.axis is not Unit.STEP:
+            return bool(at % max(1, self.limit // _LINES)) and at != self.limit
+        self.reports += 1
+        if self.reports > self.every * _LINES:
+            self.every *= 2
+        return bool(self.reports % self.every)

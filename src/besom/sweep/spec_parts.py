@@ -11,7 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from besom.config.messages import explain
 from besom.config.objectives import Objective, read_objectives
+from besom.config.units import Unit
 from besom.errors import ConfigError
+from besom.sweep.fidelity import read_fidelity
 from besom.tracking.registry import check_names
 from besom.workers.devices import Slot, threads_of_user
 
@@ -31,7 +33,7 @@ USUAL_TRIALS = 20
 class SearchSpec:
     """What a study optimizes, and how it chooses the parameters of its trials.
 
-    `source` is the name of the sweep's file, which errors name.
+    `source` is the name of the sweep's file, which errors name. The pruner counts in the unit `fidelity`.
     """
 
     objectives: tuple[Objective, ...]
@@ -39,6 +41,7 @@ class SearchSpec:
     seed: int = 0
     sampler: Mapping[str, Any] = field(default_factory=dict)
     pruner: Mapping[str, Any] = field(default_factory=dict)
+    fidelity: Unit = Unit.EPOCH
     constraints: tuple[str, ...] = ()
     custom_search_space: str | None = None
     enqueue: tuple[Mapping[str, Any], ...] = ()
@@ -56,6 +59,7 @@ class SearchSpec:
             seed=_seed(config, source),
             sampler=_target(keys["sampler"], "sampler", "optuna.samplers.TPESampler", source),
             pruner=_target(keys["pruner"], "pruner", "optuna.pruners.HyperbandPruner", source),
+            fidelity=read_fidelity(keys["fidelity"], source, foreign=foreign),
             constraints=tuple(keys["constraints"]),
             custom_search_space=keys["custom_search_space"],
             enqueue=_enqueued(keys["enqueue"], source),

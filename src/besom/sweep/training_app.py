@@ -9,11 +9,12 @@ from typing import Any, Protocol
 
 import optuna
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from besom.config.checks import check, folds_of, recordable, require_groups, resolved, tuning_of
 from besom.config.snapshot import Snapshot, snapshot
 from besom.config.tuning import check_sampled
+from besom.config.units import Unit, axis_of, limit_of
 from besom.errors import ConfigError, DeviceError
 from besom.reports.read.summary import Summary
 from besom.sweep.compose import Composer
@@ -47,8 +48,15 @@ class App(Protocol):
         """True if anything is sampled; otherwise there is one job and no study."""
 
     @property
-    def max_epochs(self) -> int | None:
-        """The maximum number of epochs of a trial, None if unknown."""
+    def axis(self) -> Unit:
+        """The axis by which a trial's metrics are recorded."""
+
+    @property
+    def fidelity(self) -> Unit:
+        """The unit in which the pruner counts."""
+
+    def limit(self, unit: Unit) -> int | None:
+        """Return how many units a whole trial has, None if unknown."""
 
     @property
     def composer(self) -> Composer:
@@ -121,11 +129,18 @@ class TrainingApp:
         self._launcher = launcher
 
     @property
-    def max_epochs(self) -> int | None:
-        """The value of `trainer.max_epochs`, or of `evaluation.folds`, where folds are steps; None if it is sampled."""
-        key = "trainer.max_epochs" if folds_of(self._config) is None else "evaluation.folds"
-        epochs = OmegaConf.select(self._config, key)
-        return epochs if isinstance(epochs, int) and key not in self._space.keys else None
+    def axis(self) -> Unit:
+        """The axis by which a trial's metrics are recorded; that of the base config, if it is sampled."""
+        return axis_of(self._config, self._spec.search.fidelity)
+
+    @property
+    def fidelity(self) -> Unit:
+        """The unit in which the pruner counts."""
+        return Unit.FOLD if self.axis is Unit.FOLD else self._spec.search.fidelity
+
+    def limit(self, unit: Unit) -> int | None:
+        """Return how many units a whole trial has; None if it is unknown or sampled."""
+        return limit_of(self._config, unit, sampled=self._space.keys)
 
     def snapshot(self, folder: Path) -> AbstractContextManager[Snapshot]:
         """Return a context manager that freezes the config files: all trials use them as they are now."""
@@ -154,6 +169,7 @@ class TrainingApp:
             self.composer,
             study_name=self._spec.study_name,
             tags=tags,
+            fidelity=self._spec.search.fidelity,
             bundles=self._spec.devices.bundle != "off",
             own_models=isinstance(self._spec.devices.bundle, int),
         )
@@ -162,6 +178,11 @@ class TrainingApp:
         """Raise ConfigError for a composed config that cannot be trained."""
         check(config)
         check_sampled(tuning_of(config), self._space.keys)
+        if folds_of(config) is not None and self._spec.search.fidelity is not Unit.EPOCH:
+            raise ConfigError(
+                "hydra.sweeper.fidelity: with evaluation.folds, trials report folds; leave it out, or set "
+                "evaluation.folds=null"
+            )
 
     def check(self) -> None:
         """Compose every parameter and every choice once, so that a wrong key fails before anything is recorded.

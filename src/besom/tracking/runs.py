@@ -1,4 +1,4 @@
-"""Reading recorded runs back: a run's config, its metrics by epoch, the latest study."""
+"""Reading recorded runs back: a run's config, its metrics by its axis, the latest study."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from besom.config.units import Unit
 from besom.errors import RunNotFound
 from besom.system.store_errors import is_absent
 from besom.tracking.code import FOLDER
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedRun:
-    """A recorded run; `history` maps an epoch to its metrics."""
+    """A recorded run; `history` maps a number on its axis, such as an epoch, to its metrics."""
 
     run_id: str
     name: str
@@ -36,6 +37,11 @@ class RecordedRun:
     tags: Mapping[str, str]
     digest: str | None
     history: Mapping[int, Mapping[str, float]]
+
+    @property
+    def axis(self) -> Unit:
+        """The axis by which its metrics are recorded."""
+        return Unit(self.tags.get(Tag.AXIS, Unit.EPOCH))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from besom.config.units import Unit
 from besom.system.sqlite_files import read_only
 from besom.tracking.store import Location, connect, translated
 from besom.tracking.tags import Tag
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 Curve = Sequence[tuple[int, float]]
-"""A metric's values by epoch."""
+"""A metric's values by the axis of its run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class StudyRecord:
 
     `devices` are the names of the devices that trained, `provenance` the tags of the latest trial's run, `data` the
     name and digest of the data set, `views` the experiment's tags that hold shared views.
+    `axes` are the axes of runs that are not recorded by epoch.
     """
 
     experiment_id: str
@@ -44,6 +46,11 @@ class StudyRecord:
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
     data: tuple[str, str] | None = None
     views: frozenset[str] = field(default=frozenset(), repr=False)
+    axes: Mapping[str, Unit] = field(default_factory=dict, repr=False)
+
+    def axis(self, run_id: str) -> Unit:
+        """Return the axis of a run."""
+        return self.axes.get(run_id, Unit.EPOCH)
 
 
 class StudyReader(Protocol):
@@ -56,7 +63,7 @@ class StudyReader(Protocol):
         """Return the study whose parent run has this tag `besom.token`, or None if there is none."""
 
     def curves(self, run_ids: Sequence[str], metric: str) -> dict[str, Curve]:
-        """Return a metric's values by epoch for each of these runs that has any."""
+        """Return a metric's values by the axis of its run, for each of these runs that has any."""
 
 
 def study_reader(location: Location) -> StudyReader | None:
@@ -94,6 +101,7 @@ def _record(
         provenance=trials[-1][1] if trials else {},
         data=data,
         views=frozenset(tag for tag in experiment_tags if tag.startswith(view_tag(""))),
+        axes={child: Unit(tags[Tag.AXIS]) for child, tags in trials if Tag.AXIS in tags},
     )
 
 

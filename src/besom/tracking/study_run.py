@@ -106,7 +106,7 @@ class StudyRuns:
         return [_end(run) for run in runs]
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
-        """Return a metric's values by epoch."""
+        """Return a metric's values by the axis of its run."""
         return {point.step: point.value for point in self._client.get_metric_history(run_id, to_key(metric))}
 
     def keep(self, code: CodeState) -> None:

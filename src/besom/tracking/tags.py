@@ -15,6 +15,8 @@ class Tag:
     FAMILY = "besom.family"
     OVERRIDES = "besom.overrides"
     BEST_EPOCH = "besom.best_epoch"
+    BEST_STEP = "besom.best_step"
+    AXIS = "besom.axis"  # what MLflow's steps are: step or fold; without this tag, the epoch
     DEVICE = "besom.device"
     LOOP = "besom.loop"
     LOOP_BECAUSE = "besom.loop_because"
@@ -85,6 +87,7 @@ class StudyAttribute:
     SPEC = "besom.spec"
     SPACE = "besom.space"
     OBJECTIVE = "besom.objective"
+    FIDELITY = "besom.fidelity"  # what its pruner counts; without this attribute, epochs
     N_TRIALS = "besom.n_trials"
     TOKEN = "besom.token"  # also a tag of its run
     PARENT_RUNS = "besom.parent_runs"  # former ones, and the present one last

@@ -1,4 +1,4 @@
-"""The callbacks of every trial: the best-epoch tracker, and early stopping; and which callbacks act by step."""
+"""The callback of every trial, which reports and keeps the best weights; and which callbacks act by step."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-from besom.config.objectives import Objective
 from besom.models.distributed import mean_over_ranks
 from besom.models.weights import state_of
-from besom.training.best_epoch import BestEpochTracker
+from besom.training.best_epoch import BestEpochTracker, Patience
 from besom.training.lightning import Package
+from besom.training.progress import Moment
 
 _STEP_HOOKS = (
     "on_train_batch_start", "on_train_batch_end", "on_validation_batch_start", "on_validation_batch_end",
@@ -21,28 +21,10 @@ _STEP_HOOKS = (
 )  # fmt: skip
 
 
-def best_epoch(tracker: BestEpochTracker[dict[str, Tensor]], package: Package) -> pl.Callback:
-    """Return the callback of a package that passes each epoch to a tracker, with copies of the best weights."""
-    callback: pl.Callback = _best_epoch(package.callbacks.Checkpoint)(tracker)
+def best_epoch(tracker: BestEpochTracker[dict[str, Tensor]], patience: Patience, package: Package) -> pl.Callback:
+    """Return the callback of a package that passes each report to a tracker, and stops when `patience` is over."""
+    callback: pl.Callback = _best_epoch(package.callbacks.Checkpoint)(tracker, patience)
     return callback
-
-
-def early_stopping(keys: Mapping[str, Any], objective: Objective, package: Package) -> list[pl.Callback]:
-    """Return Lightning's EarlyStopping by the objective, unless the config group `early_stopping` has no patience.
-
-    It counts epochs, or validations where these come at other times.
-    """
-    if keys["patience"] is None:
-        return []
-    return [
-        package.callbacks.EarlyStopping(
-            objective.name,
-            mode="max" if objective.direction == "maximize" else "min",
-            patience=keys["patience"],
-            min_delta=keys["min_delta"],
-            strict=False,  # the tracker reports a missing objective
-        )
-    ]
 
 
 def acts_by_step(callback: pl.Callback) -> bool:
@@ -64,34 +46,68 @@ def acts_by_step(callback: pl.Callback) -> bool:
 
 @cache
 def _best_epoch(base: type) -> type:
-    # A Checkpoint, because Lightning calls those last, when everything of the epoch has been logged.
+    # A Checkpoint, because Lightning calls those last, when everything has been logged.
     return type("BestEpoch", (_BestEpoch, base), {})
 
 
 class _BestEpoch:
-    def __init__(self, tracker: BestEpochTracker[dict[str, Tensor]]) -> None:
+    """Reports each validation; one at the end of an epoch together with what is logged there."""
+
+    def __init__(self, tracker: BestEpochTracker[dict[str, Tensor]], patience: Patience) -> None:
         self._tracker = tracker
+        self._patience = patience
         self._reported: dict[str, Tensor] = {}
+        self._before: dict[str, Tensor] = {}
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report epoch 0, if the whole validation part was measured."""
         if trainer.num_sanity_val_steps == float("inf"):
-            self._tracker.begin(self._fresh(trainer))
+            self._tracker.begin(self._fresh(trainer, self._reported))
+            self._reported = dict(trainer.callback_metrics)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Stop before the next step, if requested."""
         self._tracker.check()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report the epoch that has just ended; keep its weights if it is the best so far."""
-        self._tracker.report_epoch(trainer.current_epoch + 1, self._fresh(trainer), lambda: state_of(pl_module))
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note what training has logged, which is reported at the end of the epoch."""
+        self._before = dict(trainer.callback_metrics)
 
-    def _fresh(self, trainer: pl.Trainer) -> dict[str, float]:
-        """Return the metrics that were logged since the last report: Lightning keeps those of an earlier validation."""
-        logged = dict(trainer.callback_metrics)
-        fresh = {name: value for name, value in logged.items() if value is not self._reported.get(name)}
-        self._reported = logged
-        return mean_metrics(trainer, fresh)
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report a validation within an epoch."""
+        if trainer.sanity_checking or _ends_epoch(trainer):
+            return
+        metrics = self._fresh(trainer, self._before)
+        if self._patience.is_over(metrics):
+            trainer.should_stop = True
+            if _ends_epoch(trainer):
+                return
+        logged = trainer.callback_metrics
+        self._reported |= {name: logged[name] for name in metrics}
+        self._report(trainer, pl_module, metrics, in_epoch=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report the epoch that has just ended, with its last validation if that came at its end."""
+        metrics = self._fresh(trainer, self._reported)
+        self._reported = dict(trainer.callback_metrics)
+        self._report(trainer, pl_module, metrics, in_epoch=False)
+        trainer.should_stop = self._patience.is_over(metrics) or trainer.should_stop
+
+    def _report(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, metrics: Mapping[str, float], *, in_epoch: bool
+    ) -> None:
+        moment = Moment(epoch=trainer.current_epoch + 1, step=trainer.global_step, in_epoch=in_epoch)
+        self._tracker.report(moment, metrics, lambda: state_of(pl_module))
+
+    def _fresh(self, trainer: pl.Trainer, before: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the metrics that were logged since then: Lightning keeps those of an earlier validation."""
+        logged = trainer.callback_metrics
+        return mean_metrics(trainer, {name: value for name, value in logged.items() if value is not before.get(name)})
+
+
+def _ends_epoch(trainer: pl.Trainer) -> bool:
+    """Return whether no step of this epoch follows the current validation."""
+    return trainer.fit_loop.epoch_loop.done
 
 
 def mean_metrics(trainer: pl.Trainer, metrics: Mapping[str, Any]) -> dict[str, float]:

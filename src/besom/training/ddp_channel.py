@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from besom.models.distributed import agreed
-from besom.training.progress import Channel
+from besom.training.progress import Channel, Moment
 
 _STEPS = 16
 
@@ -26,9 +26,9 @@ class DDPChannel:
         """Report that everything is built and the first step is next."""
         self._channel.started(about)
 
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Report the metrics after an epoch."""
-        self._channel.report(epoch, metrics)
+    def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
+        """Report the metrics of a validation, or of an epoch that has ended."""
+        self._channel.report(moment, metrics)
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         """Return whether to stop early: rank 0's answer, on every rank."""

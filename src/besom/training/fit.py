@@ -1,7 +1,7 @@
 """The training of one trial, from its config to its result.
 
-`train` runs in a worker. It knows neither studies nor stores: it reports metrics after every epoch, writes the best
-weights into a folder, and returns the objectives' values.
+`train` runs in a worker. It knows neither studies nor stores: it reports metrics after every validation, writes the
+best weights into a folder, and returns the objectives' values.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ def train(
 ) -> TrialResult:
     """Train a resolved config and write the best weights into `directory`.
 
-    The channel receives one report of what was built, with `about`, and the metrics of each epoch, from epoch 0, before
-    the first step. Raises ConfigError or DataError for a config that cannot be trained, TrialFailed for a trial without
-    a usable result, TrialPruned on a request to stop.
+    The channel receives one report of what was built, with `about`, and the metrics of each validation, from epoch 0,
+    before the first step; those of a training epoch come with the validation at its end, or alone. Raises ConfigError
+    or DataError for a config that cannot be trained, TrialFailed for a trial without a usable result, TrialPruned on a
+    request to stop.
     """
     set_up(config)
     if rank_count() > 1:
@@ -67,13 +68,14 @@ def train(
     if config["test"]:
         check_test_part(data)
     objectives = read_objectives(config)
-    tracker: BestEpochTracker[dict[str, Tensor]] = BestEpochTracker(leading(objectives), channel)
+    tracker: BestEpochTracker[dict[str, Tensor]] = BestEpochTracker(leading(objectives), channel, objectives)
     fitted = fit(config, data, tracker, directory / WORK, channel=channel, about=about)
     costs = costs_of(fitted.model, objectives, seconds=fitted.seconds)
     summary = fitted.write(config, directory, fitted.predictions(config))
     return TrialResult(
         values=objective_values(objectives, {**tracker.metrics, **costs}),
         best_epoch=tracker.epoch,
+        best_step=tracker.step,
         summary={**summary, **costs},
     )
 

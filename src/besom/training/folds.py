@@ -2,7 +2,7 @@
 
 All trainings start from the same seeds, so that folds differ only in their rows, and each counts with its best epoch.
 The model that is kept, and measured on the test part, is the last one: trained on all folds, for the mean number of
-best epochs.
+best epochs, or of best steps where validations come within epochs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from besom.config.checks import folds_of
 from besom.config.objectives import Objective, leading, read_objectives
-from besom.config.trainer import WORK
+from besom.config.trainer import WORK, validates_within_epochs
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, TrialFailed, TrialPruned
 from besom.models.distributed import rank_count
@@ -25,7 +25,7 @@ from besom.training.best_epoch import BestEpochTracker, LastEpochTracker
 from besom.training.ddp_channel import DDPChannel
 from besom.training.figure_data import Predictions
 from besom.training.fit import build_data, check_test_part, costs_of, fit, objective_values, seed, set_up, train
-from besom.training.progress import Channel
+from besom.training.progress import Channel, Moment
 from besom.training.result import TrialResult
 from besom.training.tuning import tune
 
@@ -56,16 +56,15 @@ def cross_validate(config: Mapping[str, Any], *, channel: Channel, directory: Pa
     fold_channel = _FoldChannel(channel, count)
     folds: list[Fold] = []
     for number in range(count):
-        tracker: BestEpochTracker[Weights] = BestEpochTracker(leader, fold_channel)
+        tracker: BestEpochTracker[Weights] = BestEpochTracker(leader, fold_channel, objectives)
         turn = data.folded(count, held_out=number)
         folds.append(_train_fold(config, turn, tracker, fold_channel, number, work / f"fold-{number + 1}"))
-        channel.report(len(folds), _metrics_so_far(folds, objectives))
+        channel.report(Moment(epoch=len(folds), step=len(folds)), _metrics_so_far(folds, objectives))
         if channel.should_stop(in_epoch=False):
             raise TrialPruned
     seed(config)
-    epochs = round(fmean(fold.best_epoch for fold in folds))
     last_tracker = LastEpochTracker[Weights](leader, fold_channel)
-    whole = fit(_for_epochs(config, epochs), data.folded(count), last_tracker, work / "all-folds")
+    whole = fit(_as_long_as(folds, config), data.folded(count), last_tracker, work / "all-folds")
     seconds = whole.seconds + sum(fold.seconds for fold in folds)
     costs = costs_of(whole.model, objectives, seconds=seconds)
     predictions = Predictions.joined([fold.predictions for fold in folds if fold.predictions])
@@ -75,10 +74,11 @@ def cross_validate(config: Mapping[str, Any], *, channel: Channel, directory: Pa
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """The result of a fold: its best epoch, the metrics and predictions of that, and the seconds of training."""
+    """The result of a fold: its best report, the metrics and predictions of that, and the seconds of training."""
 
     metrics: Mapping[str, float]
     best_epoch: int
+    best_step: int
     predictions: Predictions | None
     seconds: float
 
@@ -127,12 +127,22 @@ def _train_fold(
     except TrialFailed as failed:
         raise TrialFailed(f"fold {number + 1}: {failed}") from failed
     predictions = fitted.predictions(config)
-    return Fold(metrics=tracker.metrics, best_epoch=tracker.epoch, predictions=predictions, seconds=fitted.seconds)
+    return Fold(
+        metrics=tracker.metrics, best_epoch=tracker.epoch, best_step=tracker.step, predictions=predictions,
+        seconds=fitted.seconds,
+    )  # fmt: skip
 
 
-def _for_epochs(config: Mapping[str, Any], epochs: int) -> dict[str, Any]:
-    """Return the config for training this number of epochs, without early stopping."""
-    trainer = {**config["trainer"], "max_epochs": epochs}
+def _as_long_as(folds: Sequence[Fold], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config for training up to the mean best epoch of the folds, without early stopping.
+
+    Where validations come within epochs, it is their mean best step.
+    """
+    if validates_within_epochs(config["trainer"]):
+        end = {"max_epochs": -1, "max_steps": round(fmean(fold.best_step for fold in folds))}
+    else:
+        end = {"max_epochs": round(fmean(fold.best_epoch for fold in folds)), "max_steps": -1}
+    trainer = {**config["trainer"], **end}
     return {**config, "trainer": trainer, "early_stopping": {**config["early_stopping"], "patience": None}}
 
 
@@ -149,7 +159,7 @@ class _FoldChannel:
         rows = {f"in {self._count} folds": sizes["train"] + sizes["val"], "test": sizes["test"]}
         self._channel.started({**about, "sizes": rows})
 
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
+    def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
         """No-op: each fold is reported as a whole."""
 
     def should_stop(self, *, in_epoch: bool) -> bool:

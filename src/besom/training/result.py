@@ -45,9 +45,9 @@ class Failure:
 class TrialResult:
     """The result of a trial: complete with a value per objective, pruned, or failed with a failure.
 
-    The values are those of `best_epoch` where there are epochs. `summary` holds the metrics that are measured once,
-    such as those of the test part; `constraints` are zero or less if they hold. `job` is the pickled JobReturn of
-    another Hydra app's job.
+    The values are those of the report at `best_epoch` and `best_step`, where there are epochs. `summary` holds the
+    metrics that are measured once, such as those of the test part; `constraints` are zero or less if they hold. `job`
+    is the pickled JobReturn of another Hydra app's job.
 
     The trial took `duration_s`, from `began_s` to `ended_s`, in seconds since the epoch, which may be earlier than its
     result is received; `worker` is the process id of its worker, `host` the machine. Each is None where unknown.
@@ -56,6 +56,7 @@ class TrialResult:
     state: State = State.COMPLETE
     values: tuple[float, ...] = ()
     best_epoch: int | None = None
+    best_step: int | None = None
     summary: Mapping[str, float] = field(default_factory=dict)
     constraints: Mapping[str, float] = field(default_factory=dict)
     job: bytes | None = None
@@ -85,4 +86,6 @@ class TrialResult:
         return self._without_values(State.FAIL, failure)
 
     def _without_values(self, state: State, failure: Failure | None) -> TrialResult:
-        return replace(self, state=state, values=(), best_epoch=None, summary={}, job=None, failure=failure)
+        return replace(
+            self, state=state, values=(), best_epoch=None, best_step=None, summary={}, job=None, failure=failure
+        )

@@ -19,8 +19,8 @@ from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, in_one_line
 from besom.models import SupervisedModule
 from besom.models.distributed import rank_count
-from besom.training.best_epoch import BestEpochTracker
-from besom.training.callbacks import acts_by_step, best_epoch, early_stopping
+from besom.training.best_epoch import BestEpochTracker, Patience
+from besom.training.callbacks import acts_by_step, best_epoch
 from besom.training.lightning import Package, for_package
 
 _PRINT = ("enable_model_summary", "profiler")
@@ -109,8 +109,8 @@ def build_trainer(
     }
     if isinstance(given.get("profiler"), str):
         given["profiler"] = _profiler(given["profiler"], package, folder)
-    own = [best_epoch(tracker, package), *early_stopping(config["early_stopping"], tracker.objective, package)]
-    more: dict[str, Any] = {"callbacks": [*own, *extras.callbacks], "logger": list(extras.loggers) or False}
+    own = best_epoch(tracker, Patience(config["early_stopping"], tracker.objective), package)
+    more: dict[str, Any] = {"callbacks": [own, *extras.callbacks], "logger": list(extras.loggers) or False}
     more["callbacks"] += _checkpoint(given.pop("enable_checkpointing", None), extras, package)
     if rank_count() > 1:  # also within a Slurm job, whose own ranks these are not
         environment = build({"_target_": f"{package.__name__}.plugins.environments.LightningEnvironment"})

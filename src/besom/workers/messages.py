@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from besom.config.units import Unit
 from besom.system.source_file import SourceFile
+from besom.training.progress import Moment as Moment
 from besom.training.result import Blame as Blame
 from besom.training.result import Failure as Failure
 from besom.training.result import State as State
@@ -93,12 +95,16 @@ class Started:
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """A trial's metrics after `epoch` epochs; epoch 0 precedes the first step."""
+    """The metrics of one validation of a trial, or of an epoch that has ended."""
 
     trial: int
-    epoch: int
+    moment: Moment
     metrics: Mapping[str, float]
     time_s: float
+
+    def at(self, axis: Unit) -> int:
+        """Return the number of the report on the axis of its run."""
+        return self.moment.step if axis is Unit.STEP else self.moment.epoch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from besom.errors import BesomError, DataError, TrialPruned, kind_and_line
 from besom.secrets.masks import hide_in_output, remember_secrets_of
 from besom.system.processes import adopt, end_with_children
 from besom.system.store_errors import says_disk_is_full
-from besom.training.progress import Channel
+from besom.training.progress import Channel, Moment
 from besom.workers.memory import Memory
 from besom.workers.messages import (
     Assignment,
@@ -146,12 +146,12 @@ class Trial:
         started = Started(trial=self._number, about=about, began_s=self._began_at_s, sources=SOURCES.take())
         self._parent.send(started)
 
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Report the metrics after an epoch."""
-        self._parent.send(Reported(trial=self._number, epoch=epoch, metrics=metrics, time_s=time.time()))
+    def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
+        """Report the metrics of a validation, or of an epoch that has ended."""
+        self._parent.send(Reported(trial=self._number, moment=moment, metrics=metrics, time_s=time.time()))
 
     def should_stop(self, *, in_epoch: bool) -> bool:
-        """Return whether to stop early; `in_epoch` when called between steps, not between epochs."""
+        """Return whether to stop early; `in_epoch` when called between steps, not after a report."""
         stop = self._parent.stops.get(self._number)
         return stop is not None and (stop.at_once or not in_epoch)
 

@@ -46,6 +46,7 @@ class BesomSweeperConf:
     # The algorithms.
     sampler: Any = None  # an Optuna sampler by _target_; null: TPE
     pruner: Any = None  # an Optuna pruner by _target_; null: none
+    fidelity: Any = "epochs"  # what a pruner counts: epochs, steps or validations
 
     # The budget: whichever ends first.
     # Of the study in total: a resumed sweep runs only the missing ones; null: no end; auto: 20, or each point once of a

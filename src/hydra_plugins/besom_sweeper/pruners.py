@@ -1,6 +1,7 @@
 """The config group `hydra/sweeper/pruner`: Optuna's pruners by name, with defaults for training by epochs.
 
-A step is an epoch: `min_resource` and the like count epochs.
+`hydra.sweeper.fidelity` says what `min_resource`, `n_warmup_steps` and the like count: epochs, optimizer steps or
+validations. With steps, resources that are left at their defaults are taken from the Trainer's config.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from besom.config.hydra_versions import store
 
 @dataclass
 class MedianConf:
-    """Prunes a trial whose best value so far is worse than the median of the others at the same epoch."""
+    """Prunes a trial whose best value so far is worse than the median of the others at the same report."""
 
     _target_: str = "optuna.pruners.MedianPruner"
     n_startup_trials: int = 5
@@ -36,7 +37,7 @@ class PercentileConf:
 
 @dataclass
 class PatientConf:
-    """Prunes a trial without improvement for `patience` epochs, if `wrapped_pruner` agrees."""
+    """Prunes a trial without improvement for `patience` reports, if `wrapped_pruner` agrees."""
 
     _target_: str = "optuna.pruners.PatientPruner"
     wrapped_pruner: Any = None
@@ -57,10 +58,10 @@ class ThresholdConf:
 
 @dataclass
 class SuccessiveHalvingConf:
-    """Keeps the best third of the trials after 1, 3, 9 … epochs."""
+    """Keeps the best third of the trials after 1, 3, 9 … epochs, or what `fidelity` names."""
 
     _target_: str = "optuna.pruners.SuccessiveHalvingPruner"
-    min_resource: Any = 1  # epochs before the first decision, or auto
+    min_resource: Any = 1  # before the first decision, or auto
     reduction_factor: int = 3
     min_early_stopping_rate: int = 0
     bootstrap_count: int = 0
@@ -72,7 +73,7 @@ class HyperbandConf:
 
     _target_: str = "optuna.pruners.HyperbandPruner"
     min_resource: int = 1
-    max_resource: Any = "auto"  # epochs of a complete trial; auto: those of the first one
+    max_resource: Any = "auto"  # of a complete trial; auto: that of the first one
     reduction_factor: int = 3
     bootstrap_count: int = 0
 

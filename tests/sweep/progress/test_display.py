@@ -72,7 +72,7 @@ def play(observer: Observer) -> None:
         failed(1, "ValueError: see postgresql://me:secret@host/db\nand more"),
         Dispatched(trial=2, slot=SLOTS[2]),
         reported(2, 3, val_acc=0.1),
-        Ended(trial=2, result=TrialResult(state=State.PRUNED), epoch=3),
+        Ended(trial=2, result=TrialResult(state=State.PRUNED), reached=3),
         Dispatched(trial=3, slot=SLOTS[0]),
         complete(3, 0.99, feasible=False),
         Dispatched(trial=4, slot=SLOTS[0]),
@@ -209,7 +209,7 @@ class Clock:
 
 def picture(counts: TrialCounts, *, width: int = 80, height: int = 30, slots: Sequence[Slot] = SLOTS) -> list[str]:
     screen = console(width=width)
-    screen.print(draw(counts, title="own", slots=slots, max_epochs=20, best_params=PARAMS, note="", height=height))
+    screen.print(draw(counts, title="own", slots=slots, limit=20, best_params=PARAMS, note="", height=height))
     return [line.rstrip() for line in shown(screen).splitlines()]
 
 

@@ -87,7 +87,7 @@ def _trials(report: Report) -> str:
 
 def _tooltip(report: Report, point: TrialPoint) -> str:
     state = "" if point.complete else f", {_STATES.get(point.state.name, point.state.name.lower())}"
-    after = f" after epoch {point.epochs}" if state and point.epochs else ""
+    after = " after {} {}".format(*point.reached) if state and point.reached and point.reached[1] else ""
     lines = [f"trial {point.number}{state}{after}"]
     lines += named(report.objectives, point.values)
     lines += [f"{key} {short(value)}" for key, value in point.params.items()]

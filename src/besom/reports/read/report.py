@@ -11,9 +11,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from besom.config.objectives import Objective
+from besom.config.units import Unit
 from besom.reports.read.dimensions import Dimension, dimensions
 from besom.reports.read.finalists import BASELINES, Finalists, read_finalists
-from besom.reports.read.summary import Row, Summary, about, summarize
+from besom.reports.read.summary import Row, Summary, about, reached, summarize
 from besom.reports.read.timetable import Timetable, timetable
 from besom.reports.read.trials import is_feasible, plain_params
 from besom.tracking.study_reader import Curve, StudyReader, StudyRecord
@@ -28,7 +29,10 @@ _OTHERS_BY_CALLS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class TrialPoint:
-    """The data of a trial in plots. `values` are empty for a trial without a value."""
+    """The data of a trial in plots. `values` are empty for a trial without a value.
+
+    `reached` is the number of its last report, with its unit.
+    """
 
     number: int
     state: TrialState
@@ -36,7 +40,7 @@ class TrialPoint:
     params: Mapping[str, Any]
     family: str
     feasible: bool
-    epochs: int | None = None
+    reached: tuple[Unit, int] | None = None
     config: int | None = None
     code: str = ""
 
@@ -50,7 +54,8 @@ class TrialPoint:
 class Report:
     """The data of a study's report, at its current progress.
 
-    `stage` is the progress in a word; `curves` are by trial, of the metric `curve_metric`; `record` is None if MLflow
+    `stage` is the progress in a word; `curves` are by trial, of the metric `curve_metric` by
+    `curve_axis`; `record` is None if MLflow
     has no record of the study; `base` is the URL of MLflow's UI.
     """
 
@@ -68,6 +73,7 @@ class Report:
     record: StudyRecord | None = None
     curves: Mapping[int, Curve] = field(default_factory=dict)
     curve_metric: str | None = None
+    curve_axis: Unit = Unit.EPOCH
 
     @property
     def study(self) -> str:
@@ -149,17 +155,24 @@ def read_report(
 
 
 def _with_curves(report: Report, record: StudyRecord, reader: StudyReader, most: int | None) -> Report:
-    """Add the curves of the leaders and some others, of the first objective or metric that is measured by epoch."""
+    """Add the curves of the leaders and some others, of the first objective or metric that is reported as trials train.
+
+    They have the axis of the best of these trials; those of another one are left out.
+    """
     leaders = [row.trial for row in report.leaders]
-    wanted = [trial for trial in leaders if trial in record.run_ids]
-    others = [point.number for point in report.trials if point.number in record.run_ids and point.number not in leaders]
+    axis = next((record.axis(run) for trial in leaders if (run := record.run_ids.get(trial))), None)
+    axis = axis or next((record.axis(run) for run in record.run_ids.values()), Unit.EPOCH)
+    recorded = {trial for trial, run in record.run_ids.items() if record.axis(run) is axis}
+    wanted = [trial for trial in leaders if trial in recorded]
+    others = [point.number for point in report.trials if point.number in recorded and point.number not in leaders]
     wanted += thinned(others, most if most is not None else _OTHERS if reader.cheap else _OTHERS_BY_CALLS)
     trials = {record.run_ids[trial]: trial for trial in wanted}
     for metric in dict.fromkeys((*(objective.name for objective in report.objectives), "val/loss")):
         timing = reader.curves(list(trials)[:_LEADERS], metric)
         if any(len(curve) > 1 for curve in timing.values()):
             found = timing | reader.curves(list(trials)[_LEADERS:], metric)
-            return replace(report, curve_metric=metric, curves={trials[run]: curve for run, curve in found.items()})
+            curves = {trials[run]: curve for run, curve in found.items()}
+            return replace(report, curve_metric=metric, curve_axis=axis, curves=curves)
     return report
 
 
@@ -185,7 +198,7 @@ def _point(trial: FrozenTrial) -> TrialPoint:
         params=plain_params(trial),
         family=about(trial).get("family") or "?",
         feasible=is_feasible(trial),
-        epochs=about(trial).get("epochs"),
+        reached=reached(trial),
         config=about(trial).get("config"),
         code=about(trial).get("code") or "",
     )

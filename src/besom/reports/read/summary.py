@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from besom.config.objectives import Objective
 from besom.config.targets.trust import trust_flags
+from besom.config.units import Unit
 from besom.errors import first_few
 from besom.reports.read.configs import configs_of, differences
 from besom.reports.read.failures import FailureGroup, group_failures
@@ -51,17 +52,21 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """The number of pruned trials, their mean number of epochs, and the maximum of complete trials."""
+    """The number of pruned trials, the mean number of epochs that they reached, and the maximum of complete trials.
+
+    `unit` is what is counted instead of epochs where runs are recorded by another axis.
+    """
 
     count: int = 0
-    epochs: float | None = None
-    of_epochs: int | None = None
+    reached: float | None = None
+    of: int | None = None
+    unit: Unit = Unit.EPOCH
 
     def __str__(self) -> str:
-        if self.epochs is None:
+        if self.reached is None:
             return f"{self.count} pruned"
-        of = f" of {self.of_epochs}" if self.of_epochs else ""
-        return f"{self.count} pruned, after {self.epochs:.1f}{of} epochs on average"
+        of = f" of {self.of}" if self.of else ""
+        return f"{self.count} pruned, after {self.reached:.1f}{of} {self.unit}s on average"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,17 +225,25 @@ def _targets(study: optuna.Study) -> tuple[str, ...]:
 
 def _pruned(trials: Sequence[FrozenTrial]) -> Pruned:
     pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
-    epochs = [epoch for trial in pruned if isinstance(epoch := about(trial).get("epochs"), int)]
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    taken = [epoch for trial in complete if isinstance(epoch := about(trial).get("epochs"), int)]
+    reports = [found for trial in pruned if (found := reached(trial)) is not None]
+    unit = reports[0][0] if reports else Unit.EPOCH
+    numbers = [number for each, number in reports if each is unit]
+    complete = [reached(trial) for trial in trials if trial.state is TrialState.COMPLETE]
     return Pruned(
         count=len(pruned),
-        epochs=sum(epochs) / len(epochs) if epochs else None,
-        of_epochs=max(taken, default=None),
+        reached=sum(numbers) / len(numbers) if numbers else None,
+        of=max((found[1] for found in complete if found is not None and found[0] is unit), default=None),
+        unit=unit,
     )
 
 
+def reached(trial: FrozenTrial) -> tuple[Unit, int] | None:
+    """Return the number of an ended trial's last report with its unit, None if it is unknown."""
+    found = about(trial)
+    return next(((unit, number) for unit in Unit if isinstance(number := found.get(f"{unit}s"), int)), None)
+
+
 def about(trial: FrozenTrial) -> Mapping[str, Any]:
-    """Return the sweep's data about an ended trial: family, duration, epochs, where it ran, and why it failed."""
+    """Return the sweep's data about an ended trial: family, duration, last report, where it ran, and why it failed."""
     found = trial.user_attrs.get(TrialAttribute.ABOUT)
     return found if isinstance(found, dict) else {}

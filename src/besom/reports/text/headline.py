@@ -105,7 +105,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
         ("goal", ", ".join(map(str, report.objectives))),
         (f"{whose} params", in_short(best.params) if best is not None else ""),
         ("trials", f"{over}: {counted}" if counted else "none"),
-        ("pruned", str(report.summary.pruned) if report.summary.pruned.epochs is not None else ""),
+        ("pruned", str(report.summary.pruned) if report.summary.pruned.reached is not None else ""),
         *_times(report.timetable),
         ("devices", _devices(report)),
         *_origin(report),

@@ -14,6 +14,7 @@ from optuna.distributions import CategoricalDistribution
 from besom.config.checks import folds_of, select
 from besom.config.objectives import COSTS, metric_names
 from besom.config.targets.check import signature_of
+from besom.config.units import LIMITS, Unit, limit_of
 from besom.errors import ConfigError
 from besom.sweep.compose import Composer
 from besom.sweep.dry_run.learning import Learning
@@ -58,7 +59,7 @@ def lint(spec: SweepSpec, space: SearchSpace, composer: Composer, check: Check) 
     if configs:
         lints += [
             *_metrics(spec.search, configs),
-            *_pruner(spec.search.pruner, space, configs[0]),
+            *_pruner(spec.search, space, configs[0]),
             *_overruled(space, configs),
         ]
     return sorted(dict.fromkeys(lints), key=lambda found: not found.is_error)
@@ -255,43 +256,42 @@ def _sampler(search: SearchSpec, space: SearchSpace) -> Iterator[Lint]:
 
 def _learning(spec: SweepSpec, space: SearchSpace, config: DictConfig | None) -> Iterator[Lint]:
     """Yield a warning of a budget that leaves the sampler's model few trials to choose."""
-    learning = Learning.of(spec, _steps(space, config) if config is not None and _is_ours(config) else None)
+    learning = Learning.of(spec, _limit(spec.search, space, config)[1] if config is not None else None)
     if learning is not None and learning.warning is not None:
         yield Lint(text=learning.warning)
 
 
-def _steps(space: SearchSpace, config: DictConfig) -> int | None:
-    """Return the number of epochs, or folds, that a trial reports; None if it is sampled."""
-    key = "trainer.max_epochs" if folds_of(config) is None else "evaluation.folds"
-    steps = None if key in space.keys else select(config, key)
-    return steps if isinstance(steps, int) else None
+def _limit(search: SearchSpec, space: SearchSpace, config: DictConfig) -> tuple[Unit, int | None]:
+    """Return the unit in which a pruner counts, and how many a whole trial has; None if it is unknown or sampled."""
+    if not _is_ours(config):
+        return Unit.STEP, None
+    unit = Unit.FOLD if folds_of(config) is not None else search.fidelity
+    return unit, limit_of(config, unit, sampled=space.keys)
 
 
-def _pruner(pruner: Mapping[str, Any], space: SearchSpace, config: DictConfig) -> Iterator[Lint]:
+def _pruner(search: SearchSpec, space: SearchSpace, config: DictConfig) -> Iterator[Lint]:
     """Yield warnings of settings that keep the pruner from pruning."""
+    pruner = search.pruner
     if not pruner or not _is_ours(config):
         return
     name, where = str(pruner.get("_target_")).rpartition(".")[2], "hydra.sweeper.pruner"
     first = max([value for key in _FIRST if isinstance(value := pruner.get(key), int)], default=1)
-    by_folds = folds_of(config) is not None
-    key = "evaluation.folds" if by_folds else "trainer.max_epochs"
-    epochs = None if key in space.keys else select(config, key)
+    unit, limit = _limit(search, space, config)
     patience = None if "early_stopping.patience" in space.keys else select(config, "early_stopping.patience")
-    patience = None if by_folds else patience  # early stopping ends a fold, not the trial
-    if isinstance(epochs, int) and first >= epochs:
+    patience = None if unit is Unit.FOLD else patience  # early stopping ends a fold, not the trial
+    if limit is not None and first >= limit:
         yield Lint(
-            text=f"{where}: {name} decides from {'fold' if by_folds else 'epoch'} {first} on, and {key} is {epochs}: "
-            "it prunes nothing"
+            text=f"{where}: {name} decides from {unit} {first} on, and {LIMITS[unit]} is {limit}: it prunes nothing"
         )
-    elif isinstance(patience, int) and patience <= first > 1:
+    elif unit is not Unit.STEP and isinstance(patience, int) and patience <= first > 1:
         yield Lint(
-            text=f"{where}: early_stopping.patience {patience} may end a trial before {name} looks at it, from epoch "
+            text=f"{where}: early_stopping.patience {patience} may end a trial before {name} looks at it, from {unit} "
             f"{first} on"
         )
     if patience is not None and pruner.get("max_resource") == "auto":
         yield Lint(
-            text=f"{where}: max_resource auto takes the epochs of the first trial, which early stopping may cut short; "
-            f"set max_resource to {epochs if isinstance(epochs, int) else 'trainer.max_epochs'}"
+            text=f"{where}: max_resource auto takes the {unit}s of the first trial, which early stopping may cut "
+            f"short; set max_resource to {limit if limit is not None else LIMITS[unit]}"
         )
 
 

@@ -39,8 +39,8 @@ class Learning:
     brackets: int = 1
 
     @classmethod
-    def of(cls, spec: SweepSpec, epochs: int | None) -> Learning | None:
-        """Compute it for a sweep; `epochs` is the number of epochs of a trial, None if unknown.
+    def of(cls, spec: SweepSpec, limit: int | None) -> Learning | None:
+        """Compute it for a sweep; `limit` is the last number that a pruner sees of a trial, None if unknown.
 
         Return None for a sampler without a model, or from another package, and for a sweep without `n_trials`.
         """
@@ -56,7 +56,7 @@ class Learning:
         key = _STARTUP[name]
         usual = inspect.signature(getattr(optuna.samplers, name)).parameters[key].default
         startup = value if isinstance(value := sampler.get(key), int) else int(usual)
-        bracket = _brackets(spec.study_name, spec.search.pruner, epochs)
+        bracket = _brackets(spec.study_name, spec.search.pruner, limit)
         seen = Counter[int]()
         chosen = 0
         for number in range(trials):
@@ -81,11 +81,11 @@ class Learning:
         )
 
 
-def _brackets(study_name: str, pruner: Mapping[str, Any], epochs: int | None) -> Callable[[int], int]:
+def _brackets(study_name: str, pruner: Mapping[str, Any], limit: int | None) -> Callable[[int], int]:
     """Return a function from a trial's number to its bracket; always 0 without Hyperband, or if unknown."""
     most = pruner.get("max_resource", "auto")
-    if most == "auto" and epochs is not None:
-        most = epochs + 1  # as Optuna computes it from the last epoch of the first complete trial
+    if most == "auto" and limit is not None:
+        most = limit + 1  # as Optuna computes it from the last report of the first complete trial
     if not str(pruner.get("_target_")).endswith(".HyperbandPruner") or not isinstance(most, int):
         return lambda number: 0
     keys = {key: value for key, value in pruner.items() if not key.startswith("_")}

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from besom.config.checks import check, has_test_part, recordable, resolved
+from besom.config.units import Unit, axis_of
 from besom.errors import BesomError, ConfigError, RunNotFound
 from besom.reports.read.finalists import BASELINES, finalist_runs
 from besom.reports.read.summary import Row, Summary
@@ -175,6 +176,7 @@ class FinalistJobs(Jobs):
         study_name: str,
         overrides: Mapping[str, Any],
         tags: Mapping[str, str],
+        fidelity: Unit = Unit.EPOCH,
     ) -> None:
         self._composer = composer
         self._entries = {entry.number: entry for entry in runs.entries}
@@ -182,6 +184,7 @@ class FinalistJobs(Jobs):
         self._overrides = overrides
         self._study_name = study_name
         self._tags = tags
+        self._fidelity = fidelity
 
     def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
         """Return the assignment for the worker of a slot, and the card of the run. Raises ConfigError."""
@@ -191,8 +194,9 @@ class FinalistJobs(Jobs):
         config = for_slot(with_values(config, {**self._overrides, "seed": entry.seed}), slot, test=True)
         check(config)
         trust = other.trust if other else None
-        assignment = Assignment(trial=entry.number, config=resolved(config), directory=directory, trust=trust)
-        return assignment, self.card(entry, directory, recordable(config))
+        plain = resolved(config)
+        assignment = Assignment(trial=entry.number, config=plain, directory=directory, trust=trust)
+        return assignment, replace(self.card(entry, directory, recordable(config)), axis=axis_of(plain, self._fidelity))
 
     def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
         """Return the card of a finalist's run, whose tags link it to its trial and distinguish it from trials."""

@@ -61,9 +61,9 @@ def warn_of_changes(console: Console, shared: Mapping[str, Any], book: StudyBook
     return number
 
 
-def warn_of_chance(console: Console, spec: SweepSpec, epochs: int | None) -> None:
+def warn_of_chance(console: Console, spec: SweepSpec, limit: int | None) -> None:
     """Warn if the sampler's model chooses fewer than half of the trials, and the rest are drawn at random."""
-    learning = Learning.of(spec, epochs)
+    learning = Learning.of(spec, limit)
     if learning is not None and learning.warning is not None and not spec.quiet:
         warn(console, learning.warning)
 

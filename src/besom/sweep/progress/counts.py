@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from besom.config.objectives import Objective
+from besom.config.units import Unit
 from besom.reports.read.pareto import Front
 from besom.sweep.progress.events import Dispatched, Ended, Requeued, Retried, SweepEvent
 from besom.workers.devices import Slot
@@ -20,17 +21,17 @@ _PACE = 30
 
 @dataclass(kw_only=True)
 class Running:
-    """A running trial: its slot, its start in seconds, its last epoch and the value there."""
+    """A running trial: its slot, its start in seconds, the number of its last report, and the value there."""
 
     slot: Slot
     attempt: int
     since_s: float
-    epoch: int = 0
+    reached: int = 0
     value: float | None = None
 
 
 class TrialCounts:
-    """Counts trials by their events; `clock` returns seconds."""
+    """Counts trials by their events, and their reports by `axis`; `clock` returns seconds."""
 
     def __init__(
         self,
@@ -38,10 +39,12 @@ class TrialCounts:
         *,
         total: int | None,
         timeout_s: float | None = None,
+        axis: Unit = Unit.EPOCH,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.objectives = tuple(objectives)
         self.total = total
+        self.axis = axis
         self._followed = next((objective for objective in self.objectives if not objective.is_cost), self.objectives[0])
         self.running: dict[int, Running] = {}
         self.by_state: Counter[State] = Counter()
@@ -68,9 +71,10 @@ class TrialCounts:
                     self._began = now
                     self._ends.append(now)
                 self.running[trial] = Running(slot=slot, attempt=attempt, since_s=now)
-            case Reported(trial=trial, epoch=epoch, metrics=metrics) if trial in self.running:
+            case Reported(trial=trial, metrics=metrics) if trial in self.running:
                 running = self.running[trial]
-                running.epoch, running.value = epoch, metrics.get(self.objectives[0].name)
+                running.reached = event.at(self.axis)
+                running.value = metrics.get(self.objectives[0].name, running.value)
             case Retried(trial=trial):
                 self.running.pop(trial, None)
             case Requeued(trial=trial):

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from besom.config.units import Unit
 from besom.reports.format import number
 from besom.reports.read.failures import cause, one_line
 from besom.reports.read.trials import is_feasible, plain_params
@@ -45,14 +46,15 @@ def sweep_observer(
     *,
     total: int | None,
     log: Path,
-    max_epochs: int | None = None,
+    axis: Unit = Unit.EPOCH,
+    limit: int | None = None,
 ) -> Iterator[Observer]:
     """Show a sweep on the screen and log it to the file at `log` while the context is open.
 
-    Finished trials of the study are counted first. `total` is the number of trials of the study, `max_epochs` that of
-    the epochs of a trial, None if unknown.
+    Finished trials of the study are counted first. `total` is the number of trials of the study, `limit` the number
+    that a trial reaches on the axis of its reports, None if unknown.
     """
-    counts = TrialCounts(spec.search.objectives, total=total, timeout_s=spec.budget.timeout_s)
+    counts = TrialCounts(spec.search.objectives, total=total, timeout_s=spec.budget.timeout_s, axis=axis)
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished():
             state, values = State(trial.state.name), tuple(trial.values or ())
@@ -62,7 +64,7 @@ def sweep_observer(
         screen = nullcontext(QuietObserver(console))
     elif console.is_terminal:
         screen = LiveObserver(
-            console, counts, title=spec.study_name, slots=slots, max_epochs=max_epochs,
+            console, counts, title=spec.study_name, slots=slots, limit=limit,
             params_of=lambda number: plain_params(study.get_trials(deepcopy=False)[number]),
         )  # fmt: skip
     else:
@@ -147,14 +149,14 @@ class LiveObserver:
         *,
         title: str,
         slots: Sequence[Slot],
-        max_epochs: int | None = None,
+        limit: int | None = None,
         params_of: ParamsOf = lambda trial: {},
     ) -> None:
         self._console = console
         self._counts = counts
         self._title = title
         self._slots = tuple(slots)
-        self._max_epochs = max_epochs
+        self._limit = limit
         self._params_of = params_of
         self._best_params: tuple[int, Mapping[str, Any]] | None = None
         self._failures = Counter[str]()
@@ -208,7 +210,7 @@ class LiveObserver:
             counts,
             title=self._title,
             slots=self._slots,
-            max_epochs=self._max_epochs,
+            limit=self._limit,
             best_params=self._best_params[1] if self._best_params else {},
             note=STOPPING if self._stopping else "",
             height=self._console.height,

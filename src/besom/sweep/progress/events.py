@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from besom.config.units import Unit
 from besom.workers.devices import Slot
 from besom.workers.messages import Reported, Sized, TrialResult
 
@@ -23,11 +24,12 @@ class Dispatched:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """A trial is over, after its last `epoch`."""
+    """A trial is over; `reached` is the number of its last report, in units of `axis`."""
 
     trial: int
     result: TrialResult
-    epoch: int = 0
+    reached: int = 0
+    axis: Unit = Unit.EPOCH
 
 
 @dataclass(frozen=True, kw_only=True)

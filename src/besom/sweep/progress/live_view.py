@@ -26,14 +26,17 @@ def draw(
     *,
     title: str,
     slots: Sequence[Slot],
-    max_epochs: int | None,
+    limit: int | None,
     best_params: Mapping[str, Any],
     note: str,
     height: int,
 ) -> RenderableType:
-    """Draw a sweep in at most `height` lines; `note`, unless empty, is the last line."""
+    """Draw a sweep in at most `height` lines; `note`, unless empty, is the last line.
+
+    `limit` is the number that a trial reaches on the axis of the counts, None if unknown.
+    """
     parts = [_title(counts, title), _counts(counts), *_best(counts, best_params), Text()]
-    parts.append(_slots(counts, slots, max_epochs, rows=max(2, height - _HEAD - bool(note))))
+    parts.append(_slots(counts, slots, limit, rows=max(2, height - _HEAD - bool(note))))
     if note:
         parts.append(Text(note, style="yellow"))
     return Group(*parts)
@@ -85,7 +88,7 @@ def _title(counts: TrialCounts, title: str) -> RenderableType:
     notes = [f"{pace:.3g} trials/min"] if pace is not None else []
     if left is not None:
         notes.append(f"{clock(left)} left")
-    elif not counts.running or not any(running.epoch for running in counts.running.values()):
+    elif not counts.running or not any(running.reached for running in counts.running.values()):
         notes.append("workers are starting …")
     return _line(Text.assemble((title, "bold"), "  ", (wanted, "dim")), Text("  ".join(notes), style="dim"))
 
@@ -122,21 +125,21 @@ def _best(counts: TrialCounts, params: Mapping[str, Any]) -> list[RenderableType
     return [_line(best, Text(spark(counts.best_values, 24), style="green"))]
 
 
-def _slots(counts: TrialCounts, slots: Sequence[Slot], max_epochs: int | None, *, rows: int) -> RenderableType:
+def _slots(counts: TrialCounts, slots: Sequence[Slot], limit: int | None, *, rows: int) -> RenderableType:
     by_slot: dict[int, dict[int, Running]] = {}
     for trial, running in counts.running.items():
         by_slot.setdefault(running.slot.index, {})[trial] = running
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for name in ("slot", "trial", "time"):
         table.add_column(name, justify="left" if name == "slot" else "right", no_wrap=True)
-    table.add_column("epoch", no_wrap=True)
+    table.add_column(counts.axis, no_wrap=True)
     followed = next((objective for objective in counts.objectives if not objective.is_cost), counts.objectives[0])
     table.add_column(followed.name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     shown = sorted(slots, key=lambda slot: (slot.index not in by_slot, slot.index))[: rows - (len(slots) > rows)]
     for slot in sorted(shown, key=lambda slot: slot.index):
         if slot.index in by_slot:
-            table.add_row(_name(slot), *_row(counts, by_slot[slot.index], max_epochs))
+            table.add_row(_name(slot), *_row(counts, by_slot[slot.index], limit))
         else:
             table.add_row(_name(slot), "·", style="dim")
     if len(slots) <= rows:
@@ -144,15 +147,15 @@ def _slots(counts: TrialCounts, slots: Sequence[Slot], max_epochs: int | None, *
     return Group(table, Text(f"… and {len(slots) - len(shown)} slots more", style="dim"))
 
 
-def _row(counts: TrialCounts, bundle: Mapping[int, Running], max_epochs: int | None) -> list[RenderableType]:
+def _row(counts: TrialCounts, bundle: Mapping[int, Running], limit: int | None) -> list[RenderableType]:
     """Return the cells of a slot: those of its trial, or of the best trial in its bundle."""
     trial = counts.ahead(bundle)
     running, others = bundle[trial], len(bundle) - 1
-    epoch: RenderableType = Text(str(running.epoch))
-    if max_epochs:
-        epoch = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=max_epochs, completed=running.epoch, width=14, complete_style="cyan")
-        epoch.add_row(bar, f"{running.epoch}/{max_epochs}")
+    reached: RenderableType = Text(str(running.reached))
+    if limit:
+        reached = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=limit, completed=running.reached, width=14, complete_style="cyan")
+        reached.add_row(bar, f"{running.reached}/{limit}")
     leads = counts.leads(running.value)
     value = Text("" if running.value is None else number(running.value), style="bold green" if leads else "")
     again = f"attempt {running.attempt + 1}" if running.attempt else ""
@@ -160,7 +163,7 @@ def _row(counts: TrialCounts, bundle: Mapping[int, Running], max_epochs: int | N
     return [
         f"{trial} +{others}" if others else str(trial),
         Text(clock(counts.seconds_since(running.since_s)), style="dim"),
-        epoch,
+        reached,
         value,
         mark,
     ]

@@ -14,14 +14,14 @@ STOPPING = "stopping: what runs may finish its epoch; ctrl-C again stops at once
 
 
 def result_text(objectives: Sequence[Objective], ended: Ended, reason: str | None) -> str:
-    """Return a trial's result: its values, the epoch at which it was pruned, or the `reason` why it failed."""
+    """Return a trial's result: its values, the report at which it was pruned, or the `reason` why it failed."""
     result = ended.result
     match result.state:
         case State.COMPLETE:
             values = "  ".join(named(objectives, result.values))
             return values if result.feasible else f"{values}, infeasible"
         case State.PRUNED:
-            return f"pruned after epoch {ended.epoch}" if ended.epoch else "pruned"
+            return f"pruned after {ended.axis} {ended.reached}" if ended.reached else "pruned"
         case State.FAIL:
             return f"FAILED: {reason or 'unknown'}"
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from besom.config.objectives import BEST, Objective
+from besom.config.units import Unit
 from besom.reports.read.finalists import FinalistRun, finalist_runs
+from besom.sweep.fidelity import PrunerCount
 from besom.sweep.spec_parts import SearchSpec
 from besom.sweep.study.config import origin
 from besom.sweep.study.study import StudyBook
+from besom.sweep.trials.trial import EPOCH
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.study_run import RecordedEnd
 from besom.tracking.tags import Tag
 from besom.tracking.writers.entries import to_key
-from besom.workers.messages import State, TrialResult
+from besom.workers.messages import Moment, State, TrialResult
 
 
 def adopt_recorded(recorder: Recorder, book: StudyBook, search: SearchSpec) -> list[int]:
@@ -26,12 +30,23 @@ def adopt_recorded(recorder: Recorder, book: StudyBook, search: SearchSpec) -> l
     """
     ends = recorder.ends(book.waiting())
     for number, end in sorted(ends.items()):
-        steps = {}
-        if search.pruner:
-            history = recorder.history(end.run_id, search.objective.name)
-            steps = {step: value for step, value in sorted(history.items()) if step > 0}
-        book.adopt(number, _result(end, search.objectives), about_recorded(end), steps)
+        counted = _counted(recorder, end, search) if search.pruner else {}
+        book.adopt(number, _result(end, search.objectives), about_recorded(end), counted)
     return sorted(ends)
+
+
+def _counted(recorder: Recorder, end: RecordedEnd, search: SearchSpec) -> dict[int, float]:
+    """Return the objective's values as the pruner counted them."""
+    values = sorted(recorder.history(end.run_id, search.objective.name).items())
+    by_step = end.tags.get(Tag.AXIS) == Unit.STEP
+    epochs = recorder.history(end.run_id, EPOCH) if by_step else {number: float(number) for number, _ in values}
+    count = PrunerCount(search.fidelity if epochs else Unit.STEP)  # another app has steps only
+    found: dict[int, float] = {}
+    for (number, value), after in zip_longest(values, [number for number, _ in values[1:]]):
+        epoch = int(epochs.get(number, 0))
+        moment = Moment(epoch=epoch, step=number, in_epoch=after is not None and epochs.get(after) == epoch)
+        found |= dict([counted] if (counted := count.count(moment, value)) else [])
+    return found
 
 
 def adopt_finalists(recorder: Recorder, book: StudyBook, objectives: Sequence[Objective]) -> None:

@@ -18,6 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from besom.config.objectives import Objective
+from besom.config.units import Unit
 from besom.errors import ConfigError
 from besom.reports.read.pareto import Front
 from besom.reports.read.trials import is_feasible
@@ -235,6 +236,11 @@ def _check_same(trial_storage: TrialStorage, search: SearchSpec, space: SearchSp
         elif before != json.loads(json.dumps(value)):
             what = "search space" if is_space else "objective"
             raise _refused(study, search.source, what, _difference(before, value))
+    counted = attributes.get(StudyAttribute.FIDELITY, Unit.EPOCH)
+    if counted != search.fidelity:
+        if study.get_trials(deepcopy=False):
+            raise _refused(study, search.source, "fidelity", _difference(f"{counted}s", f"{search.fidelity}s"))
+        trial_storage.set_user_attr(StudyAttribute.FIDELITY, str(search.fidelity))
 
 
 def _refused(study: optuna.Study, source: str, what: str, difference: str) -> ConfigError:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from besom.config.checks import folds_of
+from besom.config.units import Unit
+from besom.sweep.fidelity import PrunerCount
 from besom.sweep.study.book import Asked
 from besom.sweep.study.config import origin
 from besom.sweep.trials.trial import family
 from besom.tracking.recorder.recorder import RunCard
 from besom.workers.devices import Slot
-from besom.workers.messages import State, TrialResult
+from besom.workers.messages import Moment, State, TrialResult
 
 
 class Verdict(Enum):
@@ -31,7 +33,8 @@ class Attempt:
 
     An `unbundled` attempt must not share a bundle, an `exclusive` one must not share its device. Attempts with the same
     `bundle_key` may share a bundle; `bundled` is the size of the bundle. `began_s` is in seconds since the epoch, as
-    its worker reports it.
+    its worker reports it. `reached` is the number of its last report on the axis of its run, `history` the metrics by
+    step.
     """
 
     asked: Asked
@@ -47,8 +50,9 @@ class Attempt:
     taken_up_s: float | None = None
     began_s: float | None = None
     verdict: Verdict | None = None
-    epoch: int = 0
-    history: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    reached: int = 0
+    history: dict[int, dict[str, float]] = field(default_factory=dict)
+    count: PrunerCount | None = None
 
     @property
     def trial(self) -> int:
@@ -61,13 +65,33 @@ class Attempt:
         return self.number - self.exclusive - self.unbundled
 
     @property
-    def last_epoch(self) -> int | None:
-        """The last epoch, or fold, if it is known: pruning there would save nothing."""
-        folds = folds_of(self.card.config) if self.card else None
+    def axis(self) -> Unit:
+        """The axis by which its metrics are recorded."""
+        return self.card.axis if self.card else Unit.EPOCH
+
+    def is_last(self, moment: Moment) -> bool:
+        """Return whether a report is known to be the last one: pruning there would save nothing."""
+        config = self.card.config if self.card else {}
+        folds = folds_of(config)
         if folds is not None:
-            return folds
-        trainer = self.card.config.get("trainer") if self.card else None
-        return trainer.get("max_epochs") if isinstance(trainer, Mapping) else None
+            return moment.epoch == folds
+        trainer = config.get("trainer")
+        if not isinstance(trainer, Mapping):
+            return False
+        epoch = moment.epoch or moment.step  # another app has steps only
+        return (epoch == trainer.get("max_epochs") and not moment.in_epoch) or moment.step == trainer.get("max_steps")
+
+    def measured_at(self, step: int | None) -> dict[str, float]:
+        """Return the metrics as known at a step, by default the last one.
+
+        A metric without a value there has the last one before it, or else the first one after it.
+        """
+        steps = sorted(self.history)
+        last = step if step is not None else max(steps, default=0)
+        known: dict[str, float] = {}
+        for each in [*reversed([each for each in steps if each > last]), *[each for each in steps if each <= last]]:
+            known |= self.history[each]
+        return known
 
     def is_overdue(self, limit_s: float, *, ready: bool) -> bool:
         """Return whether it has run for longer than `limit_s`, counted from the moment when its worker is `ready`."""
@@ -78,7 +102,8 @@ class Attempt:
     def about(self, result: TrialResult) -> dict[str, Any]:
         """Return the facts about its trial for the report, if the trial ends with this attempt."""
         config = self.card.config if self.card else {}
-        about = {"family": family(config), "duration_s": result.duration_s, "epochs": self.epoch}
+        about = {"family": family(config), "duration_s": result.duration_s}
+        about |= {f"{self.axis}s": self.reached}
         about |= {"best_epoch": result.best_epoch} if result.state is State.COMPLETE else {}
         about |= {} if result.reason is None else {"reason": result.reason}
         about |= {} if self.slot is None else {"slot": self.slot.index}

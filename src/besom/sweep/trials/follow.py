@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from besom.config.objectives import Objective
-from besom.sweep.trials.trial import record_end, record_start
+from besom.sweep.trials.trial import record_end, record_report, record_start
 from besom.system.interrupts import interrupts
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.study_run import Status
@@ -37,8 +37,8 @@ def follow(
                     case Started():
                         record_start(recorder, trial, card, event)
                         recorded = True
-                    case Reported(epoch=epoch, metrics=metrics, time_s=time_s):
-                        recorder.report(trial, epoch, metrics, time_s)
+                    case Reported():
+                        record_report(recorder, card.axis, event)
                     case Finished():
                         result = event.result
                     case Died(reason=reason):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from besom.bundle.compatibility import bundle_key
 from besom.config.checks import check
+from besom.config.units import Unit, axis_of
 from besom.errors import ConfigError
 from besom.secrets.masks import hidden_override
 from besom.sweep.cached_configs import CachedConfig, CachedConfigs
 from besom.sweep.compose import Composer
+from besom.sweep.fidelity import PrunerCount
 from besom.sweep.space.search_space import Params
 from besom.sweep.study.book import Asked
 from besom.sweep.trials.trial import family
@@ -24,9 +27,6 @@ from besom.workers.messages import Assignment, TrialResult
 
 class Jobs(ABC):
     """Prepares trials for workers: Besom's own configs, or the jobs of another Hydra app."""
-
-    first_step = 1
-    """The first step that a pruner sees: epoch 0 is before the first step of training."""
 
     may_be_infinite = False
     """Whether a trial with an infinite value is complete: Besom's own models have diverged by then."""
@@ -41,6 +41,10 @@ class Jobs(ABC):
         Return the bundle key, which trials of one bundle have in common; None for a trial that is not bundled.
         """
         return None
+
+    def pruner_count(self, fidelity: Unit) -> PrunerCount:
+        """Return what counts the reports of a trial for the pruner of a study of this fidelity."""
+        return PrunerCount(fidelity)
 
     @abstractmethod
     def prepare(self, asked: Asked, slot: Slot, directory: Path) -> tuple[Assignment, RunCard]:
@@ -66,6 +70,7 @@ class TrainingJobs(Jobs):
         *,
         study_name: str,
         tags: Mapping[str, str],
+        fidelity: Unit = Unit.EPOCH,
         bundles: bool = False,
         own_models: bool = False,
     ) -> None:
@@ -73,6 +78,7 @@ class TrainingJobs(Jobs):
         self._cached_configs = CachedConfigs(composer)
         self._study_name = study_name
         self._tags = tags
+        self._fidelity = fidelity
         self._bundles = bundles
         self._own_models = own_models
         self._ahead: dict[int, CachedConfig | ConfigError] = {}
@@ -100,7 +106,7 @@ class TrainingJobs(Jobs):
         config, recorded = cached_config.written_for(slot)
         check(config)
         assignment = Assignment(trial=asked.number, config=config, directory=directory)
-        return assignment, self.card(asked, directory, recorded)
+        return assignment, replace(self.card(asked, directory, recorded), axis=axis_of(config, self._fidelity))
 
     def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
         """Return the card of a trial's run."""

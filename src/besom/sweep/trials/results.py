@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from besom.sweep.study.code import StudyCode
 from besom.sweep.trials.attempt import Attempt, Verdict
 from besom.sweep.trials.jobs import Jobs
 from besom.sweep.trials.scheduler import Scheduler
-from besom.sweep.trials.trial import disk_is_full, not_a_value, record_end, record_start
+from besom.sweep.trials.trial import disk_is_full, not_a_value, record_end, record_report, record_start
 from besom.system.interrupts import Stop
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.study_run import Status
@@ -73,19 +72,21 @@ class TrialResults:
             self.start(attempt, Started(trial=attempt.trial, about={}, began_s=attempt.card.began_s))
 
     def report(self, attempt: Attempt, reported: Reported) -> None:
-        """Record the metrics of an epoch; stop the attempt if the pruner decides to."""
+        """Record the metrics of a report; stop the attempt if the pruner decides to."""
         if attempt.verdict is Verdict.PRUNED:
-            return  # the stop request has not reached the worker yet: later epochs do not count
-        trial, epoch, metrics = reported.trial, reported.epoch, reported.metrics
-        attempt.epoch = epoch
-        attempt.history[epoch] = metrics if self._constraints else {}
-        self._recorder.report(trial, epoch, metrics, reported.time_s)
+            return  # the stop request has not reached the worker yet: later reports do not count
+        trial, moment, metrics = reported.trial, reported.moment, reported.metrics
+        attempt.reached = reported.at(attempt.axis)
+        if self._constraints:
+            attempt.history.setdefault(moment.step, {}).update(metrics)
+        record_report(self._recorder, attempt.axis, reported)
         self._observer(reported)
-        value = metrics.get(self._search.objective.name)
-        if not self._search.pruner or value is None or not math.isfinite(value) or epoch < self._jobs.first_step:
+        if not self._search.pruner:
             return
-        prune = self._book.report(trial, epoch, value)
-        if prune and attempt.verdict is None and epoch != attempt.last_epoch:
+        attempt.count = attempt.count or self._jobs.pruner_count(self._search.fidelity)
+        counted = attempt.count.count(moment, metrics.get(self._search.objective.name))
+        prune = counted is not None and self._book.report(trial, *counted)
+        if prune and attempt.verdict is None and not attempt.is_last(moment):
             attempt.verdict = Verdict.PRUNED
             assert attempt.slot is not None
             self._pool.stop(attempt.slot, trial, at_once=True)
@@ -106,7 +107,7 @@ class TrialResults:
     def _complete(self, attempt: Attempt, result: TrialResult) -> None:
         values = dict(zip((objective.name for objective in self._search.objectives), result.values, strict=True))
         wrong = not_a_value(self._search.objectives, result, infinite=self._jobs.may_be_infinite)
-        metrics = {**attempt.history.get(result.best_epoch or attempt.epoch, {}), **result.summary, **values}
+        metrics = {**attempt.measured_at(result.best_step), **result.summary, **values}
         try:
             constraints = {constraint.key: constraint.value(metrics) for constraint in self._constraints}
         except ConfigError as error:
@@ -166,7 +167,7 @@ class TrialResults:
         self._book.tell(attempt.trial, result, attempt.about(result))
         self._jobs.ended(attempt.trial, result)
         record_end(self._recorder, attempt.trial, result, self._search.objectives)
-        self._observer(Ended(trial=attempt.trial, result=result, epoch=attempt.epoch))
+        self._observer(Ended(trial=attempt.trial, result=result, reached=attempt.reached, axis=attempt.axis))
 
     # Trials that the recorder has written.
 

@@ -12,12 +12,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from besom.config.objectives import Objective
 from besom.config.tuning import with_tuned
+from besom.config.units import Unit
 from besom.errors import StoreError
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.study_run import Status
 from besom.tracking.tags import Tag
 from besom.workers.devices import Slot
-from besom.workers.messages import Failure, Started, State, TrialResult
+from besom.workers.messages import Failure, Reported, Started, State, TrialResult
+
+EPOCH = "epoch"
+"""The metric with the epoch, from 1, in runs that are recorded by step."""
 
 WRITTEN_BY_SLOT = ("threads", "test", "trainer.accelerator", "trainer.devices", "trainer.strategy")
 """The keys that `for_slot` sets."""
@@ -72,6 +76,17 @@ def record_start(recorder: Recorder, trial: int, card: RunCard, started: Started
     return card
 
 
+def record_report(recorder: Recorder, axis: Unit, reported: Reported) -> None:
+    """Record the metrics of a report by the axis of its run; by steps, the epoch is a metric of its own.
+
+    The epoch counts from 1. Another app has none.
+    """
+    metrics = reported.metrics
+    if axis is Unit.STEP and reported.moment.epoch:
+        metrics = {EPOCH: float(reported.moment.epoch), **metrics}
+    recorder.report(reported.trial, reported.at(axis), metrics, reported.time_s)
+
+
 def record_end(recorder: Recorder, trial: int, result: TrialResult, objectives: Sequence[Objective] = ()) -> None:
     """End the run of a trial with its result."""
     complete, failure = result.state is State.COMPLETE, result.failure
@@ -92,6 +107,8 @@ def _tags_of(result: TrialResult) -> dict[str, str]:
     tags = {Tag.STATE: str(result.state)}
     if result.best_epoch is not None:
         tags[Tag.BEST_EPOCH] = str(result.best_epoch)
+    if result.best_step is not None:
+        tags[Tag.BEST_STEP] = str(result.best_step)
     if result.constraints:
         tags[Tag.FEASIBLE] = str(result.feasible).lower()
         tags[Tag.CONSTRAINTS] = json.dumps(result.constraints)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from besom.config.units import Unit
 from besom.tracking.figures.confusion import confusion_matrix
 from besom.tracking.figures.curves import History, learning_curves
 from besom.tracking.figures.lr_find import lr_curve
@@ -29,10 +30,10 @@ _FIGURES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
 }
 
 
-def draw(history: History, directory: Path) -> None:
-    """Write the figures of a history and of the data files in `directory` into that directory."""
+def draw(history: History, directory: Path, *, axis: Unit = Unit.EPOCH) -> None:
+    """Write the figures of a history by this axis and of the data files in `directory` into that directory."""
     if len(history) > 1:
-        (directory / "learning_curves.svg").write_text(learning_curves(history), encoding="utf-8")
+        (directory / "learning_curves.svg").write_text(learning_curves(history, axis), encoding="utf-8")
     for name, (figure, plot) in _FIGURES.items():
         if (directory / name).exists():
             table = json.loads((directory / name).read_text(encoding="utf-8"))

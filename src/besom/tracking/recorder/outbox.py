@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from besom.config.units import Unit
 from besom.errors import StoreError
 from besom.secrets.masks import without_secrets
 from besom.tracking.recorder.pending_runs import Backlog, PendingRun, RunCard
@@ -82,8 +83,10 @@ def _read(place: Path) -> PendingRun:
     plain = json.loads((place / _RUN).read_text(encoding="utf-8"))
     files = place / _FILES
     files.mkdir(exist_ok=True)
-    reports = [(epoch, metrics, time_s) for epoch, metrics, time_s in plain["reports"]]
-    return PendingRun(**{**plain, "card": RunCard(**{**plain["card"], "directory": files}), "reports": reports})
+    reports = [(step, metrics, time_s) for step, metrics, time_s in plain["reports"]]
+    axis = Unit(plain["card"].get("axis", Unit.EPOCH))  # older files lack it
+    card = RunCard(**{**plain["card"], "directory": files, "axis": axis})
+    return PendingRun(**{**plain, "card": card, "reports": reports})
 
 
 def _masked(value: Any) -> Any:

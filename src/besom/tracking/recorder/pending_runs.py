@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from besom.config.units import Unit
 from besom.system.source_file import SourceFile
 from besom.tracking.code import CodeState
 from besom.tracking.sources import SourceKeeper
@@ -16,7 +17,10 @@ from besom.tracking.tags import INTERRUPTED, Tag
 
 @dataclass(frozen=True, kw_only=True)
 class RunCard:
-    """The data that a run starts with; `attempt` counts from 0, for a trial that is retried."""
+    """The data that a run starts with; `attempt` counts from 0, for a trial that is retried.
+
+    Its metrics are recorded by `axis`.
+    """
 
     name: str
     config: Mapping[str, Any]
@@ -24,6 +28,7 @@ class RunCard:
     params: Mapping[str, Any] = field(default_factory=dict)
     directory: Path
     attempt: int = 0
+    axis: Unit = Unit.EPOCH
     began_s: float = field(default_factory=time.time)
 
 
@@ -31,9 +36,10 @@ class RunCard:
 class PendingRun:
     """A run from its start to its end.
 
-    `reports` holds (epoch, metrics, time in seconds); `end` the arguments of `Recorder.finish`, once the run has ended.
-    `run_id` is set as soon as the store has the run. `code` holds the tags of the code that the run was trained with,
-    and `code_files` its files: the state of the repository, with the `sources` that the worker reported.
+    `reports` holds (number on the run's axis, metrics, time in seconds); `end` the arguments of `Recorder.finish`, once
+    the run has ended. `run_id` is set as soon as the store has the run. `code` holds the tags of the code that the run
+    was trained with, and `code_files` its files: the state of the repository, with the `sources` that the worker
+    reported.
     """
 
     trial: int
@@ -78,9 +84,9 @@ class Backlog:
         self._running[run.trial] = run
         self._unrecorded[run] = None
 
-    def report(self, trial: int, epoch: int, metrics: Mapping[str, float], time_s: float) -> None:
+    def report(self, trial: int, step: int, metrics: Mapping[str, float], time_s: float) -> None:
         """Add a report to the run of a trial."""
-        self._running[trial].reports.append((epoch, metrics, time_s))
+        self._running[trial].reports.append((step, metrics, time_s))
 
     def end(self, trial: int, end: Mapping[str, Any]) -> PendingRun:
         """End the run of a trial, and return it."""

@@ -125,10 +125,10 @@ class Recorder:
         self._backlog.begin(run)
         self._thread.submit(lambda: self._session.start(run))
 
-    def report(self, trial: int, epoch: int, metrics: Mapping[str, float], time_s: float) -> None:
-        """Record a trial's metrics of an epoch."""
-        self._backlog.report(trial, epoch, metrics, time_s)
-        self._thread.submit(lambda: self._session.runs.report(trial, epoch, metrics, time_s))
+    def report(self, trial: int, step: int, metrics: Mapping[str, float], time_s: float) -> None:
+        """Record a trial's metrics at a number on its run's axis, such as an epoch."""
+        self._backlog.report(trial, step, metrics, time_s)
+        self._thread.submit(lambda: self._session.runs.report(trial, step, metrics, time_s))
 
     def finish(
         self,
@@ -175,7 +175,7 @@ class Recorder:
         return self._thread.ask(lambda: self._session.study.finalists(), [])
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
-        """Return a metric's values by epoch."""
+        """Return a metric's values by the axis of its run."""
         return self._thread.ask(lambda: self._session.study.history(run_id, metric), {})
 
     def config(self, run_id: str) -> Mapping[str, Any]:

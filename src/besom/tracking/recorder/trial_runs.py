@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from besom.config.checks import flatten
 from besom.config.trainer import WORK
+from besom.config.units import Unit
 from besom.secrets.masks import all_without_secrets, hidden, without_secrets
 from besom.system.store_errors import is_absent
 from besom.tracking.figures import draw
@@ -66,7 +67,8 @@ class TrialRuns:
     def start(self, run: PendingRun) -> None:
         """Create a run, or continue the one that the store has, and set its id."""
         trial, card, about = run.trial, run.card, run.about
-        tags = {**run.code, **card.tags, **self._lineage(trial, card), **tags_about(about)}
+        axis = {} if card.axis is Unit.EPOCH else {Tag.AXIS: str(card.axis)}
+        tags = {**run.code, **card.tags, **axis, **self._lineage(trial, card), **tags_about(about)}
         sampled = ((key, hidden(key, value)) for key, value in card.params.items())
         new = NewRun(
             name=f"{card.name}-retry-{card.attempt}" if card.attempt else card.name,
@@ -88,12 +90,12 @@ class TrialRuns:
         if run.code_files:
             self._keep_code(run)
 
-    def report(self, trial: int, epoch: int, metrics: Mapping[str, float], time_s: float) -> None:
-        """Buffer a trial's metrics of an epoch; they are written at its end, or every `flush_every_s` seconds."""
+    def report(self, trial: int, step: int, metrics: Mapping[str, float], time_s: float) -> None:
+        """Buffer a trial's metrics of a report; they are written at its end, or every `flush_every_s` seconds."""
         run = self._open[trial]
         self._notice_renamed(metrics)
-        run.history.append((epoch, metrics))
-        run.metrics += metrics_at(metrics, step=epoch, time_s=time_s)
+        run.history.append((step, metrics))
+        run.metrics += metrics_at(metrics, step=step, time_s=time_s)
         if time.monotonic() - run.flushed > self._flush_every_s:
             self.writer.measure(run.run_id, run.metrics)
             run.metrics = []
@@ -112,7 +114,7 @@ class TrialRuns:
         if (
             status is not Status.KILLED and run.card.config.get("figures") != "none"
         ):  # a user who stops a sweep does not want to wait
-            draw(written.history, directory)
+            draw(written.history, directory, axis=run.card.axis)
         last = written.history[-1][0] if written.history else 0
         final = metrics_at(run.end["metrics"], step=last, time_s=ended_s)
         self.writer.finish(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
+from besom.config.units import Unit
 from besom.reports.html.plots.canvas import Picture, frame
 from besom.reports.read.dimensions import objective_axis
 from besom.reports.read.report import Report
@@ -25,6 +26,7 @@ class _Curves:
     """The data of the plot: curves by trial, those of the leaders and of others, and how trials ended early."""
 
     metric: str
+    axis: Unit
     curves: Mapping[int, Curve]
     leaders: Sequence[int]
     others: Sequence[int]
@@ -50,11 +52,12 @@ def _read(report: Report) -> Iterator[_Curves]:
     objective = report.objectives[0]
     yield _Curves(
         metric=metric,
+        axis=report.curve_axis,
         curves=found,
         leaders=leaders,
         others=[trial for trial in found if trial not in leaders],
         early={point.number: point.state for point in report.trials if not point.complete},
-        across=axis_of([epoch for curve in found.values() for epoch, _ in curve], whole=True),
+        across=axis_of([number for curve in found.values() for number, _ in curve], whole=True),
         up=objective_axis(
             [value for curve in found.values() for _, value in curve],
             maximize=metric == objective.name and objective.direction == "maximize",
@@ -63,7 +66,7 @@ def _read(report: Report) -> Iterator[_Curves]:
 
 
 def _draw(data: _Curves) -> Picture:
-    parts = [frame(_PANEL, data.across, data.up, x_label="epoch", y_label=data.metric)]
+    parts = [frame(_PANEL, data.across, data.up, x_label=data.axis, y_label=data.metric)]
     parts.append(f'{_CLIP}<g clip-path="url(#curves)">')
     parts += [_curve(data, trial) for trial in (*data.others, *reversed(data.leaders))]
     parts.append("</g>")
@@ -72,10 +75,10 @@ def _draw(data: _Curves) -> Picture:
         parts.append(path(f"M{x:.1f} {y - 4}h22", class_=data.kind(trial), data_t=trial))
         parts.append(text(x + 28, y, f"trial {trial}", anchor="start"))
     return Picture(
-        title=f"{data.metric} by epoch",
+        title=f"{data.metric} by {data.axis}",
         height=350,
         parts=parts,
-        description=f"{data.metric} over the epochs of {len(data.curves)} trials",
+        description=f"{data.metric} over the {data.axis}s of {len(data.curves)} trials",
         note=_note(data),
     )
 
