@@ -188,11 +188,11 @@ class ForeignApp:
             return [[run_single_job(pool, recorder, name=name, overrides=overrides, directory=scratch / "0")]]
 
     def check(self) -> None:
-        """Compose every parameter and every choice once, so that a wrong key fails before any job runs.
+        """Compose every parameter and choice once, as far as that takes seconds: a wrong key fails before any job runs.
 
         Raises ConfigError.
         """
-        for params in self._space.examples():
+        for params in self.composer.at_first(self._space.examples()):
             try:
                 self.composer.compose(params)
             except ConfigError as error:

@@ -1,12 +1,13 @@
 """Composition of a trial's config from sampled parameters, without Hydra's 80 ms for every trial.
 
-Hydra composes once per combination of overrides that only it can apply (config groups, additions, deletions); plain
-values are then set on a copy, which takes about a millisecond and results in the same config.
+Hydra composes once per combination of overrides that only it can apply (config groups, additions, deletions), and of a
+large group's files only a few; plain values are then set on a copy, which takes about a millisecond and results in the
+same config.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -17,9 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 from besom.config.checks import flatten
 from besom.config.messages import composing, explain
 from besom.errors import ConfigError
+from besom.sweep.option_configs import OptionConfigs
 from besom.sweep.space.overrides import Line
 from besom.sweep.space.search_space import Params
 
+_COMPOSED_AT_FIRST = 24  # at 0.1 to 0.2 s each
 _OF_THE_SWEEP = ("hydra.sweeper", "hydra.launcher")
 _EARLIER = (
     "choose it for the whole sweep instead, on the command line or in the defaults, or write parameters in `when`"
@@ -39,6 +42,8 @@ class Composer:
         self._is_group: dict[str, bool] = {}
         self._needs: dict[str, bool] = {}
         self._composed: dict[tuple[str, ...], DictConfig | str] = {}
+        self.composed_by_hydra = 0
+        self._options = OptionConfigs(loader, self._composed_by_hydra, self.chooses)
 
     def compose(self, params: Params) -> DictConfig:
         """Return the config of a trial with these parameters, without its `hydra` node.
@@ -65,12 +70,29 @@ class Composer:
         return self._line.filled(params)
 
     def _compose(self, overrides: tuple[str, ...]) -> DictConfig:
-        if overrides not in self._composed:
+        if not self._is_composed(overrides):
             self._composed[overrides] = self._composed_by_hydra(overrides)
+            self.composed_by_hydra += 1
+            self._options.add(overrides, self._composed[overrides])
         config = self._composed[overrides]
         if isinstance(config, str):
             raise ConfigError(config)
         return config
+
+    def _is_composed(self, overrides: tuple[str, ...]) -> bool:
+        """Return whether the config is cached, or could be made from those of other options."""
+        if overrides not in self._composed and (config := self._options.of(overrides)) is not None:
+            self._composed[overrides] = config
+        return overrides in self._composed
+
+    def at_first(self, examples: Iterable[Params]) -> Iterator[Params]:
+        """Yield the parameters to compose before a sweep starts, which must not take minutes.
+
+        Left out are those that only Hydra can compose, such as the hundredth experiment, beyond the first few dozen.
+        """
+        for params in examples:
+            if self.composed_by_hydra < _COMPOSED_AT_FIRST or self._is_composed(self.split(params)[0]):
+                yield params
 
     def _composed_by_hydra(self, overrides: tuple[str, ...]) -> DictConfig | str:
         """Return the config, or the error message, which is cached as well."""

@@ -65,7 +65,7 @@ def refers_to_keys_alone(text: str) -> bool:
 def _of_each_choice(space: SearchSpace, composer: Composer) -> Iterator[tuple[str, DictConfig]]:
     """Yield each combination of config group choices, as text, and its config."""
     known: set[str] = set()
-    for params in space.examples(at_least_one=True):
+    for params in composer.at_first(space.examples(at_least_one=True)):
         choice = " ".join(f"{key}={value}" for key, value in params.items() if composer.chooses(key))
         if choice not in known:
             known.add(choice)
