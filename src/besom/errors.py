@@ -18,6 +18,7 @@ traceback and exits with 2. A `TrialFailed` costs its trial; the sweep goes on.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -75,19 +76,26 @@ class Interrupted(Exception):
     """The user stopped the run or the sweep; everything is saved, and the same command resumes."""
 
 
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in messages of torch and of compilers
+
+
+def _message(error: BaseException) -> str:
+    return _STYLE.sub("", str(error)).strip()
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type if that is empty."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (_message(error) or type(error).__name__).splitlines()[0]
 
 
 def in_one_line(error: BaseException) -> str:
     """Return an error's message with its lines joined, or its type if that is empty."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(_message(error).split()) or type(error).__name__
 
 
 def kind_and_line(error: BaseException) -> str:
     """Return the type of an error and the first line of its message: `ValueError: no luck`."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+    return f"{type(error).__name__}: {(_message(error) or 'no message').splitlines()[0]}"
 
 
 def one_of(wrong: str, known: Iterable[str]) -> str:

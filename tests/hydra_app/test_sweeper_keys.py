@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from besom.config.hydra_versions import store
 from besom.errors import ConfigError
 from besom.hydra_app.app import swept_app
 from besom.sweep.request import SweepRequest
+from hydra_plugins.besom_sweeper.config import (
+    CmaEsSamplerConfig,
+    GridSamplerConfig,
+    MOTPESamplerConfig,
+    NSGAIISamplerConfig,
+    OptunaSweeperConf,
+    RandomSamplerConfig,
+    TPESamplerConfig,
+    with_all_keys,
+)
 from tests.hydra_app.conftest import App
 
 MakeApp = Callable[..., App]
 
 BESOM = "hydra_plugins.besom_sweeper.besom_sweeper.BesomSweeper"
 CONFIG = "x: 1\ny: 1\n"
+
+
+class Direction(enum.Enum):
+    """As in hydra-optuna-sweeper."""
+
+    minimize = 1
+    maximize = 2
 
 
 def request(app: App, *arguments: str) -> SweepRequest:
@@ -45,6 +66,66 @@ def test_target_of_another_sweeper_is_refused(hydra_app: MakeApp) -> None:
     config = "hydra: {sweeper: {_target_: hydra_plugins.hydra_ax_sweeper.ax_sweeper.AxSweeper}}\n"
     with pytest.raises(ConfigCompositionException, match="AxSweeper is not the sweeper that hydra/sweeper chooses"):
         hydra_app(config, "hydra/sweeper=besom")
+
+
+@dataclass
+class TheirSweeper:
+    """Keys of hydra-optuna-sweeper, as an app that builds on its dataclass has them, and `more`."""
+
+    _target_: str = BESOM
+    _recursive_: bool = False
+    sampler: Any = None
+    direction: Any = Direction.maximize
+    storage: Any = None
+    study_name: str | None = None
+    n_trials: int = 7
+    n_jobs: int = 2
+    max_failure_rate: float = 0.0
+    search_space: dict[str, Any] | None = None
+    params: dict[str, str] | None = field(default_factory=lambda: {"x": "interval(0, 1)"})
+    custom_search_space: str | None = None
+
+
+@dataclass
+class TheirSweeperAndMore(TheirSweeper):
+    population: int = 3
+
+
+@pytest.fixture
+def theirs(hydra_app: MakeApp) -> Callable[[type[TheirSweeper]], App]:
+    def make(schema: type[TheirSweeper]) -> App:
+        store("hydra/sweeper", "theirs", schema)
+        return hydra_app(CONFIG, "hydra/sweeper=theirs")
+
+    return make
+
+
+def test_sweeper_may_have_a_dataclass_of_its_own_without_the_keys_of_besom(
+    theirs: Callable[[type[TheirSweeper]], App],
+) -> None:
+    app = theirs(TheirSweeper)
+    app.config = with_all_keys(app.config)
+    spec = request(app).spec
+    assert (spec.budget.n_trials, spec.budget.max_failure_rate, spec.devices.n_jobs) == (7, 0.0, 2)
+    assert spec.search.objective.direction == "maximize"
+    assert request(app).space.keys == ("x",)
+
+
+def test_key_of_such_a_dataclass_that_besom_does_not_have_is_refused(
+    theirs: Callable[[type[TheirSweeper]], App],
+) -> None:
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper: there is no key population; use one of "):
+        with_all_keys(theirs(TheirSweeperAndMore).config)
+
+
+def test_dataclasses_of_hydra_optuna_sweeper_have_their_names_here(hydra_app: MakeApp) -> None:
+    for name, schema in {
+        "tpe": TPESamplerConfig, "random": RandomSamplerConfig, "cmaes": CmaEsSamplerConfig,
+        "nsgaii": NSGAIISamplerConfig, "motpe": MOTPESamplerConfig, "grid": GridSamplerConfig,
+    }.items():  # fmt: skip
+        app = hydra_app(CONFIG, "hydra/sweeper=besom", f"hydra/sweeper/sampler={name}")
+        assert app.config.hydra.sweeper.sampler == OmegaConf.structured(schema)
+    assert set(OmegaConf.structured(OptunaSweeperConf)) == set(app.config.hydra.sweeper) | {"defaults"}
 
 
 @pytest.mark.parametrize(

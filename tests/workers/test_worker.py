@@ -46,6 +46,16 @@ def test_too_little_memory_of_a_device_is_known_by_its_libraries_words(message: 
     assert raising(RuntimeError(message), monkeypatch) is Blame.MEMORY
 
 
+def test_reason_of_a_failure_has_no_colors_of_a_terminal() -> None:
+    def run(assignment: Assignment, channel: Channel) -> TrialResult:
+        raise ValueError("two options, \x1b[1mdo those steps only if you trust it\x1b[0m.\n(1) …")
+
+    nobody: Parent = None  # type: ignore[assignment]
+    failure = finish(run, Assignment(trial=1, directory=Path()), Trial(1, nobody)).result.failure
+    assert failure is not None
+    assert failure.reason == "ValueError: two options, do those steps only if you trust it."
+
+
 def test_any_other_error_is_the_codes(monkeypatch: pytest.MonkeyPatch):
     assert raising(RuntimeError("the queue ran out of memory slots"), monkeypatch) is Blame.CODE
 

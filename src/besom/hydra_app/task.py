@@ -71,7 +71,10 @@ class HydraTask:
             job = _Job(assignment, channel, task_function, metric=next(iter(self.metrics), UNNAMED))
             returned = job.run(context, config)
             if returned.status is JobStatus.FAILED:
-                raise returned._return_value  # its property would write to stderr, even for a pruned job
+                error = returned._return_value  # its property would write to stderr, even for a pruned job
+                if returned.hydra_cfg is not None:
+                    error.add_note(f"The job's folder: {returned.hydra_cfg.hydra.runtime.output_dir}")
+                raise error
             values = read_values(returned.return_value, self.metrics)
             return TrialResult(values=values, job=pack_job(returned))
 

@@ -83,7 +83,7 @@ def _put_back(surroundings: Surroundings, finished: Finished) -> Finished:
     """Put back what a trial changed in this process; note what cannot be, and log it."""
     left = surroundings.put_back(failed=finished.result.state is State.FAIL)
     if left is not None:
-        print(f"besom: trial {finished.trial} left {left}: a new process takes this one's place", file=sys.stderr)
+        _log(f"trial {finished.trial} left {left}: a new process takes this one's place")
     return replace(finished, left=left)
 
 
@@ -157,9 +157,10 @@ class Trial:
 
 
 def finish(run: Run, assignment: Assignment, channel: Channel) -> Finished:
-    """Run a trial and return its result, whatever it raises."""
+    """Run a trial and return its result, whatever it raises; the log gets a line where it begins."""
     began = time.perf_counter()
     remember_secrets_of(assignment.config)
+    _log(f"trial {assignment.trial} begins")
     try:
         return _finished(assignment.trial, run(assignment, channel), began)
     except Exception as error:
@@ -205,11 +206,18 @@ def _finished(trial: int, end: TrialResult | Exception, began: float) -> Finishe
     else:
         text = "".join(traceback.format_exception(end))
         failure = Failure(reason=_reason(end), traceback=text, blame=_blame(end)).without_secrets()
+        _log(f"trial {trial} failed\n{failure.traceback}")
         result = TrialResult(state=State.FAIL, failure=failure)
     result = replace(
         result, duration_s=time.perf_counter() - began, ended_s=time.time(), worker=os.getpid(), host=platform.node()
     )
     return Finished(trial=trial, result=result)
+
+
+def _log(text: str) -> None:
+    """Write to this worker's log, whatever a job has made of `sys.stderr`."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"besom: {text.rstrip()}", file=sys.__stderr__, flush=True)
 
 
 def _clean_after(finished: Finished) -> None:

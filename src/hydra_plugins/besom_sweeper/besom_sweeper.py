@@ -10,7 +10,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.besom_sweeper import config as _config  # noqa: F401  (registers the schema)
+from hydra_plugins.besom_sweeper.config import with_all_keys
 from hydra_plugins.besom_sweeper.config_source import BesomConfigSource
 
 
@@ -42,8 +42,9 @@ class BesomSweeper(Sweeper):
         if trains_besom_config(self._task):
             return run_sweep(swept_app(self.config, arguments, self._context, self._task))
         with told_by_hydra():
-            make_folder(self.config)
-            return run_sweep(swept_app(self.config, arguments, self._context, self._task))
+            config = with_all_keys(self.config)
+            make_folder(config)
+            return run_sweep(swept_app(config, arguments, self._context, self._task))
 
 
 class BesomSearchPath(SearchPathPlugin):

@@ -5,21 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from besom.config.hydra_versions import store
+from besom.errors import ConfigError, one_of
 from hydra_plugins.besom_sweeper import pruners, samplers  # noqa: F401  (registers hydra/sweeper/sampler and pruner)
+from hydra_plugins.besom_sweeper._finalists import FinalistsConf
 from hydra_plugins.besom_sweeper._target import BESOM, SweeperTarget
-
-
-@dataclass
-class FinalistsConf:
-    """The schema of `hydra.sweeper.finalists`."""
-
-    top: int | None = None  # this many of the best, and the best baseline; null: no finalists
-    seeds: int | None = None  # runs of each; null: 5
-    overrides: Any = None  # further values of their configs, such as {trainer.max_epochs: 60}
-    register: str | None = None  # register the winner's best run in MLflow under this name
 
 
 @dataclass
@@ -79,6 +71,36 @@ class BesomSweeperConf:
     dry_run: bool = False  # only show the trials, errors and warnings
 
 
+# For apps that build on the dataclasses of hydra_plugins.hydra_optuna_sweeper.config: the same names in this module.
+OptunaSweeperConf = BesomSweeperConf
+TPESamplerConfig = samplers.TPEConf
+MOTPESamplerConfig = samplers.TPEConf
+RandomSamplerConfig = samplers.RandomConf
+CmaEsSamplerConfig = samplers.CmaEsConf
+NSGAIISamplerConfig = samplers.NSGAIIConf
+GridSamplerConfig = samplers.GridConf
+
 _SCHEMA = OmegaConf.structured(BesomSweeperConf)
 _SCHEMA["_target_"] = SweeperTarget(BESOM)
 store("hydra/sweeper", "besom", _SCHEMA)
+
+
+def with_all_keys(config: DictConfig) -> DictConfig:
+    """Return the config of an app with all keys of `hydra.sweeper`, which may be a dataclass of hydra-optuna-sweeper's.
+
+    Raises ConfigError for a key that Besom's sweeper does not have.
+    """
+    keys = OmegaConf.to_container(config.hydra.sweeper, enum_to_str=True)
+    assert isinstance(keys, dict)
+    known = [str(key) for key in _SCHEMA if key != "defaults"]  # Hydra takes these out
+    if set(known) <= set(keys):
+        return config
+    for key in keys:
+        if key not in known:
+            raise ConfigError(f"hydra.sweeper: there is no key {key!s}; {one_of(str(key), known)}")
+    merged = OmegaConf.to_container(OmegaConf.merge(_SCHEMA, keys))
+    assert isinstance(merged, dict)
+    completed = config.copy()
+    with open_dict(completed):
+        completed.hydra.sweeper = {key: value for key, value in merged.items() if key in known}
+    return completed

@@ -59,6 +59,11 @@ def test_a_function_is_asked_after_the_files_parameters(read: Any):
     assert {params["name"] for params in seen} == {"a", "b"}
 
 
+def test_the_dot_before_the_function_of_hydras_example_changes_nothing(read: Any):
+    space, _ = read(".my_spaces.configure")
+    assert "+z" in space.sample(optuna.create_study().ask())
+
+
 def test_a_trial_that_is_taken_up_again_gets_the_same_answers(read: Any):
     space, _ = read("my_spaces.configure")
     first = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))

@@ -344,6 +344,16 @@ def test_the_keys_of_the_upstream_plugin_mean_what_they_did(compose_app: Compose
     assert config.hydra.sweeper.sampler.n_startup_trials == 5
 
 
+def test_a_key_that_optuna_has_dropped_may_stay_at_its_former_default(compose_app: Compose):
+    """With pytest, a warning is an error."""
+    config = compose_app(
+        "defaults: [{override hydra/sweeper: besom}, {override hydra/sweeper/sampler: tpe}, _self_]\n"
+        "hydra: {sweeper: {sampler: {consider_prior: true, prior_weight: 1.0, consider_magic_clip: true,\n"
+        "  consider_endpoints: false, warn_independent_sampling: true}}}\n"
+    )
+    assert isinstance(build_sampler(SweepSpec.read(config).search, 0), optuna.samplers.TPESampler)
+
+
 def test_a_sampler_by_hand_has_no_keys_of_another_one(compose_app: Compose):
     config = compose_app(
         "defaults: [{override hydra/sweeper: besom}, _self_]\n"

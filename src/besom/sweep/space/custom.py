@@ -37,7 +37,7 @@ class CustomSpace:
         """
         try:
             with _without_hydra_log():
-                function = get_method(name)
+                function = get_method(name.lstrip("."))  # Hydra's own example begins with a dot
         except Exception as error:  # importing a user's module can raise anything
             reason = first_line(error.__cause__ or error)
             raise ConfigError(

@@ -35,6 +35,14 @@ _DEFAULT_SAMPLER: Mapping[str, Any] = {
     "multivariate": True,
     "constant_liar": True,  # Optuna's default from version 5 on
 }
+# Of TPE, as configs written for hydra-optuna-sweeper list them; Optuna 5 warns of each that it is given.
+_FORMER_DEFAULTS: Mapping[str, Any] = {
+    "consider_prior": True,
+    "prior_weight": 1.0,
+    "consider_magic_clip": True,
+    "consider_endpoints": False,
+    "warn_independent_sampling": True,
+}
 # Packages that Optuna imports only on first use, in the middle of a sweep.
 _NEEDS: Mapping[str, str] = {
     "CmaEsSampler": "cmaes",
@@ -77,7 +85,7 @@ def build_pruner(search: SearchSpec) -> BasePruner:
     where = f"{search.source}: hydra.sweeper.pruner"
     cls = target(search.pruner, "pruner", where)
     _check_keys(search.pruner, cls, where)
-    built = _built(_without_idle_nulls(search.pruner, cls), where)
+    built = _built(_without_idle_keys(search.pruner, cls), where)
     assert isinstance(built, BasePruner)
     return built
 
@@ -128,7 +136,7 @@ def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, A
     """Return the arguments of a sampler and of the samplers nested in it, each with its seed for this trial."""
     cls = target(config, "sampler", where)
     _check_keys(config, cls, where)
-    keys = {key: value for key, value in _without_idle_nulls(config, cls).items() if key != "_partial_"}
+    keys = {key: value for key, value in _without_idle_keys(config, cls).items() if key != "_partial_"}
     for key, value in keys.items():
         if isinstance(value, Mapping) and key.endswith("_sampler"):
             keys[key] = _seeded(value, seeds, f"{where}.{key}")
@@ -152,11 +160,20 @@ def _seeded(config: Mapping[str, Any], seeds: _Seeds, where: str) -> dict[str, A
     return keys
 
 
-def _without_idle_nulls(config: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
-    """Return the config without nulls that are the default, or whose keys this version of Optuna lacks."""
+def _without_idle_keys(config: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
+    """Return the config without what it means anyway: nulls and former defaults where null is the default now.
+
+    Keys that this version of Optuna lacks are idle as well if they are null.
+    """
     taken = inspect.signature(cls).parameters
-    idle = {key for key, value in config.items() if value is None and (key not in taken or taken[key].default is None)}
-    return {key: value for key, value in config.items() if key not in idle}
+    former = _FORMER_DEFAULTS if cls is TPESampler else {}
+
+    def is_idle(key: str, value: Any) -> bool:
+        if key not in taken:
+            return value is None
+        return taken[key].default is None and (value is None or (key in former and value == former[key]))
+
+    return {key: value for key, value in config.items() if not is_idle(key, value)}
 
 
 def _check_keys(config: Mapping[str, Any], cls: type[Any], where: str) -> None:

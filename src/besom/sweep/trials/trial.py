@@ -43,9 +43,9 @@ def for_slot(config: DictConfig, slot: Slot, *, test: bool) -> DictConfig:
 
 
 def family(config: Any) -> str:
-    """Return the class name of the model, by which a leaderboard groups trials."""
+    """Return the class name of the model, by which a leaderboard groups trials; hydra-zen wraps it."""
     model = config.get("model")  # in another app's config, it may be a plain name
-    target = model.get("_target_") if isinstance(model, Mapping | DictConfig) else None
+    target = (model.get("_zen_target") or model.get("_target_")) if isinstance(model, Mapping | DictConfig) else None
     return str(target or "unknown").rpartition(".")[2]
 
 
