@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -22,6 +23,7 @@ from besom.config.hydra_versions import is_hydras_main
 from besom.config.snapshot import LAUNCHED_JOBS, THIS_SWEEP, Snapshot, snapshot
 from besom.config.units import Unit
 from besom.errors import BesomError, ConfigError, Interrupted, one_of
+from besom.hydra_app.finalists import HydraFinalistJobs, RecordedOverrides
 from besom.hydra_app.jobs import HydraJobs
 from besom.hydra_app.launcher_pool import LauncherPool, uses_launcher
 from besom.hydra_app.multirun import save_results
@@ -31,12 +33,16 @@ from besom.hydra_app.task import HydraTask
 from besom.reports.read.summary import Summary
 from besom.secrets.masks import hidden_in
 from besom.sweep.compose import Composer
+from besom.sweep.finalists.choose import Missing, check_finalists
 from besom.sweep.request import SweepRequest
 from besom.sweep.study.config import shared_by
-from besom.sweep.training_app import App, TrainingApp, worker_pool
+from besom.sweep.study.study import StudyBook
+from besom.sweep.training_app import App, Chooser, TrainingApp, worker_pool
+from besom.sweep.trials.jobs import Jobs
 from besom.tracking.app_command import AppCommand
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location, local_uri
+from besom.tracking.tags import Tag
 from besom.tracking.ui.views import wanted
 from besom.workers.pool import Launcher, Pool, launch
 
@@ -87,7 +93,7 @@ class ForeignApp:
         launcher: Launcher = launch,
     ) -> None:
         spec, space = request.spec, request.space
-        if spec.finalists is not None:
+        if spec.finalists is not None and trains_besom_config(task_function):
             raise ConfigError(
                 f"{spec.source}: hydra.sweeper.finalists: only besom sweep with its own workers has finalists; "
                 "set it to null"
@@ -148,6 +154,11 @@ class ForeignApp:
             )
         return worker_pool(devices, self._spec.budget.n_trials, self.task, logs, self._launcher)
 
+    @property
+    def _tags(self) -> dict[str, str]:
+        """The tags of every run of the app."""
+        return {Tag.APP: json.dumps(self.command.words)} if self.command else {}
+
     def inspect(self) -> list[str]:
         """Return nothing: the targets in another app's config are not known."""
         return []
@@ -173,7 +184,9 @@ class ForeignApp:
 
     def jobs(self, tags: Mapping[str, str]) -> HydraJobs:
         """Return the jobs, whose configs the workers compose."""
-        self._jobs = HydraJobs(self.composer, study_name=self._spec.study_name, tags=tags, extra=self._extra)
+        self._jobs = HydraJobs(
+            self.composer, study_name=self._spec.study_name, tags={**tags, **self._tags}, extra=self._extra
+        )
         return self._jobs
 
     def run_once(self, pool: Pool, scratch: Path) -> Sequence[Sequence[Any]]:
@@ -187,6 +200,15 @@ class ForeignApp:
             name = self._spec.study_name
             return [[run_single_job(pool, recorder, name=name, overrides=overrides, directory=scratch / "0")]]
 
+    def finalist_jobs(
+        self, recorder: Recorder, book: StudyBook, chosen: Chooser, tags: Mapping[str, str], *, number: int
+    ) -> tuple[Missing[Any], Jobs]:
+        """Return the missing runs of finalists, and their jobs, which run from the overrides of their trials."""
+        assert self._spec.finalists is not None
+        runs = chosen(RecordedOverrides(book, self.composer, _as_written, number=number))
+        name, tags = self._spec.study_name, {**tags, **self._tags}
+        return runs, HydraFinalistJobs(self.composer, runs, self._spec.finalists, study_name=name, tags=tags)
+
     def check(self) -> None:
         """Compose every parameter and choice once, as far as that takes seconds: a wrong key fails before any job runs.
 
@@ -197,6 +219,7 @@ class ForeignApp:
                 self.composer.compose(params)
             except ConfigError as error:
                 raise ConfigError(f"{self._spec.source}: {error}") from error
+        check_finalists(self._spec, self._space, self.composer)
 
     def shared(self) -> dict[str, Any]:
         """Return the flattened config without the sampled keys, unresolved: only a job can resolve all of it."""

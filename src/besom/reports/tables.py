@@ -106,35 +106,44 @@ def _number(value: object) -> float | None:
 def finalists_table(found: Finalists) -> Table:
     """Return a table of finalists: the sweep's value, the results with fresh seeds, the optimism of the sweep."""
     objective = found.objective.name
+    test = found.objective.test_metric
+    has_models = any(one.row.family not in UNKNOWN for one in found.finalists)
+    tested = [
+        Column(name=test, title="mean of the runs with fresh seeds, and its 95 % interval"),
+        Column(name="sd", title=f"standard deviation of {test}"),
+    ] * found.are_tested
     columns = (
         Column(name="trial"),
-        Column(name="model", numeric=False),
+        *[Column(name="model", numeric=False)] * has_models,
         Column(name="runs"),
         Column(name="sweep", title=f"{objective} as the sweep measured it"),
         Column(name=objective, title="mean of the runs with fresh seeds, and its 95 % interval"),
         Column(name="sd", title=f"standard deviation of {objective}"),
-        Column(name=found.objective.test_metric, title="mean of the runs with fresh seeds, and its 95 % interval"),
-        Column(name="sd", title=f"standard deviation of {found.objective.test_metric}"),
+        *tested,
         Column(name="optimism", title="by how much the sweep's value is better than the mean with fresh seeds"),
     )
     rows = (
-        TableRow(trial=one.row.trial, cells=_finalist(one), kind="best" if one is found.winner else "")
+        TableRow(
+            trial=one.row.trial,
+            cells=_finalist(one, tested=found.are_tested, has_models=has_models),
+            kind="best" if one is found.winner else "",
+        )
         for one in found.finalists
     )
     return Table(columns=columns, rows=tuple(rows))
 
 
-def _finalist(one: Finalist) -> tuple[Cell, ...]:
+def _finalist(one: Finalist, *, tested: bool, has_models: bool) -> tuple[Cell, ...]:
     failed = len(one.runs) - len(one.complete)
     measured = []
-    for estimate in (one.validation, one.test):
+    for estimate in (one.validation, *[one.test] * tested):
         spread = None if estimate is None else estimate.deviation
         deviation = "·" if estimate is None or spread is None else apart(spread, estimate.mean)
         measured.append(Cell(words="·") if estimate is None else Cell(words=interval(estimate), sort=estimate.mean))
         measured.append(Cell(words=deviation, sort=spread))
     return (
         Cell(words=str(one.row.trial), sort=one.row.trial, run_id=one.row.run_id),
-        Cell(words=one.row.family),
+        *[Cell(words=one.row.family)] * has_models,
         Cell(words=f"{len(one.complete)}{f' ({failed} failed)' if failed else ''}", sort=len(one.complete)),
         Cell(words=number(one.row.value), sort=one.row.value),
         *measured,

@@ -69,6 +69,10 @@ class Composer:
         """Return the overrides with which `besom train` composes the same config, in their written order."""
         return self._line.filled(params)
 
+    def compose_line(self, overrides: Sequence[str]) -> DictConfig:
+        """Return the config of these overrides alone. Raises ConfigError as `compose` does."""
+        return self._compose(tuple(overrides)).copy()
+
     def _compose(self, overrides: tuple[str, ...]) -> DictConfig:
         if not self._is_composed(overrides):
             self._composed[overrides] = self._composed_by_hydra(overrides)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,8 @@ from besom.reports.text.leaderboard import Summary, summarize
 from besom.secrets.masks import hidden_override
 from besom.sweep.dry_run.show import dry_run
 from besom.sweep.finalists.book import FinalistsBook
-from besom.sweep.finalists.choose import FinalistJobs, missing
+from besom.sweep.finalists.choose import missing
 from besom.sweep.finalists.observer import FinalistsObserver
-from besom.sweep.finalists.other_configs import OtherConfigs
 from besom.sweep.finish import keep_report, register_winner
 from besom.sweep.loop import SweepLoop
 from besom.sweep.progress.console import announce, print_results, warn_left_out, warn_of_chance, warn_of_changes
@@ -118,8 +118,7 @@ class _Sweep:
         _describe(self.book, app)
         self.book.enqueue(known)
         announce(console, self.spec, self.space, pool.slots, self.book)
-        self.shared = app.shared()
-        self.config = warn_of_changes(console, self.shared, self.book)
+        self.config = warn_of_changes(console, app.shared(), self.book)
         if self.book.done < (self.book.total or 1):
             warn_of_chance(console, self.spec, app.limit(app.fidelity))
         self.tags = {Tag.STUDY: self.spec.study_name, Tag.CONFIG: str(self.config), **command_tags()}
@@ -192,19 +191,12 @@ def _retrain(sweep: _Sweep, finalists: FinalistsSpec, summary: Summary) -> Excep
     """Run the missing runs of the finalists; return Interrupted if the user stopped it."""
     spec, book, recorder = sweep.spec, sweep.book, sweep.recorder
     adopt_finalists(recorder, book, spec.search.objectives)
-    configs = OtherConfigs(
-        recorder, book, sweep.space, sweep.app.composer, overrides=finalists.overrides, number=sweep.config,
-        shared=sweep.shared,
-    )  # fmt: skip
-    runs = missing(finalists, sweep.space, book, summary, configs, seed=spec.search.seed)
+    choose = partial(missing, finalists, sweep.space, book, summary, seed=spec.search.seed)
+    runs, jobs = sweep.app.finalist_jobs(recorder, book, choose, sweep.tags, number=sweep.config)
     for row, why in runs.left_out:
         warn_left_out(sweep.console, row, why)
     if not runs.entries:
         return None
-    jobs = FinalistJobs(
-        sweep.app.composer, runs, study_name=spec.study_name, overrides=finalists.overrides, tags=sweep.tags,
-        fidelity=spec.search.fidelity,
-    )  # fmt: skip
     log, objectives = LogFile(sweep.log), spec.search.objectives
     try:
         with FinalistsObserver(sweep.console, log, objectives, runs.entries, quiet=spec.quiet) as observer:

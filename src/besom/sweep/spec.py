@@ -56,7 +56,7 @@ class SweepSpec:
             search=SearchSpec.read(config, keys, source, foreign=foreign),
             budget=BudgetSpec.read(keys, source),
             devices=DevicesSpec.read(config, keys, source, foreign=foreign),
-            finalists=FinalistsSpec.read(keys["finalists"], source),
+            finalists=FinalistsSpec.read(keys, source, of_another_app=app_name is not None),
             quiet=keys["quiet"],
             dry_run=keys["dry_run"],
         )

@@ -9,6 +9,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from besom.config.checks import select
 from besom.config.messages import explain
 from besom.config.objectives import Objective, read_objectives
 from besom.config.units import Unit
@@ -56,7 +57,7 @@ class SearchSpec:
         search = cls(
             objectives=_objectives(config, keys["direction"], source, foreign=foreign),
             source=source,
-            seed=_seed(config, source),
+            seed=_seed(config, keys["seed_key"] or "seed", source),
             sampler=_target(keys["sampler"], "sampler", "optuna.samplers.TPESampler", source),
             pruner=_target(keys["pruner"], "pruner", "optuna.pruners.HyperbandPruner", source),
             fidelity=read_fidelity(keys["fidelity"], source, foreign=foreign),
@@ -174,24 +175,41 @@ class FinalistsSpec:
     """The finalists, trained again after the search: the best `top` trials, each with this number of fresh `seeds`.
 
     `overrides` are further values for their configs, by config key; `register` is the name under which the model of the
-    winner's best run is registered in MLflow.
+    winner's best run is registered in MLflow. `seed_key` is the key of the seed in the config. Those of another app are
+    not `tested`: Besom knows neither its test data nor its baselines.
     """
 
     top: int = 3
     seeds: int = 5
     overrides: Mapping[str, Any] = field(default_factory=dict)
     register: str | None = None
+    seed_key: str = "seed"
+    tested: bool = True
 
     @classmethod
-    def read(cls, node: Mapping[str, Any] | None, source: str) -> FinalistsSpec | None:
-        """Read `hydra.sweeper.finalists`, whose unset keys are null.
+    def read(cls, sweeper: Mapping[str, Any], source: str, *, of_another_app: bool = False) -> FinalistsSpec | None:
+        """Read `finalists`, whose unset keys are null, and `seed_key` from the keys of `hydra.sweeper`.
 
         Raises ConfigError naming the key.
         """
-        keys = {key: value for key, value in (node or {}).items() if value is not None}
+        keys = {key: value for key, value in (sweeper["finalists"] or {}).items() if value is not None}
+        seed_key = sweeper["seed_key"]
+        if not of_another_app and seed_key not in (None, cls.seed_key):
+            raise ConfigError(
+                f"{source}: hydra.sweeper.seed_key: Besom's own configs have their seed in seed; leave it out"
+            )
         if not keys:
             return None
         where = f"{source}: hydra.sweeper.finalists"
+        if of_another_app and seed_key is None:
+            raise ConfigError(
+                f"{where}: they run with fresh seeds, and nothing says which key of the app's config is its seed; "
+                "name it, as in hydra.sweeper.seed_key=seed"
+            )
+        if of_another_app and "register" in keys:
+            raise ConfigError(
+                f"{where}.register: a job of another app has no model that Besom could register; leave it out"
+            )
         if "top" not in keys:
             raise ConfigError(f"{where}.top: it has no value, so that there are none; add top: 3")
         overrides = keys.get("overrides", {})
@@ -203,7 +221,8 @@ class FinalistsSpec:
             except ConfigError as error:
                 raise ConfigError(f"{where}.{error}") from error
         _check_lowest(keys, {"top": 1, "seeds": 1}, where)
-        return cls(**{**keys, "overrides": {str(key): value for key, value in overrides.items()}})
+        keys["overrides"] = {str(key): value for key, value in overrides.items()}
+        return cls(**keys, seed_key=seed_key or cls.seed_key, tested=not of_another_app)
 
 
 def _check_lowest(keys: Mapping[str, Any], lowest: Mapping[str, int], where: str) -> None:
@@ -256,12 +275,12 @@ def _enqueued(entries: Any, source: str) -> tuple[Mapping[str, Any], ...]:
     return tuple({str(key): value for key, value in entry.items()} for entry in entries)
 
 
-def _seed(config: DictConfig, source: str) -> int:
-    seed = config.get("seed")
+def _seed(config: DictConfig, key: str, source: str) -> int:
+    seed = select(config, key)
     if not isinstance(seed, int):
         return 0
     if seed < 0:
-        raise ConfigError(f"{source}: seed: {seed} is below 0; take 0 or more")
+        raise ConfigError(f"{source}: {key}: {seed} is below 0; take 0 or more")
     return int(seed)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,10 +19,12 @@ from besom.errors import ConfigError, DeviceError
 from besom.reports.read.summary import Summary
 from besom.sweep.compose import Composer
 from besom.sweep.dry_run.inspection import inspect_modules, names_others
-from besom.sweep.finalists.choose import check_finalists
+from besom.sweep.finalists.choose import Configs, FinalistJobs, Missing, check_finalists
+from besom.sweep.finalists.other_configs import OtherConfigs
 from besom.sweep.request import SweepRequest
 from besom.sweep.spec_parts import DevicesSpec
 from besom.sweep.study.config import shared_by
+from besom.sweep.study.study import StudyBook
 from besom.sweep.trials.jobs import Jobs, TrainingJobs
 from besom.system.console import plain_console
 from besom.tracking.recorder.recorder import Recorder
@@ -31,6 +33,9 @@ from besom.tracking.ui.views import wanted
 from besom.workers.devices import Slot, find_slots
 from besom.workers.pool import Launcher, Pool, WorkerPool
 from besom.workers.tasks import Task, Training
+
+Chooser = Callable[[Configs[Any]], Missing[Any]]
+"""Chooses the finalists, and returns their missing runs."""
 
 
 class App(Protocol):
@@ -76,6 +81,14 @@ class App(Protocol):
 
     def jobs(self, tags: Mapping[str, str]) -> Jobs:
         """Return the jobs, which prepare trials for workers; all runs get these tags."""
+
+    def finalist_jobs(
+        self, recorder: Recorder, book: StudyBook, chosen: Chooser, tags: Mapping[str, str], *, number: int
+    ) -> tuple[Missing[Any], Jobs]:
+        """Return the missing runs of finalists, as `chosen` from configs, and the jobs that prepare them.
+
+        `number` is that of the sweep's config in the study.
+        """
 
     def check_config(self, config: DictConfig) -> None:
         """Raise ConfigError for a composed config that cannot be run."""
@@ -173,6 +186,22 @@ class TrainingApp:
             bundles=self._spec.devices.bundle != "off",
             own_models=isinstance(self._spec.devices.bundle, int),
         )
+
+    def finalist_jobs(
+        self, recorder: Recorder, book: StudyBook, chosen: Chooser, tags: Mapping[str, str], *, number: int
+    ) -> tuple[Missing[Any], Jobs]:
+        """Return the missing runs of finalists, and their jobs; another config of the study is read from its run."""
+        finalists = self._spec.finalists
+        assert finalists is not None
+        configs = OtherConfigs(
+            recorder, book, self._space, self.composer, overrides=finalists.overrides, number=number,
+            shared=self.shared(),
+        )  # fmt: skip
+        runs = chosen(configs)
+        return runs, FinalistJobs(
+            self.composer, runs, study_name=self._spec.study_name, overrides=finalists.overrides, tags=tags,
+            fidelity=self._spec.search.fidelity,
+        )  # fmt: skip
 
     def check_config(self, config: DictConfig) -> None:
         """Raise ConfigError for a composed config that cannot be trained."""

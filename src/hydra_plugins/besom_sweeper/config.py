@@ -50,6 +50,8 @@ class BesomSweeperConf:
     # Trials to train again and test at the end; null: none.
     finalists: FinalistsConf | None = field(default_factory=FinalistsConf)
 
+    seed_key: str | None = None  # of another app: the key of its seed, such as seed, which finalists need
+
     # Failures.
     max_failure_rate: float = 1.0  # share of n_trials that may fail before the sweep gives up
     retries: int = 0  # further attempts at the parameters of a trial that failed

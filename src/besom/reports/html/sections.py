@@ -80,7 +80,8 @@ def _finalists(report: Report) -> Section | None:
         note += f"[{number(test.low)}, {number(test.high)}], p = {test.p_value:.2g}, {test.count} seeds."
     return Section(
         id="finalists", title="Finalists", tables=(("", finalists_table(found)),), pictures=tuple(intervals(report)),
-        lead="The best trials, trained again with fresh seeds and tested. The winner is the best on validation.",
+        lead="The best trials, trained again with fresh seeds and tested. The winner is the best on validation."
+        if found.are_tested else "The best trials, run again with fresh seeds. The winner has the best mean.",
         note=note,
     )  # fmt: skip
 

@@ -120,15 +120,30 @@ class Finalists:
         return next((one for one in self.finalists if one.is_baseline and one.complete), None)
 
     @property
+    def are_tested(self) -> bool:
+        """True if their runs have metrics on test data; those of another app's jobs have none."""
+        return any(one.test is not None for one in self.finalists)
+
+    @property
+    def rival(self) -> Finalist | None:
+        """The finalist that the winner is compared with: the baseline, or the next best of those without test data."""
+        if self.baseline is not None or self.are_tested:
+            return self.baseline
+        return next((one for one in self.finalists[1:] if one.complete), None)
+
+    @property
+    def compared_metric(self) -> str:
+        """The metric of the comparison: that on the test data, if there is one."""
+        return self.objective.test_metric if self.are_tested else self.objective.best_metric
+
+    @property
     def comparison(self) -> PairedTest | None:
-        """The test of the winner against the baseline on the test data, paired by seed; None without both."""
-        winner, baseline = self.winner, self.baseline
-        if winner is None or baseline is None or winner is baseline:
+        """The test of the winner against its rival, paired by seed; None without both."""
+        winner, rival, metric = self.winner, self.rival, self.compared_metric
+        if winner is None or rival is None or winner is rival:
             return None
-        metric = self.objective.test_metric
         ones, others = (
-            {run.seed: run.metrics[metric] for run in one.complete if metric in run.metrics}
-            for one in (winner, baseline)
+            {run.seed: run.metrics[metric] for run in one.complete if metric in run.metrics} for one in (winner, rival)
         )
         seeds = [seed for seed in ones if seed in others]
         return PairedTest.of([ones[seed] for seed in seeds], [others[seed] for seed in seeds])

@@ -9,10 +9,12 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from besom.config.objectives import BEST
 from besom.reports.format import apart, number, signed
 from besom.reports.read.failures import numbered, one_line
 from besom.reports.read.finalists import BASELINES, Finalist, FinalistRun, Finalists
 from besom.reports.read.statistics import Estimate, PairedTest
+from besom.reports.read.summary import UNKNOWN
 
 
 def render_finalists(finalists: Finalists, console: Console, *, conclude: bool = True) -> RenderableType:
@@ -35,14 +37,17 @@ def _table(finalists: Finalists, *, spread: bool) -> Table:
     objective, sd = finalists.objective, ["sd"] * spread
     table = Table(box=None, collapse_padding=not spread)
     table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("model", overflow="fold")
-    for name in ("sweep", objective.name, *sd, "optimism", objective.test_metric, *sd, "n"):
+    tested, has_models = finalists.are_tested, any(one.row.family not in UNKNOWN for one in finalists.finalists)
+    if has_models:
+        table.add_column("model", overflow="fold")
+    for name in ("sweep", objective.name, *sd, "optimism", *[objective.test_metric, *sd] * tested, "n"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in finalists.finalists:
         row, again, test = one.row, one.validation, one.test
         table.add_row(
-            str(row.trial), row.family, number(row.value), _mean(again), *[_deviation(again)] * spread,
-            _optimism(one), _mean(test), *[_deviation(test)] * spread, str(len(one.complete)),
+            str(row.trial), *[row.family] * has_models, number(row.value), _mean(again),
+            *[_deviation(again)] * spread, _optimism(one),
+            *[_mean(test), *[_deviation(test)] * spread] * tested, str(len(one.complete)),
             style="bold" if one is finalists.winner else "",
         )  # fmt: skip
     return table
@@ -50,33 +55,30 @@ def _table(finalists: Finalists, *, spread: bool) -> Table:
 
 def verdict(finalists: Finalists) -> str:
     """Return a sentence on whether the winner beats the baseline on the test data, with the statistical test."""
-    winner, baseline = finalists.winner, finalists.baseline
-    metric = finalists.objective.test_metric
+    winner, rival = finalists.winner, finalists.rival
+    metric = finalists.compared_metric.removeprefix(BEST)
     if winner is None:
         return "no finalist is complete"
-    if baseline is None:
+    if rival is None and not finalists.are_tested:
+        return f"{_named(winner)} comes first, with {metric} {_mean(winner.validation)}"
+    if rival is None:
         score = f", with {metric} {_mean(winner.test)}" if winner.test else ""
         return f"{_named(winner)} comes first{score}; there is no baseline ({' or '.join(BASELINES)}) to beat"
-    if winner is baseline:
-        return f"no finalist comes before the baseline, {_named(baseline)}, on {finalists.objective.name}"
-    test = finalists.comparison
-    if test is None or winner.test is None:
-        return (
-            f"whether {_named(winner)} beats the baseline, {_named(baseline)}, cannot be told: "
-            f"less than two seeds have {metric} of both"
-        )
+    if winner is rival:
+        return f"no finalist comes before the baseline, {_named(rival)}, on {finalists.objective.name}"
+    other = f"the baseline, {_named(rival)}" if rival.is_baseline else f"the next best, {_named(rival)}"
+    test, estimate = finalists.comparison, winner.estimate(finalists.compared_metric)
+    if test is None or estimate is None:
+        return f"whether {_named(winner)} beats {other}, cannot be told: less than two seeds have {metric} of both"
     gain, *ends = _gain(test, higher_is_better=finalists.objective.direction == "maximize")
-    by, low, high = (signed(one, winner.test.mean).removeprefix("+") for one in (gain, *ends))
+    by, low, high = (signed(one, estimate.mean).removeprefix("+") for one in (gain, *ends))
     evidence = f"95 % interval {low} to {high}; {test.name} over {test.count} seeds, {_p_value(test)}"
     if not test.differs:
         return (
-            f"{_named(winner)} may be no better than the baseline, {_named(baseline)}: "
-            f"the gain of {by} in {metric} may be chance ({evidence})"
+            f"{_named(winner)} may be no better than {other}: the gain of {by} in {metric} may be chance ({evidence})"
         )
     verb = "beats" if gain > 0 else "is worse than"
-    return (
-        f"{_named(winner)} {verb} the baseline, {_named(baseline)}, by {by.removeprefix('-')} of {metric} ({evidence})"
-    )
+    return f"{_named(winner)} {verb} {other}, by {by.removeprefix('-')} of {metric} ({evidence})"
 
 
 def _gain(test: PairedTest, *, higher_is_better: bool) -> tuple[float, float, float]:
@@ -91,7 +93,8 @@ def _p_value(test: PairedTest) -> str:
 
 
 def _named(one: Finalist) -> str:
-    return f"trial {one.row.trial} ({one.row.family})"
+    family = "" if one.row.family in UNKNOWN else f" ({one.row.family})"
+    return f"trial {one.row.trial}{family}"
 
 
 def _mean(estimate: Estimate | None) -> str:

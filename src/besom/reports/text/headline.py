@@ -72,7 +72,7 @@ def _again(found: Finalists) -> Iterator[str]:
     if estimate is not None:
         name = metric if winner.test else found.objective.name
         yield f"Trained again with fresh seeds, {_named(winner.row)} leads, with {name} {interval(estimate)}."
-    if found.baseline is not None:
+    if found.rival is not None:
         sentence = verdict(found)
         yield f"{sentence[0].upper()}{sentence[1:]}."
 

@@ -125,6 +125,8 @@ def _data(space: SearchSpace, composer: Composer) -> Iterator[tuple[str, str]]:
 
 def _runs(finalists: FinalistsSpec) -> str:
     fewest = finalists.top * finalists.seeds
+    if not finalists.tested:
+        return f"{fewest} runs"
     return f"{fewest} runs, or {fewest + finalists.seeds} if the baseline is not one of the best {finalists.top}"
 
 

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from besom.config.checks import check, has_test_part, recordable, resolved
+from omegaconf import DictConfig, OmegaConf
+
+from besom.config.checks import check, flatten, has_test_part, recordable, resolved, select
 from besom.config.units import Unit, axis_of
-from besom.errors import BesomError, ConfigError, RunNotFound
+from besom.errors import BesomError, ConfigError, RunNotFound, one_of
 from besom.reports.read.finalists import BASELINES, finalist_runs
 from besom.reports.read.summary import Row, Summary
 from besom.secrets.masks import hidden_override
 from besom.sweep.compose import Composer
-from besom.sweep.finalists.other_configs import OtherConfig, OtherConfigs, with_values
+from besom.sweep.finalists.other_configs import OtherConfig, with_values
 from besom.sweep.space.overrides import to_overrides
 from besom.sweep.space.search_space import SearchSpace
 from besom.sweep.spec import SweepSpec
@@ -56,7 +58,7 @@ class Entry(Asked):
         return False
 
 
-def choose(summary: Summary, top: int, *, left_out: Collection[int] = ()) -> tuple[Row, ...]:
+def choose(summary: Summary, top: int, *, left_out: Collection[int] = (), seed_key: str = "seed") -> tuple[Row, ...]:
     """Return the finalists: the `top` best configs, and the best baseline at any rank; no config twice.
 
     All of them are feasible. With several objectives, the best are those of the Pareto front.
@@ -67,7 +69,7 @@ def choose(summary: Summary, top: int, *, left_out: Collection[int] = ()) -> tup
     for row in feasible:
         if several and row.trial not in summary.front:
             continue
-        if len(chosen) < top and all(_config_of(row) != _config_of(other) for other in chosen):
+        if len(chosen) < top and all(_config_of(row, seed_key) != _config_of(other, seed_key) for other in chosen):
             chosen.append(row)
     baseline = next((row for row in feasible if row.family in BASELINES), None)
     if baseline is not None and baseline.trial not in [row.trial for row in chosen]:
@@ -79,11 +81,13 @@ def describe(finalists: FinalistsSpec) -> str:
     """Return a description of the finalists: their number, their seeds and their overrides."""
     changed = f", with {' '.join(to_overrides(finalists.overrides))}" if finalists.overrides else ""
     seeds = f"{finalists.seeds} fresh seed{'s' * (finalists.seeds > 1)}"
+    if not finalists.tested:
+        return f"the best {finalists.top} again, {seeds} each{changed}"
     return f"the best {finalists.top} and the best baseline again, {seeds} each{changed}, and tested"
 
 
-def _config_of(row: Row) -> tuple[int, Mapping[str, Any]]:
-    return row.config or 1, {key: value for key, value in row.params.items() if key != "seed"}
+def _config_of(row: Row, seed_key: str) -> tuple[int, Mapping[str, Any]]:
+    return row.config or 1, {key: value for key, value in row.params.items() if key != seed_key}
 
 
 def fresh_seeds(seed: int, finalists: FinalistsSpec, *, taken: Collection[int] = ()) -> tuple[int, ...]:
@@ -100,8 +104,21 @@ def fresh_seeds(seed: int, finalists: FinalistsSpec, *, taken: Collection[int] =
     return tuple(seeds)
 
 
+Other = TypeVar("Other", covariant=True)
+
+
+class Configs(Protocol[Other]):
+    """The configs of trials of a study that differ from the sweep's config."""
+
+    def concern(self, row: Row) -> bool:
+        """Return whether a trial's config differs from the sweep's."""
+
+    def of(self, row: Row) -> Other:
+        """Return what a trial is run again from. Raises BesomError with the reason why it cannot be."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Missing:
+class Missing(Generic[Other]):
     """The finalists' runs that are not recorded as complete, in the order in which they are trained.
 
     `others` are the configs of trials whose config differs from the sweep's; `left_out` are the trials whose config is
@@ -109,7 +126,7 @@ class Missing:
     """
 
     entries: tuple[Entry, ...]
-    others: Mapping[int, OtherConfig]
+    others: Mapping[int, Other]
     left_out: tuple[tuple[Row, str], ...]
 
 
@@ -118,10 +135,10 @@ def missing(
     space: SearchSpace,
     book: StudyBook,
     summary: Summary,
-    configs: OtherConfigs,
+    configs: Configs[Other],
     *,
     seed: int,
-) -> Missing:
+) -> Missing[Other]:
     """Choose the finalists, store them in the study, and return their missing runs.
 
     A trial whose config is not available is replaced by the next best one, unless all its runs are complete.
@@ -130,15 +147,16 @@ def missing(
     """
     trials = book.study.get_trials(deepcopy=False)
     complete = {(run.trial, run.seed) for run in finalist_runs(book.study.user_attrs) if run.reason is None}
-    others: dict[int, OtherConfig] = {}
+    others: dict[int, Other] = {}
     left_out: list[tuple[Row, str]] = []
     passed: set[int] = set()
     while True:
-        rows = choose(summary, finalists.top, left_out=passed)
+        rows = choose(summary, finalists.top, left_out=passed, seed_key=finalists.seed_key)
         params = {row.trial: space.params_of(trials[row.trial]) for row in rows}
-        taken = [seed, *(value for point in params.values() if isinstance(value := point.get("seed"), int))]
+        taken = [seed, *(value for point in params.values() if isinstance(value := point.get(finalists.seed_key), int))]
         seeds = fresh_seeds(seed, finalists, taken=taken)
-        wanted = [(row.trial, seed) for seed in seeds for row in rows if (row.trial, seed) not in complete]
+        every = [(row.trial, seed) for seed in seeds for row in rows]
+        wanted = [one for one in every if one not in complete]
         to_train = {trial for trial, _ in wanted} - others.keys()
         asked = [row for row in rows if row.trial in to_train and configs.concern(row)]
         for row in asked:
@@ -154,7 +172,8 @@ def missing(
         book.set_user_attr(StudyAttribute.FINALISTS, chosen)
     entries = [
         Entry(number=len(trials) + index, trial=trial, params=params[trial], seed=seed)
-        for index, (trial, seed) in enumerate(wanted)
+        for index, (trial, seed) in enumerate(every)  # a job of another app has its number in its folder's name
+        if (trial, seed) in wanted
     ]
     return Missing(entries=tuple(entries), others=others, left_out=tuple(left_out))
 
@@ -171,7 +190,7 @@ class FinalistJobs(Jobs):
     def __init__(
         self,
         composer: Composer,
-        runs: Missing,
+        runs: Missing[OtherConfig],
         *,
         study_name: str,
         overrides: Mapping[str, Any],
@@ -222,30 +241,49 @@ class FinalistJobs(Jobs):
 
 
 def check_finalists(spec: SweepSpec, space: SearchSpace, composer: Composer) -> None:
-    """Raise ConfigError, naming the key, for finalists that could not be trained, tested or registered."""
+    """Raise ConfigError, naming the key, for finalists that could not be run, tested or registered."""
     if spec.finalists is None:
         return
-    if spec.finalists.register and not composer.compose(next(iter(space.examples()), {})).tracking.enabled:
+    configs = [composer.compose(params) for params in space.examples(at_least_one=True)]
+    if spec.finalists.tested:
+        _check_tested(spec, spec.finalists, configs)
+    else:
+        for config in configs:
+            _check_seed_key(spec.source, spec.finalists.seed_key, config)
+    where = f"{spec.source}: hydra.sweeper.finalists.overrides"
+    decided = _NOT_THEIRS if spec.finalists.tested else (spec.finalists.seed_key,)
+    for key in spec.finalists.overrides:
+        if any(f"{key}.".startswith(f"{other}.") for other in decided):
+            raise ConfigError(f"{where}: {key} is what the sweep decides, for all of them; leave it out")
+        if key[:1] in ("", "+", "~") or "@" in key or composer.chooses(key):
+            raise ConfigError(f"{where}: '{key}' is no plain key; write such as trainer.max_epochs: 60")
+    for config in configs if spec.finalists.overrides else ():
+        try:
+            changed = with_values(config, {**spec.finalists.overrides, spec.finalists.seed_key: spec.search.seed})
+            if spec.finalists.tested:
+                check(changed)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+
+
+def _check_tested(spec: SweepSpec, finalists: FinalistsSpec, configs: Sequence[DictConfig]) -> None:
+    """Raise ConfigError for finalists of Besom's own configs that could not be tested or registered."""
+    if finalists.register and not configs[0].tracking.enabled:
         raise ConfigError(
             f"{spec.source}: hydra.sweeper.finalists.register: with tracking=none there is no run to register; "
             "record the runs, or leave it out"
         )
-    for params in space.examples(at_least_one=True):
-        if not has_test_part(composer.compose(params)):
-            raise ConfigError(
-                f"{spec.source}: hydra.sweeper.finalists: they are tested, and the data has no test part; "
-                "set data.test_fraction, or leave them out"
-            )
-    if not spec.finalists.overrides:
-        return
-    where = f"{spec.source}: hydra.sweeper.finalists.overrides"
-    for key in spec.finalists.overrides:
-        if any(f"{key}.".startswith(f"{other}.") for other in _NOT_THEIRS):
-            raise ConfigError(f"{where}: {key} is what the sweep decides, for all of them; leave it out")
-        if key[:1] in ("", "+", "~") or "@" in key or composer.chooses(key):
-            raise ConfigError(f"{where}: '{key}' is no plain key; write such as trainer.max_epochs: 60")
-    for params in space.examples(at_least_one=True):
-        try:
-            check(with_values(composer.compose(params), {**spec.finalists.overrides, "seed": spec.search.seed}))
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from error
+    if not all(map(has_test_part, configs)):
+        raise ConfigError(
+            f"{spec.source}: hydra.sweeper.finalists: they are tested, and the data has no test part; "
+            "set data.test_fraction, or leave them out"
+        )
+
+
+def _check_seed_key(source: str, key: str, config: DictConfig) -> None:
+    """Raise ConfigError if another app's config has no such key."""
+    parent, _, name = key.rpartition(".")
+    node = select(config, parent) if parent else config
+    if not (OmegaConf.is_dict(node) and name in list(node)):
+        known = [key for key, _ in flatten(OmegaConf.to_container(config, resolve=False))]  # type: ignore[arg-type]
+        raise ConfigError(f"{source}: hydra.sweeper.seed_key: the app's config has no key {key}; {one_of(key, known)}")

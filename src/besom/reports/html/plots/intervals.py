@@ -27,7 +27,7 @@ def _read(report: Report) -> Iterator[Finalists]:
 
 
 def _draw(data: Finalists) -> Picture:
-    validation, test = data.objective.name, data.objective.test_metric
+    validation, test, tested = data.objective.name, data.objective.test_metric, data.are_tested
     names = [f"trial {one.row.trial}  {clipped(one.row.family, _LETTERS)}" for one in data.finalists]
     axis = axis_of(_values(data))
     left = 16 + LETTER * max(map(len, names))
@@ -42,12 +42,12 @@ def _draw(data: Finalists) -> Picture:
             path(f"M{x:.1f} {y - 14:.1f}l5 5l-5 5l-5 -5z", class_="sweep", data_t=one.row.trial),
         ]
     return Picture(
-        title=f"{validation} and {test} with fresh seeds",
+        title=f"{validation}{f' and {test}' * tested} with fresh seeds",
         height=panel.bottom + 24,
         parts=parts,
-        description=f"{len(names)} finalists: means with 95 % intervals, on validation and test",
-        note=f"Upper line: {validation} on validation, lower line: {test}; a dot for the mean, "
-        "Student's 95 % interval around it. Diamond: what the sweep measured.",
+        description=f"{len(names)} finalists: means with 95 % intervals{', on validation and test' * tested}",
+        note=(f"Upper line: {validation} on validation, lower line: {test}; a" if tested else "A")
+        + " dot for the mean, Student's 95 % interval around it. Diamond: what the sweep measured.",
     )
 
 
