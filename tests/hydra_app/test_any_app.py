@@ -368,6 +368,66 @@ def test_job_starts_the_app_again_with_its_own_overrides_as_lightnings_ddp_does(
     assert [trial.values for trial in trials(tmp_path / "mlruns" / "optuna.db", "theirs")] == [[3.0], [4.0]]
 
 
+def test_user_is_told_of_a_job_that_reports_nothing_goes_on_when_pruned_or_fails(tmp_path: Path) -> None:
+    script = app(
+        tmp_path,
+        """\
+        import time
+
+        import besom
+
+        def main(config):
+            print(f"this is {config.x}")
+            if config.x == 1:
+                try:
+                    for step in range(10_000):
+                        besom.report(step, step=step)
+                        time.sleep(0.01)
+                except Exception:
+                    pass
+            if config.x == 2:
+                raise RuntimeError("no luck")
+            return config.x
+        """,
+        "x: 0\n",
+    )
+    pruner = ("hydra/sweeper/pruner=threshold", "hydra.sweeper.pruner.upper=-1", "hydra/sweeper/sampler=grid")
+    done = run(script, *ONE_WORKER, *pruner, "x=range(3)", "hydra.sweeper.n_trials=3", "hydra.sweep.dir=out")
+    assert "warning: hydra.sweeper.pruner: trial 0 did not report value while it ran, and could not" in done.stdout
+    assert "warning: trial 1 was told to stop and ran to its end, so that its value is kept; do not" in done.stdout
+    silent, stubborn, failed = trials(tmp_path / "mlruns" / "optuna.db", "theirs")
+    assert (silent.values, stubborn.values, failed.state) == ([0.0], [1.0], TrialState.FAIL)
+    told = done.stdout[done.stdout.index("FAILED: RuntimeError: no luck") :]
+    assert 'raise RuntimeError("no luck")\n' in told
+    log = tmp_path / "mlruns" / "logs" / "theirs" / "worker-0.log"
+    assert f"    log: {log}; folder: {tmp_path / 'out' / '2'}\n" in told.replace(
+        "log: mlruns", f"log: {tmp_path}/mlruns"
+    )
+    begins, says = "---- besom: trial {0} begins: x={0}", "this is {0}"
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if "begins" in line or "this is" in line]
+    assert lines == [line.format(number) for number in range(3) for line in (begins, says)]
+
+
+def test_ctrl_c_before_the_first_trial_prints_no_traceback(tmp_path: Path) -> None:
+    script = app(
+        tmp_path,
+        """\
+        import os
+        import signal
+
+        from omegaconf import OmegaConf
+
+        OmegaConf.register_new_resolver("stop", lambda: os.kill(os.getpid(), signal.SIGINT))
+
+        def main(config):
+            return config.x
+        """,
+        "x: 0\n",
+    )
+    done = run(script, *ONE_WORKER, "x=range(3)", "hydra.sweep.dir=${stop:}")
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
+
+
 def test_one_job_is_recorded_too(tmp_path: Path, store: Callable[[Path], None]) -> None:
     store(tmp_path / "mlruns")
     code = """\

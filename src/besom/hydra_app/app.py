@@ -297,6 +297,11 @@ def told_by_hydra() -> Iterator[None]:
             raise SweepFailed(str(error)) from error
         sys.stderr.write(f"{error}\n")
         raise SystemExit(FAILED) from error
+    except KeyboardInterrupt:  # before the first trial
+        if _is_command_line():
+            sys.stderr.write("stopped\n")
+            raise SystemExit(INTERRUPTED) from None
+        raise
 
 
 def _is_command_line() -> bool:

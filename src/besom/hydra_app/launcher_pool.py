@@ -91,6 +91,14 @@ class LauncherPool:
         """Return the slots without a job in the next batch."""
         return [slot for slot in self._slots if slot not in self._collected]
 
+    @property
+    def reports(self) -> bool:
+        """False: a launcher returns when the jobs of a batch are over."""
+        return False
+
+    def log(self, slot: Slot) -> None:
+        """Return None: a launcher decides where the output goes."""
+
     def is_ready(self, slot: Slot) -> bool:
         """Return False: a launcher does not report when a job starts."""
         return False

@@ -31,6 +31,7 @@ class _Job:
     def __init__(self, channel: Channel, metric: str) -> None:
         self._channel = channel
         self._metric = metric
+        self.was_stopped = False
         self._step: int | None = None
         self._begins: int | None = None  # the last step when a further count began
         self._offset = 0
@@ -58,6 +59,7 @@ class _Job:
 
     def stop_if_requested(self, *, in_epoch: bool) -> None:
         if self._channel.should_stop(in_epoch=in_epoch):
+            self.was_stopped = True
             raise TrialPruned
 
 
@@ -157,12 +159,15 @@ def answer(name: str, arguments: Sequence[Any]) -> None:
 
 
 @contextmanager
-def reporting(channel: Channel, *, metric: str) -> Iterator[None]:
-    """Let `report` use this channel within a `with` block; `metric` is the name of a value without one."""
+def reporting(channel: Channel, *, metric: str) -> Iterator[_Job]:
+    """Let `report` use this channel within a `with` block; `metric` is the name of a value without one.
+
+    The job knows whether it `was_stopped`.
+    """
     global _job, _process
     _job, _process = _Job(channel, metric), os.getpid()
     try:
-        yield
+        yield _job
     finally:
         _job = None
 

@@ -76,7 +76,7 @@ class HydraTask:
                     error.add_note(f"The job's folder: {returned.hydra_cfg.hydra.runtime.output_dir}")
                 raise error
             values = read_values(returned.return_value, self.metrics)
-            return TrialResult(values=values, job=pack_job(returned))
+            return TrialResult(values=values, job=pack_job(returned), ignored_stop=job.ignored_stop)
 
         return run
 
@@ -89,6 +89,7 @@ class _Job:
         self._channel = channel
         self._task_function = task_function
         self._metric = metric
+        self.ignored_stop = False
 
     def run(self, context: HydraContext, sweep_config: DictConfig) -> JobReturn:
         """Compose the job's config and run it as Hydra's basic launcher does."""
@@ -115,8 +116,10 @@ class _Job:
         hydra_config: Any = HydraConfig.instance().cfg
         keep_hydra_files(config, hydra_config, self._assignment.directory)
         self._channel.started(about_job(config))
-        with reporting(self._channel, metric=self._metric):
-            return self._task_function(config)
+        with reporting(self._channel, metric=self._metric) as job:
+            returned = self._task_function(config)
+        self.ignored_stop = job.was_stopped
+        return returned
 
     def __getattr__(self, name: str) -> Any:
         # For callbacks that use attributes of the task function, such as its name.

@@ -47,7 +47,8 @@ class TrialResult:
 
     The values are those of the report at `best_epoch` and `best_step`, where there are epochs. `summary` holds the
     metrics that are measured once, such as those of the test part; `constraints` are zero or less if they hold. `job`
-    is the pickled JobReturn of another Hydra app's job.
+    is the pickled JobReturn of another Hydra app's job; with `ignored_stop`, that caught TrialPruned and ran on to its
+    end.
 
     The trial took `duration_s`, from `began_s` to `ended_s`, in seconds since the epoch, which may be earlier than its
     result is received; `worker` is the process id of its worker, `host` the machine. Each is None where unknown.
@@ -60,6 +61,7 @@ class TrialResult:
     summary: Mapping[str, float] = field(default_factory=dict)
     constraints: Mapping[str, float] = field(default_factory=dict)
     job: bytes | None = None
+    ignored_stop: bool = False
     failure: Failure | None = None
     duration_s: float | None = None
     began_s: float | None = None

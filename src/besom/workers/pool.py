@@ -117,8 +117,15 @@ class Pool(Protocol):
     def idle(self) -> list[Slot]:
         """Return the slots without a bundle."""
 
+    @property
+    def reports(self) -> bool:
+        """True if a trial's reports arrive while it runs, so that it can be pruned."""
+
     def is_ready(self, slot: Slot) -> bool:
         """Return whether a slot's worker has imported its libraries."""
+
+    def log(self, slot: Slot) -> Path | None:
+        """Return the file with the output of a slot's trials, if it is known."""
 
     def submit(self, slot: Slot, bundle: Bundle) -> None:
         """Run a bundle in an idle slot."""
@@ -189,6 +196,15 @@ class WorkerPool:
     def idle(self) -> list[Slot]:
         """Return the slots without a bundle."""
         return [slot for slot in self._slots if slot not in self._workers or not self._workers[slot].pending]
+
+    @property
+    def reports(self) -> bool:
+        """True: a worker reports at once."""
+        return True
+
+    def log(self, slot: Slot) -> Path:
+        """Return the file with the output of a slot's workers."""
+        return self._logs / f"worker-{slot.index}.log"
 
     def is_ready(self, slot: Slot) -> bool:
         """Return whether the worker of a slot has imported its libraries."""
@@ -261,7 +277,7 @@ class WorkerPool:
         )
 
     def _start(self, slot: Slot) -> _Worker:
-        log = self._logs / f"worker-{slot.index}.log"
+        log = self.log(slot)
         process, connection = self._launcher(slot, log, self._task)
         worker = _Worker(slot, process, connection, log)
         worker.send(self._task)

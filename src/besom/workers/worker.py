@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from besom.errors import BesomError, DataError, TrialPruned, kind_and_line
-from besom.secrets.masks import hide_in_output, remember_secrets_of
+from besom.secrets.masks import hidden_override, hide_in_output, remember_secrets_of
 from besom.system.processes import adopt, end_with_children
 from besom.system.store_errors import says_disk_is_full
 from besom.training.progress import Channel, Moment
@@ -68,6 +68,7 @@ def main(descriptor: int) -> None:
     memory, surroundings = Memory(always=not isinstance(task, Bundling)), Surroundings()
     while True:
         bundle = parent.bundles.get()
+        _log_beginning(bundle)
         if len(bundle.trials) > 1 and isinstance(task, Bundling):
             trials = [Trial(number, parent, waits=True) for number in bundle.trials]
             for finished in _finish_together(task, bundle, trials, parent.send):
@@ -77,6 +78,15 @@ def main(descriptor: int) -> None:
                 finished = finish(run, assignment, Trial(assignment.trial, parent))
                 parent.send(_put_back(surroundings, finished))
         memory.trial_over()
+
+
+def _log_beginning(bundle: Bundle) -> None:
+    """Separate the output of a bundle's trials from what is before it in the log."""
+    first, last = bundle.trials[0], bundle.trials[-1]
+    which = f"trial {first}" if first == last else f"a bundle of {len(bundle.trials)}, trials {first} to {last}"
+    overrides = " ".join(map(hidden_override, bundle.assignments[0].overrides))
+    sys.stdout.flush()
+    print(f"---- besom: {which} begins{overrides and ': '}{overrides}", file=sys.stderr, flush=True)
 
 
 def _put_back(surroundings: Surroundings, finished: Finished) -> Finished:

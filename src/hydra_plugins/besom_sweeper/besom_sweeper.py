@@ -32,9 +32,12 @@ class BesomSweeper(Sweeper):
 
         For an app other than Besom, return Hydra's JobReturns in batches, and raise errors as Hydra does.
         """
-        from besom.hydra_app.app import swept_app, told_by_hydra, trains_besom_config
-        from besom.hydra_app.multirun import make_folder
-        from besom.sweep.run import run_sweep
+        try:
+            from besom.hydra_app.app import swept_app, told_by_hydra, trains_besom_config
+            from besom.hydra_app.multirun import make_folder
+            from besom.sweep.run import run_sweep
+        except KeyboardInterrupt:  # ctrl-C during these imports, which take a second
+            raise SystemExit(130) from None
 
         assert self._context is not None
         assert self._task is not None

@@ -348,3 +348,20 @@ def test_a_spark_line_shows_a_course_within_its_width(values: list[float], line:
 @pytest.mark.parametrize(("seconds", "text"), [(7.9, "0:07"), (754, "12:34"), (3723, "1:02:03")])
 def test_a_time_reads_as_on_a_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_first_failure_of_a_cause_shows_its_traceback_and_where_to_read_more(terminal: bool, tmp_path: Path) -> None:
+    frames = '  File "a.py", line 1, in main\n    f(1)\n    ~~^^\n  File "b.py", line 2, in f\n    1 / 0\n    ~~^~~\n'
+    traceback = f"Traceback (most recent call last):\n{frames}  raised here\nNo: 0\n"
+    result = TrialResult(state=State.FAIL, failure=Failure(reason="ZeroDivisionError: division", traceback=traceback))
+    screen = console(terminal=terminal)
+    with watch(screen, spec(), log=tmp_path / "sweep.log") as observer:
+        for trial in range(2):
+            observer(Ended(trial=trial, result=result, log=Path("logs/worker-0.log"), folder=f"multirun/{trial}"))
+    text = shown(screen)
+    assert text.count('  File "b.py", line 2, in f') == text.count("No: 0") == 1
+    assert 'File "a.py"' not in text
+    assert "^^" not in text
+    assert "    log: logs/worker-0.log; folder: multirun/0" in text
+    assert "multirun/1" not in text

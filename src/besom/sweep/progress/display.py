@@ -24,7 +24,7 @@ from besom.sweep.progress.counts import TrialCounts
 from besom.sweep.progress.events import Ended, Observer, Polled, Retried, StopRequested, SweepEvent, Warned
 from besom.sweep.progress.live_view import draw
 from besom.sweep.progress.log import SweepLog
-from besom.sweep.progress.text import STOPPING, result_text, trial_numbers
+from besom.sweep.progress.text import STOPPING, failure_details, result_text, trial_numbers
 from besom.sweep.spec import SweepSpec
 from besom.system.console import warn
 from besom.workers.devices import Slot
@@ -100,6 +100,7 @@ class PlainObserver:
     def __init__(self, console: Console, counts: TrialCounts) -> None:
         self._console = console
         self._counts = counts
+        self._failures = set[str]()
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +120,10 @@ class PlainObserver:
                 text = result_text(self._counts.objectives, event, _safe(result.reason))
                 done = f"{self._counts.done}/{self._counts.total}" if self._counts.total else f"{self._counts.done}"
                 self._write(f"trial {trial:>4}  {text}   [{done}{self._best()}]")
+                if result.reason is not None and cause(result.reason) not in self._failures:
+                    self._failures.add(cause(result.reason))
+                    for line in failure_details(event):
+                        self._write(line)
             case Retried(trial=trial, reason=reason):
                 self._write(f"trial {trial:>4}  failed and is run again: {_safe(reason)}")
             case Warned(text=text):
@@ -185,7 +190,7 @@ class LiveObserver:
             case Polled():
                 self._refresh()
             case Ended(trial=trial, result=TrialResult(state=State.FAIL, reason=reason)):
-                self._print_failure(f"trial {trial} failed: ", reason or "unknown", "red")
+                self._print_failure(f"trial {trial} failed: ", reason or "unknown", "red", failure_details(event))
             case Retried(trial=trial, reason=reason):
                 self._print_failure(f"trial {trial} failed and is run again: ", reason, "yellow")
             case Warned(text=text):
@@ -216,12 +221,15 @@ class LiveObserver:
             height=self._console.height,
         )
 
-    def _print_failure(self, what: str, reason: str, style: str) -> None:
+    def _print_failure(self, what: str, reason: str, style: str, details: Sequence[str] = ()) -> None:
         key = cause(reason)
         self._failures[key] += 1
         if self._failures[key] <= _SHOWN_PER_CAUSE:
             last = "   (more of these: in the log)" if self._failures[key] == _SHOWN_PER_CAUSE else ""
             self._print(f"{what}{_safe(reason)}{last}", style)
+        if self._failures[key] == 1:
+            for line in details:
+                self._print(line, "dim")
 
     def _print(self, line: str, style: str) -> None:
         self._live.console.print(Text(line, style=style), soft_wrap=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from besom.config.units import Unit
 from besom.workers.devices import Slot
@@ -24,12 +25,17 @@ class Dispatched:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """A trial is over; `reached` is the number of its last report, in units of `axis`."""
+    """A trial is over; `reached` is the number of its last report, in units of `axis`.
+
+    `log` is the file with its output, `folder` the one in which another app's job has run, where they are known.
+    """
 
     trial: int
     result: TrialResult
     reached: int = 0
     axis: Unit = Unit.EPOCH
+    log: Path | None = None
+    folder: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from besom.config.objectives import Objective
 from besom.reports.format import named
 from besom.reports.read.failures import numbered
+from besom.secrets.masks import mask
 from besom.sweep.progress.events import Ended
-from besom.workers.messages import State
+from besom.workers.messages import Blame, State
 
+_TRACEBACK_LINES = 4
 STOPPING = "stopping: what runs may finish its epoch; ctrl-C again stops at once"
 
 
@@ -24,6 +26,18 @@ def result_text(objectives: Sequence[Objective], ended: Ended, reason: str | Non
             return f"pruned after {ended.axis} {ended.reached}" if ended.reached else "pruned"
         case State.FAIL:
             return f"FAILED: {reason or 'unknown'}"
+
+
+def failure_details(ended: Ended) -> list[str]:
+    """Return the last lines of a failed trial's traceback, and where to read more; none for an error of the user's."""
+    failure = ended.result.failure
+    if failure is None or failure.traceback is None or failure.blame is not Blame.CODE:
+        return []
+    lines = [line.rstrip() for line in failure.traceback.splitlines()]
+    last = [line for line in lines if line.strip(" ^~")][-_TRACEBACK_LINES:]
+    places = [f"log: {ended.log}"] if ended.log is not None else []
+    places += [f"folder: {ended.folder}"] if ended.folder is not None else []
+    return [*(f"    {mask(line)}" for line in last), *(["    " + "; ".join(places)] if places else [])]
 
 
 def kept_runs_warning(count: int) -> str:

@@ -33,7 +33,8 @@ class Attempt:
 
     An `unbundled` attempt must not share a bundle, an `exclusive` one must not share its device. Attempts with the same
     `bundle_key` may share a bundle; `bundled` is the size of the bundle. `began_s` is in seconds since the epoch, as
-    its worker reports it. `reached` is the number of its last report on the axis of its run, `history` the metrics by
+    its worker reports it. `folder` is that of another app's job. `followed` is true once the objective was reported.
+    `reached` is the number of its last report on the axis of its run, `history` the metrics by
     step.
     """
 
@@ -53,6 +54,8 @@ class Attempt:
     reached: int = 0
     history: dict[int, dict[str, float]] = field(default_factory=dict)
     count: PrunerCount | None = None
+    followed: bool = False
+    folder: str | None = None
 
     @property
     def trial(self) -> int:

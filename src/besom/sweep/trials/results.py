@@ -55,6 +55,10 @@ class TrialResults:
         self._constraints = constraints
         self._code = StudyCode(book, self._warn)
         self.any_interrupted = False
+        self._may_warn = bool(search.pruner)  # of trials that report nothing to the pruner
+        if self._may_warn and not pool.reports:
+            self._may_warn = False
+            self._warn("hydra.sweeper.pruner: nothing is pruned, for the launcher reports nothing while its jobs run")
 
     # While an attempt runs.
 
@@ -62,6 +66,7 @@ class TrialResults:
         """Create the run of an attempt."""
         assert attempt.card is not None
         attempt.recorded = True
+        attempt.folder = started.about.get("output")
         code = self._code.tags(attempt.asked.name, started.sources or ())
         card = replace(attempt.card, tags={**attempt.card.tags, **code})
         attempt.card = record_start(self._recorder, attempt.trial, card, started)
@@ -83,6 +88,7 @@ class TrialResults:
         self._observer(reported)
         if not self._search.pruner:
             return
+        attempt.followed = attempt.followed or self._search.objective.name in metrics
         attempt.count = attempt.count or self._jobs.pruner_count(self._search.fidelity)
         counted = attempt.count.count(moment, metrics.get(self._search.objective.name))
         prune = counted is not None and self._book.report(trial, *counted)
@@ -95,7 +101,13 @@ class TrialResults:
 
     def finish(self, attempt: Attempt, result: TrialResult) -> None:
         """Record the end of an attempt that its worker reported, as the parent's verdict has it."""
-        if attempt.verdict is Verdict.PRUNED or (result.state is State.PRUNED and attempt.verdict is None):
+        if result.ignored_stop and result.state is State.COMPLETE:
+            self._warn(
+                f"{attempt.asked.name} was told to stop and ran to its end, so that its value is kept; do not catch "
+                "besom.TrialPruned"
+            )
+            self._complete(attempt, result)
+        elif attempt.verdict is Verdict.PRUNED or (result.state is State.PRUNED and attempt.verdict is None):
             self.prune(attempt, result)
         elif attempt.verdict is Verdict.INTERRUPTED and result.state is not State.COMPLETE:
             self.interrupt(attempt)
@@ -167,7 +179,23 @@ class TrialResults:
         self._book.tell(attempt.trial, result, attempt.about(result))
         self._jobs.ended(attempt.trial, result)
         record_end(self._recorder, attempt.trial, result, self._search.objectives)
-        self._observer(Ended(trial=attempt.trial, result=result, reached=attempt.reached, axis=attempt.axis))
+        self._observer(
+            Ended(
+                trial=attempt.trial,
+                result=result,
+                reached=attempt.reached,
+                axis=attempt.axis,
+                log=None if attempt.slot is None else self._pool.log(attempt.slot),
+                folder=attempt.folder,
+            )
+        )
+        if self._may_warn and result.state is State.COMPLETE:
+            self._may_warn = False
+            if not attempt.followed:
+                self._warn(
+                    f"hydra.sweeper.pruner: {attempt.asked.name} did not report {self._search.objective.name} while it "
+                    "ran, and could not be pruned; call besom.report(VALUE, step=STEP), or use besom.PruningCallback"
+                )
 
     # Trials that the recorder has written.
 
