@@ -68,6 +68,8 @@ class Talk:
         self.numbers.append(epoch)
         self.epochs.append(dict(metrics))
 
+    def log(self, log: object) -> None: ...
+
     def should_stop(self, *, in_epoch: bool) -> bool:
         if in_epoch:
             self.chunks += 1

@@ -42,6 +42,8 @@ class Silence:
 
     def report(self, moment: Moment, metrics: Mapping[str, float]) -> None: ...
 
+    def log(self, log: object) -> None: ...
+
     def should_stop(self, *, in_epoch: bool) -> bool:
         return False
 

@@ -76,6 +76,8 @@ class FakeChannel:
     def report(self, _moment: Moment, metrics: Mapping[str, float]) -> None:
         self.epochs.append(metrics)
 
+    def log(self, log: object) -> None: ...
+
     def should_stop(self, *, in_epoch: bool) -> bool:
         return False
 

@@ -78,7 +78,6 @@ def test_epochwise_callbacks_leave_besoms_loop_to_its_models_and_stepwise_ones_d
             ["callbacks=checkpoint", "+trainer.enable_checkpointing=false"],
             r"^trainer\.enable_checkpointing: it is false, and callbacks have a ModelCheckpoint",
         ),
-        (["callbacks=lr_monitor"], r"^trainer: [^\n]+LearningRateMonitor[^\n]+logger"),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_line_that_names_it(

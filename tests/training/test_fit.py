@@ -69,6 +69,8 @@ class Runner:
         assert epoch == self.first + len(self.epochs), "epochs are reported in order"
         self.epochs.append(metrics)
 
+    def log(self, log: object) -> None: ...
+
     def should_stop(self, *, in_epoch: bool) -> bool:
         if in_epoch:
             self.steps += 1

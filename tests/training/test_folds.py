@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from besom.config.checks import resolved
+from besom.config.extras.logged import Log
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, TrialFailed, TrialPruned
 from besom.models.saved import load
@@ -60,6 +61,7 @@ class Runner:
     stop_after_fold: int | None = None
     stop_at_step: int | None = None
     steps: int = 0
+    logged: list[str] = field(default_factory=list)
 
     def run(self, config: dict[str, Any]) -> TrialResult:
         return train_trial(config, channel=self, directory=self.directory)
@@ -70,6 +72,9 @@ class Runner:
 
     def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
         self.folds[moment.epoch] = metrics
+
+    def log(self, log: Log) -> None:
+        self.logged += [name for point in log.points for name in point.metrics]
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         self.steps += in_epoch
@@ -99,7 +104,7 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    wanted, runner = config("test=true"), Runner(tmp_path_factory.mktemp("left"))
+    wanted, runner = config("test=true", "callbacks=lr_monitor"), Runner(tmp_path_factory.mktemp("left"))
     return Trained(wanted, runner, runner.run(wanted))
 
 
@@ -126,6 +131,11 @@ def test_each_fold_is_a_step_with_the_means_so_far_and_its_own_values(trained: T
 def test_a_trial_is_worth_the_mean_over_its_folds(trained: Trained):
     assert trained.outcome.values == (trained.runner.folds[3]["val/acc"],)
     assert trained.outcome.best_epoch is None
+
+
+def test_what_is_logged_by_step_is_recorded_by_fold(trained: Trained):
+    logged = {f"{part}/lr-Adam" for part in ("fold-1", "fold-2", "fold-3", "all-folds")}
+    assert logged == set(trained.runner.logged)
 
 
 def test_the_data_are_told_of_with_the_rows_of_all_folds(trained: Trained):

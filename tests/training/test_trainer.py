@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from besom.config.checks import check, resolved
+from besom.config.extras.logged import Log
 from besom.config.objectives import leading, read_objectives
 from besom.config.trainer import WORK
 from besom.data import InMemoryDataModule
@@ -54,8 +55,10 @@ class Reports(dict[int, Mapping[str, float]]):
     about: Mapping[str, Any]
 
     def __init__(self, *, by_step: bool = False) -> None:
+        super().__init__()
         self.by_step = by_step
         self.moments: list[Moment] = []
+        self.logs: list[Log] = []
 
     def started(self, about: Mapping[str, Any]) -> None:
         self.about = about
@@ -63,6 +66,14 @@ class Reports(dict[int, Mapping[str, float]]):
     def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
         self.moments.append(moment)
         self[moment.step if self.by_step else moment.epoch] = metrics
+
+    def log(self, log: Log) -> None:
+        self.logs.append(log)
+
+    def points(self, name: str) -> list[tuple[int, float]]:
+        """The values of a metric by step."""
+        found = [point for log in self.logs for point in log.points if name in point.metrics]
+        return [(point.step, point.metrics[name]) for point in found]
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         return False

@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from besom.config.extras.artifacts import check_artifacts
+from besom.config.extras.groups import check_groups
 from besom.config.messages import explain
 from besom.config.objectives import COSTS, leading, metric_names, read_objectives
 from besom.config.trainer import check_trainer
@@ -79,6 +81,7 @@ def check(config: Config) -> None:
     names = tuple(objective.name for objective in objectives)
     check_trainer(_node(config, "trainer"), names, _node(config, "model"))
     check_tuning(tuning_of(config), folds=folds_of(config), trainer=_node(config, "trainer"))
+    _check_extras(config)
     _check_table(config)
     if select(config, "test") is True and not has_test_part(config):
         raise ConfigError("test: the data has no test part; set data.test_fraction, or test=false")
@@ -145,6 +148,23 @@ def _check_objective(config: Config) -> None:
             raise ConfigError(
                 f"objective: '{objective.name}' is not a metric of {model}; {one_of(objective.name, known)}"
             )
+
+
+def _check_extras(config: Config) -> None:
+    keys = ("callbacks", "logger", "trainer.callbacks", "trainer.logger", "artifacts")
+    callbacks, logger, more_callbacks, more_loggers, artifacts = (_plain(select(config, key)) for key in keys)
+    if callbacks or logger or more_callbacks or more_loggers:
+        trainer = {"callbacks": more_callbacks, "logger": more_loggers}
+        check_groups({"callbacks": callbacks, "logger": logger, "trainer": trainer})
+    check_artifacts(artifacts or ())
+
+
+def _plain(value: Any) -> Any:
+    """Return the value of a key without interpolations. Raises ConfigError as `select` does."""
+    try:
+        return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
 
 
 def check_views(value: Any, where: str) -> None:

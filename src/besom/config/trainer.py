@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from besom.errors import ConfigError
 
 WORK = ".work"
 """The subfolder of a trial's folder for the files of its callbacks and loggers."""
+
+
+def without_work(folder: Path) -> Path:
+    """Return the folder of the artifacts for that of the callbacks' and loggers' files: the same without WORK."""
+    return Path(*(part for part in folder.parts if part != WORK))
+
 
 _MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
 

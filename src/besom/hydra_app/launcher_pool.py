@@ -170,6 +170,9 @@ class _NoChannel:
     def report(self, moment: object, metrics: object) -> None:
         """Do nothing."""
 
+    def log(self, log: object) -> None:
+        """Do nothing."""
+
     def should_stop(self, *, in_epoch: bool) -> bool:
         """Return False: the job is over."""
         return False

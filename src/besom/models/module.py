@@ -145,8 +145,10 @@ class SupervisedModule(pl.LightningModule):
             optimizer.step()
             pairs.append((outputs.detach(), y))
             losses.append(loss.detach())
-        # Lightning counts the steps of its own wrapper, on which max_steps and ModelCheckpoint depend.
-        self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_by(len(pairs))
+        # Lightning counts the steps of its own wrapper, for max_steps and checkpoints, and these calls, for loggers.
+        loop = self.trainer.fit_loop.epoch_loop
+        loop.manual_optimization.optim_step_progress.increment_by(len(pairs))
+        loop._batches_that_stepped += len(pairs) - 1
         self._add_losses(losses, [len(y) for _, y in pairs])
         self._seen["train"].append(concatenate(pairs))
         return None

@@ -32,6 +32,7 @@ from besom.workers.messages import (
     Bundle,
     Failure,
     Finished,
+    Logged,
     Reported,
     Sized,
     Started,
@@ -166,6 +167,8 @@ class SweepLoop:
                 self._results.start(self._running[started.trial], started)
             case Reported() as reported:
                 self._results.report(self._running[reported.trial], reported)
+            case Logged(trial=trial, log=log):
+                self._recorder.log(trial, log)
             case Finished(trial=trial, result=result):
                 self._results.finish(self._running[trial], result)
             case Died(trials=trials, reason=reason, worker=worker):

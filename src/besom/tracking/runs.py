@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedRun:
-    """A recorded run; `history` maps a number on its axis, such as an epoch, to its metrics."""
+    """A recorded run; `history` maps a number on its axis, such as an epoch, to its metrics.
+
+    It leaves out the metrics that the trial's logger received.
+    """
 
     run_id: str
     name: str
@@ -121,7 +125,8 @@ class Runs:
         run = find_run(self._client, self._location, run_id)
         with translated(self._location):
             history: dict[int, dict[str, float]] = {}
-            for name in run.data.metrics:
+            by_step = json.loads(run.data.tags.get(Tag.BY_STEP, "[]"))
+            for name in run.data.metrics.keys() - set(by_step):
                 for metric in self._client.get_metric_history(run_id, name):
                     history.setdefault(metric.step, {})[name] = metric.value
         datasets = run.inputs.dataset_inputs if run.inputs else []

@@ -21,6 +21,7 @@ class Tag:
     LOOP = "besom.loop"
     LOOP_BECAUSE = "besom.loop_because"
     TUNED = "besom.tuned"  # as JSON: the key, its value, the Tuner's method
+    BY_STEP = "besom.by_step"  # the metrics that are recorded by training step, as a JSON list
     THREADS = "besom.threads"
     PARAMETERS = "besom.parameters"
     OUTPUT = "besom.output"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from besom.config.extras.logged import Log
 from besom.models.distributed import agreed
 from besom.training.progress import Channel, Moment
 
@@ -29,6 +30,10 @@ class DDPChannel:
     def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
         """Report the metrics of a validation, or of an epoch that has ended."""
         self._channel.report(moment, metrics)
+
+    def log(self, log: Log) -> None:
+        """Pass on what the trial's logger has received."""
+        self._channel.log(log)
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         """Return whether to stop early: rank 0's answer, on every rank."""

@@ -11,8 +11,8 @@ import platform
 import time
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -28,7 +28,7 @@ from besom.config.objectives import Objective, leading, read_objectives
 from besom.config.targets.check import check_targets, signature_of
 from besom.config.trainer import WORK
 from besom.data import InMemoryDataModule
-from besom.errors import ConfigError
+from besom.errors import ConfigError, TrialPruned
 from besom.models.distributed import join_process_group, rank_count
 from besom.models.saved import save
 from besom.models.weights import load_state, parameter_count, uncompiled
@@ -39,6 +39,7 @@ from besom.training.ddp_channel import DDPChannel
 from besom.training.figure_data import Predictions, write_figure_data
 from besom.training.hooks import check_hooks
 from besom.training.lightning import adapted, base_of, builds_later, package_of, refusals_of
+from besom.training.loggers.log import TrialLog
 from besom.training.progress import Channel
 from besom.training.result import TrialResult
 from besom.training.trainer import Extras, build_trainer, choose_loop, finish_loggers
@@ -71,7 +72,8 @@ def train(
     tracker: BestEpochTracker[dict[str, Tensor]] = BestEpochTracker(leading(objectives), channel, objectives)
     fitted = fit(config, data, tracker, directory / WORK, channel=channel, about=about)
     costs = costs_of(fitted.model, objectives, seconds=fitted.seconds)
-    summary = fitted.write(config, directory, fitted.predictions(config))
+    with fitted.loggers_open():
+        summary = fitted.write(config, directory, fitted.predictions(config))
     return TrialResult(
         values=objective_values(objectives, {**tracker.metrics, **costs}),
         best_epoch=tracker.epoch,
@@ -104,6 +106,16 @@ class Fitted:
             write_figure_data(self.model, self.data, predictions, config, directory)
         return summary
 
+    @contextmanager
+    def loggers_open(self) -> Iterator[None]:
+        """Return a context manager at whose end the loggers are finished: a test logs as well."""
+        try:
+            yield
+        except BaseException:
+            finish_loggers(self.trainer, failed=True)
+            raise
+        finish_loggers(self.trainer)
+
 
 def set_up(config: Mapping[str, Any]) -> None:
     """Configure the process, seed it, and refuse keys and classes that cannot work."""
@@ -125,32 +137,35 @@ def fit(
     tracker: BestEpochTracker[dict[str, Tensor]],
     folder: Path,
     *,
-    channel: Channel | None = None,
+    channel: Channel,
     about: Mapping[str, Any] | None = None,
 ) -> Fitted:
-    """Train a new model on data with a tracker; `channel` receives what was built, and `about`, before the first step.
+    """Train a new model on data with a tracker.
 
-    What callbacks and loggers write goes below `folder`.
+    The channel receives what was built, and `about`, before the first step, and what the trial's logger receives.
+
+    What callbacks and loggers write goes below `folder`. The loggers are left open.
     """
     model = build_model(config, data)
     package = package_of(model)
-    extras = Extras.build(config, package, folder)
+    log = TrialLog(channel, [objective.name for objective in read_objectives(config)])
+    extras = Extras.build(config, package, log, folder)
     loop = choose_loop(config, model, data, extras)
     trainer = build_trainer(
         config, tracker, extras, package=package, measures_epoch_0=isinstance(data, InMemoryDataModule), folder=folder
     )
-    if channel is not None:
-        channel.started({**describe(data, model, trainer), **loop, **(about or {})})
+    channel.started({**describe(data, model, trainer), **loop, **(about or {})})
     if rank_count() > 1:
         join_process_group(config["trainer"]["accelerator"])
     began = time.perf_counter()
     try:
         with refusals_of(package):
             trainer.fit(model, datamodule=adapted(data, package))
-    finally:
-        finish_loggers(trainer)
-    seconds = time.perf_counter() - began
-    load_state(model, tracker.best_weights())
+        seconds = time.perf_counter() - began
+        load_state(model, tracker.best_weights())
+    except BaseException as error:
+        finish_loggers(trainer, failed=not isinstance(error, TrialPruned))
+        raise
     return Fitted(model=model, data=data, trainer=trainer, seconds=seconds)
 
 

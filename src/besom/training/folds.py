@@ -8,7 +8,7 @@ best epochs, or of best steps where validations come within epochs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from besom.config.checks import folds_of
+from besom.config.extras.logged import Log
 from besom.config.objectives import Objective, leading, read_objectives
 from besom.config.trainer import WORK, validates_within_epochs
 from besom.data import InMemoryDataModule
@@ -53,22 +54,25 @@ def cross_validate(config: Mapping[str, Any], *, channel: Channel, directory: Pa
     count, leader, work = folds_of(config) or 0, leading(objectives), directory / WORK
     if config["test"]:
         check_test_part(data.folded(count))
-    fold_channel = _FoldChannel(channel, count)
     folds: list[Fold] = []
     for number in range(count):
+        fold_channel = _FoldChannel(channel, count, number)
         tracker: BestEpochTracker[Weights] = BestEpochTracker(leader, fold_channel, objectives)
         turn = data.folded(count, held_out=number)
-        folds.append(_train_fold(config, turn, tracker, fold_channel, number, work / f"fold-{number + 1}"))
+        folds.append(_train_fold(config, turn, tracker, fold_channel, work / fold_channel.name))
         channel.report(Moment(epoch=len(folds), step=len(folds)), _metrics_so_far(folds, objectives))
         if channel.should_stop(in_epoch=False):
             raise TrialPruned
     seed(config)
-    last_tracker = LastEpochTracker[Weights](leader, fold_channel)
-    whole = fit(_as_long_as(folds, config), data.folded(count), last_tracker, work / "all-folds")
+    last_channel = _FoldChannel(channel, count)
+    last_tracker = LastEpochTracker[Weights](leader, last_channel)
+    place = work / last_channel.name
+    whole = fit(_as_long_as(folds, config), data.folded(count), last_tracker, place, channel=last_channel)
     seconds = whole.seconds + sum(fold.seconds for fold in folds)
     costs = costs_of(whole.model, objectives, seconds=seconds)
     predictions = Predictions.joined([fold.predictions for fold in folds if fold.predictions])
-    summary = {**whole.write(config, directory, predictions), **costs}
+    with whole.loggers_open():
+        summary = {**whole.write(config, directory, predictions), **costs}
     return TrialResult(values=objective_values(objectives, {**means(folds), **costs}), summary=summary)
 
 
@@ -118,15 +122,15 @@ def _train_fold(
     data: InMemoryDataModule,
     tracker: BestEpochTracker[Weights],
     fold_channel: _FoldChannel,
-    number: int,
     folder: Path,
 ) -> Fold:
     seed(config)
     try:
-        fitted = fit(config, data, tracker, folder, channel=None if number else fold_channel)
+        fitted = fit(config, data, tracker, folder, channel=fold_channel)
     except TrialFailed as failed:
-        raise TrialFailed(f"fold {number + 1}: {failed}") from failed
-    predictions = fitted.predictions(config)
+        raise TrialFailed(f"{fold_channel.name.replace('-', ' ')}: {failed}") from failed
+    with fitted.loggers_open():
+        predictions = fitted.predictions(config)
     return Fold(
         metrics=tracker.metrics, best_epoch=tracker.epoch, best_step=tracker.step, predictions=predictions,
         seconds=fitted.seconds,
@@ -147,20 +151,39 @@ def _as_long_as(folds: Sequence[Fold], config: Mapping[str, Any]) -> dict[str, A
 
 
 class _FoldChannel:
-    """The channel while folds train: it forwards stop requests, but no reports of single epochs."""
+    """The channel while a fold trains, or all of them: it forwards stop requests, but no reports of single epochs.
 
-    def __init__(self, channel: Channel, count: int) -> None:
+    What a logger receives by step is recorded as `fold-1/NAME` and so on, and `all-folds/NAME`.
+    """
+
+    def __init__(self, channel: Channel, count: int, number: int | None = None) -> None:
         self._channel = channel
         self._count = count
+        self._number = number
+
+    @property
+    def name(self) -> str:
+        """The name of the fold, and of its folder."""
+        return "all-folds" if self._number is None else f"fold-{self._number + 1}"
 
     def started(self, about: Mapping[str, Any]) -> None:
         """Report what was built for the first fold, with the rows of all folds."""
+        if self._number != 0:
+            return
         sizes = about["sizes"]
         rows = {f"in {self._count} folds": sizes["train"] + sizes["val"], "test": sizes["test"]}
         self._channel.started({**about, "sizes": rows})
 
     def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
         """No-op: each fold is reported as a whole."""
+
+    def log(self, log: Log) -> None:
+        """Pass on what the trial's logger has received, metrics by the name of the fold."""
+        points = [
+            replace(point, metrics={f"{self.name}/{name}": value for name, value in point.metrics.items()})
+            for point in log.points
+        ]
+        self._channel.log(replace(log, points=tuple(points)))
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         """Return whether to stop early."""

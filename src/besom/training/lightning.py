@@ -51,6 +51,17 @@ def builds_later(module: pl.LightningModule) -> bool:
     return type(module).configure_model is not base.configure_model or any(map(is_lazy, module.parameters()))
 
 
+def logger_step(trainer: pl.Trainer) -> int:
+    """Return the step that Lightning passes to loggers: the number of batches that stepped, before the present one."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
+
+
+def logged_by_step(trainer: pl.Trainer) -> list[str]:
+    """Return the names in `trainer.callback_metrics` that hold the value of a single training step."""
+    logged = (metric.meta for metric in (trainer.fit_loop.epoch_loop._results or {}).values())
+    return [f"{meta.name}_step" if meta.on_epoch else meta.name for meta in logged if meta.on_step and meta.logger]
+
+
 def adapted(data: pl.LightningDataModule, package: Package) -> pl.LightningDataModule:
     """Return a data module for a Trainer of a package: itself, or one that calls its hooks and has its attributes."""
     own, wanted = base_of(type(data), "LightningDataModule"), package.LightningDataModule

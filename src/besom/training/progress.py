@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from besom.config.extras.logged import Log
 from besom.training.result import TrialResult
 
 
@@ -30,6 +31,9 @@ class Channel(Protocol):
 
     def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
         """Report the metrics of a validation, or of an epoch that has ended."""
+
+    def log(self, log: Log) -> None:
+        """Pass on what the trial's logger has received."""
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         """Return whether to stop early; `in_epoch` when called between steps, not after a report."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import pytorch_lightning as pl
 from hydra.errors import InstantiationException
 from torch import Tensor
 
+from besom.config.extras.groups import is_mlflow_logger, named, run_tags
 from besom.config.hydra_versions import build
 from besom.config.targets.check import check_targets, signature_of
-from besom.config.trainer import by_step
+from besom.config.trainer import by_step, without_work
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, in_one_line
 from besom.models import SupervisedModule
@@ -22,6 +23,8 @@ from besom.models.distributed import rank_count
 from besom.training.best_epoch import BestEpochTracker, Patience
 from besom.training.callbacks import acts_by_step, best_epoch
 from besom.training.lightning import Package, for_package
+from besom.training.loggers.log import TrialLog
+from besom.training.loggers.logger import besom_logger
 
 _PRINT = ("enable_model_summary", "profiler")
 """The arguments with which Lightning prints at the level INFO, at which it also talks about itself."""
@@ -30,18 +33,28 @@ _EXTRAS = ("callbacks", "logger")
 """The arguments that `Extras` has built."""
 
 
+_ENDS: Mapping[str, Callable[[Any, bool], object]] = {
+    "BesomLogger": lambda experiment, failed: experiment.flush(),
+    "CometLogger": lambda experiment, failed: experiment.end(),
+    "NeptuneLogger": lambda run, failed: run.stop(),
+    "WandbLogger": lambda run, failed: run.finish(exit_code=int(failed)),
+}
+"""What ends the run of a logger, by the name of its class, with whether the trial failed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Extras:
     """The callbacks and loggers that a config adds to a trial."""
 
-    callbacks: Sequence[pl.Callback] = field(default_factory=list)
-    loggers: Sequence[Any] = field(default_factory=list)
+    callbacks: Sequence[pl.Callback]
+    loggers: Sequence[Any]
 
     @classmethod
-    def build(cls, config: Mapping[str, Any], package: Package, folder: Path) -> Extras:
-        """Build the groups `callbacks` and `logger`, and what `trainer` adds to them.
+    def build(cls, config: Mapping[str, Any], package: Package, log: TrialLog, folder: Path) -> Extras:
+        """Build the groups `callbacks` and `logger`, what `trainer` adds to them, and Besom's logger with its callback.
 
-        Relative folders are below `folder`, so that each trial has its own.
+        Besom's comes last, so that `self.logger` is the first that the config chooses; or where the config names
+        Lightning's MLFlowLogger, whose run it is. Relative folders are below `folder`, so that each trial has its own.
 
         Raises ConfigError naming the key of one that cannot be built.
         """
@@ -50,14 +63,19 @@ class Extras:
         logger = trainer.get("logger")
         logger = asked[logger] if isinstance(logger, bool) else logger
         callbacks = [
-            *_named(config.get("callbacks"), "callbacks"),
-            *_named(trainer.get("callbacks"), "trainer.callbacks"),
+            *named(config.get("callbacks"), "callbacks"),
+            *named(trainer.get("callbacks"), "trainer.callbacks"),
         ]
-        loggers = [*_named(config.get("logger"), "logger"), *_named(logger, "trainer.logger")]
-        return cls(
-            callbacks=[_built(key, node, package.Callback, package, folder) for key, node in callbacks],
-            loggers=[_built(key, node, package.loggers.Logger, package, folder) for key, node in loggers],
-        )
+        own = besom_logger(log, package, folder=folder, artifacts=without_work(folder))
+        loggers: list[Any] = []
+        for key, node in (*named(config.get("logger"), "logger"), *named(logger, "trainer.logger")):
+            if is_mlflow_logger(node):
+                log.describe(tags=run_tags(node, key))
+                loggers.append(own)
+            else:
+                loggers.append(_built(key, node, package.loggers.Logger, package, folder))
+        built = [_built(key, node, package.Callback, package, folder) for key, node in callbacks]
+        return cls(callbacks=[own.keeper, *built], loggers=list(dict.fromkeys([*loggers, own])))
 
 
 def choose_loop(
@@ -107,10 +125,12 @@ def build_trainer(
         "default_root_dir": str(folder),
         **({"num_sanity_val_steps": -1} if measures_epoch_0 else {}),
     }
+    if given.get("default_root_dir") is not None:
+        given["default_root_dir"] = str(folder / given["default_root_dir"])
     if isinstance(given.get("profiler"), str):
         given["profiler"] = _profiler(given["profiler"], package, folder)
     own = best_epoch(tracker, Patience(config["early_stopping"], tracker.objective), package)
-    more: dict[str, Any] = {"callbacks": [own, *extras.callbacks], "logger": list(extras.loggers) or False}
+    more: dict[str, Any] = {"callbacks": [own, *extras.callbacks], "logger": list(extras.loggers)}
     more["callbacks"] += _checkpoint(given.pop("enable_checkpointing", None), extras, package)
     if rank_count() > 1:  # also within a Slurm job, whose own ranks these are not
         environment = build({"_target_": f"{package.__name__}.plugins.environments.LightningEnvironment"})
@@ -127,14 +147,16 @@ def build_trainer(
 def build_tuning_trainer(config: Mapping[str, Any], package: Package, folder: Path, *, steps: int) -> pl.Trainer:
     """Build a Trainer for `steps` steps of Lightning's Tuner: by the same arguments, without callbacks and loggers.
 
-    Raises ConfigError for arguments that Lightning refuses.
+    `self.logger` of the module ignores every call. Raises ConfigError for arguments that Lightning refuses.
     """
     left_out = (*_EXTRAS, *_PRINT, "max_steps", "max_time", "min_epochs", "min_steps")
     given = {key: value for key, value in for_package(config["trainer"], package).items() if key not in left_out}
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     folder.mkdir(parents=True, exist_ok=True)
     whole = {"max_epochs": steps, "num_sanity_val_steps": 0}  # an epoch may have a single step
-    return _built_trainer({**given, **whole, "default_root_dir": str(folder)}, quiet)
+    trainer = _built_trainer({**given, **whole, "default_root_dir": str(folder)}, quiet)
+    trainer.loggers = [package.loggers.logger.DummyLogger()]
+    return trainer
 
 
 def _built_trainer(node: Mapping[str, Any], arguments: Mapping[str, Any]) -> pl.Trainer:
@@ -145,12 +167,15 @@ def _built_trainer(node: Mapping[str, Any], arguments: Mapping[str, Any]) -> pl.
     return trainer
 
 
-def finish_loggers(trainer: pl.Trainer) -> None:
-    """End what a logger leaves open after `fit`: a W&B run, which would take the metrics of the next trial."""
+def finish_loggers(trainer: pl.Trainer, *, failed: bool = False) -> None:
+    """End what loggers leave open when a trial is over: runs of services, which would take the next trial's metrics."""
     loggers: Sequence[Any] = trainer.loggers
     for logger in loggers:
-        if type(logger).__name__ == "WandbLogger":
-            logger.experiment.finish()
+        # Not `logger.experiment`, which would begin a run where training failed before there was one.
+        run = getattr(logger, "_experiment", None) or getattr(logger, "_run_instance", None)
+        for kind in type(logger).__mro__ if run is not None else ():
+            if end := _ENDS.get(kind.__name__):
+                end(run, failed)
 
 
 def _check_devices(devices: Any) -> None:
@@ -173,25 +198,6 @@ def _profiler(name: str, package: Package, folder: Path) -> Any:
     if name not in kinds:
         return name
     return {"_target_": f"{package.__name__}.profilers.{kinds[name]}", "dirpath": str(folder), "filename": "profile"}
-
-
-def _named(value: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the nodes of a group with their keys: one node, a list of them, or a mapping of names to them."""
-    if value is None:
-        return
-    if isinstance(value, Mapping) and "_target_" in value:
-        yield key, value
-        return
-    entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
-    if entries is None:
-        raise ConfigError(f"{key}: '{value}' names no class; write NAME: {{_target_: …}} lines")
-    for name, node in entries:
-        where = f"{key}[{name}]" if isinstance(name, int) else f"{key}.{name}"
-        if node is None:  # as a config removes an entry of its defaults
-            continue
-        if not isinstance(node, Mapping) or "_target_" not in node:
-            raise ConfigError(f"{where}: '{node}' names no class; write {{_target_: …}}")
-        yield where, node
 
 
 def _built(key: str, given: Mapping[str, Any], kind: type, package: Package, folder: Path) -> Any:

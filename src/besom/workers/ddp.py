@@ -25,6 +25,7 @@ from besom.workers.messages import (
     Bundle,
     Failure,
     Finished,
+    Logged,
     Message,
     Ready,
     Reported,
@@ -189,7 +190,7 @@ class Coordinator:
             for rank, message in self._receive(left):
                 if rank.is_finished and rank not in ended:
                     ended.append(rank)
-                elif rank.number == 0 and isinstance(message, Started | Reported):
+                elif rank.number == 0 and isinstance(message, Started | Reported | Logged):
                     self._parent.send(message)
             until = _earlier(until, patience_s(ended))
         self._trial = None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from besom.config.extras.logged import Log
 from besom.config.units import Unit
 from besom.system.source_file import SourceFile
 from besom.training.progress import Moment as Moment
@@ -108,6 +109,14 @@ class Reported:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Logged:
+    """A trial's logger has received this, before what the next message reports."""
+
+    trial: int
+    log: Log
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """A trial has ended in its worker, with this result.
 
@@ -119,4 +128,4 @@ class Finished:
     left: str | None = None
 
 
-Message = Ready | Sized | Started | Reported | Finished
+Message = Ready | Sized | Started | Reported | Logged | Finished

@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from besom.config.extras.logged import Log
 from besom.errors import BesomError, DataError, TrialPruned, kind_and_line
 from besom.secrets.masks import hidden_override, hide_in_output, remember_secrets_of
 from besom.system.processes import adopt, end_with_children
@@ -35,6 +36,7 @@ from besom.workers.messages import (
     Bundle,
     Failure,
     Finished,
+    Logged,
     Ready,
     Reported,
     Sized,
@@ -159,6 +161,10 @@ class Trial:
     def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
         """Report the metrics of a validation, or of an epoch that has ended."""
         self._parent.send(Reported(trial=self._number, moment=moment, metrics=metrics, time_s=time.time()))
+
+    def log(self, log: Log) -> None:
+        """Pass on what the trial's logger has received."""
+        self._parent.send(Logged(trial=self._number, log=log))
 
     def should_stop(self, *, in_epoch: bool) -> bool:
         """Return whether to stop early; `in_epoch` when called between steps, not after a report."""

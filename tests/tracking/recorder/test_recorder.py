@@ -15,8 +15,10 @@ from mlflow.entities import Run
 from omegaconf import DictConfig, OmegaConf
 
 from besom.config.checks import recordable
+from besom.config.extras.logged import Log, Point
 from besom.errors import StoreError
 from besom.tracking.recorder.recorder import Recorder, RunCard
+from besom.tracking.runs import Runs
 from besom.tracking.store import Location
 from besom.tracking.study_run import Status
 from besom.tracking.writers.entries import to_key
@@ -121,6 +123,30 @@ def test_of_the_files_of_callbacks_and_loggers_those_asked_for_are_recorded(
     files = texts(client, recorder.run_id(0))
     assert set(files) == {"config.yaml", "csv/metrics.csv", "csv/more/rows", "notes.txt", "deep/one/kept"}
     assert files["csv/more/rows"] == "csv/more/rows"
+
+
+def test_what_a_trials_logger_received_is_recorded_by_step_and_no_second_time_by_report(
+    recorder: Recorder, client: MlflowClient, card: Callable[..., RunCard], location: Location
+):
+    made = card("optimizer.lr=0.02", "figures=none", "artifacts=['*']")
+    (made.directory / ".work").mkdir()
+    (made.directory / ".work/config.yaml").write_text("foreign: true")
+    recorder.start(0, made, ABOUT)
+    steps = tuple(Point(step=step, metrics={"train/loss": value}, time_s=9.0) for step, value in ((49, 2.0), (99, 1.0)))
+    recorder.log(0, Log(points=steps, params={"width": "8", "optimizer.lr": "3"}, tags={"mood": "good"}))
+    recorder.report(0, 1, {"train/loss": 1.0, "val/loss": 0.5}, time_s=10.0)
+    recorder.finish(0, Status.FINISHED)
+    run = client.get_run(recorder.run_id(0))
+    assert points(client, run, "train/loss") == [(49, 2.0), (99, 1.0)]
+    assert points(client, run, "val/loss") == [(1, 0.5)]
+    assert (run.data.params["width"], run.data.params["optimizer.lr"]) == ("8", "0.02")
+    assert (run.data.tags["mood"], run.data.tags["besom.by_step"]) == ("good", '["train/loss"]')
+    recorded = Runs(location).run(run.info.run_id)
+    assert recorded.history == {1: {"val/loss": 0.5}}
+    assert recorded.config["optimizer"]["lr"] == 0.02
+    assert recorder.notices() == [
+        "artifacts: config.yaml is the name of an artifact of Besom's own, so that this file is not kept"
+    ]
 
 
 def test_a_run_without_figures_has_none(recorder: Recorder, client: MlflowClient, card: Callable[..., RunCard]):

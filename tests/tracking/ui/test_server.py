@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from besom.cli import main
+from besom.config.extras.logged import Log, Point
 from besom.errors import BesomError, Interrupted, StoreError
 from besom.reports.read.finalists import finalist_runs
 from besom.sweep.single import SingleRun, run_single
@@ -167,7 +168,9 @@ def test_what_a_tracking_server_that_is_away_has_missed_is_kept_and_recorded_by_
         recorder.start(2, card(2), {})
         recorder.hurry()  # from here on an unreachable server is no failure
         for trial in range(3):
-            recorder.report(trial, 1, {"val/loss": 0.5 + trial}, 1001.0)
+            points = (Point(step=9, metrics={"loss": 1.0}, time_s=1000.5),)
+            recorder.log(trial, Log(points=points, params={"hidden": "8"}, tags={"mood": "good"}))
+            recorder.report(trial, 1, {"val/loss": 0.5 + trial, "loss": 1.0}, 1001.0)
         for trial in range(2):
             tags = {"besom.state": "COMPLETE"}
             recorder.finish(trial, Status.FINISHED, metrics={"best/val/loss": 0.5}, tags=tags, ended_s=1002.0)
@@ -192,6 +195,7 @@ def test_what_a_tracking_server_that_is_away_has_missed_is_kept_and_recorded_by_
         assert (found.status, found.config) == ("FINISHED", {"model": {"width": trial}})
         assert found.history == {1: {"val/loss": 0.5 + trial, "best/val/loss": 0.5}}
         assert found.tags["mlflow.parentRunId"] == parent
+        assert (found.tags["mood"], found.tags["besom.by_step"]) == ("good", '["loss"]')
         Runs(here).download(run_id, str(tmp_path))
         assert (tmp_path / "model.json").read_text(encoding="utf-8") == str(trial)
     info = connect(here).get_run(runs[1]).info

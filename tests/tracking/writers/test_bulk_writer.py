@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from besom.config.extras.logged import Log, Point
 from besom.errors import StoreError
 from besom.tracking.places import settle
 from besom.tracking.recorder.recorder import Recorder, RunCard
@@ -55,6 +56,8 @@ def record_everything(recorder: Recorder, folder: Path) -> None:
             recorder.report(trial, epoch, {"val/loss@all": loss, "val/acc": 1, "lr": -0.0}, 1000.0 + epoch)
         recorder.report(trial, 5, {"val/acc": 1, "lr": 7.0}, 1005.0)  # the first repeated, the second measured again
         recorder.report(trial, 2, {"val/loss@all": 9.0, "lr": math.nan}, 2000.0)  # late, and not the latest
+        points = tuple(Point(step=step, metrics={"loss@step": 2.0 / step}, time_s=999.0) for step in (50, 100))
+        recorder.log(trial, Log(points=points, params={"lr": "1", "optimizer.lr": "2"}, tags={"mood": "good"}))
         recorder.finish(
             trial, status, metrics={"best/val/acc": 0.5, "val/acc": math.nan}, traceback="Traceback …",
             tags={"besom.state": state, "besom.reason": "because " * 2000, "odd@name".replace("@", "_"): "new",

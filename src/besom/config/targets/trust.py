@@ -23,6 +23,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from besom.config.checks import resolved
+from besom.config.extras.groups import check_places
 from besom.config.messages import explain
 from besom.config.targets.check import find_target, targets_in
 from besom.config.targets.shipped import home_of, is_named_like_shipped, is_shipped
@@ -78,8 +79,9 @@ class Trust:
         """Return a recorded config, or a group of it, resolved, if its interpolations and target names are allowed.
 
         References to its own keys are allowed; `${oc.env:NAME}` needs trust in env:NAME; other interpolations could run
-        any resolver of this process. Only the names of targets are checked here, and nothing is imported. Raises
-        ConfigError naming the key, its value, and where to declare trust.
+        any resolver of this process. Only the names of targets are checked here, and nothing is imported. A whole
+        config may not name places for files outside of the trial's folder. Raises ConfigError naming the key, its
+        value, and where to declare trust.
         """
         part = written if group is None else written.get(group)
         if not isinstance(part, Mapping):
@@ -91,6 +93,8 @@ class Trust:
         for where, text in _texts(plain, key):  # instantiating would resolve it once more
             raise _refused_interpolation(where, text)
         self._check_names(plain, key)
+        if group is None:
+            check_places(plain)
         return plain
 
     def check(self, config: Any, key: str = "") -> None:

@@ -10,7 +10,7 @@ from besom.system.interrupts import interrupts
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.study_run import Status
 from besom.tracking.tags import INTERRUPTED, Tag
-from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Reported, Started, TrialResult
+from besom.workers.messages import Assignment, Blame, Bundle, Failure, Finished, Logged, Reported, Started, TrialResult
 from besom.workers.pool import Died, Event, Pool
 
 
@@ -39,6 +39,8 @@ def follow(
                         recorded = True
                     case Reported():
                         record_report(recorder, card.axis, event)
+                    case Logged(log=log):
+                        recorder.log(trial, log)
                     case Finished():
                         result = event.result
                     case Died(reason=reason):

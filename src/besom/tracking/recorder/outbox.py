@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from besom.config.extras.logged import Log, Point
 from besom.config.units import Unit
 from besom.errors import StoreError
 from besom.secrets.masks import without_secrets
@@ -54,7 +55,7 @@ class Outbox:
         plain = {
             "trial": run.trial, "card": card, "about": run.about, "code": run.code,
             "code_files": run.code_files, "reports": run.reports,
-            "end": run.end, "run_id": run.run_id,
+            "logs": [asdict(log) for log in run.logs], "end": run.end, "run_id": run.run_id,
         }  # fmt: skip
         text = json.dumps(_masked(plain), default=str)
         (unfinished / _RUN).write_text(text, encoding="utf-8")
@@ -84,9 +85,14 @@ def _read(place: Path) -> PendingRun:
     files = place / _FILES
     files.mkdir(exist_ok=True)
     reports = [(step, metrics, time_s) for step, metrics, time_s in plain["reports"]]
-    axis = Unit(plain["card"].get("axis", Unit.EPOCH))  # older files lack it
+    logs = [_log(log) for log in plain.get("logs", ())]  # older files lack it, and the next
+    axis = Unit(plain["card"].get("axis", Unit.EPOCH))
     card = RunCard(**{**plain["card"], "directory": files, "axis": axis})
-    return PendingRun(**{**plain, "card": card, "reports": reports})
+    return PendingRun(**{**plain, "card": card, "reports": reports, "logs": logs})
+
+
+def _log(plain: Mapping[str, Any]) -> Log:
+    return Log(**{**plain, "points": tuple(Point(**point) for point in plain["points"])})
 
 
 def _masked(value: Any) -> Any:

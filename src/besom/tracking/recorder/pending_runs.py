@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from besom.config.extras.logged import Log
 from besom.config.units import Unit
 from besom.system.source_file import SourceFile
 from besom.tracking.code import CodeState
@@ -36,10 +37,10 @@ class RunCard:
 class PendingRun:
     """A run from its start to its end.
 
-    `reports` holds (number on the run's axis, metrics, time in seconds); `end` the arguments of `Recorder.finish`, once
-    the run has ended. `run_id` is set as soon as the store has the run. `code` holds the tags of the code that the run
-    was trained with, and `code_files` its files: the state of the repository, with the `sources` that the worker
-    reported.
+    `reports` holds (number on the run's axis, metrics, time in seconds), and `logs` what its logger has received; `end`
+    the arguments of `Recorder.finish`, once the run has ended. `run_id` is set as soon as the store has the run. `code`
+    holds the tags of the code that the run was trained with, and `code_files` its files: the state of the repository,
+    with the `sources` that the worker reported.
     """
 
     trial: int
@@ -49,6 +50,7 @@ class PendingRun:
     code: Mapping[str, str] = field(default_factory=dict)
     code_files: Mapping[str, str] = field(default_factory=dict)
     reports: list[tuple[int, Mapping[str, float], float]] = field(default_factory=list)
+    logs: list[Log] = field(default_factory=list)
     end: Mapping[str, Any] = field(default_factory=dict)
     run_id: str | None = None
 
@@ -87,6 +89,10 @@ class Backlog:
     def report(self, trial: int, step: int, metrics: Mapping[str, float], time_s: float) -> None:
         """Add a report to the run of a trial."""
         self._running[trial].reports.append((step, metrics, time_s))
+
+    def log(self, trial: int, log: Log) -> None:
+        """Add what the logger of a trial has received to its run."""
+        self._running[trial].logs.append(log)
 
     def end(self, trial: int, end: Mapping[str, Any]) -> PendingRun:
         """End the run of a trial, and return it."""

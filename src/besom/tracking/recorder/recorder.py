@@ -18,17 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from besom.config.extras.logged import Log
 from besom.config.paths import file_name
-from besom.errors import RunNotFound
 from besom.system.source_file import SourceFile
 from besom.tracking.recorder.outbox import KeptRuns, Outbox
 from besom.tracking.recorder.patience import WAIT_S, StopRequest
 from besom.tracking.recorder.pending_runs import Backlog, PendingRun
 from besom.tracking.recorder.pending_runs import RunCard as RunCard
+from besom.tracking.recorder.questions import Questions
 from besom.tracking.recorder.session import StoreSession
 from besom.tracking.recorder.store_thread import NullStoreThread, StoreThread
 from besom.tracking.store import Location
-from besom.tracking.study_run import RecordedEnd, Status
+from besom.tracking.study_run import Status
 
 _FLUSH_EVERY_S = 5.0
 
@@ -37,7 +38,7 @@ _UNRECORDED = "unrecorded"
 _Item = TypeVar("_Item")
 
 
-class Recorder:
+class Recorder(Questions):
     """Records runs by one thread that owns the MLflow client; calls return at once, and their work is done in order.
 
     The first failure is raised once, as StoreError, by the next call or on exit. Work submitted from then on, including
@@ -130,6 +131,12 @@ class Recorder:
         self._backlog.report(trial, step, metrics, time_s)
         self._thread.submit(lambda: self._session.runs.report(trial, step, metrics, time_s))
 
+    def log(self, trial: int, log: Log) -> None:
+        """Record what a trial's logger has received, before the report that it precedes."""
+        if not self._location.is_local:  # only the runs of a server are kept as files
+            self._backlog.log(trial, log)
+        self._thread.submit(lambda: self._session.runs.log(trial, log))
+
     def finish(
         self,
         trial: int,
@@ -166,35 +173,10 @@ class Recorder:
         self._thread.check_server()
         return _drained(self._notices)
 
-    def ends(self, trials: Sequence[int]) -> dict[int, RecordedEnd]:
-        """Return how these trials ended, as far as their runs are over."""
-        return self._thread.ask(lambda: self._session.study.ends(set(trials)), {})
-
-    def finalists(self) -> list[RecordedEnd]:
-        """Return how the complete runs of finalists ended."""
-        return self._thread.ask(lambda: self._session.study.finalists(), [])
-
-    def history(self, run_id: str, metric: str) -> dict[int, float]:
-        """Return a metric's values by the axis of its run."""
-        return self._thread.ask(lambda: self._session.study.history(run_id, metric), {})
-
-    def config(self, run_id: str) -> Mapping[str, Any]:
-        """Return the config that a run was recorded with. Raises RunNotFound when it has none."""
-        lost: Mapping[str, Any] | RunNotFound = RunNotFound(f"run '{run_id}': nothing is recorded any more")
-        config = self._thread.ask(lambda: self._session.config(run_id), lost)
-        if isinstance(config, RunNotFound):
-            raise config
-        return config
-
     def run_id(self, trial: int) -> str:
         """Return the MLflow id of a trial's run, waiting for it if need be."""
         self.flush()
         return self._session.runs.ids[trial] if self.persists else ""
-
-    def run_ids(self) -> dict[int, str]:
-        """Return the MLflow ids of the study's trials, by number, those of earlier sweeps included."""
-        ids: dict[int, str] = self._thread.ask(lambda: self._session.study.run_ids(), {})
-        return ids or dict(self._session.runs.ids)  # of this process alone, if the store is unreachable
 
     def flush(self) -> None:
         """Wait until everything submitted so far is written. Raises StoreError if something was not."""

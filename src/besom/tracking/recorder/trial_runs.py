@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from besom.config.checks import flatten
+from besom.config.extras.artifacts import is_own_file
+from besom.config.extras.logged import Log
 from besom.config.trainer import WORK
 from besom.config.units import Unit
 from besom.secrets.masks import all_without_secrets, hidden, without_secrets
@@ -29,7 +32,11 @@ if TYPE_CHECKING:
 @dataclass(eq=False)
 class _OpenRun:
     run_id: str
+    known: set[str]  # the params that it has
     metrics: list[Metric] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    by_step: set[str] = field(default_factory=set)
     history: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
     flushed: float = field(default_factory=time.monotonic)
 
@@ -60,6 +67,8 @@ class TrialRuns:
         if run.run_id is not None and not self._has(run.run_id):  # the store is another one now
             run.run_id = None
         self.start(run)
+        for log in run.logs:
+            self.log(run.trial, log)
         for report in run.reports:
             self.report(run.trial, *report)
         self.finish(run)
@@ -83,7 +92,7 @@ class TrialRuns:
         def on_created(run_id: str) -> None:
             if not card.attempt:
                 self._first_ids[trial] = run_id
-            self._open[trial] = _OpenRun(run_id)
+            self._open[trial] = _OpenRun(run_id, known={param.key for param in new.params})
             self.ids[trial] = run.run_id = run_id
 
         self.writer.create(new, card.directory, on_created)
@@ -95,18 +104,41 @@ class TrialRuns:
         run = self._open[trial]
         self._notice_renamed(metrics)
         run.history.append((step, metrics))
-        run.metrics += metrics_at(metrics, step=step, time_s=time_s)
+        by_report = {name: value for name, value in metrics.items() if name not in run.by_step}
+        run.metrics += metrics_at(by_report, step=step, time_s=time_s)
         if time.monotonic() - run.flushed > self._flush_every_s:
-            self.writer.measure(run.run_id, run.metrics)
-            run.metrics = []
-            run.flushed = time.monotonic()
+            self._flush(run)
+
+    def log(self, trial: int, log: Log) -> None:
+        """Buffer what a trial's logger has received, as `report` does; from now on, reports leave out its metrics."""
+        run = self._open[trial]
+        for point in log.points:
+            self._notice_renamed(point.metrics)
+            run.by_step.update(point.metrics)
+            run.metrics += metrics_at(point.metrics, step=point.step, time_s=point.time_s)
+        run.params.update({name: hidden(name, value) for name, value in log.params.items()})
+        run.tags.update(log.tags)
+        if time.monotonic() - run.flushed > self._flush_every_s:
+            self._flush(run)
+
+    def _flush(self, run: _OpenRun) -> None:
+        params = [param for param in params_of(run.params.items()) if param.key not in run.known]
+        self.writer.add(run.run_id, metrics=run.metrics, params=params, tags=run.tags)
+        run.known.update(param.key for param in params)
+        run.metrics, run.params, run.tags = [], {}, {}
+        run.flushed = time.monotonic()
 
     def finish(self, run: PendingRun) -> None:
         """End a run with the files in its trial's folder as artifacts."""
         written = self._open.pop(run.trial)
-        status, tags, ended_s = Status(run.end["status"]), run.end["tags"], run.end["ended_s"]
+        if written.params:
+            self._flush(written)
+        status, tags, ended_s = Status(run.end["status"]), {**written.tags, **run.end["tags"]}, run.end["ended_s"]
+        if written.by_step:
+            tags = {**tags, Tag.BY_STEP: json.dumps(sorted(map(to_key, written.by_step)))}
         directory = run.card.directory
-        keep_artifacts(directory, run.card.config.get("artifacts") or ())
+        for name in keep_artifacts(directory, run.card.config.get("artifacts") or ()):
+            self._notice(f"artifacts: {name} is the name of an artifact of Besom's own, so that this file is not kept")
         if Tag.REASON in tags:  # the UI truncates a tag, but shows the note whole
             tags = {**tags, Tag.NOTE: as_markdown(tags[Tag.REASON])}
         if run.end["traceback"] is not None:
@@ -164,17 +196,23 @@ class TrialRuns:
                     self._notice(f"metric '{name}' is recorded as '{key}', for MLflow takes no such name")
 
 
-def keep_artifacts(directory: Path, patterns: Iterable[str]) -> None:
+def keep_artifacts(directory: Path, patterns: Iterable[str]) -> list[str]:
     """Keep those files of callbacks and loggers that match a pattern, at their paths; remove the others.
 
-    In a pattern, `*` stands for anything in a name and `**` for any folders.
+    In a pattern, `*` stands for anything in a name and `**` for any folders. Returns the names of files that are not
+    kept, since Besom's own files have them.
     """
-    work = directory / WORK
+    work, refused = directory / WORK, list[str]()
     for pattern in patterns:
         # A pattern that ends with ** gives files from Python 3.13 on, folders alone before.
         for path in sorted(work.glob(f"{pattern}/*" if pattern.endswith("**") else pattern)):
             if path.is_file() and not path.is_symlink():
-                target = directory / path.relative_to(work)
+                name = path.relative_to(work)
+                if is_own_file(name.as_posix()):
+                    refused.append(name.as_posix())
+                    continue
+                target = directory / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target)
     shutil.rmtree(work, ignore_errors=True)
+    return refused

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+_NONE: Mapping[str, str] = {}
+
 
 _LOG = logging.getLogger(__name__)
 
@@ -115,11 +117,15 @@ class RowWriter:
             (folder / CONFIG).write_text(run.config, encoding="utf-8")  # last: refused rows must not leave a folder
         on_created(run_id)
 
-    def measure(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        """Add metrics to a running run."""
+    def add(
+        self, run_id: str, *, metrics: Sequence[Metric], params: Sequence[Param] = (), tags: Mapping[str, str] = _NONE
+    ) -> None:
+        """Add metrics, new params and tags to a running run."""
         with self._transaction() as session:
             self._check_active(session, self._sql.stage_of_run, run_id)
             self._add_metrics(session, run_id, metrics)
+            _insert(session, self._sql.add_param, _param_rows(run_id, params))
+            self._set_tags(session, run_id, tags)
 
     def finish(
         self,
@@ -138,8 +144,11 @@ class RowWriter:
             end = {"id": run_id, "status": str(status), "end_time": ended_ms}
             session.execute(self._sql.end_run, end)
             self._add_metrics(session, run_id, metrics)
-            checked = {tag.key: tag.value for tag in map(_checked_tag, run_tags(tags))}
-            _insert(session, self._sql.set_tag, _tag_rows(run_id, checked))
+            self._set_tags(session, run_id, tags)
+
+    def _set_tags(self, session: Session, run_id: str, tags: Mapping[str, str]) -> None:
+        checked = {tag.key: tag.value for tag in map(_checked_tag, run_tags(tags))}
+        _insert(session, self._sql.set_tag, _tag_rows(run_id, checked))
 
     def _check_active(self, session: Session, stage: Any, which: int | str) -> None:
         # Read before the first write, where SQLite's transaction begins: only then does it wait for a lock.

@@ -15,7 +15,9 @@ from besom.tracking.writers.writer import NewRun, Writer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Param
+
+_NONE: Mapping[str, str] = {}
 
 
 def writer_of(client: MlflowClient, location: Location, experiment_id: str) -> Writer:
@@ -48,9 +50,11 @@ class CallWriter:
         with contextlib.suppress(OSError):
             config.unlink()  # otherwise it would be uploaded again at the end
 
-    def measure(self, run_id: str, metrics: Sequence[Metric]) -> None:
+    def add(
+        self, run_id: str, *, metrics: Sequence[Metric], params: Sequence[Param] = (), tags: Mapping[str, str] = _NONE
+    ) -> None:
         """See Writer."""
-        self._client.log_batch(run_id, metrics=metrics)
+        self._client.log_batch(run_id, metrics=metrics, params=params, tags=run_tags(tags))
 
     def finish(
         self,

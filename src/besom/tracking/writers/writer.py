@@ -29,6 +29,9 @@ class NewRun:
     run_id: str | None = None
 
 
+_NONE: Mapping[str, str] = {}
+
+
 class Writer(Protocol):
     """Writes the runs of one experiment."""
 
@@ -39,8 +42,10 @@ class Writer(Protocol):
         `directory` is the trial's folder.
         """
 
-    def measure(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        """Add metrics to a running run."""
+    def add(
+        self, run_id: str, *, metrics: Sequence[Metric], params: Sequence[Param] = (), tags: Mapping[str, str] = _NONE
+    ) -> None:
+        """Add metrics, new params and tags to a running run."""
 
     def finish(
         self,

@@ -1,0 +1,1 @@
+"""The extras of a trial: callbacks and loggers, and what they add to its run."""
