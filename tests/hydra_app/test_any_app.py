@@ -278,12 +278,13 @@ def test_method_wrapped_by_a_library_runs_under_python_m_in_a_study_named_after_
 
 def test_folders_environment_and_callbacks_of_the_apps_config_are_those_of_its_jobs(tmp_path: Path) -> None:
     callback = """\
-    from pathlib import Path
+    import threading
     from hydra.experimental.callback import Callback
 
     class Note(Callback):
         def __init__(self, file):
             self.file = file
+            self.lock = threading.Lock()  # which cannot be pickled
 
         def note(self, text):
             with open(self.file, "a") as file:

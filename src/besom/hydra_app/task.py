@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.errors import HydraException
@@ -22,7 +23,7 @@ from besom.hydra_app.job import about_job, keep_hydra_files, pack_job, read_valu
 from besom.hydra_app.relay import serve
 from besom.hydra_app.report import UNNAMED, answer, reporting
 from besom.hydra_app.sending.main_script import CommandLine
-from besom.hydra_app.sending.pickled import NotPicklable, Pickled
+from besom.hydra_app.sending.pickled import NotPicklable, Pickled, is_picklable
 from besom.training.progress import Channel
 from besom.training.result import TrialResult
 from besom.workers.messages import Assignment
@@ -52,7 +53,9 @@ class HydraTask:
         from hydra.core.singleton import Singleton
 
         try:
-            app = Pickled.of(task_function, context, config, Singleton.get_state())
+            # A callback that cannot be pickled is made again in each worker.
+            callbacks = context.callbacks if is_picklable(context.callbacks) else None
+            app = Pickled.of(task_function, context.config_loader, callbacks, config, Singleton.get_state())
         except NotPicklable as error:
             raise ConfigError(f"{config.hydra.job.name}: {error}") from error
         return cls(app=app, command=CommandLine.of(config), metrics=tuple(metrics))
@@ -61,9 +64,10 @@ class HydraTask:
         """Unpickle the app in a worker: import its modules and register its resolvers."""
         from hydra.core.singleton import Singleton
 
-        task_function, context, config, state = self.app.load()
+        task_function, loader, callbacks, config, state = self.app.load()
         Singleton.set_state(state)
         setup_globals()
+        context = HydraContext(config_loader=loader, callbacks=callbacks or Callbacks(config))
         serve(answer)
 
         def run(assignment: Assignment, channel: Channel) -> TrialResult:

@@ -69,7 +69,7 @@ class Pickled:
         try:
             return pickled(data=_dumps((objects, {}), _ByName, main=runs), runs=runs)
         except Exception:
-            needed = {name: value for name, value in definitions.items() if _is_picklable(value)}
+            needed = {name: value for name, value in definitions.items() if is_picklable(value)}
         try:  # the task function may not need the others
             return pickled(data=_dumps((objects, needed)))
         except Exception as error:
@@ -163,7 +163,8 @@ def _dumps(value: Any, pickler: Any = _ByValue, **keys: Any) -> bytes:
     return file.getvalue()
 
 
-def _is_picklable(value: Any) -> bool:
+def is_picklable(value: Any) -> bool:
+    """Return whether a value can be pickled by value."""
     try:
         _dumps(value)
     except Exception:  # any error, from any object
@@ -174,7 +175,7 @@ def _is_picklable(value: Any) -> bool:
 def _culprit(objects: tuple[Any, ...]) -> str:
     """Return the variable that prevents pickling and its type, empty if it is not found."""
     for obj in objects:
-        if not _is_picklable(obj) and (found := _variable(obj, seen=set())):
+        if not is_picklable(obj) and (found := _variable(obj, seen=set())):
             name, value = found
             return f"{name}, a {type(value).__module__}.{type(value).__qualname__}, cannot be pickled"
     return ""
@@ -184,7 +185,7 @@ def _variable(obj: Any, seen: set[int]) -> tuple[str, Any] | None:
     """Return the innermost variable of a function, or attribute of an object, that cannot be pickled."""
     seen.add(id(obj))
     for name, value in _used_by(obj):
-        if id(value) not in seen and not _is_picklable(value):
+        if id(value) not in seen and not is_picklable(value):
             return _variable(value, seen) or (name, value)
     return None
 
