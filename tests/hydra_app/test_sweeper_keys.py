@@ -258,7 +258,7 @@ def test_keys_of_the_sweep_in_an_experiment_that_is_sampled_are_refused(
     ("given", "said"),
     [
         ("n_trials=many", "n_trials: many is no number; take 1 or more"),
-        ("finalists.top=3", "finalists: only besom sweep with its own workers has finalists; set it to null"),
+        ("finalists.top=3", "finalists: they run with fresh seeds, and nothing says which key of the app's config is"),
         ("tracking=http://localhost", "tracking: 'http://localhost' is none of true, null and"),
         ("tracking={url: here}", "tracking: there is no key url; did you mean uri?"),
         ("tracking={views: all}", "tracking: views: 'all' is unknown; use one of auto, off"),

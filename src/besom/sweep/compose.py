@@ -8,6 +8,7 @@ same config.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -116,12 +117,18 @@ class Composer:
 
         An option that is sampled may bring such keys, for example an experiment.
         """
-        for node in _OF_THE_SWEEP:
-            here, there = (_keys(OmegaConf.select(whole, node)) for whole in (config, self._sweep_config))
-            for key in {**here, **there}:
-                if here.get(key) != there.get(key):
-                    return f"{node}.{key}"
-        return ""
+        differs = _first_difference(config, self._sweep_config)
+        # Other code may have changed the sweep's config after it was composed.
+        return differs and _first_difference(config, self._without_samples)
+
+    @cached_property
+    def _without_samples(self) -> DictConfig:
+        """The sweep's config as Hydra composes it, with the command line's overrides that are not sampled."""
+        given = [text for text in self._sweep_config.hydra.overrides.task if text in self._line.fixed]
+        try:
+            return self._loader.load_sweep_config(self._sweep_config, given)
+        except HydraException:  # a choice of a group may be missing without the samples
+            return self._sweep_config
 
     def _needs_hydra(self, key: str) -> bool:
         if key not in self._needs:
@@ -140,6 +147,16 @@ class Composer:
         """Return whether another override sets a key inside or around this one, so that their order matters."""
         others = {_path(other) for other in self._line.order if other != key and not self.chooses(_path(other))}
         return any(f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.") for other in others)
+
+
+def _first_difference(config: DictConfig, other: DictConfig) -> str:
+    """Return the first key of the sweeper or the launcher that differs, empty if there is none."""
+    for node in _OF_THE_SWEEP:
+        here, there = (_keys(OmegaConf.select(whole, node)) for whole in (config, other))
+        for key in {**here, **there}:
+            if here.get(key) != there.get(key):
+                return f"{node}.{key}"
+    return ""
 
 
 def _keys(node: Any) -> dict[str, Any]:
