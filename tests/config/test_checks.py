@@ -22,6 +22,10 @@ Compose = Callable[..., DictConfig]
         ("data.batch_size=0", "data.batch_size: 0 is below 1"),
         ("data.eval_batch_size=0", "data.eval_batch_size: 0 is below 1"),
         ("trainer.max_epochs=0", "trainer.max_epochs: 0 is below 1"),
+        (
+            "+trainer.max_epoch=3",
+            "there is no key trainer.max_epoch; did you mean trainer.max_epochs?",
+        ),
         ("optimizer.lr=-0.1", "optimizer.lr: -0.1 is below 0"),
         ("early_stopping.patience=0", "early_stopping.patience: 0 is below 1"),
         ("direction=up", "direction: 'up' is unknown; use minimize or maximize"),

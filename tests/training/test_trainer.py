@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from besom.config.checks import check, resolved
 from besom.config.extras.logged import Log
 from besom.config.objectives import leading, read_objectives
-from besom.config.trainer import WORK
+from besom.config.trainer import ARGUMENTS, WORK
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError
 from besom.training.best_epoch import BestEpochTracker
@@ -286,8 +286,9 @@ _TOGETHER = {"gradient_clip_algorithm": "+trainer.gradient_clip_val=0.1"}
 
 
 def test_each_argument_of_the_trainer_has_its_row():
-    known = {*EFFECTS, *REFUSALS}
-    assert not {*inspect.signature(pl.Trainer).parameters} - known
+    arguments = {*inspect.signature(pl.Trainer).parameters}
+    assert not arguments - {*EFFECTS, *REFUSALS}
+    assert not arguments - {*ARGUMENTS}
 
 
 @pytest.mark.parametrize("argument", EFFECTS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from besom.config.hydra_versions import store
 
@@ -216,7 +216,7 @@ class Plateau:
 
 @dataclass
 class Trainer:
-    """The arguments of Lightning's Trainer; others can be added with `+trainer.KEY=…`."""
+    """The arguments of Lightning's Trainer that have a default or a type here; others can be set as well."""
 
     _target_: str = "pytorch_lightning.Trainer"
     accelerator: str = "auto"
@@ -287,7 +287,7 @@ def register_schemas() -> None:
         "cosine": Cosine,
         "step": Step,
         "plateau": Plateau,
-        "trainer": Trainer,
+        "trainer": OmegaConf.structured(Trainer, flags={"struct": False}),
         "tune_lr": TuneLr,
         "tune_batch_size": TuneBatchSize,
         "tracking": Tracking,

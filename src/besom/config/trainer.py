@@ -11,18 +11,30 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from besom.errors import ConfigError
+from besom.errors import ConfigError, closest
 
 WORK = ".work"
 """The subfolder of a trial's folder for the files of its callbacks and loggers."""
+
+_TRAINERS = ("pytorch_lightning.Trainer", "lightning.Trainer", "lightning.pytorch.Trainer")
+
+ARGUMENTS = (
+    "accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "callbacks", "fast_dev_run", "max_epochs",
+    "min_epochs", "max_steps", "min_steps", "max_time", "limit_train_batches", "limit_val_batches",
+    "limit_test_batches", "limit_predict_batches", "overfit_batches", "val_check_interval", "check_val_every_n_epoch",
+    "num_sanity_val_steps", "log_every_n_steps", "enable_checkpointing", "enable_progress_bar", "enable_model_summary",
+    "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "deterministic", "benchmark",
+    "inference_mode", "use_distributed_sampler", "profiler", "detect_anomaly", "barebones", "plugins", "sync_batchnorm",
+    "reload_dataloaders_every_n_epochs", "default_root_dir", "enable_autolog_hparams", "model_registry",
+)  # fmt: skip
+"""The arguments of Lightning's Trainer; a test compares them with its signature."""
+
+_MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
 
 
 def without_work(folder: Path) -> Path:
     """Return the folder of the artifacts for that of the callbacks' and loggers' files: the same without WORK."""
     return Path(*(part for part in folder.parts if part != WORK))
-
-
-_MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
 
 
 def _is_off(value: Any) -> bool:
@@ -82,6 +94,7 @@ def check_trainer(trainer: Mapping[str, Any], objectives: tuple[str, ...], model
 
     Raises ConfigError naming the argument.
     """
+    _check_names(trainer)
     for key, (asks_nothing, remedy) in _REFUSED.items():
         if key in trainer and not asks_nothing(trainer[key]):
             raise ConfigError(f"trainer.{key}: {remedy}")
@@ -105,3 +118,10 @@ def check_trainer(trainer: Mapping[str, Any], objectives: tuple[str, ...], model
             f"trainer.limit_val_batches: 0 leaves nothing to measure the objective {validated} on; raise it, or take a "
             "train/ metric"
         )
+
+
+def _check_names(trainer: Mapping[str, Any]) -> None:
+    """Refuse a misspelled argument; any other unknown one may be new in Lightning, and the worker asks it."""
+    for key in trainer if trainer.get("_target_") in _TRAINERS else ():
+        if key != "_target_" and key not in ARGUMENTS and (meant := closest(key, ARGUMENTS)) is not None:
+            raise ConfigError(f"there is no key trainer.{key}; did you mean trainer.{meant}?")

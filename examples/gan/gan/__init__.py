@@ -1,0 +1,1 @@
+"""Handwritten digits, as a generator draws them."""

@@ -1,0 +1,1 @@
+"""Does the first symbol of a sequence occur again?"""
