@@ -142,7 +142,7 @@ def together(
 
 def assert_same(one: End, other: End, *, rel: float = 1e-5) -> None:
     """Assert that a member has the result of its unbundled training."""
-    assert one.talk.numbers == other.talk.numbers
+    assert (one.talk.numbers, one.talk.steps) == (other.talk.numbers, other.talk.steps)
     for epoch, wanted in zip(one.talk.epochs, other.talk.epochs, strict=True):
         assert epoch == pytest.approx(wanted, rel=rel, abs=1e-6)
     if isinstance(other.came_to, Exception):
@@ -150,7 +150,7 @@ def assert_same(one: End, other: End, *, rel: float = 1e-5) -> None:
         assert one.files == {}
         return
     assert one.outcome.values == pytest.approx(other.outcome.values, rel=rel)
-    assert one.outcome.best_epoch == other.outcome.best_epoch
+    assert (one.outcome.best_epoch, one.outcome.best_step) == (other.outcome.best_epoch, other.outcome.best_step)
     assert one.outcome.summary == other.outcome.summary
     assert one.files.keys() == other.files.keys()
     assert all(one.files[name] == other.files[name] for name in one.files if name.endswith("json"))

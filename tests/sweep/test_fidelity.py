@@ -70,15 +70,14 @@ def test_by_steps_the_resources_of_a_pruner_are_those_of_the_trainer(
     target: str, trainer: Mapping[str, Any], keys: Mapping[str, Any], found: Mapping[str, Any]
 ):
     pruner = {"_target_": target, **keys}
-    assert with_resources(pruner, Unit.STEP, {"trainer": trainer}, "own.yaml") == {"_target_": target, **found}
-    assert with_resources(pruner, Unit.EPOCH, {"trainer": trainer}, "own.yaml") == pruner
+    assert with_resources(pruner, {"trainer": trainer}, "own.yaml") == {"_target_": target, **found}
 
 
 @pytest.mark.parametrize("sampled", [(), ("+trainer.val_check_interval",)])
 def test_hyperband_by_steps_needs_to_know_when_the_first_validation_comes(sampled: tuple[str, ...]):
     trainer = {"val_check_interval": 50 if sampled else 0.5}
     with pytest.raises(ConfigError, match=r"own\.yaml: hydra\.sweeper\.pruner\.min_resource: with fidelity=steps"):
-        with_resources({"_target_": HYPERBAND}, Unit.STEP, {"trainer": trainer}, "own.yaml", sampled=sampled)
+        with_resources({"_target_": HYPERBAND}, {"trainer": trainer}, "own.yaml", sampled=sampled)
 
 
 @pytest.mark.parametrize(

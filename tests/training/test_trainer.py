@@ -46,6 +46,17 @@ class Line(pl.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Endless(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        while True:
+            yield torch.ones(1), torch.ones(1)
+
+
+class EndlessPoints(Points):
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(Endless(), batch_size=4)
 '''
 
 
@@ -412,6 +423,12 @@ def test_validations_by_steps_alone_go_on_over_the_ends_of_epochs(theirs: Config
     trained = train(theirs(*by_steps, "trainer.max_epochs=-1", "+trainer.max_steps=13"), by_step=True)
     assert [step for step, metrics in trained.reports.items() if "val/loss" in metrics] == [4, 8, 12]
     assert moments(trained)[-1] == (3, 13, False)
+
+
+def test_an_endless_data_set_is_one_epoch_whose_validations_are_reported(theirs: Config, train: Train):
+    config = theirs("trainer.max_epochs=-1", "+trainer.max_steps=9", "+trainer.val_check_interval=4")
+    config.data._target_ = "their_line.EndlessPoints"
+    assert moments(train(config)) == [(1, 4, True), (1, 8, True), (1, 9, False)]
 
 
 def test_the_best_weights_are_those_of_the_best_validation_also_within_an_epoch(theirs: Config, train: Train):

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
+
+from omegaconf import DictConfig
 
 from besom.config.trainer import validates_within_epochs
+
+Config: TypeAlias = DictConfig | Mapping[str, Any]
 
 
 class Unit(StrEnum):
@@ -21,8 +25,8 @@ class Unit(StrEnum):
     FOLD = "fold"
 
 
-def axis_of(config: Mapping[str, Any], fidelity: Unit = Unit.EPOCH) -> Unit:
-    """Return the axis of a run with this resolved config, in a study of this fidelity.
+def axis_of(config: Config, fidelity: Unit = Unit.EPOCH) -> Unit:
+    """Return the axis of a run with this config, in a study of this fidelity.
 
     It is the epoch where each report ends one; the step where validations come within epochs, or pruners count steps.
     """
@@ -32,8 +36,8 @@ def axis_of(config: Mapping[str, Any], fidelity: Unit = Unit.EPOCH) -> Unit:
     return Unit.STEP if fidelity is Unit.STEP or validates_within_epochs(config.get("trainer") or {}) else Unit.EPOCH
 
 
-def limit_of(config: Mapping[str, Any], unit: Unit, *, sampled: Collection[str] = ()) -> int | None:
-    """Return how many units a whole trial of this resolved config has; None if it is unknown, or a key is `sampled`."""
+def limit_of(config: Config, unit: Unit, *, sampled: Collection[str] = ()) -> int | None:
+    """Return how many units a whole trial of this config has; None if it is unknown, or a key is `sampled`."""
     group, _, name = LIMITS[unit].partition(".")
     keys = {key.lstrip("+") for key in sampled}
     trainer = config.get("trainer") or {}

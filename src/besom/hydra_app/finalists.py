@@ -74,8 +74,6 @@ class RecordedOverrides(Configs[Overrides]):
 class HydraFinalistJobs(Jobs):
     """Prepares finalists for the app's workers: a trial's overrides, those of the finalists, and another seed."""
 
-    first_step = 0
-
     def __init__(
         self,
         composer: Composer,

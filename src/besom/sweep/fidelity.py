@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from besom.config.units import Unit, limit_of
+from besom.config.units import Config, Unit, limit_of
 from besom.errors import ConfigError, one_of
 from besom.training.progress import Moment
 
@@ -27,15 +27,15 @@ def read_fidelity(value: Any, source: str, *, foreign: bool) -> Unit:
 
 
 def with_resources(
-    pruner: Mapping[str, Any], fidelity: Unit, config: Mapping[str, Any], source: str, *, sampled: Collection[str] = ()
+    pruner: Mapping[str, Any], config: Config, source: str, *, sampled: Collection[str] = ()
 ) -> Mapping[str, Any]:
-    """Return a pruner's config, in which resources that are left at their defaults fit steps.
+    """Return a pruner's config, in which resources that are left at their defaults count steps.
 
     `min_resource` is then the steps between two validations, `max_resource` the steps of a whole trial, as far as the
     config has them and they are not `sampled`. Raises ConfigError where Hyperband needs a number.
     """
     name = str(pruner.get("_target_")).rpartition(".")[2]
-    if fidelity is not Unit.STEP or name not in _BY_RUNGS:
+    if name not in _BY_RUNGS:
         return pruner
     trainer = config.get("trainer") or {}
     is_sampled = any(key.lstrip("+") == "trainer.val_check_interval" for key in sampled)

@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.errors import ConfigError
 from besom.secrets.forms import is_secret
-from besom.sweep.fidelity import with_resources
 from besom.sweep.space.overrides import Line
 from besom.sweep.space.parser import SpaceParser
 from besom.sweep.space.search_space import SearchSpace
@@ -45,9 +44,6 @@ class SweepRequest:
         _refuse_secrets(spec.source, space)
         if keys["n_trials"] == AUTO:
             spec = _each_point_once(spec, space)
-        search = spec.search
-        pruner = with_resources(search.pruner, search.fidelity, config, spec.source, sampled=space.keys)
-        spec = replace(spec, search=replace(search, pruner=pruner))
         return cls(spec=spec, space=space, line=line)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +21,7 @@ from besom.errors import ConfigError, DeviceError
 from besom.reports.read.summary import Summary
 from besom.sweep.compose import Composer
 from besom.sweep.dry_run.inspection import inspect_modules, names_others
+from besom.sweep.fidelity import with_resources
 from besom.sweep.finalists.choose import Configs, FinalistJobs, Missing, check_finalists
 from besom.sweep.finalists.other_configs import OtherConfigs
 from besom.sweep.request import SweepRequest
@@ -133,18 +136,21 @@ class TrainingApp:
                 "such as optimizer.lr: tag(log, interval(1e-4, 1e-1))"
             )
         self.location = Location.of(config.tracking)
-        self.request = request
         self.composer = Composer(context.config_loader, config, request.line)
         self._loader = context.config_loader
         self._config = config
-        self._spec = spec
         self._space = space
+        if spec.search.fidelity is Unit.STEP:
+            pruner = with_resources(spec.search.pruner, self._example, spec.source, sampled=space.keys)
+            spec = replace(spec, search=replace(spec.search, pruner=pruner))
+        self.request = replace(request, spec=spec)
+        self._spec = spec
         self._launcher = launcher
 
     @property
     def axis(self) -> Unit:
-        """The axis by which a trial's metrics are recorded; that of the base config, if it is sampled."""
-        return axis_of(self._config, self._spec.search.fidelity)
+        """The axis by which a trial's metrics are recorded; if it is sampled, that of one trial."""
+        return axis_of(self._example, self._spec.search.fidelity)
 
     @property
     def fidelity(self) -> Unit:
@@ -153,7 +159,15 @@ class TrainingApp:
 
     def limit(self, unit: Unit) -> int | None:
         """Return how many units a whole trial has; None if it is unknown or sampled."""
-        return limit_of(self._config, unit, sampled=self._space.keys)
+        return limit_of(self._example, unit, sampled=self._space.keys)
+
+    @cached_property
+    def _example(self) -> DictConfig:
+        """The config of a trial, or that of the sweep if none can be composed, which `check` reports."""
+        try:
+            return self.composer.compose(next(iter(self._space.examples()), {}))
+        except ConfigError:
+            return self._config
 
     def snapshot(self, folder: Path) -> AbstractContextManager[Snapshot]:
         """Return a context manager that freezes the config files: all trials use them as they are now."""
