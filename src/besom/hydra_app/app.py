@@ -39,6 +39,7 @@ from besom.sweep.study.config import shared_by
 from besom.sweep.study.study import StudyBook
 from besom.sweep.training_app import App, Chooser, TrainingApp, worker_pool
 from besom.sweep.trials.jobs import Jobs
+from besom.system.console import plain_console
 from besom.tracking.app_command import AppCommand
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.store import Location, local_uri
@@ -123,8 +124,7 @@ class ForeignApp:
             self._tracking = _read_tracking(config.hydra.sweeper.tracking, spec.source)
         self.command = None if trains_besom_config(task_function) else AppCommand.of_this_process()
         self.chooses = bool(space.parameters) or space.custom is not None
-        # A single job may return anything: there is no objective.
-        self.metrics = tuple(objective.name for objective in spec.search.objectives) if self.chooses else ()
+        self.metrics = tuple(objective.name for objective in spec.search.objectives)
 
     @property
     def location(self) -> Location:
@@ -134,7 +134,8 @@ class ForeignApp:
     @cached_property
     def task(self) -> HydraTask:
         """The app, pickled for its workers."""
-        return HydraTask.of(self._context, self._config, self._task_function, metrics=self.metrics)
+        optional = not self.chooses  # a single job may return anything
+        return HydraTask.of(self._context, self._config, self._task_function, metrics=self.metrics, optional=optional)
 
     def limit(self, unit: Unit) -> int | None:
         """Return None: the app defines its steps."""
@@ -150,8 +151,9 @@ class ForeignApp:
         devices = self._spec.devices
         if uses_launcher(self._config):
             return LauncherPool.of(
-                self._launched, self._config, self._task_function, n_jobs=devices.n_jobs, metrics=self.metrics
-            )
+                self._launched, self._config, self._task_function, n_jobs=devices.n_jobs,
+                metrics=self.metrics if self.chooses else (),
+            )  # fmt: skip
         return worker_pool(devices, self._spec.budget.n_trials, self.task, logs, self._launcher)
 
     @property
@@ -195,10 +197,18 @@ class ForeignApp:
         Raises TrialFailed when it fails, Interrupted when the user stopped it.
         """
         overrides = (*self.composer.overrides({}), *self._extra)
+        objectives, name = self._spec.search.objectives, self._spec.study_name
         with self.recorder() as recorder:
             recorder.keep_code()
-            name = self._spec.study_name
-            return [[run_single_job(pool, recorder, name=name, overrides=overrides, directory=scratch / "0")]]
+            job, line = run_single_job(
+                pool, recorder, name=name, overrides=overrides, directory=scratch / "0", tags=self._tags,
+                objectives=objectives,
+            )  # fmt: skip
+            console = plain_console()
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            if recorder.persists:
+                console.print(f"run {recorder.run_id(0)}", highlight=False)
+            return [[job]]
 
     def finalist_jobs(
         self, recorder: Recorder, book: StudyBook, chosen: Chooser, tags: Mapping[str, str], *, number: int

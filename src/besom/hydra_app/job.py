@@ -147,10 +147,10 @@ def unpack_job(packed: bytes) -> JobReturn:
     return job
 
 
-def read_values(returned: Any, metrics: Sequence[str]) -> tuple[float, ...]:
+def read_values(returned: Any, metrics: Sequence[str], *, optional: bool = False) -> tuple[float, ...]:
     """Return the values of a job's objectives; none if `metrics` is empty.
 
-    Raises TrialFailed when the job did not return one number per objective.
+    Raises TrialFailed when the job did not return one number per objective, unless they are `optional`.
     """
     if not metrics:
         return ()
@@ -158,8 +158,10 @@ def read_values(returned: Any, metrics: Sequence[str]) -> tuple[float, ...]:
     values = list(returned) if several else [returned]
     numbers = [_number(value) for value in values]
     if len(numbers) != len(metrics) or None in numbers:
+        if optional:
+            return ()
         wanted = "a number" if len(metrics) == 1 else f"{len(metrics)} numbers ({', '.join(metrics)})"
-        raise TrialFailed(f"the task function returned {_shown(returned)}; return {wanted}")
+        raise TrialFailed(f"the task function returned {shown(returned)}; return {wanted}")
     return tuple(number for number in numbers if number is not None)
 
 
@@ -170,7 +172,8 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _shown(returned: Any) -> str:
+def shown(returned: Any) -> str:
+    """Return what a job returned as a short text, with its type."""
     text = " ".join(without_secrets(repr(returned)).split())  # mask before cutting
     cut = text if len(text) <= 60 else f"{text[:57]}..."
     return cut if returned is None else f"{cut} ({type(returned).__name__})"

@@ -35,16 +35,23 @@ class HydraTask:
     """A pickled Hydra app, whose jobs a worker runs.
 
     `metrics` are the names of the values that a job returns, in order; a number reported without a name is the first.
-    Without metrics, a job may return anything.
+    Without metrics, or where they are `optional`, a job may return anything.
     """
 
     app: Pickled
     command: CommandLine
     metrics: tuple[str, ...]
+    optional: bool = False
 
     @classmethod
     def of(
-        cls, context: HydraContext, config: DictConfig, task_function: TaskFunction, *, metrics: Sequence[str]
+        cls,
+        context: HydraContext,
+        config: DictConfig,
+        task_function: TaskFunction,
+        *,
+        metrics: Sequence[str],
+        optional: bool = False,
     ) -> HydraTask:
         """Pickle an app, with the arguments that Hydra passes to a sweeper.
 
@@ -58,7 +65,7 @@ class HydraTask:
             app = Pickled.of(task_function, context.config_loader, callbacks, config, Singleton.get_state())
         except NotPicklable as error:
             raise ConfigError(f"{config.hydra.job.name}: {error}") from error
-        return cls(app=app, command=CommandLine.of(config), metrics=tuple(metrics))
+        return cls(app=app, command=CommandLine.of(config), metrics=tuple(metrics), optional=optional)
 
     def load(self) -> Run:
         """Unpickle the app in a worker: import its modules and register its resolvers."""
@@ -79,7 +86,7 @@ class HydraTask:
                 if returned.hydra_cfg is not None:
                     error.add_note(f"The job's folder: {returned.hydra_cfg.hydra.runtime.output_dir}")
                 raise error
-            values = read_values(returned.return_value, self.metrics)
+            values = read_values(returned.return_value, self.metrics, optional=self.optional)
             return TrialResult(values=values, job=pack_job(returned), ignored_stop=job.ignored_stop)
 
         return run

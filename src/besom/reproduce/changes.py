@@ -30,6 +30,7 @@ class Kind(StrEnum):
     """The kind of a change."""
 
     CODE = "code"
+    CONFIG = "config"
     DATA = "data"
     PACKAGES = "packages"
     DEVICE = "device"
@@ -56,6 +57,18 @@ def changes(before: RecordedRun, now: RecordedRun, code_before: CodeFiles, code_
         *_of_tag(Kind.THREADS, Tag.THREADS, before, now),
         *_of_json(Kind.PRECISION, Tag.DETERMINISM, before, now),
     ]
+
+
+def config_changes(before: RecordedRun, now: RecordedRun) -> Iterator[Change]:
+    """Yield the change of the config of an app's job, which the app composes anew; Besom's own has none."""
+    values = [dict(flatten(run.config)) for run in (before, now)]
+    changed = [
+        f"{key} was {values[0].get(key, 'not there')}, is {values[1].get(key, 'not there')}"
+        for key in dict.fromkeys([*values[0], *values[1]])
+        if str(values[0].get(key)) != str(values[1].get(key))
+    ]
+    if Tag.APP in before.tags and changed:
+        yield Change(kind=Kind.CONFIG, what=first_few(changed, _NAMED))
 
 
 def _code(before: RecordedRun, now: RecordedRun, files_before: CodeFiles, files_now: CodeFiles) -> Iterator[Change]:

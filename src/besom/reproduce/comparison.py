@@ -19,6 +19,10 @@ Training amplifies a difference in rounding: a sample near the decision boundary
 """
 
 
+ONCE = (BEST, "test/", "cost/")
+"""The prefixes of metrics that are measured once, after the training."""
+
+
 class Verdict(StrEnum):
     """The result of comparing a rerun with the recorded run."""
 
@@ -49,16 +53,16 @@ def judge(differences: Sequence[Difference], tolerance: float) -> Verdict:
     return Verdict.CLOSE if all(difference.share <= tolerance for difference in differences) else Verdict.DIFFERS
 
 
-def compare(recorded: History, again: History) -> list[Difference]:
-    """Return the metrics that differ; a value that only one run has is a difference of inf.
+def compare(recorded: History, again: History, *, without: tuple[str, ...] = ONCE) -> list[Difference]:
+    """Return the metrics that differ, except those with a prefix of `without`.
 
-    Metrics that are measured once, after the training (`best/…`, `test/…`, `cost/…`), are left out.
+    A value that only one run has is a difference of inf.
     """
     found: list[Difference] = []
     numbers = sorted({*recorded, *again})
     names = sorted({name for history in (recorded, again) for values in history.values() for name in values})
     for name in names:
-        if name.startswith(ONCE):
+        if name.startswith(without):
             continue
         gaps = {
             number: gap
@@ -74,10 +78,6 @@ def compare(recorded: History, again: History) -> list[Difference]:
             )  # fmt: skip
             found.append(Difference(metric=name, first=min(gaps), largest=gaps[worst], at=worst, share=share))
     return found
-
-
-ONCE = (BEST, "test/", "cost/")
-"""The prefixes of metrics that are measured once."""
 
 
 def _gap(before: float | None, now: float | None) -> float:

@@ -16,14 +16,19 @@ from rich.table import Table
 from besom.config.targets.trust import SHIPPED, Trust
 from besom.config.units import Unit
 from besom.errors import BesomError, RunNotFound
-from besom.reproduce.changes import Change, Kind, changes, unrecorded
+from besom.reproduce.changes import Change, Kind, changes, config_changes, unrecorded
 from besom.reproduce.comparison import ONCE, TOLERANCE, Difference, History, Verdict, compare, judge
+from besom.reproduce.rerun_app import rerun_app
 from besom.secrets.masks import missing_variables
 from besom.sweep.single import run_single
+from besom.tracking.app_command import AppCommand
 from besom.tracking.runs import RecordedRun, Runs
 from besom.tracking.store import Location
 from besom.tracking.tags import Tag
 from besom.workers.pool import Launcher, launch
+
+_OF_A_JOB = ("cost/",)
+"""The prefixes that are not compared of a job of another app: what it returns, `best/…`, is compared."""
 
 
 def reproduce(
@@ -47,19 +52,25 @@ def reproduce(
             f"run '{run_id}' has no metrics to compare with: it ended {recorded.status} before its first epoch"
         )
     _print(console, f"run {run_id} ({recorded.name}), {recorded.status}")
-    again = runs.run(_train(recorded, location, console, trust, launcher))
+    app = AppCommand.of_tag(recorded.tags.get(Tag.APP))
+    if app is None:
+        again = runs.run(_train(recorded, location, console, trust, launcher))
+    else:
+        require_secrets(recorded)
+        again = runs.run(rerun_app(recorded, app, runs, location, trust))
     code = runs.code(recorded)
-    found = changes(recorded, again, code, runs.code(again))
+    found = [*changes(recorded, again, code, runs.code(again)), *config_changes(recorded, again)]
     for change in found:
         _print(console, f"changed: {change.kind}: {change.what}", style="yellow")
     compared = _compared(recorded, again)
-    differences = compare(recorded.history, compared)
+    without = ONCE if app is None else _OF_A_JOB
+    differences = compare(recorded.history, compared, without=without)
     verdict = judge(differences, tolerance)
     runs.set_tags(again.run_id, {Tag.VERDICT: verdict})
     runs.set_tags(run_id, {Tag.REPRODUCED: verdict, Tag.REPRODUCED_BY: again.run_id})
     match verdict:
         case Verdict.REPRODUCED:
-            _print(console, _reproduced(compared, recorded.axis), style="bold green")
+            _print(console, _reproduced(compared, recorded.axis, without), style="bold green")
         case Verdict.CLOSE:
             _print(console, _close(differences, tolerance, recorded.axis), style="bold green")
         case Verdict.DIFFERS:
@@ -104,8 +115,8 @@ def _compared(recorded: RecordedRun, again: RecordedRun) -> History:
     return {number: metrics for number, metrics in again.history.items() if number <= last}
 
 
-def _reproduced(history: History, axis: Unit) -> str:
-    metrics = {name for values in history.values() for name in values if not name.startswith(ONCE)}
+def _reproduced(history: History, axis: Unit, without: tuple[str, ...]) -> str:
+    metrics = {name for values in history.values() for name in values if not name.startswith(without)}
     return f"REPRODUCED: {len(metrics)} metrics at {len(history)} {axis}s, bit-exact"
 
 

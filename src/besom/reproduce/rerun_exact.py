@@ -22,6 +22,7 @@ from besom.tracking.code import DIFF, PACKAGES
 from besom.tracking.code import FOLDER as FOLDER_OF_CODE
 from besom.tracking.runs import Runs
 from besom.tracking.store import Location
+from besom.tracking.tags import Tag
 
 FOLDER = "exact"
 
@@ -45,6 +46,11 @@ def reproduce_exactly(
     runs = Runs(location)
     recorded = runs.run(run_id)
     files = runs.code(recorded)
+    if Tag.APP in recorded.tags:
+        raise BesomError(
+            f"--exact: run '{run_id}' is a job of another Hydra app, which runs from this folder; check out commit "
+            f"{recorded.tags.get(Tag.COMMIT, 'unknown')[:10]} and leave --exact out"
+        )
     code = Code.of(recorded, files)
     require_secrets(recorded)
     trust.resolve({**recorded.config, "tracking": {}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 import sys
@@ -46,6 +47,14 @@ class AppCommand:
         if (words[0] != "-m" and words[0].startswith("-")) or not all(_is_flag(flag) for flag in flags):
             return None
         return cls(tuple(words))
+
+    @classmethod
+    def of_tag(cls, text: str | None) -> AppCommand | None:
+        """Return the command that a run's tag has as JSON, if it is one."""
+        try:
+            return cls.read(json.loads(text or "null"))
+        except ValueError:
+            return None
 
     @property
     def module(self) -> str | None:

@@ -86,8 +86,13 @@ def check_there(run: Run) -> None:
         raise RunNotFound(f"run '{run.info.run_id}' has lost its files: {folder} is not there; bring that folder back")
 
 
-def config_of(client: MlflowClient, location: Location, run_id: str) -> Mapping[str, Any]:
-    """Return a run's config as it was recorded; raises RunNotFound when it has none."""
+def config_of(
+    client: MlflowClient, location: Location, run_id: str, *, of_another_app: bool = False
+) -> Mapping[str, Any]:
+    """Return a run's config as it was recorded; raises RunNotFound when it has none, or none of Besom's.
+
+    With `of_another_app`, it may be any config.
+    """
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -102,7 +107,7 @@ def config_of(client: MlflowClient, location: Location, run_id: str) -> Mapping[
             ) from error
         text = Path(path).read_text(encoding="utf-8")
     config = yaml.safe_load(text)
-    if not isinstance(config, dict) or "model" not in config:
+    if not isinstance(config, dict) or ("model" not in config and not of_another_app):
         raise RunNotFound(
             f"run '{run_id}' never had a config of Besom's: it is another Hydra app's, or failed while it was "
             f"composed; see its tag {Tag.REASON}"
@@ -134,7 +139,7 @@ class Runs:
             run_id=run_id,
             name=run.info.run_name,
             status=run.info.status,
-            config=self.config(run_id),
+            config=config_of(self._client, self._location, run_id, of_another_app=Tag.APP in run.data.tags),
             tags=dict(run.data.tags),
             digest=datasets[0].dataset.digest if datasets else None,
             history=history,
@@ -161,6 +166,22 @@ class Runs:
             with translated(self._location):
                 holder = self._client.get_run(holder).data.tags.get(Tag.PARENT_RUN)
         return {}
+
+    def text(self, run_id: str, path: str) -> str | None:
+        """Return the text of an artifact, None if the run does not have it."""
+        from mlflow.exceptions import MlflowException
+
+        with tempfile.TemporaryDirectory() as scratch, contextlib.suppress(MlflowException, OSError):
+            return Path(self._client.download_artifacts(run_id, path, scratch)).read_text(encoding="utf-8")
+        return None
+
+    def reproductions(self, run_id: str) -> list[str]:
+        """Return the ids of the runs that reproduce a run, the latest first."""
+        with translated(self._location):
+            experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
+            query = f"tags.`{Tag.REPRODUCES}` = '{run_id}'"
+            found = self._client.search_runs(experiments, query, order_by=["attributes.start_time DESC"])
+        return [run.info.run_id for run in found]
 
     def download(self, run_id: str, directory: str) -> None:
         """Download a run's artifacts into a folder."""

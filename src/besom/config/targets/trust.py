@@ -112,6 +112,15 @@ class Trust:
             if not (self._covers_target(home) if self._covers_target(target) else is_shipped(named)):
                 raise self._refusal(where, target, f"is {home or 'no class and no function'}", home)
 
+    def check_written(self, written: Mapping[str, Any]) -> None:
+        """Refuse a part of a recorded config, such as an override, as `resolve` does, without resolving it."""
+        self._check_interpolations(written, key="")
+        self._check_names(written, key="")
+
+    def covers(self, name: str) -> bool:
+        """Return whether a name, or the package in which it is, is trusted."""
+        return self._covers_target(name)
+
     def _check_names(self, config: Any, key: str) -> None:
         for where, target in targets_in(config, key):
             if not isinstance(target, str) or not (is_named_like_shipped(target) or self._covers_target(target)):

@@ -52,5 +52,5 @@ def follow(
     if recorded and result is None:
         recorder.finish(trial, Status.KILLED, tags={Tag.STATE: INTERRUPTED})
     elif recorded and result is not None:
-        record_end(recorder, trial, result, objectives)
+        record_end(recorder, trial, result, objectives if result.values else ())
     return result
