@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,43 @@ class Shows(Line):
         experiment.log_param(run_id, "chosen", "by hand")
         experiment.set_tag(run_id, "mood", "good")
         open(self.logger.log_dir + "/free.txt", "w").close()
+
+
+class Diverges(Line):
+    def log_training(self, loss):
+        raise ValueError("no luck")
+
+
+class Run:
+    """A run of a service, which writes down what happens to it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def write(self, text):
+        with open(self.path, "a") as file:
+            print(text, file=file)
+
+    def finish(self, exit_code):
+        self.write(f"finished with {exit_code}")
+
+
+class WandbLogger(pl.loggers.logger.Logger):
+    name = version = ""
+
+    def __init__(self, path):
+        super().__init__()
+        self._experiment = Run(path)
+
+    def log_metrics(self, metrics, step=None):
+        self._experiment.write(", ".join(metrics))
+
+    def log_hyperparams(self, params):
+        pass
+
+
+class Mine(WandbLogger):
+    pass
 
 
 class Asks(Line):
@@ -196,6 +234,17 @@ def test_a_logger_of_the_config_comes_first_and_mlflows_is_besoms_own(run: Train
     mlflow = "+logger.mlflow={_target_: pytorch_lightning.loggers.mlflow.MLFlowLogger, tags: {mood: good}}"
     with pytest.raises(ConfigError, match=r"^BesomLogger then CSVLogger$"):
         run("usual_lines.Asks", mlflow, "+logger.csv={_target_: pytorch_lightning.loggers.CSVLogger}", slope=NAMES)
+
+
+@pytest.mark.parametrize(
+    ("model", "lines"),
+    [("Line", ["val/loss, epoch", "test/loss, epoch", "finished with 0"]), ("Diverges", ["finished with 1"])],
+)
+def test_the_run_of_a_service_ends_with_its_trial(run: Train, tmp_path: Path, model: str, lines: list[str]):
+    mine = f"+logger.mine={{_target_: usual_lines.Mine, path: {tmp_path}/run}}"
+    with pytest.raises(ValueError, match="no luck") if model == "Diverges" else nullcontext():
+        run(f"usual_lines.{model}", mine, "test=true", "trainer.max_epochs=1")
+    assert (tmp_path / "run").read_text(encoding="utf-8").splitlines() == lines
 
 
 NAMES = """exec('''
