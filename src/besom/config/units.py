@@ -25,6 +25,10 @@ class Unit(StrEnum):
     FOLD = "fold"
 
 
+EPOCH_METRIC = "epoch"
+"""The metric with the epoch, from 1, in runs that are recorded by step."""
+
+
 def axis_of(config: Config, fidelity: Unit = Unit.EPOCH) -> Unit:
     """Return the axis of a run with this config, in a study of this fidelity.
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.config.checks import recordable
 from besom.config.extras.logged import Log, Point
+from besom.config.units import Unit
 from besom.errors import StoreError
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.runs import Runs
@@ -147,6 +148,17 @@ def test_what_a_trials_logger_received_is_recorded_by_step_and_no_second_time_by
     assert recorder.notices() == [
         "artifacts: config.yaml is the name of an artifact of Besom's own, so that this file is not kept"
     ]
+
+
+def test_by_step_the_epoch_is_that_of_the_reports(
+    recorder: Recorder, client: MlflowClient, card: Callable[..., RunCard]
+):
+    recorder.start(0, card("figures=none", axis=Unit.STEP), ABOUT)
+    recorder.log(0, Log(points=(Point(step=9, metrics={"train/loss": 2.0, "epoch": 0.0}, time_s=9.0),)))
+    recorder.report(0, 10, {"epoch": 1.0, "val/loss": 0.5}, time_s=10.0)
+    recorder.finish(0, Status.FINISHED)
+    run = client.get_run(recorder.run_id(0))
+    assert [points(client, run, name) for name in ("train/loss", "epoch")] == [[(9, 2.0)], [(10, 1.0)]]
 
 
 def test_a_run_without_figures_has_none(recorder: Recorder, client: MlflowClient, card: Callable[..., RunCard]):

@@ -8,13 +8,12 @@ from itertools import zip_longest
 from typing import Any
 
 from besom.config.objectives import BEST, Objective
-from besom.config.units import Unit
+from besom.config.units import EPOCH_METRIC, Unit
 from besom.reports.read.finalists import FinalistRun, finalist_runs
 from besom.sweep.fidelity import PrunerCount
 from besom.sweep.spec_parts import SearchSpec
 from besom.sweep.study.config import origin
 from besom.sweep.study.study import StudyBook
-from besom.sweep.trials.trial import EPOCH
 from besom.tracking.recorder.recorder import Recorder
 from besom.tracking.study_run import RecordedEnd
 from besom.tracking.tags import Tag
@@ -39,7 +38,7 @@ def _counted(recorder: Recorder, end: RecordedEnd, search: SearchSpec) -> dict[i
     """Return the objective's values as the pruner counted them."""
     values = sorted(recorder.history(end.run_id, search.objective.name).items())
     by_step = end.tags.get(Tag.AXIS) == Unit.STEP
-    epochs = recorder.history(end.run_id, EPOCH) if by_step else {number: float(number) for number, _ in values}
+    epochs = recorder.history(end.run_id, EPOCH_METRIC) if by_step else {number: float(number) for number, _ in values}
     count = PrunerCount(search.fidelity if epochs else Unit.STEP)  # another app has steps only
     found: dict[int, float] = {}
     for (number, value), after in zip_longest(values, [number for number, _ in values[1:]]):

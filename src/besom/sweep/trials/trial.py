@@ -12,16 +12,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from besom.config.objectives import Objective
 from besom.config.tuning import with_tuned
-from besom.config.units import Unit
+from besom.config.units import EPOCH_METRIC, Unit
 from besom.errors import StoreError
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.study_run import Status
 from besom.tracking.tags import Tag
 from besom.workers.devices import Slot
 from besom.workers.messages import Failure, Reported, Started, State, TrialResult
-
-EPOCH = "epoch"
-"""The metric with the epoch, from 1, in runs that are recorded by step."""
 
 WRITTEN_BY_SLOT = ("threads", "test", "trainer.accelerator", "trainer.devices", "trainer.strategy")
 """The keys that `for_slot` sets."""
@@ -83,7 +80,7 @@ def record_report(recorder: Recorder, axis: Unit, reported: Reported) -> None:
     """
     metrics = reported.metrics
     if axis is Unit.STEP and reported.moment.epoch:
-        metrics = {EPOCH: float(reported.moment.epoch), **metrics}
+        metrics = {EPOCH_METRIC: float(reported.moment.epoch), **metrics}
     recorder.report(reported.trial, reported.at(axis), metrics, reported.time_s)
 
 

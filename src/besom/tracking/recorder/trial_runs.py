@@ -14,7 +14,7 @@ from besom.config.checks import flatten
 from besom.config.extras.artifacts import is_own_file
 from besom.config.extras.logged import Log
 from besom.config.trainer import WORK
-from besom.config.units import Unit
+from besom.config.units import EPOCH_METRIC, Unit
 from besom.secrets.masks import all_without_secrets, hidden, without_secrets
 from besom.system.store_errors import is_absent
 from besom.tracking.figures import draw
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 class _OpenRun:
     run_id: str
     known: set[str]  # the params that it has
+    has_epochs: bool  # in its reports
     metrics: list[Metric] = field(default_factory=list)
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -92,7 +93,9 @@ class TrialRuns:
         def on_created(run_id: str) -> None:
             if not card.attempt:
                 self._first_ids[trial] = run_id
-            self._open[trial] = _OpenRun(run_id, known={param.key for param in new.params})
+            self._open[trial] = _OpenRun(
+                run_id, known={param.key for param in new.params}, has_epochs=card.axis is Unit.STEP
+            )
             self.ids[trial] = run.run_id = run_id
 
         self.writer.create(new, card.directory, on_created)
@@ -113,9 +116,11 @@ class TrialRuns:
         """Buffer what a trial's logger has received, as `report` does; from now on, reports leave out its metrics."""
         run = self._open[trial]
         for point in log.points:
-            self._notice_renamed(point.metrics)
-            run.by_step.update(point.metrics)
-            run.metrics += metrics_at(point.metrics, step=point.step, time_s=point.time_s)
+            # By step, each report has the epoch, which Lightning counts from 0.
+            kept = {name: value for name, value in point.metrics.items() if name != EPOCH_METRIC or not run.has_epochs}
+            self._notice_renamed(kept)
+            run.by_step.update(kept)
+            run.metrics += metrics_at(kept, step=point.step, time_s=point.time_s)
         run.params.update({name: hidden(name, value) for name, value in log.params.items()})
         run.tags.update(log.tags)
         if time.monotonic() - run.flushed > self._flush_every_s:
