@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+import besom
 from besom.config.hydra_versions import VERSION_BASE
 from besom.tracking.sources import SourceEntry
 from besom.tracking.store import Location, connect
@@ -529,18 +532,36 @@ def test_override_that_fits_no_key_is_told_before_anything_runs(tmp_path: Path) 
     assert "there is no key z" in line
 
 
+def with_entry_points(folder: Path) -> str:
+    """Return a PYTHONPATH on which MLflow finds this checkout's entry points; those installed may be older."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    metadata = folder / "points-1.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Name: points\nVersion: 1\n", encoding="utf-8")
+    groups = [
+        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in points.items())
+        for group, points in project["entry-points"].items()
+    ]
+    (metadata / "entry_points.txt").write_text("\n".join(groups), encoding="utf-8")
+    return os.pathsep.join([str(folder), str(Path(besom.__file__).parents[1])])
+
+
 def test_runs_go_where_tracking_says(tmp_path: Path, store: Callable[[Path], None]) -> None:
     store(tmp_path / "elsewhere")
     code = """\
-    import enum
+    import subprocess
+    import sys
 
     def main(config):
+        if config.x == 0:
+            own = "import mlflow; mlflow.start_run(tags={'whose': 'theirs'}); mlflow.end_run()"
+            subprocess.run([sys.executable, "-c", own], check=True)
         return 1.0
     """
     done = run(
         app(tmp_path, code, "x: 1\nmodel: resnet\nsecret: ${oc.env:THEIR_SECRET}\n"), *ONE_WORKER, "x=0,1",
         "hydra.sweeper.n_trials=2", "hydra.sweeper.tracking={directory: elsewhere, experiment: mine}",
-        THEIR_SECRET="hush",
+        THEIR_SECRET="hush", PYTHONPATH=with_entry_points(tmp_path / "points"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     client = connect(Location.of({"uri": None, "directory": tmp_path / "elsewhere"}), create=False)
@@ -549,6 +570,9 @@ def test_runs_go_where_tracking_says(tmp_path: Path, store: Callable[[Path], Non
     assert {one["model"] for one in told} == {"resnet"}
     assert {one["secret"] for one in told} == {"${oc.env:THEIR_SECRET}"}
     assert len(trials(tmp_path / "elsewhere" / "optuna.db", "theirs")) == 2
+    (own,) = [one for one in runs if one.data.tags.get("whose") == "theirs"]
+    (trial,) = [one for one in runs if "besom.trial" in one.data.tags and one.data.params["x"] == "0"]
+    assert own.data.tags["mlflow.parentRunId"] == trial.info.run_id
 
 
 def test_no_secret_is_in_anything_that_is_recorded(tmp_path: Path, store: Callable[[Path], None]) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import copy
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from besom.config.checks import check_views
 from besom.config.hydra_versions import is_hydras_main
 from besom.config.snapshot import LAUNCHED_JOBS, THIS_SWEEP, Snapshot, snapshot
 from besom.config.units import Unit
-from besom.errors import BesomError, ConfigError, Interrupted, one_of
+from besom.errors import BesomError, ConfigError, Interrupted, StoreError, one_of
 from besom.hydra_app.finalists import HydraFinalistJobs, RecordedOverrides
 from besom.hydra_app.jobs import HydraJobs
 from besom.hydra_app.launcher_pool import LauncherPool, uses_launcher
@@ -40,9 +40,10 @@ from besom.sweep.study.study import StudyBook
 from besom.sweep.training_app import App, Chooser, TrainingApp, worker_pool
 from besom.sweep.trials.jobs import Jobs
 from besom.system.console import plain_console
+from besom.system.urls import sqlite_file
 from besom.tracking.app_command import AppCommand
 from besom.tracking.recorder.recorder import Recorder
-from besom.tracking.store import Location, local_uri
+from besom.tracking.store import Location, connect, local_uri
 from besom.tracking.tags import Tag
 from besom.tracking.ui.views import wanted
 from besom.workers.pool import Launcher, Pool, launch
@@ -115,6 +116,7 @@ class ForeignApp:
         self.composer = Composer(context.config_loader, config, request.line)
         self._launcher = launcher
         self._jobs: HydraJobs | None = None
+        self._recorder: Recorder | None = None
         self._extra: tuple[str, ...] = ()
         if trains_besom_config(task_function):
             # With another launcher, each job records its own run, as `besom train` does, but without a test.
@@ -178,17 +180,22 @@ class ForeignApp:
     def recorder(self) -> Recorder:
         """Return the recorder, which records nothing if the app does not enable tracking."""
         tracking = self._tracking
-        return Recorder(
+        if not tracking.enabled:
+            _make_own_store()
+        self._recorder = Recorder(
             tracking.location if tracking.enabled else None,
             tracking.experiment or self._spec.study_name,
             views=tracking.views,
         )
+        return self._recorder
 
     def jobs(self, tags: Mapping[str, str]) -> HydraJobs:
         """Return the jobs, whose configs the workers compose."""
+        assert self._recorder is not None
         self._jobs = HydraJobs(
-            self.composer, study_name=self._spec.study_name, tags={**tags, **self._tags}, extra=self._extra
-        )
+            self.composer, study_name=self._spec.study_name, tags={**tags, **self._tags}, extra=self._extra,
+            links=self._recorder.links(),
+        )  # fmt: skip
         return self._jobs
 
     def run_once(self, pool: Pool, scratch: Path) -> Sequence[Sequence[Any]]:
@@ -248,6 +255,16 @@ def _as_written(config: DictConfig) -> dict[str, Any]:
     plain = hidden_in(OmegaConf.to_container(config, resolve=False, enum_to_str=True))
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def _make_own_store() -> None:
+    """Make the SQLite store of an app's own runs, if it is known and new: two jobs that made it would race."""
+    tracking = sys.modules.get("mlflow.tracking")  # if the app has imported MLflow, it may have set a store
+    uri = os.environ.get("MLFLOW_TRACKING_URI") if tracking is None else str(tracking.get_tracking_uri())
+    file = sqlite_file(uri) if uri else None
+    if uri and file is not None and not file.exists():
+        with suppress(StoreError):  # a job says so, if it uses the store
+            connect(Location(uri=uri, directory=file.parent))
 
 
 class Tracking:

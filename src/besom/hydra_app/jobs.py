@@ -19,6 +19,7 @@ from besom.sweep.space.search_space import Params
 from besom.sweep.study.book import Asked
 from besom.sweep.trials.jobs import Jobs
 from besom.tracking.recorder.recorder import RunCard
+from besom.tracking.run_links import RunLinks
 from besom.tracking.tags import Tag
 from besom.workers.devices import Slot
 from besom.workers.messages import Assignment, State, TrialResult
@@ -47,13 +48,19 @@ class Batch(Sequence[JobReturn]):
 class HydraJobs(Jobs):
     """Prepares jobs, whose configs the workers compose, and stores their returns.
 
-    `extra` are further overrides of every job.
+    `extra` are further overrides of every job; `links` link the runs that a job starts itself to those of the study.
     """
 
     may_be_infinite = True  # as in hydra-optuna-sweeper: the value of parameters that cannot work
 
     def __init__(
-        self, composer: Composer, *, study_name: str, tags: Mapping[str, str], extra: Sequence[str] = ()
+        self,
+        composer: Composer,
+        *,
+        study_name: str,
+        tags: Mapping[str, str],
+        extra: Sequence[str] = (),
+        links: RunLinks | None = None,
     ) -> None:
         self._composer = composer
         self._extra = tuple(extra)
@@ -63,6 +70,7 @@ class HydraJobs(Jobs):
         self._returns: dict[int, bytes] = {}
         self._reasons: dict[int, Exception] = {}
         self._slots = 0
+        self._links = links
 
     def overrides(self, params: Params) -> list[str]:
         """Return the overrides of a job, in the order of the config and the command line."""
@@ -77,10 +85,16 @@ class HydraJobs(Jobs):
         overrides = self.overrides(asked.params)
         self._overrides[asked.number] = overrides
         self._slots = max(self._slots, slot.index + 1)
-        assignment = Assignment(trial=asked.number, overrides=tuple(overrides), directory=directory)
+        run_id = self._links.new_id() if self._links else None
+        assignment = Assignment(
+            trial=asked.number,
+            overrides=tuple(overrides),
+            directory=directory,
+            variables=self._links.variables(run_id) if self._links else {},
+        )
         card = self.card(asked, directory, {})
         # Set here, not by the worker, which would have to import torch for the device's name.
-        return assignment, replace(card, tags={**card.tags, Tag.DEVICE: str(slot)})
+        return assignment, replace(card, tags={**card.tags, Tag.DEVICE: str(slot)}, run_id=run_id)
 
     def card(self, asked: Asked, directory: Path, config: Mapping[str, Any]) -> RunCard:
         """Return the card of a job's run."""

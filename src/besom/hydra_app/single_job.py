@@ -46,7 +46,10 @@ def run_single_job(
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     try:
-        assignment = Assignment(trial=0, overrides=overrides, directory=directory)
+        links = recorder.links()
+        run_id = links.new_id() if links else None
+        variables = links.variables(run_id) if links else {}
+        assignment = Assignment(trial=0, overrides=overrides, directory=directory, variables=variables)
         tags = {
             **command_tags(),
             **tags,
@@ -54,7 +57,7 @@ def run_single_job(
             Tag.OVERRIDES: " ".join(map(hidden_override, overrides)),
             Tag.DEVICE: str(pool.slots[0]),
         }
-        card = RunCard(name=name, config={}, tags=tags, directory=directory, axis=Unit.STEP)
+        card = RunCard(name=name, config={}, tags=tags, directory=directory, axis=Unit.STEP, run_id=run_id)
         result = follow(pool, recorder, assignment, card, objectives=objectives)
         if result is None:
             raise Interrupted

@@ -6,6 +6,7 @@ object.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +106,9 @@ class _Job:
     def run(self, context: HydraContext, sweep_config: DictConfig) -> JobReturn:
         """Compose the job's config and run it as Hydra's basic launcher does."""
         number = self._assignment.trial
+        os.environ.update(self._assignment.variables)
+        if uri := self._assignment.variables.get("BESOM_TRACKING_URI"):
+            os.environ.setdefault("MLFLOW_TRACKING_URI", uri)
         try:
             config = context.config_loader.load_sweep_config(sweep_config, list(self._assignment.overrides))
         except HydraException as error:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class Assignment:
     """A trial to run: its number, its config or overrides, and an empty folder for its files.
 
-    Besom's own training uses the resolved `config`, a job of another Hydra app the `overrides`. For a config that was
+    Besom's own training uses the resolved `config`, a job of another Hydra app the `overrides` and the environment
+    `variables`. For a config that was
     read from a recorded run, `trust` determines what may be built.
     """
 
@@ -37,6 +38,7 @@ class Assignment:
     directory: Path
     config: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
     trust: Trust | None = None
 
 

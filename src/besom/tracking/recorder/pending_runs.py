@@ -20,7 +20,7 @@ from besom.tracking.tags import INTERRUPTED, Tag
 class RunCard:
     """The data that a run starts with; `attempt` counts from 0, for a trial that is retried.
 
-    Its metrics are recorded by `axis`.
+    Its metrics are recorded by `axis`. `run_id` is the id to create it with, if one was chosen.
     """
 
     name: str
@@ -30,6 +30,7 @@ class RunCard:
     directory: Path
     attempt: int = 0
     axis: Unit = Unit.EPOCH
+    run_id: str | None = None
     began_s: float = field(default_factory=time.time)
 
 

@@ -28,6 +28,7 @@ from besom.tracking.recorder.pending_runs import RunCard as RunCard
 from besom.tracking.recorder.questions import Questions
 from besom.tracking.recorder.session import StoreSession
 from besom.tracking.recorder.store_thread import NullStoreThread, StoreThread
+from besom.tracking.run_links import RunLinks
 from besom.tracking.store import Location
 from besom.tracking.study_run import Status
 
@@ -100,6 +101,10 @@ class Recorder(Questions):
         """Return the MLflow id of the study's parent run, waiting for it if need be."""
         self.flush()
         return self._session.study.run_id if self.persists else ""
+
+    def links(self) -> RunLinks | None:
+        """Return what links a job's own runs to those of the study; None if nothing is recorded."""
+        return self._thread.ask(lambda: self._session.links(), None)
 
     def keep_code(self) -> None:
         """Read the state of the code that the next runs are trained with; workers import while git runs."""

@@ -15,11 +15,13 @@ from besom.tracking.places import recording_lock
 from besom.tracking.recorder.patience import Patience, patient
 from besom.tracking.recorder.pending_runs import PendingRun
 from besom.tracking.recorder.trial_runs import TrialRuns
+from besom.tracking.run_links import RunLinks
 from besom.tracking.runs import config_of
 from besom.tracking.sources import SourceKeeper
 from besom.tracking.store import Location, connect, experiment_id, translated
 from besom.tracking.study_run import StudyRuns
 from besom.tracking.ui.views import publish
+from besom.tracking.writers.bulk_writer import RowWriter
 from besom.tracking.writers.client_writer import writer_of
 
 if TYPE_CHECKING:
@@ -64,6 +66,15 @@ class StoreSession:
         self._locks.close()
         if self._location.is_local:
             complete(self._location.database)
+
+    def links(self) -> RunLinks:
+        """Return what links a job's own runs to those of this session."""
+        return RunLinks(
+            uri=self._location.uri,
+            experiment_id=self._experiment_id,
+            parent=self.runs.study.run_id if self.runs.study is not None else "",
+            chooses_ids=isinstance(self.runs.writer, RowWriter),
+        )
 
     @property
     def study(self) -> StudyRuns:

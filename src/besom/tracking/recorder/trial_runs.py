@@ -88,6 +88,7 @@ class TrialRuns:
             data=dataset(about) if "digest" in about else None,
             config=config_text(card.config),  # at the start, so that a killed run has its config
             run_id=run.run_id,
+            chosen_id=card.run_id,
         )
 
         def on_created(run_id: str) -> None:

@@ -104,7 +104,7 @@ class RowWriter:
         if run.run_id is not None:  # written in one transaction, so it is complete
             on_created(run.run_id)
             return
-        run_id = uuid.uuid4().hex
+        run_id = run.chosen_id or uuid.uuid4().hex
         with self._transaction() as session:
             self._check_active(session, self._sql.stage_of_experiment, self._experiment_id)
             session.execute(self._sql.add_run, self._run_row(run_id, run))

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class NewRun:
     """The data that a run is created with; `config` is the text of its artifact config.yaml.
 
-    With a `run_id`, the store already has the run, though perhaps not all of this data.
+    With a `run_id`, the store already has the run, though perhaps not all of this data. `chosen_id` is the id for a new
+    one, where a writer can choose it.
     """
 
     name: str
@@ -27,6 +28,7 @@ class NewRun:
     data: DatasetInput | None
     config: str
     run_id: str | None = None
+    chosen_id: str | None = None
 
 
 _NONE: Mapping[str, str] = {}
