@@ -94,8 +94,12 @@ def in_one_line(error: BaseException) -> str:
 
 
 def kind_and_line(error: BaseException) -> str:
-    """Return the type of an error and the first line of its message: `ValueError: no luck`."""
-    return f"{type(error).__name__}: {(_message(error) or 'no message').splitlines()[0]}"
+    """Return the type of an error and the first line of its message: `ValueError: no luck`.
+
+    Of an error that tells that of another process, such as torch's, it is the last line.
+    """
+    first, *others = (_message(error) or "no message").splitlines()
+    return f"{type(error).__name__}: {others[-1] if others and first.endswith('following error:') else first}"
 
 
 def one_of(wrong: str, known: Iterable[str]) -> str:

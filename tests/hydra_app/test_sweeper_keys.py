@@ -82,7 +82,7 @@ class TheirSweeper:
     n_jobs: int = 2
     max_failure_rate: float = 0.0
     search_space: dict[str, Any] | None = None
-    params: dict[str, str] | None = field(default_factory=lambda: {"x": "interval(0, 1)"})
+    params: dict[str, str] | None = field(default_factory=lambda: {"x": "interval(0, ${y})"})
     custom_search_space: str | None = None
 
 
@@ -108,7 +108,14 @@ def test_sweeper_may_have_a_dataclass_of_its_own_without_the_keys_of_besom(
     spec = request(app).spec
     assert (spec.budget.n_trials, spec.budget.max_failure_rate, spec.devices.n_jobs) == (7, 0.0, 2)
     assert spec.search.objective.direction == "maximize"
-    assert request(app).space.keys == ("x",)
+    (bounded,) = request(app).space.parameters
+    assert (bounded.key, bounded.distribution) == ("x", FloatDistribution(0, 1))
+
+
+def test_bound_that_cannot_be_resolved_is_told(hydra_app: MakeApp) -> None:
+    app = hydra_app(CONFIG, "hydra/sweeper=besom", "+hydra.sweeper.params.x='interval(0, ${z})'")
+    with pytest.raises(ConfigError, match=r"config\.yaml: hydra\.sweeper\.params\.x: .*'z' not found"):
+        request(app)
 
 
 def test_key_of_such_a_dataclass_that_besom_does_not_have_is_refused(

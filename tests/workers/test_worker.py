@@ -46,14 +46,21 @@ def test_too_little_memory_of_a_device_is_known_by_its_libraries_words(message: 
     assert raising(RuntimeError(message), monkeypatch) is Blame.MEMORY
 
 
-def test_reason_of_a_failure_has_no_colors_of_a_terminal() -> None:
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("two options, \x1b[1mif you trust it\x1b[0m.\n(1) …", "two options, if you trust it."),
+        ("\n\n-- Process 0 terminated with the following error:\nTraceback …\nKeyError: 'x'\n", "KeyError: 'x'"),
+    ],
+)
+def test_reason_of_a_failure_is_the_line_that_tells_it_without_colors_of_a_terminal(message: str, reason: str) -> None:
     def run(assignment: Assignment, channel: Channel) -> TrialResult:
-        raise ValueError("two options, \x1b[1mdo those steps only if you trust it\x1b[0m.\n(1) …")
+        raise ValueError(message)
 
     nobody: Parent = None  # type: ignore[assignment]
     failure = finish(run, Assignment(trial=1, directory=Path()), Trial(1, nobody)).result.failure
     assert failure is not None
-    assert failure.reason == "ValueError: two options, do those steps only if you trust it."
+    assert failure.reason == f"ValueError: {reason}"
 
 
 def test_any_other_error_is_the_codes(monkeypatch: pytest.MonkeyPatch):

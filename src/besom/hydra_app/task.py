@@ -83,10 +83,7 @@ class HydraTask:
             job = _Job(assignment, channel, task_function, metric=next(iter(self.metrics), UNNAMED))
             returned = job.run(context, config)
             if returned.status is JobStatus.FAILED:
-                error = returned._return_value  # its property would write to stderr, even for a pruned job
-                if returned.hydra_cfg is not None:
-                    error.add_note(f"The job's folder: {returned.hydra_cfg.hydra.runtime.output_dir}")
-                raise error
+                raise returned._return_value  # its property would write to stderr, even for a pruned job
             values = read_values(returned.return_value, self.metrics, optional=self.optional)
             return TrialResult(values=values, job=pack_job(returned), ignored_stop=job.ignored_stop)
 

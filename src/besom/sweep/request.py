@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,20 +39,20 @@ class SweepRequest:
         parser = SpaceParser(context.config_loader, source=spec.source, arguments=arguments)
         keys = OmegaConf.to_container(config.hydra.sweeper)
         assert isinstance(keys, dict)
-        space, line = parser.space(
-            _params(keys, spec.source), keys["when"], custom=spec.search.custom_search_space, config=config
-        )
+        params = _params(config.hydra.sweeper, spec.source)
+        space, line = parser.space(params, keys["when"], custom=spec.search.custom_search_space, config=config)
         _refuse_secrets(spec.source, space)
         if keys["n_trials"] == AUTO:
             spec = _each_point_once(spec, space)
         return cls(spec=spec, space=space, line=line)
 
 
-def _params(keys: Mapping[Any, Any], source: str) -> dict[Any, Any]:
+def _params(node: DictConfig, source: str) -> dict[Any, Any]:
     """Return the parameters of `params` and of `search_space`, as hydra-optuna-sweeper named them until 1.2.
 
     Raises ConfigError for one that is in both.
     """
+    keys: Any = OmegaConf.to_container(node)
     older, params = keys["search_space"] or {}, keys["params"] or {}
     where = f"{source}: hydra.sweeper.search_space"
     if not isinstance(older, Mapping):
@@ -59,7 +60,15 @@ def _params(keys: Mapping[Any, Any], source: str) -> dict[Any, Any]:
     for key in older:
         if key in params:
             raise ConfigError(f"{where}: {key}: it is in hydra.sweeper.params as well; take one out")
-    return {**older, **params}
+    return {**older, **{key: _with_bounds(node.params, key, value) for key, value in params.items()}}
+
+
+_OF_NUMBERS = re.compile(r"\b(interval|range)\(")
+
+
+def _with_bounds(params: DictConfig, key: Any, value: Any) -> Any:
+    """Return the value with `${…}` resolved in an interval or a range; elsewhere, each trial resolves it."""
+    return params[key] if isinstance(value, str) and "${" in value and _OF_NUMBERS.search(value) else value
 
 
 def _each_point_once(spec: SweepSpec, space: SearchSpace) -> SweepSpec:

@@ -173,10 +173,9 @@ class Trial:
 
 
 def finish(run: Run, assignment: Assignment, channel: Channel) -> Finished:
-    """Run a trial and return its result, whatever it raises; the log gets a line where it begins."""
+    """Run a trial and return its result, whatever it raises."""
     began = time.perf_counter()
     remember_secrets_of(assignment.config)
-    _log(f"trial {assignment.trial} begins")
     try:
         return _finished(assignment.trial, run(assignment, channel), began)
     except Exception as error:

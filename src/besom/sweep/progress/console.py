@@ -95,9 +95,6 @@ def print_results(
     Raises `failure`, and BesomError when no trial, or none of the finalists, is complete.
     """
     console.print(render_short(summary) if spec.quiet else render(summary, console))
-    if summary.failures and (found := sorted(logs.glob("worker-*.log"))):
-        traced = found[0] if len(found) == 1 else logs / "worker-*.log"
-        places(console, {"errors": str(traced)})
     if finalists is not None:
         table = Text(verdict(finalists)) if spec.quiet else render_finalists(finalists, console)
         console.print(table, soft_wrap=spec.quiet)
