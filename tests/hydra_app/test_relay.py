@@ -60,7 +60,7 @@ def task(config: DictConfig) -> float:
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_reports_of_the_first_rank_are_heard_and_errors_reach_it(theirs: App, method: str) -> None:
     (job,) = theirs.run(task, [f"+method={method}", "+steps=2"])
-    assert [(report.epoch, report.metrics) for report in job.reported] == [
+    assert [(report.moment.step, report.metrics) for report in job.reported] == [
         (1, {"acc": 1.0}), (2, {"acc": 2.0}), (4, {"value": 1.0}),
     ]  # fmt: skip
     assert job.result.values == (0.0,)
@@ -70,7 +70,7 @@ def test_stop_reaches_the_child_process(theirs: App) -> None:
     with theirs.pool(task) as pool:
 
         def stop(reported: Reported) -> None:
-            if reported.epoch == 3:
+            if reported.moment.step == 3:
                 pool.stop(pool.slots[0], 0, at_once=False)
 
         job = theirs.job(pool, 0, ["+method=fork", "+steps=100000"], stop)

@@ -288,8 +288,8 @@ def register_schemas() -> None:
         "step": Step,
         "plateau": Plateau,
         "trainer": OmegaConf.structured(Trainer, flags={"struct": False}),
-        "tune_lr": TuneLr,
-        "tune_batch_size": TuneBatchSize,
+        "lr": TuneLr,
+        "batch_size": TuneBatchSize,
         "tracking": Tracking,
     }
     for name, node in nodes.items():
