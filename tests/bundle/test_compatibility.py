@@ -142,6 +142,7 @@ def test_data_batches_their_order_epochs_objective_and_device_must_be_the_same(p
         ("trainer.accumulate_grad_batches", 2),
         ("trainer.callbacks", []),
         ("test", True),
+        ("best_weights_in_memory_mb", 0),
         ("tune", {"method": "lr_find"}),
         ("evaluation", {"folds": 5}),
         ("objective", ["val/loss", "cost/seconds"]),

@@ -72,6 +72,9 @@ def train(location: Location, compose: Callable[..., DictConfig]) -> Train:
 
 
 def test_a_run_is_told_epoch_by_epoch_and_recorded(train: Train):
+    killed = train.location.directory / "scratch/run-killed"
+    (killed / ".work").mkdir(parents=True)  # what another process left is removed as well
+    killed.with_suffix(".lock").touch()
     run = train(finishing)
     (recorded,) = train.runs()
     assert run.run_id == recorded.info.run_id

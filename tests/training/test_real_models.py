@@ -18,6 +18,7 @@ from besom.errors import ConfigError
 from besom.models import SupervisedModule
 from besom.models.saved import load
 from besom.training.fit import build_model, train
+from besom.training.progress import Moment
 from besom.training.result import TrialResult
 from tests.training import real_models
 from tests.training.test_trainer import Reports
@@ -136,6 +137,23 @@ def test_weights_of_a_compiled_network_load_into_a_compiled_and_an_uncompiled_on
         load(tmp_path / "trial", {"_target_": f"{__name__}.{name}"}).predict(x) for name in ("CompiledNet", "PlainNet")
     )
     assert torch.equal(compiled, plain)
+
+
+def test_large_best_weights_wait_in_a_file_of_the_trials_folder(config: Config, tmp_path: Path):
+    class Watching(Reports):
+        def report(self, moment: Moment, metrics: Mapping[str, float]) -> None:
+            super().report(moment, metrics)
+            waiting.append([path.name for path in tmp_path.rglob(".best*")])
+
+    waiting: list[list[str]] = []
+    for folder, size in (("file", 0), ("memory", 1)):
+        (tmp_path / folder).mkdir()
+        keep = f"best_weights_in_memory_mb={size}"
+        train(resolved(config("Tied", keep)), channel=Watching(), directory=tmp_path / folder)
+    assert waiting == [[], *[[".best-weights-of-rank-0"]] * 2, *[[]] * 3]
+    file, memory = (load_file(tmp_path / folder / "model.safetensors") for folder in ("file", "memory"))
+    assert all(torch.equal(file[name], memory[name]) for name in memory)
+    assert not list(tmp_path.rglob(".best*"))
 
 
 def test_a_target_that_returns_no_module_is_refused(config: Config):

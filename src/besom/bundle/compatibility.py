@@ -58,6 +58,7 @@ def _is_supported(config: Mapping[str, Any]) -> bool:
         and not config.get("callbacks")  # older recorded configs lack these keys
         and not config.get("logger")
         and not config.get("tune")
+        and config.get("best_weights_in_memory_mb") is None  # members, which are small, keep theirs in memory
         and folds_of(config) is None
         and "cost/seconds" not in str(config["objective"])  # wall time cannot be attributed to one trial of a bundle
     )

@@ -39,6 +39,7 @@ _BOUNDS: Mapping[str, tuple[float, float, str]] = {
     "scheduler.T_max": (1, float("inf"), "give it a number of epochs; trainer.max_epochs is its default"),
     "optimizer.lr": (0, float("inf"), "a learning rate is not negative"),
     "evaluation.folds": (2, float("inf"), "deal at least two folds, or null for one validation part"),
+    "best_weights_in_memory_mb": (0, float("inf"), "0 keeps them in a file, null in memory up to 100 MB"),
     "early_stopping.patience": (1, float("inf"), "wait at least one epoch, or null to never stop early"),
 }
 

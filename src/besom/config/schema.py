@@ -53,6 +53,7 @@ class Train:
     callbacks: Any = None  # a mapping of names to callbacks
     logger: Any = None  # a mapping of names to loggers
     artifacts: list[str] = field(default_factory=list)
+    best_weights_in_memory_mb: float | None = None
     tracking: Any = MISSING
 
 

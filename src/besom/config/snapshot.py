@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,14 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 
-from besom.system.locks import Held, locked
+from besom.system.locks import own_folder
 
 _MOST = 20_000
 """Largest number of entries of a config folder; a larger one contains other things, and is not copied."""
 
 _FOLDERS = ("file", "besom")  # the schemes of Hydra's source of folders, and of Besom's
 
-_PREFIX, _LOCK = "configs-", ".lock"
+_PREFIX = "configs-"
 
 THIS_SWEEP = "this sweep goes on with what it held when it began, and the next start takes it as it is then"
 LAUNCHED_JOBS = "the jobs that are launched from now on read it as it is"
@@ -39,11 +38,7 @@ _CHECK_EVERY_S = 2.0  # how often the user's files are checked
 @contextmanager
 def snapshot(loader: ConfigLoader, folder: Path, *, read_by: str = THIS_SWEEP) -> Iterator[Snapshot]:
     """Let a loader read its folders in their current state within a `with` block; `folder` takes the copies."""
-    _remove_left_behind(folder)
-    place = folder / f"{_PREFIX}{uuid.uuid4().hex[:12]}"
-    lock = place.with_suffix(_LOCK)
-    with locked(lock, wait=True):
-        place.mkdir()
+    with own_folder(folder, _PREFIX) as place:
         copies = Snapshot(place, read_by)
         before = loader.repository  # type: ignore[attr-defined]
         loader.repository = _Repository(loader.config_search_path, copies)  # type: ignore[attr-defined]
@@ -51,16 +46,6 @@ def snapshot(loader: ConfigLoader, folder: Path, *, read_by: str = THIS_SWEEP) -
             yield copies
         finally:
             loader.repository = before  # type: ignore[attr-defined]
-            shutil.rmtree(place, ignore_errors=True)
-            lock.unlink(missing_ok=True)
-
-
-def _remove_left_behind(folder: Path) -> None:
-    """Remove the copies of killed processes, whose locks are free."""
-    for lock in folder.glob(f"{_PREFIX}*{_LOCK}"):
-        with suppress(Held), locked(lock, wait=False):
-            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-            lock.unlink(missing_ok=True)
 
 
 class Snapshot:

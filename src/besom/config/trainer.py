@@ -16,6 +16,9 @@ from besom.errors import ConfigError, closest
 WORK = ".work"
 """The subfolder of a trial's folder for the files of its callbacks and loggers."""
 
+BEST_WEIGHTS = ".best-weights-of-rank-"
+"""The beginning of the name of the file in that folder where large best weights wait for the end of the training."""
+
 _TRAINERS = ("pytorch_lightning.Trainer", "lightning.Trainer", "lightning.pytorch.Trainer")
 
 ARGUMENTS = (

@@ -63,11 +63,15 @@ def save(module: pl.LightningModule, data: pl.LightningDataModule, directory: Pa
     For a module or data module that is not Besom's, only the weights are recorded: it cannot be rebuilt from here. They
     have the names of a module that is not compiled. What `get_extra_state` adds is not recorded, unless it is a tensor.
     """
-    tensors = {
-        f"module.{plain_name(name)}": tensor.cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in module.state_dict().items()
-        if isinstance(tensor, Tensor) and not is_lazy(tensor)
-    }
+    tensors: dict[str, Tensor] = {}
+    written: set[int] = set()
+    for name, tensor in module.state_dict().items():
+        if isinstance(tensor, Tensor) and not is_lazy(tensor):
+            tensor = tensor.cpu().contiguous()
+            place = tensor.untyped_storage().data_ptr()
+            # Only tensors that share memory are copied, for which safetensors has no form.
+            tensors[f"module.{plain_name(name)}"] = tensor.clone() if place in written else tensor
+            written.add(place)
     if isinstance(module, SupervisedModule) and isinstance(data, InMemoryDataModule):
         scaler = data.scaler
         tensors |= {

@@ -6,12 +6,9 @@ a trial as a single run changes nothing.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 from omegaconf import DictConfig, open_dict
@@ -26,6 +23,7 @@ from besom.reports.format import number
 from besom.sweep.trials.follow import follow
 from besom.sweep.trials.trial import disk_is_full, family, for_slot
 from besom.system.interrupts import ending_in_order, interrupts
+from besom.system.locks import own_folder
 from besom.tracking.provenance import command_tags
 from besom.tracking.recorder.recorder import Recorder, RunCard
 from besom.tracking.store import Location
@@ -88,13 +86,12 @@ def run_single(
     plain = resolved(config)
     run = SingleRun(axis=axis or axis_of(plain))
     printer = _Printer(run.axis, limit_of(plain, run.axis))
-    scratch = Path(tempfile.mkdtemp(prefix="run-", dir=_created(location.directory / "scratch")))
-    card = RunCard(
-        name=name, config=recordable(config), tags={Tag.FAMILY: family(config), **command_tags(), **tags},
-        directory=scratch, axis=run.axis,
-    )  # fmt: skip
     recorder = Recorder(location if config.tracking.enabled else None, config.tracking.experiment or EXPERIMENT)
-    try:
+    with own_folder(location.directory / "scratch", "run-") as scratch:
+        card = RunCard(
+            name=name, config=recordable(config), tags={Tag.FAMILY: family(config), **command_tags(), **tags},
+            directory=scratch, axis=run.axis,
+        )  # fmt: skip
         logs = location.directory / "logs" / "train"
         with WorkerPool([slot], Training(trust), logs=logs, launcher=launcher) as pool, recorder:
             recorder.keep_code()
@@ -107,8 +104,6 @@ def run_single(
                 _raise_interrupted(run, recorder, console)
             if run.about:
                 run.run_id = _wait_until_recorded(recorder, console, stopped=False)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     _raise_failure(run)
     return run
 
@@ -141,11 +136,6 @@ def _wait_until_recorded(recorder: Recorder, console: Console, *, stopped: bool)
     if kept.trials:
         raise Interrupted
     return recorder.run_id(_TRIAL)
-
-
-def _created(directory: Path) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
 
 
 def _raise_interrupted(run: SingleRun, recorder: Recorder, console: Console) -> NoReturn:

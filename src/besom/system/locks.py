@@ -1,12 +1,16 @@
-"""Locks between processes: lock files that are released however their holder ends."""
+"""Locks between processes: lock files that are released however their holder ends, and folders that end with it."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_LOCK = ".lock"
 
 
 class Held(Exception):
@@ -50,3 +54,21 @@ def holder(path: Path) -> str | None:
     except FileNotFoundError:
         pass
     return None
+
+
+@contextmanager
+def own_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Return a new folder in `parent` that is removed at the end; those of killed processes are removed before."""
+    for lock in parent.glob(f"{prefix}*{_LOCK}"):
+        with suppress(Held), locked(lock, wait=False):
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)
+    folder = parent / f"{prefix}{uuid.uuid4().hex[:12]}"
+    lock = folder.with_suffix(_LOCK)
+    with locked(lock, wait=True):
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytorch_lightning as pl
 from torch import Tensor
 
 from besom.models.distributed import mean_over_ranks
-from besom.models.weights import state_of
+from besom.models.weights import State
 from besom.training.best_epoch import BestEpochTracker, Patience
 from besom.training.lightning import Package
 from besom.training.progress import Moment
@@ -21,9 +21,16 @@ _STEP_HOOKS = (
 )  # fmt: skip
 
 
-def best_epoch(tracker: BestEpochTracker[dict[str, Tensor]], patience: Patience, package: Package) -> pl.Callback:
-    """Return the callback of a package that passes each report to a tracker, and stops when `patience` is over."""
-    callback: pl.Callback = _best_epoch(package.callbacks.Checkpoint)(tracker, patience)
+Keep: TypeAlias = Callable[[pl.LightningModule], State]
+"""Makes a copy of a module's current state."""
+
+
+def best_epoch(tracker: BestEpochTracker[State], patience: Patience, keep: Keep, package: Package) -> pl.Callback:
+    """Return the callback of a package that passes each report to a tracker, and stops when `patience` is over.
+
+    `keep` copies the weights of the best one.
+    """
+    callback: pl.Callback = _best_epoch(package.callbacks.Checkpoint)(tracker, patience, keep)
     return callback
 
 
@@ -53,9 +60,10 @@ def _best_epoch(base: type) -> type:
 class _BestEpoch:
     """Reports each validation; one at the end of an epoch together with what is logged there."""
 
-    def __init__(self, tracker: BestEpochTracker[dict[str, Tensor]], patience: Patience) -> None:
+    def __init__(self, tracker: BestEpochTracker[State], patience: Patience, keep: Keep) -> None:
         self._tracker = tracker
         self._patience = patience
+        self._keep = keep
         self._reported: dict[str, Tensor] = {}
         self._before: dict[str, Tensor] = {}
 
@@ -97,7 +105,7 @@ class _BestEpoch:
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, metrics: Mapping[str, float], *, in_epoch: bool
     ) -> None:
         moment = Moment(epoch=trainer.current_epoch + 1, step=trainer.global_step, in_epoch=in_epoch)
-        self._tracker.report(moment, metrics, lambda: state_of(pl_module))
+        self._tracker.report(moment, metrics, lambda: self._keep(pl_module))
 
     def _fresh(self, trainer: pl.Trainer, before: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the metrics that were logged since then: Lightning keeps those of an earlier validation."""

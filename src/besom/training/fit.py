@@ -21,7 +21,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from besom.config.hydra_versions import build
 from besom.config.objectives import Objective, leading, read_objectives
@@ -31,7 +30,7 @@ from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, TrialPruned
 from besom.models.distributed import join_process_group, rank_count
 from besom.models.saved import save
-from besom.models.weights import load_state, parameter_count, uncompiled
+from besom.models.weights import State, load_state, parameter_count, uncompiled
 from besom.system.hardware import nvidia_driver, processor_name
 from besom.training.best_epoch import BestEpochTracker
 from besom.training.callbacks import mean_metrics
@@ -69,7 +68,7 @@ def train(
     if config["test"]:
         check_test_part(data)
     objectives = read_objectives(config)
-    tracker: BestEpochTracker[dict[str, Tensor]] = BestEpochTracker(leading(objectives), channel, objectives)
+    tracker: BestEpochTracker[State] = BestEpochTracker(leading(objectives), channel, objectives)
     fitted = fit(config, data, tracker, directory / WORK, channel=channel, about=about)
     costs = costs_of(fitted.model, objectives, seconds=fitted.seconds)
     with fitted.loggers_open():
@@ -134,7 +133,7 @@ def seed(config: Mapping[str, Any]) -> None:
 def fit(
     config: Mapping[str, Any],
     data: pl.LightningDataModule,
-    tracker: BestEpochTracker[dict[str, Tensor]],
+    tracker: BestEpochTracker[State],
     folder: Path,
     *,
     channel: Channel,

@@ -13,8 +13,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from torch import Tensor
-
 from besom.config.checks import folds_of
 from besom.config.extras.logged import Log
 from besom.config.objectives import Objective, leading, read_objectives
@@ -22,6 +20,7 @@ from besom.config.trainer import WORK, validates_within_epochs
 from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, TrialFailed, TrialPruned
 from besom.models.distributed import rank_count
+from besom.models.weights import State
 from besom.training.best_epoch import BestEpochTracker, LastEpochTracker
 from besom.training.ddp_channel import DDPChannel
 from besom.training.figure_data import Predictions
@@ -29,8 +28,6 @@ from besom.training.fit import build_data, check_test_part, costs_of, fit, objec
 from besom.training.progress import Channel, Moment
 from besom.training.result import TrialResult
 from besom.training.tuning import tune
-
-Weights = dict[str, Tensor]
 
 
 def train_trial(config: Mapping[str, Any], *, channel: Channel, directory: Path) -> TrialResult:
@@ -57,7 +54,7 @@ def cross_validate(config: Mapping[str, Any], *, channel: Channel, directory: Pa
     folds: list[Fold] = []
     for number in range(count):
         fold_channel = _FoldChannel(channel, count, number)
-        tracker: BestEpochTracker[Weights] = BestEpochTracker(leader, fold_channel, objectives)
+        tracker: BestEpochTracker[State] = BestEpochTracker(leader, fold_channel, objectives)
         turn = data.folded(count, held_out=number)
         folds.append(_train_fold(config, turn, tracker, fold_channel, work / fold_channel.name))
         channel.report(Moment(epoch=len(folds), step=len(folds)), _metrics_so_far(folds, objectives))
@@ -65,7 +62,7 @@ def cross_validate(config: Mapping[str, Any], *, channel: Channel, directory: Pa
             raise TrialPruned
     seed(config)
     last_channel = _FoldChannel(channel, count)
-    last_tracker = LastEpochTracker[Weights](leader, last_channel)
+    last_tracker = LastEpochTracker[State](leader, last_channel)
     place = work / last_channel.name
     whole = fit(_as_long_as(folds, config), data.folded(count), last_tracker, place, channel=last_channel)
     seconds = whole.seconds + sum(fold.seconds for fold in folds)
@@ -120,7 +117,7 @@ def _data(config: Mapping[str, Any]) -> InMemoryDataModule:
 def _train_fold(
     config: Mapping[str, Any],
     data: InMemoryDataModule,
-    tracker: BestEpochTracker[Weights],
+    tracker: BestEpochTracker[State],
     fold_channel: _FoldChannel,
     folder: Path,
 ) -> Fold:

@@ -114,7 +114,8 @@ def test_of_the_files_of_callbacks_and_loggers_those_asked_for_are_recorded(
     recorder: Recorder, client: MlflowClient, card: Callable[..., RunCard], status: Status
 ):
     made = card("figures=none", "artifacts=['csv/**', '*.txt', 'deep/*/kept']")
-    for name in ("csv/metrics.csv", "csv/more/rows", "notes.txt", "deep/one/kept", "deep/one/other", "last.ckpt"):
+    theirs = ("csv/metrics.csv", "csv/more/rows", "notes.txt", "deep/one/kept", "deep/one/other", "last.ckpt")
+    for name in (*theirs, "csv/.best-weights-of-rank-0"):
         path = made.directory / ".work" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)

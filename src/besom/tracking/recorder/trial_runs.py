@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from besom.config.checks import flatten
 from besom.config.extras.artifacts import is_own_file
 from besom.config.extras.logged import Log
-from besom.config.trainer import WORK
+from besom.config.trainer import BEST_WEIGHTS, WORK
 from besom.config.units import EPOCH_METRIC, Unit
 from besom.secrets.masks import all_without_secrets, hidden, without_secrets
 from besom.system.store_errors import is_absent
@@ -212,7 +212,7 @@ def keep_artifacts(directory: Path, patterns: Iterable[str]) -> list[str]:
     for pattern in patterns:
         # A pattern that ends with ** gives files from Python 3.13 on, folders alone before.
         for path in sorted(work.glob(f"{pattern}/*" if pattern.endswith("**") else pattern)):
-            if path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink() and not path.name.startswith(BEST_WEIGHTS):
                 name = path.relative_to(work)
                 if is_own_file(name.as_posix()):
                     refused.append(name.as_posix())
