@@ -19,7 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 import besom
 from besom.errors import ConfigError
 from besom.hydra_app.job import read_values, unpack_job
+from besom.workers.devices import Device, Slot
 from besom.workers.messages import Blame, State
+from besom.workers.pool import WorkerPool
 from tests.hydra_app.conftest import App, Job
 
 MakeApp = Callable[..., App]
@@ -204,6 +206,21 @@ def test_several_objectives_take_several_numbers(hydra_app: MakeApp) -> None:
 )
 def test_array_of_one_element_is_a_number(returned: Any, values: tuple[float, ...]) -> None:
     assert read_values(returned, ["first", "second"][: len(values)]) == values
+
+
+@pytest.mark.parametrize(("strategy", "ranks"), [("ddp", 2.0), ("ddp_spawn", 1.0)])
+def test_in_a_slot_of_two_devices_a_job_is_a_rank_of_two_unless_its_strategy_spawns_them(
+    hydra_app: MakeApp, strategy: str, ranks: float
+) -> None:
+    def task(config: DictConfig) -> float:
+        besom.report({"ranks": float(os.environ.get("WORLD_SIZE", "1"))}, step=0)
+        return 0.0
+
+    app = hydra_app(f"trainer: {{strategy: {strategy}}}\n")
+    slots = [Slot(index=0, devices=(Device(kind="cpu", name="a CPU"),) * 2)]
+    with WorkerPool(slots, app.task(task), logs=app.folder / "logs") as pool:
+        (reported,) = app.job(pool, 0, []).reported
+    assert reported.metrics == {"ranks": ranks}
 
 
 def test_failure_of_a_job_comes_with_its_traceback(hydra_app: MakeApp) -> None:

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from besom.config.messages import explain
 from besom.errors import ConfigError, TrialFailed
@@ -30,19 +30,24 @@ from besom.training.result import TrialResult
 from besom.workers.messages import Assignment
 from besom.workers.tasks import Run
 
+_SPAWNING = ("ddp_spawn", "ddp_fork", "ddp_notebook")
+"""Lightning's strategies that start their own processes also where ranks exist."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HydraTask:
     """A pickled Hydra app, whose jobs a worker runs.
 
     `metrics` are the names of the values that a job returns, in order; a number reported without a name is the first.
-    Without metrics, or where they are `optional`, a job may return anything.
+    Without metrics, or where they are `optional`, a job may return anything. A job that `spawns` starts a process for
+    each of its devices itself.
     """
 
     app: Pickled
     command: CommandLine
     metrics: tuple[str, ...]
     optional: bool = False
+    spawns: bool = False
 
     @classmethod
     def of(
@@ -66,7 +71,14 @@ class HydraTask:
             app = Pickled.of(task_function, context.config_loader, callbacks, config, Singleton.get_state())
         except NotPicklable as error:
             raise ConfigError(f"{config.hydra.job.name}: {error}") from error
-        return cls(app=app, command=CommandLine.of(config), metrics=tuple(metrics), optional=optional)
+        strategy = str(OmegaConf.select(config, "trainer.strategy", throw_on_resolution_failure=False))
+        return cls(
+            app=app,
+            command=CommandLine.of(config),
+            metrics=tuple(metrics),
+            optional=optional,
+            spawns=strategy.startswith(_SPAWNING),
+        )
 
     def load(self) -> Run:
         """Unpickle the app in a worker: import its modules and register its resolvers."""

@@ -22,7 +22,7 @@ from besom.system.processes import how_it_ended, start
 from besom.workers import fork_server
 from besom.workers.devices import Slot
 from besom.workers.messages import Bundle, Finished, Message, Ready, Stop
-from besom.workers.tasks import Inspection, Task, Training
+from besom.workers.tasks import Inspection, Spawning, Task, Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +65,13 @@ class Launcher(Protocol):
 
 
 def launch(slot: Slot, log: Path, task: Task) -> tuple[Process, Connection]:
-    """Start a worker in a new session, with its output in a log file; a slot of several devices gets a rank each."""
+    """Start a worker in a new session, with its output in a log file.
+
+    A slot of several devices gets a rank for each, unless the trials start them themselves.
+    """
     environment = {**os.environ, **slot.environment}
     with log.open("ab") as output:
-        if len(slot.devices) > 1:
+        if len(slot.devices) > 1 and not (isinstance(task, Spawning) and task.spawns):
             return start("besom.workers.ddp", str(len(slot.devices)), environment=environment, output=output)
         # Another app may have to run code before it imports torch. Forking was not tried with a GPU.
         if isinstance(task, Training | Inspection) and slot.device.kind == "cpu":

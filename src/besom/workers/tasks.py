@@ -29,6 +29,13 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class Spawning(Task, Protocol):
+    """A task whose trials may start a process for each of their devices themselves, as Lightning's ddp_spawn does."""
+
+    spawns: bool
+
+
+@runtime_checkable
 class Bundling(Task, Protocol):
     """A task that can run several trials at once."""
 
