@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from besom.config.checks import check, flatten, recordable, resolved, select
 from besom.errors import ConfigError
-from besom.secrets.masks import mask
+from besom.secrets.masks import mask, without_secrets
 
 Compose = Callable[..., DictConfig]
 
@@ -102,6 +103,16 @@ def test_a_recordable_config_is_resolved_but_for_the_environment(compose: Compos
     assert plain["list"] == [1, "${oc.env:HOME}"]
     assert "hunter2" not in str(plain)
     assert resolved(OmegaConf.create(plain)) == resolved(config)
+
+
+def test_text_keeps_a_folder_that_a_variable_names_and_no_other_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THEIR_ROOT", str(tmp_path))
+    monkeypatch.setenv("THEIR_ENDPOINT", endpoint := "tell-nobody" * 500)
+    config = OmegaConf.create({"root": "${oc.env:THEIR_ROOT}/x", "endpoint": "${oc.env:THEIR_ENDPOINT}"})
+    assert recordable(config) == {"root": "${oc.env:THEIR_ROOT}/x", "endpoint": "${oc.env:THEIR_ENDPOINT}"}
+    assert without_secrets(f"{tmp_path}/x {endpoint}") == f"{tmp_path}/x ${{oc.env:THEIR_ENDPOINT}}"
 
 
 def test_an_empty_variable_keeps_nothing_else_from_being_resolved(compose: Compose, monkeypatch: pytest.MonkeyPatch):

@@ -267,7 +267,10 @@ _VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)")
 
 
 def _from_environment(node: Any, text: Any) -> Iterator[Any]:
-    """Yield and remember the values of environment variables in a config; `text` is the config as written."""
+    """Yield and remember the values of environment variables in a config; `text` is the config as written.
+
+    The path of a folder is not remembered: it is no secret, and tracebacks are full of paths below a project's root.
+    """
     if isinstance(node, DictConfig) and isinstance(text, dict):
         for key, value in text.items():
             yield from _from_environment(_get(node, key), value)
@@ -276,7 +279,9 @@ def _from_environment(node: Any, text: Any) -> Iterator[Any]:
             yield from _from_environment(node[index], value)
     elif isinstance(text, str) and _ENV in text:
         for name in _VARIABLE.findall(text):
-            remember(os.environ.get(name, ""), f"${{oc.env:{name}}}")
+            value = os.environ.get(name, "")
+            if not (value.startswith(os.sep) and os.path.isdir(value)):  # noqa: PTH112  (Path raises for a long token)
+                remember(value, f"${{oc.env:{name}}}")
         yield node
 
 
