@@ -242,6 +242,22 @@ def test_launcher_of_a_chosen_experiment_runs_the_jobs(hydra_app: MakeApp, tmp_p
 
 
 @pytest.mark.parametrize(
+    "given",
+    ["devices=cpu", "trials_per_device=2", "devices_per_trial=2", "threads_per_trial=2", "max_trials_per_worker=1",
+     "trial_timeout=9"],
+)  # fmt: skip
+def test_key_of_besoms_workers_is_refused_with_another_launcher(hydra_app: MakeApp, given: str) -> None:
+    line = ["x=1,2", f"hydra.sweeper.{given}"]
+    for launcher in ("basic", "joblib"):
+        app = hydra_app("x: 1\n", "hydra/sweeper=besom", f"hydra/launcher={launcher}", line[1])
+        if launcher == "basic":
+            swept_app(app.config, line, app.context, lambda config: 0.0)
+        else:
+            with pytest.raises(ConfigError, match=rf"hydra\.sweeper\.{given.partition('=')[0]}: with hydra/launcher"):
+                swept_app(app.config, line, app.context, lambda config: 0.0)
+
+
+@pytest.mark.parametrize(
     ("experiment", "said"),
     [
         (

@@ -25,7 +25,7 @@ from besom.config.units import Unit
 from besom.errors import BesomError, ConfigError, Interrupted, StoreError, one_of
 from besom.hydra_app.finalists import HydraFinalistJobs, RecordedOverrides
 from besom.hydra_app.jobs import HydraJobs
-from besom.hydra_app.launcher_pool import LauncherPool, uses_launcher
+from besom.hydra_app.launcher_pool import LauncherPool, check_keys, uses_launcher
 from besom.hydra_app.multirun import save_results
 from besom.hydra_app.sending.main_script import app_name
 from besom.hydra_app.single_job import run_single_job
@@ -105,6 +105,8 @@ class ForeignApp:
                 f"{spec.source}: hydra.sweeper.fidelity: with hydra/launcher nothing is reported while a trial trains; "
                 "leave it out"
             )
+        if uses_launcher(config):
+            check_keys(config.hydra.sweeper, spec.source)
         self.request = request
         self._config = config
         self._context = context

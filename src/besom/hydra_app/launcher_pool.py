@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
@@ -20,7 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from besom.errors import kind_and_line
+from besom.errors import ConfigError, kind_and_line
 from besom.hydra_app.job import keep_hydra_files, pack_job, plain_config, read_values
 from besom.hydra_app.sending.launched_task import LaunchedTask, take_sources
 from besom.secrets.masks import masked_override
@@ -34,6 +34,23 @@ BATCH = 2
 """The default of `n_jobs`, the number of jobs in a batch, as in hydra-optuna-sweeper."""
 
 _BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+
+_OF_WORKERS: Mapping[str, Any] = {
+    "devices": "auto", "trials_per_device": 1, "devices_per_trial": 1, "threads_per_trial": None,
+    "max_trials_per_worker": None, "trial_timeout": None,
+}  # fmt: skip
+"""The keys of the sweeper that only Besom's own workers can follow, with the values that ask for nothing."""
+
+
+def check_keys(sweeper: DictConfig, source: str) -> None:
+    """Refuse the keys of `hydra.sweeper` that another launcher cannot follow. Raises ConfigError naming the first."""
+    for key, usual in _OF_WORKERS.items():
+        if sweeper.get(key, usual) != usual:
+            raise ConfigError(
+                f"{source}: hydra.sweeper.{key}: with hydra/launcher, the launcher runs the jobs; use its own keys, "
+                "hydra.launcher.…, and leave this one out"
+            )
 
 
 def uses_launcher(config: DictConfig) -> bool:
