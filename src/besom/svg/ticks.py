@@ -11,6 +11,7 @@ from besom.svg.marks import LETTER, clipped, text
 from besom.svg.panel import Panel
 
 _TURN, _TURNED_APART, _TURNED_LETTERS = -60, 14.0, 14  # degrees, units between two labels, letters of one
+_EDGE = 6.0  # from the left of the figure to the middle of a vertical axis label
 
 
 def x_labels(panel: Panel, axis: Axis, name: str = "") -> str:
@@ -31,7 +32,9 @@ def y_labels(panel: Panel, axis: Axis, name: str = "") -> str:
     """Return the tick labels on the left of a panel, and the axis label on the left of these."""
     labels = [text(panel.left - 6, panel.y(axis, value) + 4, words, anchor="end") for value, words in axis.ticks]
     if name:
-        labels.append(text(panel.left - 44, panel.top + panel.height / 2, name, turn=-90, class_="axis"))
+        longest = max((len(words) for _, words in axis.ticks), default=0)
+        x = max(_EDGE, min(panel.left - 44, panel.left - 18 - LETTER * longest))
+        labels.append(text(x, panel.top + panel.height / 2, name, turn=-90, class_="axis"))
     return "".join(labels)
 
 

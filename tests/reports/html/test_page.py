@@ -170,6 +170,26 @@ def test_the_labels_of_many_long_choices_have_room_and_are_told_apart() -> None:
         assert float(label.attrib["x"]) - 0.5 * LETTER * len(label.text or "") > 0
 
 
+def test_an_axis_label_is_beside_the_longest_number_of_its_ticks() -> None:
+    text = page(report([trial(value, optimizer_lr=10 ** -(index + 1)) for index, value in enumerate((0.9999, 1.0))]))
+    checked = 0
+    for svg in pictures(text).values():
+        turned = [mark for mark in marks(svg, "axis") if "rotate(-90" in (mark.get("transform") or "")]
+        ticks = [mark for mark in svg.iter("text") if mark.get("text-anchor") == "end"]
+        for label in turned:
+            begins = min(float(tick.get("x", 0)) - LETTER * len(tick.text or "") for tick in ticks)
+            assert 4 < float(label.get("x", 0)) < begins - 4
+            checked += max(len(tick.text or "") for tick in ticks) >= 7
+    assert checked
+
+
+def test_the_curves_are_clipped_to_their_panel_by_a_name_that_nothing_else_has() -> None:
+    found = replace(report(grid(3)), curve_metric="val/loss", curves={1: ((0, 1.0), (1, 0.5))})
+    names = [attrs["id"] for _, attrs in Elements(page(found)).found if "id" in attrs]
+    assert len(names) == len(set(names))
+    assert "curves-panel" in names
+
+
 def test_a_study_whose_trials_all_failed_speaks_of_neither_leaders_nor_stopping() -> None:
     found = report([trial(state=TrialState.FAIL, reason="no luck", optimizer_lr=0.01) for _ in range(3)])
     curved = replace(found, curve_metric="val/loss", curves={1: ((0, 1.0), (1, 0.5))})

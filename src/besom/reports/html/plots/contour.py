@@ -14,7 +14,7 @@ from besom.reports.read.report import Report
 from besom.svg.marks import circle, rect
 from besom.svg.panel import Panel
 
-_PANEL = Panel(left=64, top=10, width=820, height=330)
+_PANEL = Panel(left=74, top=10, width=810, height=330)
 _ENOUGH, _DISTINCT = 12, 5  # trials, and values on each axis, for a field between them
 _WIDTH = 0.12  # of the kernel, as a share of the axis
 _NEAR = 0.6  # the minimum sum of all kernels where the field is drawn

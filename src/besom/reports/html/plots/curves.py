@@ -16,8 +16,8 @@ from besom.svg.marks import circle, line, path, rect, text
 from besom.svg.panel import Panel
 from besom.tracking.study_reader import Curve
 
-_PANEL = Panel(left=64, top=10, width=720, height=300)
-_CLIP = f'<clipPath id="curves">{rect(_PANEL.left, _PANEL.top, _PANEL.width, _PANEL.height)}</clipPath>'
+_PANEL = Panel(left=74, top=10, width=710, height=300)
+_CLIP = f'<clipPath id="curves-panel">{rect(_PANEL.left, _PANEL.top, _PANEL.width, _PANEL.height)}</clipPath>'
 _EARLY = {TrialState.PRUNED: "was stopped early", TrialState.FAIL: "failed"}
 
 
@@ -67,7 +67,7 @@ def _read(report: Report) -> Iterator[_Curves]:
 
 def _draw(data: _Curves) -> Picture:
     parts = [frame(_PANEL, data.across, data.up, x_label=data.axis, y_label=data.metric)]
-    parts.append(f'{_CLIP}<g clip-path="url(#curves)">')
+    parts.append(f'{_CLIP}<g clip-path="url(#curves-panel)">')
     parts += [_curve(data, trial) for trial in (*data.others, *reversed(data.leaders))]
     parts.append("</g>")
     for row, trial in enumerate(data.leaders):

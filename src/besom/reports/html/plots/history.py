@@ -14,7 +14,7 @@ from besom.svg.axis import Axis, axis_of
 from besom.svg.marks import circle, path
 from besom.svg.panel import Panel
 
-_PANEL = Panel(left=64, top=10, width=820, height=240)
+_PANEL = Panel(left=74, top=10, width=810, height=240)
 _LEGEND = {
     "pruned": "Hollow: pruned, at the last value it reported.",
     "fail": "Crosses: failed, without a value.",

@@ -13,7 +13,7 @@ from besom.svg.axis import Axis
 from besom.svg.marks import circle, path
 from besom.svg.panel import Panel
 
-_PANEL = Panel(left=64, top=10, width=820, height=320)
+_PANEL = Panel(left=74, top=10, width=810, height=320)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from besom.svg.ticks import height_of_x_labels
 
 _SHOWN = 9
 _GOLDEN = 0.618034  # its multiples spread evenly over 0 to 1
-_PANEL = Panel(left=58, top=8, width=226, height=150)
+_PANEL = Panel(left=74, top=8, width=210, height=150)
 
 
 @dataclass(frozen=True, kw_only=True)
