@@ -128,14 +128,17 @@ def test_epochs_without_validation_report_nothing_of_the_last_one_again(name: st
     assert [(step, metrics["val/loss"]) for step, metrics in listener.heard] == [(2, 1.0), (4, 1.0)]
 
 
-def test_validations_within_an_epoch_are_reported_by_their_training_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("checkpoints", [False, True])
+def test_validations_within_an_epoch_are_reported_once_by_their_training_step(
+    checkpoints: bool, tmp_path: Path
+) -> None:
     import pytorch_lightning as pl
 
     listener = Listener()
     with reporting(_Patient(listener), metric="val/loss"):
         fit(
             pl, PruningCallback("val/loss"), tmp_path, max_epochs=-1, max_steps=9, val_check_interval=3,
-            check_val_every_n_epoch=None,
+            check_val_every_n_epoch=None, enable_checkpointing=checkpoints,
         )  # fmt: skip
     assert [step for step, _ in listener.heard] == [3, 6, 9]
 

@@ -48,6 +48,34 @@ class Line(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+class Swaps(pl.Callback):
+    """Measures another weight than the trained one, as the average of an EMA is, and puts that back."""
+
+    def swap(self, module):
+        weight = module.unit.weight.data
+        self.trained = weight.clone()
+        weight.fill_(module.global_step)
+
+    def put_back(self, module):
+        module.unit.weight.data.copy_(self.trained)
+
+
+class SwapsForEpoch(Swaps):
+    def on_validation_epoch_start(self, trainer, module):
+        self.swap(module)
+
+    def on_validation_epoch_end(self, trainer, module):
+        self.put_back(module)
+
+
+class SwapsForAll(Swaps):
+    def on_validation_start(self, trainer, module):
+        self.swap(module)
+
+    def on_validation_end(self, trainer, module):
+        self.put_back(module)
+
+
 class Endless(torch.utils.data.IterableDataset):
     def __iter__(self):
         while True:
@@ -439,6 +467,32 @@ def test_the_best_weights_are_those_of_the_best_validation_also_within_an_epoch(
     assert len(measured) == 4
     again = train(theirs("trainer.max_epochs=-1", f"+trainer.max_steps={best}", "objective=train/loss"))
     assert torch.equal(trained.fitted.model.unit.weight, again.fitted.model.unit.weight)
+
+
+@pytest.mark.parametrize("callback", ["SwapsForEpoch", "SwapsForAll"])
+@pytest.mark.parametrize("interval", [2, 1.0])
+def test_the_best_weights_are_those_that_were_measured_where_a_callback_exchanges_them_for_a_validation(
+    theirs: Config, train: Train, callback: str, interval: float
+):
+    swaps = f"+trainer.callbacks=[{{_target_: their_line.{callback}}}]"
+    trained = train(theirs(swaps, f"+trainer.val_check_interval={interval}", "trainer.max_epochs=2"))
+    assert trained.tracker.weights["unit.weight"].item() == trained.tracker.step
+
+
+def test_a_checkpoint_of_each_validation_is_the_trainers_own_and_none_is_reported_twice(theirs: Config, train: Train):
+    checkpoint = (
+        "callbacks=checkpoint",
+        "callbacks.checkpoint.filename='{step}'",
+        "callbacks.checkpoint.save_top_k=-1",
+    )
+    by_steps = ("+trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=4", "+trainer.max_steps=13")
+    trained = train(
+        theirs(*checkpoint, "callbacks.checkpoint.monitor=val/loss", *by_steps, "trainer.max_epochs=-1"), by_step=True
+    )
+    assert [step for step, metrics in trained.reports.items() if "val/loss" in metrics] == [4, 8, 12]
+    assert isinstance(trained.trainer.checkpoint_callback, pl.callbacks.ModelCheckpoint)
+    saved = {path.name for path in trained.folder.rglob("*.ckpt")}
+    assert {"step=4.ckpt", "step=8.ckpt", "step=12.ckpt"} <= saved
 
 
 def test_early_stopping_counts_validations(either: Config, train: Train):

@@ -87,8 +87,10 @@ class PruningCallback:
     def _report(self, trainer: Any, step: int) -> None:
         if not is_heard():
             return
-        # Lightning keeps a metric that is not logged again: it is the same tensor then.
-        new = {name: value for name, value in trainer.callback_metrics.items() if value is not self._known.get(name)}
+        # Lightning keeps a metric that is not logged again: it shares its memory with the known one then, of which
+        # Lightning makes a new view for each callback that asks.
+        logged, known = trainer.callback_metrics.items(), self._known
+        new = {name: value for name, value in logged if name not in known or not value.is_set_to(known[name])}
         if self.monitor not in new:
             return
         self._reported = True

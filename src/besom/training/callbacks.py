@@ -1,8 +1,8 @@
-"""The callback of every trial, which reports and keeps the best weights; and which callbacks act by step."""
+"""The callbacks of every trial, which report and keep the best weights; and which callbacks act by step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from besom.models.distributed import mean_over_ranks
-from besom.models.weights import State
+from besom.models.weights import State, state_of
 from besom.training.best_epoch import BestEpochTracker, Patience
 from besom.training.lightning import Package
 from besom.training.progress import Moment
@@ -24,14 +24,20 @@ _STEP_HOOKS = (
 Keep: TypeAlias = Callable[[pl.LightningModule], State]
 """Makes a copy of a module's current state."""
 
+_BEFORE_VALIDATION = ("on_validation_start", "on_validation_epoch_start")
+_AFTER_VALIDATION = ("on_validation_end", "on_validation_epoch_end")
 
-def best_epoch(tracker: BestEpochTracker[State], patience: Patience, keep: Keep, package: Package) -> pl.Callback:
-    """Return the callback of a package that passes each report to a tracker, and stops when `patience` is over.
 
-    `keep` copies the weights of the best one.
+def best_epoch(
+    tracker: BestEpochTracker[State], patience: Patience, keep: Keep, others: Sequence[pl.Callback], package: Package
+) -> list[pl.Callback]:
+    """Return callbacks in their order: `others`, and one that passes each report to a tracker.
+
+    It stops the training when `patience` is over; `keep` copies the weights of the best report. It comes last, also
+    after other checkpoints, which a pruned trial has saved by then; the first is `trainer.checkpoint_callback`.
     """
-    callback: pl.Callback = _best_epoch(package.callbacks.Checkpoint)(tracker, patience, keep)
-    return callback
+    measured = _subclass(_MeasuredWeights, package.Callback)(keep, others)
+    return [measured, *others, _subclass(_BestEpoch, package.callbacks.Checkpoint)(tracker, patience, measured)]
 
 
 def acts_by_step(callback: pl.Callback) -> bool:
@@ -47,23 +53,51 @@ def acts_by_step(callback: pl.Callback) -> bool:
         return getattr(callback, "logging_interval", None) != "epoch"
     if name == "ModelCheckpoint":
         return bool(getattr(callback, "_every_n_train_steps", 0) or getattr(callback, "_train_time_interval", None))
-    base = next(kind for kind in type(callback).__mro__ if kind.__name__ == "Callback")
-    return any(getattr(type(callback), hook) is not getattr(base, hook) for hook in _STEP_HOOKS)
+    return _overrides(callback, _STEP_HOOKS)
+
+
+def _overrides(part: Any, hooks: Sequence[str]) -> bool:
+    base = next(kind for kind in type(part).__mro__ if kind.__name__ in ("Callback", "LightningModule"))
+    return any(getattr(type(part), hook) is not getattr(base, hook) for hook in hooks)
 
 
 @cache
-def _best_epoch(base: type) -> type:
-    # A Checkpoint, because Lightning calls those last, when everything has been logged.
-    return type("BestEpoch", (_BestEpoch, base), {})
+def _subclass(kind: type, base: type) -> Any:
+    return type(kind.__name__.removeprefix("_"), (kind, base), {})
+
+
+class _MeasuredWeights:
+    """Copies the weights of a validation where its hooks may exchange them for its time, as an average's do (EMA).
+
+    It comes first, so that nobody has put the others back yet. Such a copy is in memory, whatever its size.
+    """
+
+    def __init__(self, keep: Keep, others: Sequence[pl.Callback]) -> None:
+        self._keep = keep
+        self._others = [each for each in others if not type(each).__module__.startswith("besom.")]
+        self._copy: State | None = None
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Copy the weights, if a callback or the module has hooks on both sides of a validation."""
+        parts = (pl_module, *self._others)
+        exchanged = any(_overrides(part, _BEFORE_VALIDATION) and _overrides(part, _AFTER_VALIDATION) for part in parts)
+        self._copy = state_of(pl_module) if exchanged and not trainer.sanity_checking else None
+
+    def take(self, pl_module: pl.LightningModule) -> State:
+        """Return the weights of the last validation; the present ones if they are the same, or nothing was measured."""
+        copy, self._copy = self._copy, None
+        return self._keep(pl_module) if copy is None else copy
 
 
 class _BestEpoch:
     """Reports each validation; one at the end of an epoch together with what is logged there."""
 
-    def __init__(self, tracker: BestEpochTracker[State], patience: Patience, keep: Keep) -> None:
+    # A Checkpoint, because Lightning calls those last, when everything has been logged.
+
+    def __init__(self, tracker: BestEpochTracker[State], patience: Patience, measured: _MeasuredWeights) -> None:
         self._tracker = tracker
         self._patience = patience
-        self._keep = keep
+        self._measured = measured
         self._reported: dict[str, Tensor] = {}
         self._before: dict[str, Tensor] = {}
 
@@ -105,12 +139,16 @@ class _BestEpoch:
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, metrics: Mapping[str, float], *, in_epoch: bool
     ) -> None:
         moment = Moment(epoch=trainer.current_epoch + 1, step=trainer.global_step, in_epoch=in_epoch)
-        self._tracker.report(moment, metrics, lambda: self._keep(pl_module))
+        self._tracker.report(moment, metrics, lambda: self._measured.take(pl_module))
 
     def _fresh(self, trainer: pl.Trainer, before: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the metrics that were logged since then: Lightning keeps those of an earlier validation."""
-        logged = trainer.callback_metrics
-        return mean_metrics(trainer, {name: value for name, value in logged.items() if value is not before.get(name)})
+        """Return the metrics that were logged since then: Lightning keeps those of an earlier validation.
+
+        Those share their memory with the earlier ones, of which it makes a new view for each callback that asks.
+        """
+        logged = trainer.callback_metrics.items()
+        new = {name: value for name, value in logged if name not in before or not value.is_set_to(before[name])}
+        return mean_metrics(trainer, new)
 
 
 def _ends_epoch(trainer: pl.Trainer) -> bool:

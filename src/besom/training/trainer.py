@@ -144,9 +144,9 @@ def build_trainer(
         file=folder / f"{BEST_WEIGHTS}{os.environ.get('LOCAL_RANK', 0)}",
         limit_mb=BEST_WEIGHTS_IN_MEMORY_MB if limit_mb is None else limit_mb,
     )
-    own = best_epoch(tracker, Patience(config["early_stopping"], tracker.objective), keep, package)
-    more: dict[str, Any] = {"callbacks": [own, *extras.callbacks], "logger": list(extras.loggers)}
-    more["callbacks"] += _checkpoint(given.pop("enable_checkpointing", None), extras, package)
+    others = [*extras.callbacks, *_checkpoint(given.pop("enable_checkpointing", None), extras, package)]
+    callbacks = best_epoch(tracker, Patience(config["early_stopping"], tracker.objective), keep, others, package)
+    more: dict[str, Any] = {"callbacks": callbacks, "logger": list(extras.loggers)}
     if rank_count() > 1:  # also within a Slurm job, whose own ranks these are not
         environment = build({"_target_": f"{package.__name__}.plugins.environments.LightningEnvironment"})
         more["plugins"] = [*_items(given.pop("plugins", None)), environment]
