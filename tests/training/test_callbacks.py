@@ -48,6 +48,22 @@ def test_early_stopping_by_another_metric_ends_the_training(small: Config, tmp_p
     assert max(run(small(*stop), tmp_path / "trial")) == 2
 
 
+def test_besoms_early_stopping_stops_beside_that_of_a_callback_and_of_the_module(compose: Config, tmp_path: Path):
+    def epochs(folder: str, *overrides: str, own: int | None = None) -> int:
+        config = compose("trainer.max_epochs=9", "threads=1", "trainer=cpu", "early_stopping.min_delta=9", *overrides)
+        config.data = OmegaConf.create({"_target_": "tests.training.real_models.Points"})
+        config.model = OmegaConf.create({"_target_": "tests.training.real_models.StopsItself", "patience": own})
+        return max(run(config, tmp_path / folder))
+
+    both = ("callbacks=early_stopping", "callbacks.early_stopping.monitor=still")
+    assert epochs("own", "early_stopping.patience=4", own=2) == 3
+    assert epochs("besom", "early_stopping.patience=2", own=4) == 3
+    assert epochs("callback", *both, "callbacks.early_stopping.patience=2", "early_stopping.patience=4") == 3
+    assert epochs("not the callback", *both, "early_stopping.patience=2") == 3
+    with pytest.raises(ConfigError, match=r"^callbacks: StopsItself\.configure_callbacks returns .*; drop"):
+        epochs("replaced", *both, own=2)
+
+
 def test_an_entry_that_is_null_is_left_out(small: Config, tmp_path: Path):
     assert max(run(small("callbacks=early_stopping", "callbacks.early_stopping=null"), tmp_path / "trial")) == 3
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytorch_lightning as pl
 from torch import Tensor
 
+from besom.errors import ConfigError
 from besom.models.distributed import mean_over_ranks
 from besom.models.weights import State, state_of
 from besom.training.best_epoch import BestEpochTracker, Patience
@@ -76,6 +77,15 @@ class _MeasuredWeights:
         self._keep = keep
         self._others = [each for each in others if not type(each).__module__.startswith("besom.")]
         self._copy: State | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse a module whose own callbacks have replaced one of the config's, which Lightning does quietly."""
+        for callback in self._others:
+            if callback not in trainer.callbacks:  # type: ignore[attr-defined]
+                raise ConfigError(
+                    f"callbacks: {type(pl_module).__name__}.configure_callbacks returns a callback that replaces the "
+                    f"config's {type(callback).__name__}; drop one of them"
+                )
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Copy the weights, if a callback or the module has hooks on both sides of a validation."""

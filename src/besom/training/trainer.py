@@ -176,9 +176,11 @@ def build_tuning_trainer(config: Mapping[str, Any], package: Package, folder: Pa
 
 def _built_trainer(node: Mapping[str, Any], arguments: Mapping[str, Any]) -> pl.Trainer:
     try:
-        trainer: pl.Trainer = build(node, **arguments)
-    except InstantiationException as error:
-        raise ConfigError(f"trainer: {in_one_line(error.__cause__ or error)}") from error
+        # A partial, called here: Hydra would take a logger that answers to any name for a config.
+        trainer: pl.Trainer = build({**node, "_partial_": True})(**arguments)
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else None
+        raise ConfigError(f"trainer: {in_one_line(cause or error)}") from error
     return trainer
 
 

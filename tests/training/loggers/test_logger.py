@@ -123,6 +123,10 @@ class Mine(WandbLogger):
     pass
 
 
+class AnswersAll(pl.loggers.logger.DummyLogger):
+    pass
+
+
 class Asks(Line):
     def on_fit_start(self):
         assert not hasattr(self.logger.experiment, "add_embedding")
@@ -234,6 +238,10 @@ def test_a_logger_of_the_config_comes_first_and_mlflows_is_besoms_own(run: Train
     mlflow = "+logger.mlflow={_target_: pytorch_lightning.loggers.mlflow.MLFlowLogger, tags: {mood: good}}"
     with pytest.raises(ConfigError, match=r"^BesomLogger then CSVLogger$"):
         run("usual_lines.Asks", mlflow, "+logger.csv={_target_: pytorch_lightning.loggers.CSVLogger}", slope=NAMES)
+
+
+def test_a_logger_that_answers_to_any_name_is_taken_as_it_is(run: Train):
+    assert max(run("usual_lines.Line", "+logger.all={_target_: usual_lines.AnswersAll}")) == 2
 
 
 @pytest.mark.parametrize(
