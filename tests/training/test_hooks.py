@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from besom.config.targets.check import check_targets
 from besom.errors import ConfigError
-from besom.training.hooks import check_hooks
+from besom.training.hooks import check_hooks, check_model_keys
 
 MODULE = """
 import pytorch_lightning as pl
@@ -119,3 +120,20 @@ def test_what_cannot_be_imported_is_told_with_its_cause_file_and_line(
 def test_a_target_that_is_no_name_is_refused():
     with pytest.raises(ConfigError, match=r"^model\._target_: 5 names no class; write such as besom"):
         check_targets({"model": {"_target_": 5}})
+
+
+@pytest.mark.parametrize(
+    ("target", "model", "key", "told"),
+    [
+        ("besom.models.MLPClassifier", {}, "optimizer.lr", None),
+        ("tests.training.real_models.Template", {}, "optimizer", None),
+        ("tests.training.real_models.Template", {}, "scheduler", "Template takes no 'scheduler'"),
+        ("tests.training.real_models.Template", {"optimizer": {}}, "optimizer.lr", "the model gets model.optimizer"),
+    ],
+)
+def test_a_key_of_a_group_that_the_model_does_not_read_is_refused(
+    target: str, model: dict[str, object], key: str, told: str | None
+):
+    asked = {"model": {"_target_": target, **model}}
+    with nullcontext() if told is None else pytest.raises(ConfigError, match=rf"^{key}: .*{told}"):
+        check_model_keys(asked, [key])

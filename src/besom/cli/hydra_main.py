@@ -93,6 +93,7 @@ def train_task(config: DictConfig) -> float | tuple[float, ...]:
             tags={Tag.OVERRIDES: " ".join(_overrides())},
             location=Location.of(config.tracking),
             console=plain_console(),
+            overrides=_overrides(),
         )
     except Exception as error:
         if HydraConfig.get().runtime.choices.get("hydra/launcher") != "basic":

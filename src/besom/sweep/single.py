@@ -6,7 +6,7 @@ a trial as a single run changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from besom.config.checks import check, recordable, resolved
 from besom.config.objectives import read_objectives
+from besom.config.targets.model_keys import keys_for_model
 from besom.config.targets.trust import Trust
 from besom.config.units import Unit, axis_of, limit_of
 from besom.errors import BesomError, Interrupted, TrainingCrashed
@@ -71,10 +72,12 @@ def run_single(
     launcher: Launcher = launch,
     trust: Trust | None = None,
     axis: Unit | None = None,
+    overrides: Sequence[str] = (),
 ) -> SingleRun:
     """Train a composed config in a fresh worker and record it, by `axis`, which the config has by default.
 
-    Of a recorded config, only targets that `trust` allows are built.
+    Of its `overrides`, those that the model does not read are refused. Of a recorded config, only targets that `trust`
+    allows are built.
 
     Raises BesomError for errors that the user can fix (nothing is recorded if training had not started), Interrupted
     on ctrl-C, TrainingCrashed for any other exception in training.
@@ -85,6 +88,7 @@ def run_single(
     config = _with_figures(for_slot(config, slot, test=config.test))
     plain = resolved(config)
     run = SingleRun(axis=axis or axis_of(plain))
+    model_keys = keys_for_model(overrides, config)
     printer = _Printer(run.axis, limit_of(plain, run.axis))
     recorder = Recorder(location if config.tracking.enabled else None, config.tracking.experiment or EXPERIMENT)
     with own_folder(location.directory / "scratch", "run-") as scratch:
@@ -97,7 +101,8 @@ def run_single(
             recorder.keep_code()
             _record_kept(recorder, console)
             run.result = follow(
-                pool, recorder, Assignment(trial=_TRIAL, config=plain, directory=scratch), card,
+                pool, recorder,
+                Assignment(trial=_TRIAL, config=plain, directory=scratch, model_keys=model_keys), card,
                 objectives=read_objectives(card.config), on_event=partial(run.note, console, printer),
             )  # fmt: skip
             if run.result is None:

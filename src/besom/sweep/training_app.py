@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from besom.config.checks import check, folds_of, recordable, require_groups, resolved, tuning_of
 from besom.config.snapshot import Snapshot, snapshot
+from besom.config.targets.model_keys import keys_for_model
 from besom.config.tuning import check_sampled
 from besom.config.units import Unit, axis_of, limit_of
 from besom.errors import ConfigError, DeviceError
@@ -242,14 +243,20 @@ class TrainingApp:
             raise ConfigError(f"{self._spec.source}: {fault}")
 
     def inspect(self) -> list[str]:
-        """Return the errors in the user's own modules, one line each; a worker imports them."""
-        configs = []
+        """Return the errors in the user's own modules, one line each; a worker imports them.
+
+        Among several models, each key has its effect on one of them.
+        """
+        configs, models, model_keys = [], set(), dict[str, None]()
         for params in self._space.examples(at_least_one=True):
             with suppress(ConfigError):  # `check` and the dry run report it
                 config = self.composer.compose(params)
+                models.add(str(config.model.get("_target_")))
+                model_keys |= dict.fromkeys(keys_for_model((*self.request.line.fixed, *params), config))
                 if names_others(config):
                     configs.append({**resolved(config), "test": self._spec.finalists is not None})
-        return inspect_modules(configs, self._any_slot(), self._launcher) if configs else []
+        keys = tuple(model_keys) if len(models) == 1 else ()
+        return inspect_modules(configs, self._any_slot(), self._launcher, model_keys=keys) if configs else []
 
     def _any_slot(self) -> Slot:
         try:

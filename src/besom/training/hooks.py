@@ -1,13 +1,14 @@
-"""The check that a user's own module has the hooks which Lightning will call for a config."""
+"""The checks of a user's own module: the hooks that Lightning will call for a config, and the keys that it reads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hydra.utils import get_object
 
 from besom.config.objectives import read_objectives
+from besom.config.targets.check import signature_of
 from besom.errors import ConfigError
 from besom.training.lightning import base_of
 
@@ -42,3 +43,21 @@ def check_hooks(config: Mapping[str, Any]) -> None:
         base = base_of(found, _BASES[part]) if isinstance(found, type) else None
         if base is not None and getattr(found, hook) is getattr(base, hook):
             raise ConfigError(f"{part}._target_: {target} has no {hook}, which it needs {what_for}; {remedy}")
+
+
+def check_model_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
+    """Refuse keys of the config groups that a model may read (see `keys_for_model`) for one that does not read them.
+
+    Raises ConfigError naming the first.
+    """
+    target = config["model"]["_target_"]
+    signature = signature_of(target, "model")
+    for key in keys:
+        group = key.partition(".")[0]
+        if group in config["model"]:
+            raise ConfigError(f"{key}: the model gets model.{group} instead; set that, or leave one of them out")
+        if signature is None or group not in signature.parameters:
+            raise ConfigError(
+                f"{key}: {target} takes no '{group}', so that it changes nothing; add this parameter to it, or leave "
+                "the key out"
+            )

@@ -30,13 +30,14 @@ class Assignment:
     """A trial to run: its number, its config or overrides, and an empty folder for its files.
 
     Besom's own training uses the resolved `config`, a job of another Hydra app the `overrides` and the environment
-    `variables`. For a config that was
-    read from a recorded run, `trust` determines what may be built.
+    `variables`. Of the config, the user has set `model_keys` for the model to read. For a config that was read from a
+    recorded run, `trust` determines what may be built.
     """
 
     trial: int
     directory: Path
     config: Mapping[str, Any] = field(default_factory=dict)
+    model_keys: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     trust: Trust | None = None

@@ -50,16 +50,17 @@ class Bundling(Task, Protocol):
 
 @dataclass(frozen=True)
 class Inspection:
-    """Import what a config names, and refuse classes without a required hook; nothing is built."""
+    """Import what a config names, refuse classes without a required hook and unread keys; nothing is built."""
 
     def load(self) -> Run:
         """Import Lightning, which takes seconds."""
         from besom.config.targets.check import check_targets
-        from besom.training.hooks import check_hooks
+        from besom.training.hooks import check_hooks, check_model_keys
 
         def run(assignment: Assignment, channel: Channel) -> TrialResult:
             check_targets(assignment.config)
             check_hooks(assignment.config)
+            check_model_keys(assignment.config, assignment.model_keys)
             return TrialResult(values=())
 
         return run
@@ -74,9 +75,11 @@ class Training:
     def load(self) -> Run:
         """Import torch and Lightning, which takes seconds."""
         from besom.training.folds import train_trial
+        from besom.training.hooks import check_model_keys
 
         def run(assignment: Assignment, channel: Channel) -> TrialResult:
             self._check(assignment)
+            check_model_keys(assignment.config, assignment.model_keys)
             return train_trial(assignment.config, channel=channel, directory=assignment.directory)
 
         return run

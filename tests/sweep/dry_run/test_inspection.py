@@ -36,6 +36,18 @@ def test_a_worker_says_what_is_wrong_with_a_users_own_modules_each_thing_once(
     ]
 
 
+def test_a_key_that_the_model_does_not_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_keys.py").write_text(MODULE, encoding="utf-8")
+    asked = {"objective": "train/loss", "direction": "minimize", "test": False, "model": {"_target_": "own_keys.Own"}}
+    config = {**asked, "data": {"_target_": "besom.data.InMemoryDataModule"}}
+    found = inspect_modules([config], cpu_slots(1)[0], launch, model_keys=("optimizer.lr", "scheduler"))
+    assert found == [
+        "optimizer.lr: own_keys.Own takes no 'optimizer', so that it changes nothing; add this parameter to it, or "
+        "leave the key out"
+    ]
+
+
 @pytest.mark.parametrize(
     ("config", "others"),
     [

@@ -30,20 +30,23 @@ def names_others(config: DictConfig) -> bool:
     return not all(str(target).partition(".")[0] in _OURS for _, target in targets_in(written))
 
 
-def inspect_modules(configs: Iterable[Plain], slot: Slot, launcher: Launcher) -> list[str]:
+def inspect_modules(
+    configs: Iterable[Plain], slot: Slot, launcher: Launcher, *, model_keys: tuple[str, ...] = ()
+) -> list[str]:
     """Let a worker import the targets of resolved configs, and return the errors, one line each, without duplicates.
 
-    Of several configs with the same targets, one is inspected.
+    Of several configs with the same targets, one is inspected. The models must read `model_keys`.
     """
     by_targets = {frozenset(str(target) for _, target in targets_in(config)): config for config in configs}
-    return list(dict.fromkeys(_inspect(list(by_targets.values()), slot, launcher)))
+    return list(dict.fromkeys(_inspect(list(by_targets.values()), slot, launcher, model_keys)))
 
 
-def _inspect(configs: Sequence[Plain], slot: Slot, launcher: Launcher) -> Iterator[str]:
+def _inspect(configs: Sequence[Plain], slot: Slot, launcher: Launcher, model_keys: tuple[str, ...]) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
         left = {
-            number: Assignment(trial=number, config=config, directory=logs) for number, config in enumerate(configs)
+            number: Assignment(trial=number, config=config, directory=logs, model_keys=model_keys)
+            for number, config in enumerate(configs)
         }
         with WorkerPool([slot], Inspection(), logs=logs, launcher=launcher) as pool:
             pool.submit(slot, Bundle(assignments=tuple(left.values())))
