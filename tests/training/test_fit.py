@@ -254,11 +254,27 @@ def test_more_devices_than_the_slot_has_are_refused_with_the_key_that_gives_them
 
 # What a user brings along.
 
+SEVERAL = """
+class Twice(Points):
+    def val_dataloader(self):
+        return [super().val_dataloader()] * 2
+
+    test_dataloader = val_dataloader
+
+
+class Two(Slope):
+    def validation_step(self, batch, index, dataloader_idx):
+        super().validation_step(batch, index)
+
+    def test_step(self, batch, index, dataloader_idx):
+        self.log("test/error", dataloader_idx)
+"""
+
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config) -> Callable[..., dict[str, Any]]:
     """A config for a data module and a model of the user's own."""
-    (tmp_path / "own_parts.py").write_text(OWN_DATA + OWN)
+    (tmp_path / "own_parts.py").write_text(OWN_DATA + OWN + SEVERAL)
     monkeypatch.syspath_prepend(tmp_path)
 
     def make(*overrides: str, **model: Any) -> dict[str, Any]:
@@ -279,6 +295,15 @@ def test_a_users_own_data_and_model_train_like_ours(own: Callable[..., dict[str,
     assert runner.about["parameters"] == 2
     assert "digest" not in runner.about
     assert {path.name for path in runner.directory.iterdir()} == {"model.safetensors"}
+
+
+def test_each_dataloader_of_a_part_has_metrics_of_its_own(own: Callable[..., dict[str, Any]], runner: Runner):
+    config = own("test=true", "objective=val/error/dataloader_idx_1", "trainer.max_epochs=1")
+    config["data"]["_target_"], config["model"]["_target_"] = "own_parts.Twice", "own_parts.Two"
+    result = runner.run(config)
+    assert {"val/error/dataloader_idx_0", "val/error/dataloader_idx_1"} <= set(runner.epochs[0])
+    measured = {name: value for name, value in result.summary.items() if name.startswith("test/")}
+    assert measured == {"test/error/dataloader_idx_0": 0.0, "test/error/dataloader_idx_1": 1.0}
 
 
 def test_a_users_own_model_takes_our_data_batch_by_batch_and_repeats_from_its_seed(

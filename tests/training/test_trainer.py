@@ -479,6 +479,18 @@ def test_the_best_weights_are_those_that_were_measured_where_a_callback_exchange
     assert trained.tracker.weights["unit.weight"].item() == trained.tracker.step
 
 
+def test_the_average_of_swa_is_measured_as_one_more_epoch_and_may_be_the_best(theirs: Config, train: Train):
+    swa = ("callbacks=swa", "callbacks.swa.swa_epoch_start=2", "callbacks.swa.swa_lrs=0.6")
+    trained = train(theirs(*swa, "trainer.max_epochs=4"))
+    model, (x, y) = trained.fitted.model, trained.fitted.data.points.tensors
+    reports = trained.reports
+    assert [(at.epoch, at.in_epoch) for at in reports.moments][-2:] == [(4, False), (5, False)]
+    assert set(reports[5]) == {"val/loss"}
+    assert reports[5]["val/loss"] != reports[4]["val/loss"]
+    best = min(reports[epoch]["val/loss"] for epoch in reports)
+    assert (model.unit(x) - y).square().mean().item() == pytest.approx(best, rel=1e-4)
+
+
 def test_a_checkpoint_of_each_validation_is_the_trainers_own_and_none_is_reported_twice(theirs: Config, train: Train):
     checkpoint = (
         "callbacks=checkpoint",

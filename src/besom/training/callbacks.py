@@ -57,6 +57,20 @@ def acts_by_step(callback: pl.Callback) -> bool:
     return _overrides(callback, _STEP_HOOKS)
 
 
+def averaged_after_validation(trainer: pl.Trainer, module: pl.LightningModule) -> bool:
+    """Return whether stochastic weight averaging has just put its average in place, without a validation of it.
+
+    With batch normalization, it trains the statistics for an epoch more, which is validated.
+    """
+    callbacks: Sequence[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    by_class = {kind.__name__: each for each in callbacks for kind in type(each).__mro__}
+    swa: Any = by_class.get("StochasticWeightAveraging")
+    if swa is None or not any(trainer.num_val_batches):
+        return False
+    endless = trainer.max_epochs == -1
+    return endless or (trainer.current_epoch == trainer.max_epochs and not swa.pl_module_contains_batch_norm(module))
+
+
 def _overrides(part: Any, hooks: Sequence[str]) -> bool:
     base = next(kind for kind in type(part).__mro__ if kind.__name__ in ("Callback", "LightningModule"))
     return any(getattr(type(part), hook) is not getattr(base, hook) for hook in hooks)
@@ -127,7 +141,7 @@ class _BestEpoch:
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report a validation within an epoch."""
-        if trainer.sanity_checking or _ends_epoch(trainer):
+        if trainer.sanity_checking or trainer.state.fn != "fit" or _ends_epoch(trainer):
             return
         metrics = self._fresh(trainer, self._before)
         if self._patience.is_over(metrics):

@@ -11,7 +11,7 @@ import platform
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,16 +30,16 @@ from besom.data import InMemoryDataModule
 from besom.errors import ConfigError, TrialPruned
 from besom.models.distributed import join_process_group, rank_count
 from besom.models.saved import save
-from besom.models.weights import State, load_state, parameter_count, uncompiled
+from besom.models.weights import State, load_state, parameter_count, state_of, uncompiled
 from besom.system.hardware import nvidia_driver, processor_name
 from besom.training.best_epoch import BestEpochTracker
-from besom.training.callbacks import mean_metrics
+from besom.training.callbacks import averaged_after_validation, mean_metrics
 from besom.training.ddp_channel import DDPChannel
 from besom.training.figure_data import Predictions, write_figure_data
 from besom.training.hooks import check_hooks
 from besom.training.lightning import adapted, base_of, builds_later, package_of, refusals_of
 from besom.training.loggers.log import TrialLog
-from besom.training.progress import Channel
+from besom.training.progress import Channel, Moment
 from besom.training.result import TrialResult
 from besom.training.trainer import Extras, build_trainer, choose_loop, finish_loggers
 
@@ -160,12 +160,23 @@ def fit(
     try:
         with refusals_of(package):
             trainer.fit(model, datamodule=adapted(data, package))
+            if averaged_after_validation(trainer, model):
+                _report_average(trainer, model, data, tracker)
         seconds = time.perf_counter() - began
         load_state(model, tracker.best_weights())
     except BaseException as error:
         finish_loggers(trainer, failed=not isinstance(error, TrialPruned))
         raise
     return Fitted(model=model, data=data, trainer=trainer, seconds=seconds)
+
+
+def _report_average(
+    trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule, tracker: BestEpochTracker[State]
+) -> None:
+    """Validate averaged weights as one more epoch, which may be the best."""
+    moment = Moment(epoch=trainer.current_epoch + 1, step=trainer.global_step)
+    metrics = _by_loader(trainer.validate, trainer, model, data)
+    tracker.report(moment, metrics, lambda: state_of(model))
 
 
 def configure_torch(config: Mapping[str, Any]) -> None:
@@ -234,8 +245,16 @@ def check_test_part(data: pl.LightningDataModule) -> None:
 
 def evaluate(trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule) -> dict[str, float]:
     """Measure the model on the test part."""
-    (metrics,) = trainer.test(model, datamodule=adapted(data, package_of(model)), verbose=False)
-    return mean_metrics(trainer, metrics)
+    return _by_loader(trainer.test, trainer, model, data)
+
+
+def _by_loader(
+    measure: Callable[..., Sequence[Mapping[str, float]]], trainer: pl.Trainer, model: pl.LightningModule,
+    data: pl.LightningDataModule,
+) -> dict[str, float]:  # fmt: skip
+    """Return the metrics of a part of the data, which may have several dataloaders."""
+    measured = measure(model, datamodule=adapted(data, package_of(model)), verbose=False)
+    return mean_metrics(trainer, {name: value for metrics in measured for name, value in metrics.items()})
 
 
 def describe(data: pl.LightningDataModule, model: pl.LightningModule, trainer: pl.Trainer) -> dict[str, Any]:
