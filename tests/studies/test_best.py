@@ -334,7 +334,7 @@ def test_the_best_of_a_sweep_is_what_its_worker_was_given(
         Path("sweeps").absolute(),
         "mine",
         "trainer.max_epochs=3",
-        "+trainer.gradient_clip_val=0.5",
+        "trainer.gradient_clip_val=0.5",
         "tracking.enabled=false",
     )
     given: dict[float, dict[str, Any]] = {}
@@ -350,7 +350,7 @@ def test_the_best_of_a_sweep_is_what_its_worker_was_given(
     assert "complete" in besom("studies")[0]
     out, err = besom("best mine --save winner")
     assert err == ""
-    assert command_of(out).endswith("experiment=winner +trainer.gradient_clip_val=0.5")
+    assert command_of(out).endswith("experiment=winner")
     trained = besom.config(f"{command_of(out)} --resolve")
     best = given[max(given)]
     # The slot is the worker's, and whoever trains chooses the store.

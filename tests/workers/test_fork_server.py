@@ -18,6 +18,8 @@ import pytest
 from omegaconf import DictConfig
 
 from besom.config.checks import resolved
+from besom.hydra_app.sending.main_script import CommandLine
+from besom.hydra_app.sending.pickled import Pickled
 from besom.hydra_app.task import HydraTask
 from besom.sweep.trials.trial import for_slot
 from besom.system.processes import kill_session, start
@@ -370,7 +372,9 @@ def test_another_environment_has_another_fork_server_or_none_while_the_first_is_
 @pytest.mark.parametrize("kind", ["gpu", "cpu"])
 def test_only_a_worker_without_a_gpu_that_trains_besoms_own_configs_is_forked(kind: str, folder: Path):
     slot = Slot(index=0, devices=(Device(kind=kind, name="a device"),))
-    task = Training() if kind == "gpu" else HydraTask(app=b"", path=(), metrics=())
+    app = Pickled(data=b"", script=None, path=(), process=0)
+    command = CommandLine(program="theirs.py", flags=())
+    task = Training() if kind == "gpu" else HydraTask(app=app, command=command, metrics=())
     process, connection = launch(slot, folder / "log", task)
     with connection:
         assert b"besom.workers.worker" in eventually(lambda: command_of(process.pid))
