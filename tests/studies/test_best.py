@@ -267,8 +267,8 @@ def test_where_the_sweep_file_is_not_found_the_overrides_are_printed_and_why(bes
     out, err = besom("best own")
     assert shlex.split(out) == ["model=mlp_classifier", "tracking.experiment='a b'"]
     assert err == (
-        "besom: warning: gone.yaml was not found here, so these are the trial's overrides alone; name it with "
-        "--sweep FILE\n"
+        "besom: warning: gone.yaml was not found here, so these are the trial's overrides alone; add the "
+        "sweep's --config-dir DIR, or --sweep FILE\n"
     )
     assert "override /data: digits" in besom("best own --sweep digits")[0]
     assert "was not found here" in besom("best own --save winner", code=2)[1]

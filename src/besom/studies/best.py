@@ -85,7 +85,10 @@ def best_config(
         return replace(best, arguments=_arguments(card, chosen, overrides, directory))
     if file is None:
         source = card.described.get("source", "its sweep file")
-        note = f"{source} was not found here, so these are the trial's overrides alone; name it with --sweep FILE"
+        note = (
+            f"{source} was not found here, so these are the trial's overrides alone; add the sweep's --config-dir DIR, "
+            "or --sweep FILE"
+        )
         return replace(best, notes=(note,))
     target, choices = _compose(sweep_search_path(file, folders), file.stem, overrides)
     text, extra = _experiment(summary, target, choices, folders, overrides)
