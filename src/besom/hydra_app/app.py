@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,12 @@ from besom.hydra_app.sending.main_script import app_name
 from besom.hydra_app.single_job import run_single_job
 from besom.hydra_app.task import HydraTask
 from besom.reports.read.summary import Summary
-from besom.secrets.masks import hidden_in
+from besom.secrets.masks import hidden_in, hidden_override
 from besom.sweep.compose import Composer
 from besom.sweep.finalists.choose import Missing, check_finalists
 from besom.sweep.request import SweepRequest
 from besom.sweep.study.config import shared_by
-from besom.sweep.study.study import StudyBook
+from besom.sweep.study.study import StudyBook, own_name
 from besom.sweep.training_app import App, Chooser, TrainingApp, worker_pool
 from besom.sweep.trials.jobs import Jobs
 from besom.system.console import plain_console
@@ -69,7 +70,22 @@ def swept_app(
     request = SweepRequest.read(config, arguments, context, app_name=name)
     if is_besom and not uses_launcher(config):
         return TrainingApp(config, context, request, launcher)
+    if name is not None and config.hydra.sweeper.study_name is None and not request.space.is_empty:
+        request = _with_own_study(request, config)
     return ForeignApp(config, context, task, request, launcher)
+
+
+def _with_own_study(request: SweepRequest, config: DictConfig) -> SweepRequest:
+    """Return the request with a study that no other sweep of the app has: Hydra users start many by one command."""
+    spec = request.spec
+    directory = _read_tracking(config.hydra.sweeper.tracking, spec.source).location.directory
+    fixed = [hidden_override(override) for override in request.line.fixed]
+    name = own_name(spec, request.space, fixed, directory)
+    if name != spec.study_name:
+        plain_console().print(
+            f"study {spec.study_name} is of another sweep; this one has its own, {name}", highlight=False
+        )
+    return replace(request, spec=replace(spec, study_name=name))
 
 
 def trains_besom_config(task: TaskFunction) -> bool:

@@ -5,6 +5,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from besom.sweep.space.parser import SpaceParser
 from besom.sweep.space.search_space import Params, SearchSpace
 from besom.sweep.spec import SweepSpec
 from besom.sweep.study.book import Asked
-from besom.sweep.study.study import StudyBook, open_study
+from besom.sweep.study.study import StudyBook, open_study, own_name
+from besom.tracking.tags import StudyAttribute
 from besom.workers.messages import State, TrialResult
 from tests.conftest import App
 from tests.sweep.books import ask, tell
@@ -346,3 +348,24 @@ def test_the_studys_database_is_one_that_optuna_opens(make_spec: MakeSpec, space
     assert list(study.best_trial.params) == ["rate", "db", *(["db.shards"] if len(study.best_trial.params) > 2 else [])]
     with closing(sqlite3.connect(tmp_path / "optuna.db")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_each_sweep_of_an_app_has_a_study_of_its_own_and_finds_it_again(
+    make_spec: MakeSpec, space: SearchSpace, small_app: App, tmp_path: Path
+):
+    spec, fixed = make_spec(), ["seed=1"]
+    other_space = SpaceParser(small_app[0], source="digits.yaml").space({"rate": "interval(1, 2)"}, {})[0]
+    assert own_name(spec, space, fixed, tmp_path) == "digits"
+    assert not list(tmp_path.iterdir())
+
+    def start(name: str, space: SearchSpace, fixed: list[str]) -> None:
+        with open_study(replace(spec, study_name=name), space, tmp_path) as book:
+            book.set_user_attr(StudyAttribute.SPEC, {"fixed": fixed})
+
+    start("digits", space, fixed)
+    assert own_name(spec, space, fixed, tmp_path) == "digits"
+    assert own_name(spec, space, ["seed=2"], tmp_path) == own_name(spec, other_space, fixed, tmp_path) == "digits-2"
+    start("digits-2", other_space, fixed)
+    assert own_name(spec, other_space, fixed, tmp_path) == "digits-2"
+    assert own_name(spec, space, ["seed=2"], tmp_path) == "digits-3"
+    assert own_name(make_spec(**objectives("minimize val/loss")), space, fixed, tmp_path) == "digits-3"

@@ -6,6 +6,7 @@ trials as an uninterrupted one.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -31,6 +33,7 @@ from besom.sweep.study.grid import Grid
 from besom.sweep.study.lock import lock_study
 from besom.sweep.study.samplers import build_pruner, build_sampler
 from besom.sweep.study.storage import TrialStorage, forget_attempt, open_storage
+from besom.system.urls import sqlite_file
 from besom.tracking.tags import StudyAttribute, TrialAttribute
 from besom.workers.messages import State, TrialResult
 
@@ -211,6 +214,40 @@ def open_study(spec: SweepSpec, space: SearchSpace, directory: Path) -> Iterator
             trial_storage.close()
 
 
+def own_name(spec: SweepSpec, space: SearchSpace, fixed: Sequence[str], directory: Path) -> str:
+    """Return the study's name, or the first of NAME-2, NAME-3 and so on that no other sweep of the app has.
+
+    Another sweep has another search space or objective, or other `fixed` overrides. Raises StoreError when the storage
+    cannot be used.
+    """
+    storage = spec.storage or storage_url(directory)
+    file = sqlite_file(storage) if isinstance(storage, str) else None
+    if file is not None and not file.exists():
+        return spec.study_name
+    opened = open_storage(storage)
+    try:
+        others = (f"{spec.study_name}-{number}" for number in itertools.count(2))
+        names = itertools.chain([spec.study_name], others)
+        return next(name for name in names if _is_own(_attributes(opened, name), spec, space, fixed))
+    finally:
+        opened.remove_session()
+
+
+def _attributes(storage: BaseStorage, name: str) -> Mapping[str, Any]:
+    try:
+        return storage.get_study_user_attrs(storage.get_study_id_from_name(name))
+    except KeyError:
+        return {}
+
+
+def _is_own(attributes: Mapping[str, Any], spec: SweepSpec, space: SearchSpace, fixed: Sequence[str]) -> bool:
+    """Return whether nothing in a study's attributes tells its sweep apart."""
+    described = attributes.get(StudyAttribute.SPEC) or {}
+    recorded = {"fixed": described.get("fixed", list(fixed)), **attributes}
+    wanted = json.loads(json.dumps({"fixed": list(fixed), **_identity(spec.search, space)}))
+    return all(recorded.get(key, value) == value for key, value in wanted.items())
+
+
 def _ended_s(trial: FrozenTrial) -> float:
     """Return the end of a trial in seconds since the epoch, infinity if unknown."""
     return trial.datetime_complete.timestamp() if trial.datetime_complete else math.inf
@@ -221,8 +258,13 @@ def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
+def _identity(search: SearchSpec, space: SearchSpace) -> dict[str, Any]:
+    """Return the attributes of a study that each sweep of it must have."""
+    return {StudyAttribute.SPACE: space.signature(), StudyAttribute.OBJECTIVE: ", ".join(map(str, search.objectives))}
+
+
 def _check_same(trial_storage: TrialStorage, search: SearchSpec, space: SearchSpace) -> None:
-    now = {StudyAttribute.SPACE: space.signature(), StudyAttribute.OBJECTIVE: ", ".join(map(str, search.objectives))}
+    now = _identity(search, space)
     study = trial_storage.study
     directions = [direction.name.lower() for direction in study.directions]
     wanted = [objective.direction for objective in search.objectives]
