@@ -465,7 +465,7 @@ def test_stopped_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
         return config.x
     """
     script = app(tmp_path, code, "x: 1\nshort: false\n")
-    sweep = [*ONE_WORKER, "hydra/sweeper/sampler=grid", "x=0,1,2,3"]
+    sweep = [*ONE_WORKER, "hydra/sweeper/sampler=grid", "hydra.sweeper.study_name=theirs", "x=0,1,2,3"]
     with forking.Forked[str](
         [sys.executable, script, "--multirun", *sweep], cwd=tmp_path, env=environment(PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -27,10 +27,13 @@ Capture: TypeAlias = pytest.CaptureFixture[str]
 
 Plugins.instance()  # before the first fixture copies the singletons
 
-BESOM = [
+BY_ANY_LAUNCHER = [
     "hydra/sweeper=besom",
     "hydra/sweeper/sampler=grid",  # the order of Hydra's own sweeper
     "hydra.sweeper.n_jobs=2",
+]
+BESOM = [
+    *BY_ANY_LAUNCHER,
     "hydra.sweeper.devices=cpu",
     "hydra.sweeper.trials_per_device=2",  # two slots on a single core too
 ]
@@ -119,7 +122,7 @@ class TestIntegration(IntegrationTestSuite):
 
 
 @pytest.mark.parametrize(
-    ("launcher_name", "overrides"), [("joblib", [*BESOM, "hydra.launcher.n_jobs=2"])], indirect=["overrides"]
+    ("launcher_name", "overrides"), [("joblib", [*BY_ANY_LAUNCHER, "hydra.launcher.n_jobs=2"])], indirect=["overrides"]
 )
 class TestThroughJoblib(Launchers):
     """The same jobs, run by another launcher."""

@@ -225,7 +225,7 @@ def test_a_run_that_is_stopped_while_its_server_is_away_is_kept_and_recorded_by_
     def stopped(assignment: Assignment) -> Iterator[Message]:
         yield started(assignment.trial)
         yield reported(assignment.trial, 1, val_loss=0.5)
-        while not runs():
+        while not any(run.data.params for run in runs()):  # the reply to its creation has arrived, too
             time.sleep(0.05)
         gate.close()
         os.kill(os.getpid(), number)
